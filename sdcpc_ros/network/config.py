@@ -1,0 +1,111 @@
+"""The configuration of an SD-CPC network: everything that decides the shapes and meaning of its weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+ENCODERS = ("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101")
+OUTPUT_STRIDES = (8, 16, 32)
+DIFFERENCE_ROLES = ("distrust", "seek", "none")
+
+
+@dataclass(frozen=True)
+class SDCPCConfig:
+    """Configuration of `SDCPC`. Values marked *inferred* are our reading of Cen et al. (2025); see docs/network.md.
+
+    Raises ValueError naming the field and what is allowed.
+    """
+
+    #: Number of classes, 1..255.
+    num_classes: int
+    #: One of ENCODERS.
+    encoder: str = "mit_b0"
+    #: ResNet only: channels of the first stage; 64 is the published network, less is a thinner one.
+    base_width: int = 64
+    #: ResNet only: stride of the last level; 8 and 16 dilate the later stages instead of striding them.
+    output_stride: int = 32
+    #: MiT only: epsilon of its layer norms; 1e-6 in the original weights, 1e-5 in Hugging Face's.
+    layer_norm_eps: float = 1e-6
+    #: MiT only: stochastic depth of the last block in training.
+    drop_path: float = 0.1
+    #: D, the channels of static and aggregated features (inferred: 128 for MiT-B0, 256 above).
+    embed_dim: int = 128
+    #: d, the channels of queries, keys and values in every attention (inferred: 64).
+    key_dim: int = 64
+    #: SSEA: side lengths of the pooling grids whose cells are the static tokens (inferred).
+    pool_grids: tuple[int, ...] = (1, 2, 4, 8)
+    #: DSSA: how many frames back the references lie (inferred from the CFFM / MRCFA protocol).
+    reference_offsets: tuple[int, ...] = (3, 6, 9)
+    #: DSSA stage 1: reach of the window at stride 32, in cells (inferred: 4, that is +-128 px).
+    coarse_radius: int = 4
+    #: DSSA stage 2: reach of the window at stride 8 around the coarse offset, in cells (inferred: 2, that is +-16 px).
+    fine_radius: int = 2
+    #: DSSA: whether a large static difference lowers ("distrust") or raises ("seek") the attention to a reference, or
+    #: does neither ("none"). The paper leaves it open (inferred: distrust).
+    difference_role: str = "distrust"
+    #: DSSA: aggregate only where references disagree with this frame or the static head is unsure.
+    selection: bool = True
+    #: DSSA: a Bhattacharyya difference above this counts as disagreement, 0..1 (inferred).
+    selection_difference: float = 0.05
+    #: DSSA: a static class probability below this counts as unsure, 0..1 (inferred).
+    selection_confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        def require(field: str, holds: bool, allowed: str) -> None:
+            if not holds:
+                raise ValueError(f"network configuration: {field} is {getattr(self, field)!r}; {allowed}")
+
+        require("num_classes", _is_int(self.num_classes) and 1 <= self.num_classes <= 255, "an integer in 1..255")
+        require("encoder", self.encoder in ENCODERS, f"one of {', '.join(ENCODERS)}")
+        require("base_width", _is_int(self.base_width) and 8 <= self.base_width <= 256, "an integer in 8..256")
+        require("output_stride", self.output_stride in OUTPUT_STRIDES, f"one of {OUTPUT_STRIDES}")
+        require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
+        require("drop_path", 0 <= self.drop_path < 1, "a number in [0, 1)")
+        for field in ("embed_dim", "key_dim"):
+            require(field, _is_int(getattr(self, field)) and 8 <= getattr(self, field) <= 1024, "an integer in 8..1024")
+        for field in ("pool_grids", "reference_offsets"):
+            values = getattr(self, field)
+            require(
+                field,
+                isinstance(values, tuple)
+                and 1 <= len(values) <= 16
+                and all(_is_int(v) and 1 <= v <= 64 for v in values)
+                and all(a < b for a, b in pairwise(values)),
+                "1 to 16 increasing integers in 1..64",
+            )
+        for field in ("coarse_radius", "fine_radius"):
+            require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
+        require("difference_role", self.difference_role in DIFFERENCE_ROLES, f"one of {', '.join(DIFFERENCE_ROLES)}")
+        require("selection", isinstance(self.selection, bool), "true or false")
+        for field in ("selection_difference", "selection_confidence"):
+            require(field, 0 <= getattr(self, field) <= 1, "a number in 0..1")
+
+    @property
+    def num_references(self) -> int:
+        return len(self.reference_offsets)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SDCPCConfig:
+        """The inverse of `to_dict`, for values read from a file. Raises ValueError naming an unknown or bad field."""
+        if not isinstance(values, dict):
+            raise ValueError(f"network configuration: a mapping is needed, not {type(values).__name__}")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(
+                f"network configuration: unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
+        try:
+            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**arguments)
+        except TypeError as error:
+            raise ValueError(f"network configuration: {error}") from error
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,122 @@
+"""SD-CPC, the whole network, in streaming form (`encode`, `aggregate`) and in clip form (`forward`) built from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdcpc_ros.network.config import SDCPCConfig
+from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory
+from sdcpc_ros.network.encoders import build_encoder
+from sdcpc_ros.network.static_alignment import StaticAggregation
+
+#: Smallest side of an image, px: one cell at stride 32.
+MIN_SIDE = 32
+
+
+class EncodedFrame(NamedTuple):
+    """One frame, encoded: what its own masks need, and what it leaves for later frames."""
+
+    detail: Tensor  #: (B, C1, H/4, W/4), the encoder's finest level
+    static: Tensor  #: (B, D, h, w), static features S at stride 8
+    static_logits: Tensor  #: (B, C, h, w), the static head's classes Y
+    memory: FrameMemory
+
+
+class ClipOutput(NamedTuple):
+    """What the clip form returns, for the last frame of the clip."""
+
+    logits: Tensor  #: (B, C, H/4, W/4)
+    static_logits: Tensor  #: (B, C, h, w)
+
+
+class SDCPC(nn.Module):
+    """Static-Dynamic Class-level Perceptual Consistency (Cen et al., Neural Networks 2025).
+
+    Images are (B, 3, H, W) float, normalised, of any size from 32 px a side. Sizes at stride s are rounded up.
+    """
+
+    def __init__(self, config: SDCPCConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(config)
+        self.static_aggregation = StaticAggregation(config, self.encoder.channels)
+        self.static_head = nn.Conv2d(config.embed_dim, config.num_classes, 1)
+        self.dynamic_aggregation = DynamicAggregation(config)
+        self.head = RefinementHead(config, self.encoder.channels[0])
+
+    def encode(self, image: Tensor) -> EncodedFrame:
+        """Encode one frame, (B, 3, H, W): all of its cost but the aggregation. Raises ValueError on its shape."""
+        if image.dim() != 4 or image.shape[1] != 3 or min(image.shape[2:]) < MIN_SIDE:
+            raise ValueError(
+                f"SDCPC.encode: the image is {tuple(image.shape)}; (B, 3, H, W) with H, W >= {MIN_SIDE} is needed"
+            )
+        pyramid = self.encoder(image)
+        static = self.static_aggregation(pyramid, (pyramid[1].shape[2], pyramid[1].shape[3]))
+        static_logits = self.static_head(static)
+        return EncodedFrame(
+            pyramid[0], static, static_logits, self.dynamic_aggregation.contribute(static, static_logits)
+        )
+
+    def aggregate(self, frame: EncodedFrame, references: FrameMemory, valid: Tensor) -> Tensor:
+        """Logits of a frame in the light of its references, (B, C, H/4, W/4).
+
+        references: the memories of K earlier frames, (B, K, ...) each, in any order. valid: (B, K) bool, false where a
+        reference is missing; its contents are then ignored.
+        """
+        aggregated = self.dynamic_aggregation(frame.static, frame.memory.probability_root, references, valid)
+        return self.head(torch.cat((frame.static, aggregated), 1), frame.detail)
+
+    def forward(self, clip: Tensor, valid: Tensor | None = None) -> ClipOutput:
+        """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
+
+        Gives the logits that streaming gives. In training, references pass the encoder without gradient: their memory
+        is learnt, their features are the current frame's business.
+        """
+        if clip.dim() != 5:
+            raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + 1, 3, H, W) is needed")
+        batch, references = clip.shape[0], clip.shape[1] - 1
+        frame = self.encode(clip[:, -1])
+        if references == 0:  # what `aggregate` gives when no reference is valid, without its cost
+            return ClipOutput(self.head(torch.cat((frame.static, frame.static), 1), frame.detail), frame.static_logits)
+        if valid is None:
+            valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
+        return ClipOutput(self.aggregate(frame, self._reference_memories(clip[:, :-1]), valid), frame.static_logits)
+
+    def _reference_memories(self, frames: Tensor) -> FrameMemory:
+        with torch.no_grad():
+            pyramid = self.encoder(frames.flatten(0, 1))
+            static = self.static_aggregation(pyramid, (pyramid[1].shape[2], pyramid[1].shape[3]))
+            static_logits = self.static_head(static)
+        memory = self.dynamic_aggregation.contribute(static, static_logits)
+        return FrameMemory(*(part.unflatten(0, frames.shape[:2]) for part in memory))
+
+
+class RefinementHead(nn.Module):
+    """cat(S, O) at stride 8, refined with the encoder's finest level, to class logits at stride 4."""
+
+    def __init__(self, config: SDCPCConfig, detail_channels: int) -> None:
+        super().__init__()
+        inner = config.key_dim
+        self.fuse = nn.Conv2d(2 * config.embed_dim, inner, 1, bias=False)
+        self.fuse_norm = nn.BatchNorm2d(inner)
+        self.detail = nn.Conv2d(detail_channels, inner, 1, bias=False)
+        self.detail_norm = nn.BatchNorm2d(inner)
+        self.refine = nn.Sequential(
+            nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inner, inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+        )
+        self.classify = nn.Conv2d(inner, config.num_classes, 1)
+
+    def forward(self, features: Tensor, detail: Tensor) -> Tensor:
+        coarse = self.fuse_norm(self.fuse(features))
+        coarse = F.interpolate(coarse, detail.shape[2:], mode="bilinear", align_corners=False)
+        return self.classify(self.refine(F.relu(coarse + self.detail_norm(self.detail(detail)))))

@@ -1,0 +1,68 @@
+"""Between image size and network size: which size the network sees, and how masks come back to the image's own."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+#: Network sides are multiples of this, so that stride-8 features divide evenly.
+MULTIPLE = 8
+_MIN_SIDE = 32
+
+
+def network_size(image_size: tuple[int, int], model_size: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) at which an image of `image_size` is seen by a model trained at `model_size`.
+
+    The image keeps its aspect ratio and gets the model's number of pixels, so that objects have the proportions and
+    about the scale of training, at the cost of training; sides are rounded to MULTIPLE.
+    """
+    height, width = image_size
+    scale = math.sqrt(model_size[0] * model_size[1] / (height * width))
+    return _rounded(height * scale), _rounded(width * scale)
+
+
+def to_network(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 -> (h, w, 3) uint8; the image itself when it already has that size."""
+    if image.shape[:2] == size:
+        return image
+    # Averaging where pixels would be skipped: bilinear sampling aliases below half size.
+    halved = image.shape[0] >= 2 * size[0] and image.shape[1] >= 2 * size[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
+
+
+def labels_from_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(C, h, w) float32 -> (H, W) uint8: argmax of the bilinearly resized logits, one class at a time.
+
+    Exact, and several times cheaper in memory and time than resizing all classes first.
+    """
+    best = cv2.resize(logits[0], size[::-1], interpolation=cv2.INTER_LINEAR)
+    labels = np.zeros(size, np.uint8)
+    for class_id in range(1, len(logits)):
+        candidate = cv2.resize(logits[class_id], size[::-1], interpolation=cv2.INTER_LINEAR)
+        labels[candidate > best] = class_id
+        np.maximum(best, candidate, out=best)
+    return labels
+
+
+def confidence_from_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) float32 in 0..1 -> (H, W) uint8, 255 = certain, resized bilinearly."""
+    return cv2.resize(np.rint(probability * 255).astype(np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def scaled_camera_matrix(matrix: np.ndarray, image_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """K (3, 3) or P (3, 4) of an image of `image_size`, for the same image resized to `size`, both (height, width).
+
+    Pixel centres lie at integers, so the principal point moves by half a pixel before and after scaling.
+    """
+    scale_y, scale_x = size[0] / image_size[0], size[1] / image_size[1]
+    scaled = np.asarray(matrix, dtype=np.float64).copy()
+    # A row is (f, 0, c, ...): scaling maps u to s * (u + 0.5) - 0.5.
+    scaled[0] = scaled[0] * scale_x + (0.5 * scale_x - 0.5) * scaled[2]
+    scaled[1] = scaled[1] * scale_y + (0.5 * scale_y - 0.5) * scaled[2]
+    return scaled
+
+
+def _rounded(side: float) -> int:
+    return max(_MIN_SIDE, MULTIPLE * round(side / MULTIPLE))

@@ -1,0 +1,152 @@
+"""StreamingSegmenter: images of one or more streams in, temporally consistent masks out. No ROS, no files."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.inference import create_backend
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+from sdcpc_ros.streaming.geometry import confidence_from_probability, labels_from_logits, network_size, to_network
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The mask of one image."""
+
+    labels: np.ndarray  #: (H, W) uint8, class ids
+    confidence: np.ndarray | None  #: (H, W) uint8, probability of the label, 255 = certain; None unless asked for
+    references: int  #: how many remembered frames took part
+    stage_ms: dict[str, float] = field(default_factory=dict)  #: wall time of "preprocess", "network", "postprocess"
+
+
+class StreamingSegmenter:
+    """Segments video streams frame by frame; each frame is encoded once, whatever the number of references.
+
+    One instance serves any number of streams, told apart by name, and may be called from several threads: calls take
+    turns. Raises BackendError (a ValueError) when the device or backend cannot be had, CheckpointError when the
+    weights do not fit.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "cpu",
+        backend: str = "eager",
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        """input_size: (height, width) of the network's input; by default each image keeps its aspect ratio and gets the
+        number of pixels that the model was trained at."""
+        if input_size is not None and min(input_size) < 32:
+            raise ValueError(f"input_size is {input_size}; (height, width) of at least 32 px each is needed")
+        self.label_set = checkpoint.label_set
+        self.device, self.backend = device, backend
+        self.model_size = checkpoint.input_size
+        self.input_size = input_size
+        self._offsets = checkpoint.config.reference_offsets
+        self._backend = create_backend(backend, checkpoint.build_model(), checkpoint.mean, checkpoint.std, device)
+        self._streams: dict[str, _Stream] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def segment(
+        self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera", confidence: bool = False
+    ) -> Segmentation:
+        """Segment the next frame of a stream in the light of its earlier ones, and remember it.
+
+        image: (H, W, 3) uint8 RGB, sides of at least 32 px; a change of size empties the stream's buffer.
+        stamp_s: kept beside the frame. Raises ValueError on a bad image; the stream is then as it was.
+        """
+        _check_image(image)
+        with self._lock:
+            state = self._stream(stream, image.shape[:2])
+            return self._segment(image, state, stamp_s, confidence)
+
+    def segment_single(self, image: np.ndarray, *, confidence: bool = False) -> Segmentation:
+        """Segment one image by itself: the same weights, no references, nothing remembered. Raises like `segment`."""
+        _check_image(image)
+        with self._lock:
+            return self._segment(image, _Stream(image.shape[:2], FrameBuffer(self._offsets)), 0.0, confidence)
+
+    def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) at which the network sees an image of `image_size`."""
+        return self.input_size or network_size(image_size, self.model_size)
+
+    def reset(self, stream: str | None = None) -> None:
+        """Forget the earlier frames of one stream, or of all."""
+        with self._lock:
+            for name in [stream] if stream is not None else list(self._streams):
+                self._streams.pop(name, None)
+
+    def buffer_fill(self, stream: str = "camera") -> float:
+        """The share of the stream's frame buffer that is filled, 0..1."""
+        state = self._streams.get(stream)
+        return state.buffer.fill if state else 0.0
+
+    def close(self) -> None:
+        """Give the memory of weights and buffers back; the segmenter is then of no more use."""
+        with self._lock:
+            self._streams.clear()
+            self._closed = True
+            del self._backend
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _stream(self, name: str, image_size: tuple[int, int]) -> _Stream:
+        state = self._streams.get(name)
+        if state is None or state.image_size != image_size:
+            state = self._streams[name] = _Stream(image_size, FrameBuffer(self._offsets))
+        return state
+
+    def _segment(self, image: np.ndarray, stream: _Stream, stamp_s: float, confidence: bool) -> Segmentation:
+        if self._closed:
+            raise RuntimeError("this segmenter is closed")
+        started = time.perf_counter()
+        resized = to_network(image, self.network_size(stream.image_size))
+        # (1, 3, h, w), a channels-last view of the very pixels
+        pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1)[None]
+        prepared = time.perf_counter()
+
+        frame = self._backend.encode(pixels)
+        references, valid = stream.buffer.references(frame.memory)
+        logits = self._backend.aggregate(frame, references, valid)[0].float().cpu()  # waits for a GPU
+        inferred = time.perf_counter()
+
+        segmentation = Segmentation(
+            labels_from_logits(logits.numpy(), stream.image_size),
+            _confidence(logits, stream.image_size) if confidence else None,
+            int(valid.sum()),
+            {
+                "preprocess": 1e3 * (prepared - started),
+                "network": 1e3 * (inferred - prepared),
+                "postprocess": 1e3 * (time.perf_counter() - inferred),
+            },
+        )
+        # Last, so that a frame that failed anywhere above leaves no trace.
+        stream.buffer.push(frame.memory, stamp_s)
+        return segmentation
+
+
+@dataclass
+class _Stream:
+    image_size: tuple[int, int]
+    buffer: FrameBuffer
+
+
+def _confidence(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+    return confidence_from_probability(logits.softmax(0).amax(0).numpy(), size)
+
+
+def _check_image(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"the image is {found}; uint8 (H, W, 3) RGB is needed")
+    if min(image.shape[:2]) < 32:
+        raise ValueError(f"the image is {image.shape[1]}x{image.shape[0]} px; at least 32x32 is needed")

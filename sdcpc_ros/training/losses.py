@@ -1,0 +1,37 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.network import ClipOutput
+
+
+def class_weights(frequencies: np.ndarray) -> Tensor:
+    """(C,) float: the square root of median-frequency balancing, held to 0.3..4, so that poles count beside roads."""
+    present = np.maximum(frequencies, 1e-6)
+    weights = np.sqrt(np.median(present) / present).clip(0.3, 4.0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def segmentation_loss(output: ClipOutput, labels: Tensor, weights: Tensor, auxiliary_weight: float) -> Tensor:
+    """Class-weighted cross-entropy at image size, plus that of the static head at its own stride.
+
+    labels: (B, H, W) int64, IGNORE where void; a batch that is all void costs 0.
+    """
+    logits = F.interpolate(output.logits, labels.shape[1:], mode="bilinear", align_corners=False)
+    loss = _cross_entropy(logits, labels, weights)
+    if auxiliary_weight:
+        coarse = F.interpolate(labels[:, None].float(), output.static_logits.shape[2:], mode="nearest")[:, 0].long()
+        loss = loss + auxiliary_weight * _cross_entropy(output.static_logits, coarse, weights)
+    return loss
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
+    mass = torch.where(labels == IGNORE, 0.0, weights[labels.clamp(max=len(weights) - 1)]).sum()
+    return total / mass.clamp_min(1e-6)
