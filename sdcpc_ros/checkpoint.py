@@ -23,6 +23,9 @@ from sdcpc_ros.label_set import LabelSet, LabelSetError
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 
 FORMAT_VERSION = 1
+#: ImageNet's statistics, RGB in units of 0..255: what public encoder weights were trained with, and ours too.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 _METADATA_KEY = "sdcpc"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,7 +54,8 @@ class MixTransformer(nn.Module):
     def __init__(self, channels: Sequence[int], depths: Sequence[int], *, eps: float, drop_path: float) -> None:
         super().__init__()
         self.channels = tuple(channels)
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        blocks = sum(depths)
+        rates = [drop_path * index / (blocks - 1) for index in range(blocks)]
         self.stages = nn.ModuleList()
         for level, (width, depth) in enumerate(zip(channels, depths)):
             stage_rates, rates = rates[:depth], rates[depth:]

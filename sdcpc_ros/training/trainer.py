@@ -11,32 +11,42 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
+from sdcpc_ros.checkpoint import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.clips import ClipSamples, FromStep
 from sdcpc_ros.training.losses import class_weights, segmentation_loss
-from sdcpc_ros.training.recipe import Recipe, load_recipe
+from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 
-#: ImageNet's normalisation, in units of 0..255: what public encoder weights expect.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
 _SAVE_EVERY_STEPS = 100
 _STATE = "state.safetensors"
 _LOG = "log.csv"
 _MODEL = "model.safetensors"
 
 
-def train(config: str | os.PathLike[str], root: str | os.PathLike[str], output: str | os.PathLike[str]) -> Path:
+def train(
+    config: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    start: str | os.PathLike[str] | None = None,
+) -> Path:
     """Train by the recipe at `config` on the CamVid tree at `root`; returns the checkpoint `output`/model.safetensors.
 
+    start: a checkpoint whose weights to begin with, of the recipe's network; random ones without.
     A run that was stopped goes on from its last saved step, and ends as one that never stopped. Raises RecipeError,
-    DatasetError or OSError with a sentence.
+    CheckpointError, DatasetError or OSError with a sentence.
     """
     recipe = load_recipe(config)
     camvid = CamVid(root, "train")
@@ -44,9 +54,12 @@ def train(config: str | os.PathLike[str], root: str | os.PathLike[str], output: 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     run = _Run(recipe, camvid, folder)
-    run.resume()
+    if not run.resume() and start is not None:
+        run.begin_with(start)
     run.fit(ClipSamples(recipe, camvid))
     command = f"sdcpc train --config {Path(config).name} --root CAMVID --output {folder.name}"
+    if start is not None:
+        command += f" --from {Path(start).name}"
     run.export(command)
     return folder / _MODEL
 
@@ -87,7 +100,7 @@ class _Run:
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+        mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
         output = self.model((clip - mean) / std)
         loss = segmentation_loss(output, labels, weights, self.recipe.auxiliary_weight)
         self.optimizer.zero_grad(set_to_none=True)
@@ -133,16 +146,19 @@ class _Run:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
         os.replace(temporary, self.folder / _STATE)
 
-    def resume(self) -> None:
-        """Take up a saved state, if there is one. Raises ValueError when it belongs to another recipe."""
+    def resume(self) -> bool:
+        """Take up a saved state; whether there was one. Raises RecipeError when it is unreadable or another recipe's."""
         path = self.folder / _STATE
         if not path.exists():
-            return
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        if metadata["recipe"] != _fingerprint(self.recipe):
-            raise ValueError(f"{path} was saved by another recipe; train into another folder, or remove it")
+            return False
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except SafetensorError as error:
+            raise RecipeError(f"{path} is not readable ({error}); remove it to start afresh") from error
+        if metadata.get("recipe") != _fingerprint(self.recipe):
+            raise RecipeError(f"{path} was saved by another recipe; train into another folder, or remove it")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, rest = name.split("/", 1)
@@ -156,6 +172,17 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         print(f"resuming at step {self.step} of {self.recipe.steps}", flush=True)
+        return True
+
+    def begin_with(self, path: str | os.PathLike[str]) -> None:
+        """Take the weights of a checkpoint. Raises CheckpointError when it is of another network than the recipe's."""
+        checkpoint = load_checkpoint(path)
+        if checkpoint.config != self.model.config:
+            theirs, ours = checkpoint.config.to_dict(), self.model.config.to_dict()
+            differences = [f"{name} is {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]
+            raise CheckpointError(f"{path} is not of the recipe's network: its {'; '.join(differences)}")
+        self.model.load_state_dict(checkpoint.build_model().state_dict())
+        self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def export(self, command: str) -> None:
         """The averaged weights as a checkpoint, in half precision: half the size, and no measurable loss in masks."""
@@ -172,7 +199,7 @@ class _Run:
         config = self.model.config
         save_checkpoint(
             self.folder / _MODEL,
-            Checkpoint(config, self.label_set, MEAN, STD, self.recipe.input_size, weights, record),
+            Checkpoint(config, self.label_set, IMAGENET_MEAN, IMAGENET_STD, self.recipe.input_size, weights, record),
         )
 
 

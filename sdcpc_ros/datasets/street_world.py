@@ -1,0 +1,154 @@
+"""The world of the synthetic street as data: textured parallelograms, how they move, and where the camera is.
+
+Axes: x to the right, y up, z along the street, metres; the road's surface is y = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from sdcpc_ros.datasets.street_textures import Texture
+
+Vector = Sequence[float]
+
+
+class Motion(Protocol):
+    """How an object moves as a whole: its displacement (3,) at a time in seconds."""
+
+    def offset(self, time_s: float) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class EgoMotion:
+    """The camera's path: forward with a varying speed, drifting in its lane, nodding on its springs."""
+
+    speed: float  # m/s
+    lane_x: float  # m
+    height: float  # m
+    phases: tuple[float, ...]  # seven, radians
+    bounce: float  # 1 is an ordinary road
+
+    def position(self, time_s: float) -> np.ndarray:
+        p = self.phases
+        x = self.lane_x + 0.22 * np.sin(0.5 * time_s + p[0]) + 0.1 * np.sin(1.1 * time_s + p[1])
+        y = self.height + self.bounce * (0.010 * np.sin(7.1 * time_s + p[2]) + 0.006 * np.sin(11.3 * time_s + p[3]))
+        z = self.speed * (time_s + 0.9 * np.sin(0.45 * time_s + p[4]))  # slowest at 0.6 of the mean speed
+        return np.array([x, y, z])
+
+    def rotation(self, time_s: float) -> np.ndarray:
+        """World to camera (3, 3): camera axes are x right, y down, z forward."""
+        p = self.phases
+        yaw = 0.030 * np.sin(0.41 * time_s + p[5]) + 0.012 * np.sin(1.03 * time_s + p[0])
+        pitch = self.bounce * (0.006 * np.sin(5.3 * time_s + p[6]) + 0.004 * np.sin(8.9 * time_s + p[1]))
+        roll = self.bounce * 0.006 * np.sin(2.3 * time_s + p[3])
+        cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+        about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+        about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+        about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+        return about_z @ about_x @ np.diag([1.0, -1.0, 1.0]) @ about_y
+
+
+@dataclass(frozen=True)
+class Straight:
+    """Constant velocity (x, y, z) in m/s from where the object was placed."""
+
+    velocity: tuple[float, float, float]
+
+    def offset(self, time_s: float) -> np.ndarray:
+        return np.asarray(self.velocity) * time_s
+
+
+@dataclass(frozen=True)
+class Following:
+    """A vehicle that keeps ahead of the camera's, falling back and drawing away by `play` metres."""
+
+    ego: EgoMotion
+    play: float
+    phase: float
+
+    def offset(self, time_s: float) -> np.ndarray:
+        ahead = self.ego.position(time_s)[2] - self.ego.position(0.0)[2]
+        sway = self.play * (np.sin(0.5 * time_s + self.phase) - np.sin(self.phase))
+        return np.array([0.15 * (np.sin(0.7 * time_s + self.phase) - np.sin(self.phase)), 0.0, ahead + sway])
+
+
+@dataclass(frozen=True)
+class Swing:
+    """A limb: the far end of the parallelogram's second edge swings by `reach` (x, y, z) metres, `rate` times a second."""
+
+    reach: tuple[float, float, float]
+    rate: float
+    phase: float
+
+    def offset(self, time_s: float) -> np.ndarray:
+        return np.asarray(self.reach) * np.sin(2 * np.pi * self.rate * time_s + self.phase)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A textured parallelogram: its texture's top left corner at `origin`, columns along `u`, rows along `v`."""
+
+    origin: Vector
+    u: Vector
+    v: Vector
+    texture: Texture
+    label: int
+    group: int  # the object: surfaces of one object share it
+    tint: Vector = (1.0, 1.0, 1.0)  # light falling on it, by channel
+    two_sided: bool = False
+    infinite: bool = False  # moves with the camera, as the horizon seems to
+    motion: Motion | None = None
+    swing: Swing | None = None
+
+
+@dataclass
+class World:
+    """Collects surfaces (seen, labelled) and shadows (only darken the ground), then places them at any time."""
+
+    surfaces: list[Surface] = field(default_factory=list)
+    shadows: list[Surface] = field(default_factory=list)
+    _groups: int = 0
+
+    def new_group(self) -> int:
+        self._groups += 1
+        return self._groups
+
+    def freeze(self) -> tuple[SurfaceTable, SurfaceTable]:
+        return SurfaceTable(self.surfaces), SurfaceTable(self.shadows)
+
+
+class SurfaceTable:
+    """Surfaces as arrays. `bases(t)` is (N, 3, 3): columns u, v and origin of each surface at time t."""
+
+    def __init__(self, surfaces: Sequence[Surface]) -> None:
+        count = len(surfaces)
+        self.textures = [s.texture for s in surfaces]
+        self.labels = np.array([s.label for s in surfaces], np.uint8)
+        self.groups = np.array([s.group for s in surfaces], np.int32)
+        self.tints = np.array([s.tint for s in surfaces], np.float32).reshape(count, 3)
+        self.two_sided = np.array([s.two_sided for s in surfaces], bool)
+        self.infinite = np.array([s.infinite for s in surfaces], bool)
+        self.texture_sizes = np.array([s.texture.size for s in surfaces], np.float64).reshape(count, 2)
+        self._rest = np.array([[s.u, s.v, s.origin] for s in surfaces], np.float64).reshape(count, 3, 3)
+        self._rest = np.ascontiguousarray(self._rest.transpose(0, 2, 1))
+        movers: dict[int, tuple[Motion, list[int]]] = {}
+        for index, surface in enumerate(surfaces):
+            if surface.motion is not None:
+                movers.setdefault(id(surface.motion), (surface.motion, []))[1].append(index)
+        self._movers = [(motion, np.array(indices)) for motion, indices in movers.values()]
+        self._swings = [(index, s.swing) for index, s in enumerate(surfaces) if s.swing is not None]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def bases(self, time_s: float) -> np.ndarray:
+        bases = self._rest.copy()
+        for motion, indices in self._movers:
+            bases[indices, :, 2] += motion.offset(time_s)
+        for index, swing in self._swings:
+            bases[index, :, 1] += swing.offset(time_s)
+        return bases

@@ -1,0 +1,228 @@
+"""Segmentation metrics over label images: IoU, video consistency (mVC) and temporal consistency (TC).
+
+Label images are (H, W) uint8 arrays of class ids, 255 (`IGNORE`) where there is none: void in the ground truth,
+unlabelled in a prediction. Every metric takes one frame at a time and keeps a fixed amount of memory, so that a bag of
+any length can be scored. A metric that has seen nothing it could judge is nan.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sdcpc_ros.label_set import IGNORE
+
+#: How VideoConsistency counts; see there.
+MVC_MODES = ("clean", "reference")
+
+
+def _check_pair(first: np.ndarray, second: np.ndarray, names: str) -> None:
+    for labels in (first, second):
+        if labels.dtype != np.uint8 or labels.ndim != 2:
+            raise ValueError(
+                f"{names} must be (height, width) uint8 label images, not {labels.dtype} of shape {labels.shape}"
+            )
+    if first.shape != second.shape:
+        raise ValueError(f"{names} differ in size: {first.shape} and {second.shape} (height, width)")
+
+
+class ConfusionMatrix:
+    """Pixels by true class (row) and predicted class (column), pooled over all frames seen.
+
+    Pixels whose ground truth is void are left out. A pixel that has a true class but was left unlabelled (255) counts
+    against that class, and for none: `unlabelled` holds how many, by true class.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        if not 1 <= num_classes <= IGNORE:
+            raise ValueError(f"num_classes is {num_classes}; 1 to {IGNORE} are allowed")
+        self.num_classes = num_classes
+        self.matrix = np.zeros((num_classes, num_classes), np.int64)
+        self.unlabelled = np.zeros(num_classes, np.int64)
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Count one frame. Raises ValueError when the arrays do not fit each other or hold an id without a class."""
+        _check_pair(truth, prediction, "truth and prediction")
+        pairs = (truth.astype(np.uint16) << 8) | prediction
+        counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+        classes = slice(0, self.num_classes)
+        without_class = slice(self.num_classes, IGNORE)
+        for name, by_id in (("truth", counts.sum(axis=1)), ("prediction", counts.sum(axis=0))):
+            if by_id[without_class].any():
+                stray = self.num_classes + int(np.flatnonzero(by_id[without_class])[0])
+                raise ValueError(
+                    f"the {name} holds id {stray}; 0 to {self.num_classes - 1} and {IGNORE} (no label) are allowed"
+                )
+        self.matrix += counts[classes, classes]
+        self.unlabelled += counts[classes, IGNORE]
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add what another matrix of the same classes has counted."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"cannot merge matrices of {self.num_classes} and {other.num_classes} classes")
+        self.matrix += other.matrix
+        self.unlabelled += other.unlabelled
+
+    def truth_pixels(self) -> np.ndarray:
+        """Pixels by true class, (C,) int64."""
+        return self.matrix.sum(axis=1) + self.unlabelled
+
+    def iou(self) -> np.ndarray:
+        """Intersection over union by class, (C,) float64; nan for a class that the ground truth does not hold."""
+        truth = self.truth_pixels()
+        intersection = np.diag(self.matrix)
+        union = truth + self.matrix.sum(axis=0) - intersection
+        return np.divide(intersection, union, out=np.full(self.num_classes, np.nan), where=truth > 0)
+
+    def miou(self) -> float:
+        """Mean IoU over the classes present in the ground truth."""
+        iou = self.iou()
+        present = iou[~np.isnan(iou)]
+        return float(present.mean()) if present.size else float("nan")
+
+    def weighted_iou(self) -> float:
+        """IoU weighted by how many pixels of the ground truth each class has."""
+        truth = self.truth_pixels()
+        total = int(truth.sum())
+        return float(np.nansum(self.iou() * truth) / total) if total else float("nan")
+
+
+class _StillSince:
+    """For every pixel of a video, the first frame since which its label has not changed."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels = labels.copy()
+        self.frame = np.zeros(labels.shape, np.int32)
+
+    def update(self, labels: np.ndarray, frame: int) -> None:
+        self.frame[labels != self.labels] = frame
+        np.copyto(self.labels, labels)
+
+
+class VideoConsistency:
+    """mVC_n of VSPW (Miao et al., CVPR 2021): does the prediction hold still where the ground truth does?
+
+    For each window of n consecutive frames, among the pixels whose ground truth is constant over the window, the share
+    whose prediction is constant too; the mean over all windows of all videos, in 0..1. It never asks whether the
+    prediction is right: report mIoU beside it. A window without any constant pixel has no share and is left out.
+
+    Modes:
+    - "clean": every window counts; void is no ground truth, so a pixel that was void within a window is left out of it.
+    - "reference": counts as the script published with VSPW does. It leaves out the last window of each video (and so
+      every video of n frames or fewer), and takes void for a class like any other.
+
+    Rather than looking n frames back, it remembers for every pixel since when its truth and its prediction have been
+    still: memory and time per frame do not depend on n.
+    """
+
+    def __init__(self, n: int, mode: str = "clean") -> None:
+        if n < 2:
+            raise ValueError(f"n is {n}; a window needs at least 2 frames")
+        if mode not in MVC_MODES:
+            raise ValueError(f"mode is '{mode}'; {' and '.join(MVC_MODES)} are allowed")
+        self.n = n
+        self.mode = mode
+        self._share_sum = 0.0
+        self._windows = 0
+        self._frame = 0
+        self._still: tuple[_StillSince, _StillSince] | None = None  # truth and prediction of the current video
+        self._last_share: float | None = None  # of the newest window, in reference mode: not counted until one follows
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """The next frame of the video. Raises ValueError when the arrays do not fit each other or the frames before."""
+        _check_pair(truth, prediction, "truth and prediction")
+        if self._still is None:
+            self._still = _StillSince(truth), _StillSince(prediction)
+        still_truth, still_prediction = self._still
+        if still_truth.labels.shape != truth.shape:
+            raise ValueError(
+                f"the size changed within a video, from {still_truth.labels.shape} to {truth.shape} (height, width); "
+                "call end_video() between videos"
+            )
+        still_truth.update(truth, self._frame)
+        still_prediction.update(prediction, self._frame)
+        if self.mode == "clean":
+            still_truth.frame[truth == IGNORE] = self._frame + 1  # still from the next frame on, at the earliest
+
+        window_start = self._frame - self.n + 1
+        self._frame += 1
+        if window_start < 0:
+            return
+        if self._last_share is not None:
+            self._count(self._last_share)
+            self._last_share = None
+        stable_truth = still_truth.frame <= window_start
+        stable = np.count_nonzero(stable_truth)
+        if stable:
+            share = np.count_nonzero(stable_truth & (still_prediction.frame <= window_start)) / stable
+            if self.mode == "clean":
+                self._count(share)
+            else:
+                self._last_share = share
+
+    def _count(self, share: float) -> None:
+        self._share_sum += share
+        self._windows += 1
+
+    def end_video(self) -> None:
+        """The next frame starts another video: no window reaches across."""
+        self._frame = 0
+        self._still = None
+        self._last_share = None
+
+    def value(self) -> float:
+        """mVC_n in 0..1 over the windows counted so far."""
+        return self._share_sum / self._windows if self._windows else float("nan")
+
+
+class TemporalConsistency:
+    """TC: does the prediction move with the scene?
+
+    The prediction of frame t+1 is warped back to frame t along the optical flow from t to t+1 (nearest pixel: class ids
+    do not interpolate), and the mIoU between the two is taken over one confusion matrix pooled over all pairs of
+    frames, with the prediction of t in the place of the ground truth. Pixels whose flow leaves the image are masked, as
+    are those that `valid` excludes (pass the occluded ones there). The VSPW script masks neither, and uses RAFT's
+    flow; here the flow is the caller's, to be named beside the number.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.confusion = ConfusionMatrix(num_classes)
+
+    def update(
+        self, prediction: np.ndarray, next_prediction: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = None
+    ) -> None:
+        """One pair of consecutive frames.
+
+        `flow` (H, W, 2) float: what is at (x, y) in frame t is at (x + flow[y, x, 0], y + flow[y, x, 1]) in frame t+1.
+        `valid` (H, W) bool: False where that point is not visible in frame t+1, or the flow is not known.
+        Raises ValueError when shapes do not fit.
+        """
+        _check_pair(prediction, next_prediction, "the two predictions")
+        warped, visible = warp_labels(next_prediction, flow, valid)
+        # A point that is not seen again says nothing about consistency; one that lost its label does.
+        self.confusion.update(np.where(visible, prediction, np.uint8(IGNORE)), warped)
+
+    def value(self) -> float:
+        """TC in 0..1 over the pairs seen so far."""
+        return self.confusion.miou()
+
+
+def warp_labels(labels: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Fetch for every pixel (x, y) the label nearest to (x, y) + flow.
+
+    `labels` (H, W) uint8; `flow` (H, W, 2) float, (dx, dy) in pixels; `valid` (H, W) bool. Returns the warped labels
+    (H, W) and where they mean something (H, W) bool: the flow is finite, stays inside the image, and is `valid`.
+    """
+    height, width = labels.shape
+    if flow.shape != (height, width, 2):
+        raise ValueError(f"flow has shape {flow.shape}; {(height, width, 2)} is needed for these labels")
+    if valid is not None and (valid.shape != labels.shape or valid.dtype != np.bool_):
+        raise ValueError(f"valid is {valid.dtype} of shape {valid.shape}; bool of {labels.shape} is needed")
+    visible = np.isfinite(flow).all(axis=2)
+    rows, columns = np.ogrid[:height, :width]
+    x = np.floor(columns + np.where(visible, flow[..., 0], 0) + 0.5)
+    y = np.floor(rows + np.where(visible, flow[..., 1], 0) + 0.5)
+    visible &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    if valid is not None:
+        visible &= valid
+    source = np.where(visible, y * width + x, 0).astype(np.intp)
+    return labels.ravel()[source], visible

@@ -1,0 +1,156 @@
+"""Draw label images for people: overlays, legends, contact sheets. NumPy and OpenCV only; all images are RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sdcpc_ros.label_set import IGNORE, LabelSet
+
+_PAPER = (250, 250, 248)
+_INK = (38, 42, 48)
+_FAINT_INK = (120, 126, 134)
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+_FONT_HEIGHT_PX = 22.0  # of OpenCV's strokes at scale 1
+_SUPERSAMPLING = 4  # strokes are drawn this much larger and shrunk: OpenCV's own small text is ragged
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.6) -> np.ndarray:
+    """Class colours over an image, with a thin line where classes meet; pixels without a label (255) stay as they are.
+
+    `image` (H, W, 3) uint8 RGB, `labels` (H, W) uint8; returns (H, W, 3) uint8.
+    """
+    colours = label_set.palette()[labels]
+    blended = cv2.addWeighted(image, 1 - opacity, colours, opacity, 0)
+    border = np.zeros(labels.shape, bool)
+    border[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    blended[border] = blended[border] // 2 + 110
+    blended[labels == IGNORE] = image[labels == IGNORE]
+    return blended
+
+
+def shrink(picture: np.ndarray, max_width: int) -> np.ndarray:
+    """An image (H, W, 3), or labels (H, W), no wider than `max_width` and with even sides, as video wants them.
+
+    It is never enlarged; labels keep their ids.
+    """
+    scale = min(1.0, max_width / picture.shape[1])
+    height, width = (max(2, int(side * scale) // 2 * 2) for side in picture.shape[:2])
+    return cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_NEAREST if picture.ndim == 2 else cv2.INTER_AREA
+    )
+
+
+def text_width(text: str, height_px: float) -> int:
+    """How wide `draw_text` draws."""
+    (width, _), _ = cv2.getTextSize(text, _FONT, height_px / _FONT_HEIGHT_PX * _SUPERSAMPLING, _SUPERSAMPLING)
+    return -(-width // _SUPERSAMPLING)
+
+
+def draw_text(
+    canvas: np.ndarray, text: str, left: int, baseline: int, height_px: float, colour: tuple[int, int, int] = _INK
+) -> None:
+    """Write a line of ASCII onto a canvas in place, capitals `height_px` high; what does not fit is cut off."""
+    scale = height_px / _FONT_HEIGHT_PX * _SUPERSAMPLING
+    (width, ascent), descent = cv2.getTextSize(text, _FONT, scale, _SUPERSAMPLING)
+    pad = _SUPERSAMPLING * 2
+    columns, rows = (-(-(size + 2 * pad) // _SUPERSAMPLING) for size in (width, ascent + descent))
+    strokes = np.zeros((rows * _SUPERSAMPLING, columns * _SUPERSAMPLING), np.uint8)
+    cv2.putText(strokes, text, (pad, pad + ascent), _FONT, scale, 255, _SUPERSAMPLING, cv2.LINE_AA)
+    coverage = cv2.resize(strokes, (columns, rows), interpolation=cv2.INTER_AREA)
+
+    top, left = baseline - (pad + ascent) // _SUPERSAMPLING, left - pad // _SUPERSAMPLING
+    y0, x0 = max(0, top), max(0, left)
+    y1, x1 = min(canvas.shape[0], top + rows), min(canvas.shape[1], left + columns)
+    if y1 <= y0 or x1 <= x0:
+        return
+    alpha = coverage[y0 - top : y1 - top, x0 - left : x1 - left, None].astype(np.float32) / 255
+    region = canvas[y0:y1, x0:x1]
+    region[:] = (region * (1 - alpha) + np.array(colour, np.float32) * alpha + 0.5).astype(np.uint8)
+
+
+def legend(label_set: LabelSet, width: int, text_height_px: float = 11) -> np.ndarray:
+    """The classes with their colours, in as many rows as the width asks for: (h, width, 3) uint8."""
+    swatch, gap, line = round(text_height_px * 1.5), round(text_height_px * 0.7), round(text_height_px * 2.4)
+    names = [name.replace("_", " ") for name in label_set.class_names]
+    cell = swatch + 3 * gap + max(text_width(name, text_height_px) for name in names)
+    columns = max(1, min(len(names), (width - gap) // cell))
+    columns = -(-len(names) // -(-len(names) // columns))  # rows of even length
+    cell = (width - gap) // columns
+    rows = -(-len(names) // columns)
+    canvas = _paper(rows * line + gap, width)
+    for index, (name, colour) in enumerate(zip(names, label_set.colours)):
+        left, top = gap + index % columns * cell, gap // 2 + index // columns * line
+        box = (left, top + (line - swatch) // 2)
+        cv2.rectangle(canvas, box, (box[0] + swatch - 1, box[1] + swatch - 1), colour, cv2.FILLED)
+        draw_text(canvas, name, left + swatch + gap, top + round((line + text_height_px) / 2), text_height_px)
+    return canvas
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """Pictures of one moment, (H, W, 3) uint8 RGB of one size, one for each column of a sheet, and a caption."""
+
+    pictures: tuple[np.ndarray, ...]
+    caption: str
+
+
+def contact_sheet(
+    title: str, subtitle: str, columns: Sequence[str], rows: Sequence[SheetRow], label_set: LabelSet
+) -> np.ndarray:
+    """A page of labelled pictures under a title, with the column names above and the legend below: (H, W, 3) uint8 RGB.
+
+    Raises ValueError when there is no row, or a row does not have a picture for every column.
+    """
+    if not rows or any(len(row.pictures) != len(columns) for row in rows):
+        raise ValueError(f"a contact sheet needs rows of {len(columns)} pictures each")
+    height, width = rows[0].pictures[0].shape[:2]
+    margin, gutter, text = 28, 10, 13
+    page_width = 2 * margin + len(columns) * width + (len(columns) - 1) * gutter
+    page: list[np.ndarray] = []
+
+    heading = _paper(100, page_width)
+    draw_text(heading, title, margin, 44, 19)
+    draw_text(heading, subtitle, margin, 70, 11, _FAINT_INK)
+    page.append(heading)
+    names = _paper(30, page_width)
+    for index, column in enumerate(columns):
+        draw_text(names, column, margin + index * (width + gutter), 16, text)
+    page.append(names)
+    for row in rows:
+        band = _paper(height + gutter, page_width)
+        for index, picture in enumerate(row.pictures):
+            left = margin + index * (width + gutter)
+            band[:height, left : left + width] = picture
+        _tag(band, row.caption, margin + 8, height - 10)
+        page.append(band)
+    classes = legend(label_set, page_width - 2 * margin, text)
+    framed_legend = _paper(classes.shape[0] + margin, page_width)
+    framed_legend[8 : 8 + classes.shape[0], margin : margin + classes.shape[1]] = classes
+    page.append(framed_legend)
+    return np.concatenate(page)
+
+
+def side_by_side(left: np.ndarray, right: np.ndarray, foot: np.ndarray, captions: tuple[str, str]) -> np.ndarray:
+    """Two pictures of one size with a caption in each, above a foot (a legend) of their common width."""
+    panels = [left.copy(), right.copy()]
+    for panel, caption in zip(panels, captions):
+        _tag(panel, caption, 8, panel.shape[0] - 10)
+    return np.concatenate([np.concatenate(panels, axis=1), foot])
+
+
+def _tag(canvas: np.ndarray, text: str, left: int, baseline: int, height_px: float = 10) -> None:
+    """White text on a darkened patch, readable over any picture."""
+    pad = 5
+    top, bottom = max(0, baseline - round(height_px) - pad), min(canvas.shape[0], baseline + pad + 1)
+    patch = canvas[top:bottom, max(0, left - pad) : left + text_width(text, height_px) + pad]
+    patch[:] = patch // 3
+    draw_text(canvas, text, left, baseline, height_px, (255, 255, 255))
+
+
+def _paper(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), _PAPER, np.uint8)

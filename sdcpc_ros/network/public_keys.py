@@ -1,0 +1,136 @@
+"""What public encoder weights call the tensors of ours: SegFormer at Hugging Face, ResNet in torchvision and timm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sdcpc_ros.network.encoders import MixTransformer, ResNet
+
+#: A module of `MixTransformer`, within its stage or block -> the modules that hold its rows, one below the other.
+#: As in the files at the hub, which transformers 4 reads as they are.
+_HUGGING_FACE_HUB = {
+    "patch_embed": ["encoder.patch_embeddings.{stage}.proj"],
+    "patch_norm": ["encoder.patch_embeddings.{stage}.layer_norm"],
+    "norm1": ["encoder.block.{stage}.{block}.layer_norm_1"],
+    "attention.q": ["encoder.block.{stage}.{block}.attention.self.query"],
+    "attention.kv": [
+        "encoder.block.{stage}.{block}.attention.self.key",
+        "encoder.block.{stage}.{block}.attention.self.value",
+    ],
+    "attention.reduce": ["encoder.block.{stage}.{block}.attention.self.sr"],
+    "attention.reduce_norm": ["encoder.block.{stage}.{block}.attention.self.layer_norm"],
+    "attention.proj": ["encoder.block.{stage}.{block}.attention.output.dense"],
+    "norm2": ["encoder.block.{stage}.{block}.layer_norm_2"],
+    "mlp.fc1": ["encoder.block.{stage}.{block}.mlp.dense1"],
+    "mlp.dwconv": ["encoder.block.{stage}.{block}.mlp.dwconv.dwconv"],
+    "mlp.fc2": ["encoder.block.{stage}.{block}.mlp.dense2"],
+    "norm": ["encoder.layer_norm.{stage}"],
+}
+#: The same, as the modules are called in transformers 5.
+_TRANSFORMERS_5 = {
+    "patch_embed": ["stages.{stage}.patch_embeddings.proj"],
+    "patch_norm": ["stages.{stage}.patch_embeddings.layer_norm"],
+    "norm1": ["stages.{stage}.blocks.{block}.layernorm_before"],
+    "attention.q": ["stages.{stage}.blocks.{block}.attention.q_proj"],
+    "attention.kv": [
+        "stages.{stage}.blocks.{block}.attention.k_proj",
+        "stages.{stage}.blocks.{block}.attention.v_proj",
+    ],
+    "attention.reduce": ["stages.{stage}.blocks.{block}.attention.sequence_reduction.sequence_reduction"],
+    "attention.reduce_norm": ["stages.{stage}.blocks.{block}.attention.sequence_reduction.layer_norm"],
+    "attention.proj": ["stages.{stage}.blocks.{block}.attention.o_proj"],
+    "norm2": ["stages.{stage}.blocks.{block}.layernorm_after"],
+    "mlp.fc1": ["stages.{stage}.blocks.{block}.mlp.fc1"],
+    "mlp.dwconv": ["stages.{stage}.blocks.{block}.mlp.dwconv.dwconv"],
+    "mlp.fc2": ["stages.{stage}.blocks.{block}.mlp.fc2"],
+    "norm": ["stages.{stage}.layer_norm"],
+}
+
+#: From a key of our encoder to the public keys whose tensors, concatenated along dimension 0, are its tensor.
+Spelling = Callable[[str], Sequence[str]]
+
+
+def _mix_transformer_spelling(names: Mapping[str, list[str]]) -> Spelling:
+    def public_keys(key: str) -> list[str]:
+        match = re.fullmatch(r"stages\.(?P<stage>\d+)\.(?:blocks\.(?P<block>\d+)\.)?(?P<module>.+)\.(?P<leaf>\w+)", key)
+        assert match is not None, key
+        return [f"{name.format(**match.groupdict())}.{match['leaf']}" for name in names[match["module"]]]
+
+    return public_keys
+
+
+MIX_TRANSFORMER_SPELLINGS: dict[str, Spelling] = {
+    "Hugging Face hub": _mix_transformer_spelling(_HUGGING_FACE_HUB),
+    "transformers 5": _mix_transformer_spelling(_TRANSFORMERS_5),
+}
+RESNET_SPELLINGS: dict[str, Spelling] = {"torchvision": lambda key: [key]}
+
+#: A tensor that every encoder of the kind has, to find out how a file spells it and what it puts in front.
+_MIX_TRANSFORMER_ANCHOR = "stages.0.patch_embed.weight"
+_RESNET_ANCHOR = "layer1.0.conv1.weight"
+_RESNET_CLASSIFIER = ("fc.weight", "fc.bias")
+#: A counter that plays no part in evaluation; older files lack it.
+_OPTIONAL_LEAF = "num_batches_tracked"
+
+
+def encoder_state(tensors: Mapping[str, Tensor], encoder: MixTransformer | ResNet) -> dict[str, Tensor]:
+    """Public weights as the state of `encoder`, float32. The encoder itself, which may be on "meta", is not changed.
+
+    Keys may stand behind one prefix ("segformer.", "backbone."); what lies outside it, heads and classifiers, is left
+    out. Raises ValueError naming, in the file's own spelling, what is missing, unexpected or of another shape.
+    """
+    if isinstance(encoder, MixTransformer):
+        spelling, prefix = _find_spelling(tensors, MIX_TRANSFORMER_SPELLINGS, _MIX_TRANSFORMER_ANCHOR)
+    else:
+        spelling, prefix = _find_spelling(tensors, RESNET_SPELLINGS, _RESNET_ANCHOR)
+
+    state: dict[str, Tensor] = {}
+    used = {prefix + key for key in _RESNET_CLASSIFIER}
+    missing: list[str] = []
+    misshaped: list[str] = []
+    for key, wanted in encoder.state_dict().items():
+        sources = [prefix + name for name in spelling(key)]
+        used.update(sources)
+        absent = [source for source in sources if source not in tensors]
+        if absent and key.endswith(_OPTIONAL_LEAF):
+            state[key] = torch.zeros((), dtype=wanted.dtype)
+        elif absent:
+            missing += absent
+        else:
+            shape = (wanted.shape[0] // len(sources), *wanted.shape[1:]) if wanted.dim() else ()
+            wrong = [source for source in sources if tensors[source].shape != shape]
+            misshaped += [f"{source} is {tuple(tensors[source].shape)}, {tuple(shape)} is needed" for source in wrong]
+            if not wrong:
+                parts = [tensors[source].to(wanted.dtype) for source in sources]
+                state[key] = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
+    unexpected = [key for key in tensors if key.startswith(prefix) and key not in used]
+    problems = [
+        f"{title} {_shortened(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("misshaped:", misshaped))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"the weights do not fit this encoder: {'; '.join(problems)}")
+    return state
+
+
+def _find_spelling(
+    tensors: Mapping[str, Tensor], spellings: Mapping[str, Spelling], anchor: str
+) -> tuple[Spelling, str]:
+    """The spelling that `tensors` use, and the prefix in front of it."""
+    for spelling in spellings.values():
+        (public_anchor,) = spelling(anchor)
+        for key in tensors:
+            if key == public_anchor or key.endswith(f".{public_anchor}"):
+                return spelling, key[: -len(public_anchor)]
+    anchors = " nor ".join(f"'{spelling(anchor)[0]}' ({name})" for name, spelling in spellings.items())
+    raise ValueError(f"no weights of this kind of encoder: neither {anchors} is among the keys {_shortened(tensors)}")
+
+
+def _shortened(names: Mapping[str, Tensor] | Sequence[str], shown: int = 4) -> str:
+    first = list(names)[:shown]
+    return ", ".join(first) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,0 +1,187 @@
+"""The evaluator with segmenters whose answers are known, and its table and JSON form."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sdcpc_ros.evaluation.evaluate import Evaluation, Scorer, evaluate
+from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, camvid_video, street_video
+from sdcpc_ros.evaluation.report import evaluation_table, progress_bar
+from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
+
+TWO = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
+TRUTH = np.array([[0, 0, 1, IGNORE]], np.uint8)
+
+
+def clip(frames: int) -> list[LabelledFrame]:
+    """Frames whose image holds their number; the truth stands still, and its flow is zero."""
+    still, seen = np.zeros((1, 4, 2), np.float32), np.ones((1, 4), bool)
+    return [LabelledFrame(np.full((1, 4, 3), i, np.uint8), TRUTH, i / 15, still, seen) for i in range(frames)]
+
+
+def video(*clips: Iterable[LabelledFrame], frames: int) -> LabelledVideo:
+    return LabelledVideo("test video", TWO, clips, frames)
+
+
+@dataclass
+class Answer:
+    labels: np.ndarray
+
+
+@dataclass
+class PerfectStream:
+    """Right as a stream; frame by frame it takes the thing for ground in every second frame."""
+
+    label_set: LabelSet = TWO
+    calls: list = field(default_factory=list)
+
+    def segment(self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera") -> Answer:
+        self.calls.append((stream, int(image[0, 0, 0]), stamp_s))
+        return Answer(np.array([[0, 0, 1, 0]], np.uint8))
+
+    def segment_single(self, image: np.ndarray) -> Answer:
+        time.sleep(0.002)
+        return Answer(np.array([[0, 0, 1 - image[0, 0, 0] % 2, 0]], np.uint8))
+
+    def reset(self, stream: str | None = None) -> None:
+        self.calls.append((stream, "reset"))
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    return evaluate(PerfectStream(), video(clip(16), clip(10), frames=26))
+
+
+def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
+    streaming, single = evaluation.streaming, evaluation.single_frame
+    assert (evaluation.clips, evaluation.frames, evaluation.mvc_mode) == (2, 26, "clean")
+    assert (streaming.miou, streaming.weighted_iou, streaming.mvc8, streaming.mvc16, streaming.tc) == (1, 1, 1, 1, 1)
+    assert streaming.class_iou == {"ground": 1.0, "thing": 1.0}
+    # 26 frames, 13 of them with one of three pixels wrong: ground 52 of 52 + 13, thing 13 of 26.
+    assert single.class_iou == pytest.approx({"ground": 52 / 65, "thing": 13 / 26})
+    assert single.miou == pytest.approx((52 / 65 + 13 / 26) / 2)
+    assert single.weighted_iou == pytest.approx((52 * 52 / 65 + 26 * 13 / 26) / 78)
+    assert single.mvc8 == pytest.approx(2 / 3)
+    assert single.mvc16 == pytest.approx(2 / 3)
+    assert single.tc < 1
+    assert single.ms_per_frame >= 2
+
+
+def test_streaming_follows_each_clip_from_an_empty_memory() -> None:
+    segmenter = PerfectStream()
+    evaluate(segmenter, video(clip(2), clip(1), frames=3))
+    stream = segmenter.calls[0][0]
+    assert segmenter.calls == [
+        (stream, "reset"),
+        (stream, 0, 0.0),
+        (stream, 1, 1 / 15),
+        (stream, "reset"),
+        (stream, 0, 0.0),
+        (stream, "reset"),
+    ]
+
+
+def test_progress_advances_once_a_frame() -> None:
+    seen = []
+
+    class Progress:
+        def __init__(self, frames: int) -> None:
+            seen.append(frames)
+
+        def __enter__(self):
+            return lambda: seen.append("advance")
+
+        def __exit__(self, *exception: object) -> None:
+            seen.append("end")
+
+    evaluate(PerfectStream(), video(clip(2), frames=2), progress=Progress)
+    assert seen == [2, "advance", "advance", "end"]
+
+
+def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    evaluate(PerfectStream(), video(clip(2), frames=2), progress=progress_bar)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_reference_mode_reaches_the_metric() -> None:
+    # In clips of 8 frames there is one window, the last, which the reference leaves out.
+    scores = evaluate(PerfectStream(), video(clip(8), frames=8), mvc_mode="reference").streaming
+    assert math.isnan(scores.mvc8)
+    assert evaluate(PerfectStream(), video(clip(8), frames=8)).streaming.mvc8 == 1
+
+
+def test_other_classes_are_refused_with_both_sides_named() -> None:
+    with pytest.raises(LabelSetError, match=r"'camvid_11' \(sky, .*\); test video has 'two' \(ground, thing\)"):
+        evaluate(PerfectStream(label_set=CAMVID_11), video(clip(1), frames=1))
+
+
+def test_scorer_without_frames_or_flow_has_nan_scores() -> None:
+    scorer = Scorer(TWO)
+    assert math.isnan(scorer.scores().miou)
+    for frame in clip(2):
+        scorer.update(LabelledFrame(frame.image, frame.labels, frame.stamp_s), frame.labels % 2, 1.0)
+    assert math.isnan(scorer.scores().tc)
+
+
+def test_json_form_has_null_for_nan(evaluation: Evaluation) -> None:
+    values = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    assert values["video"] == "test video"
+    assert values["streaming"]["class_iou"] == {"ground": 1.0, "thing": 1.0}
+    short = evaluate(PerfectStream(), video(clip(1), frames=1)).to_dict()
+    assert short["streaming"]["mvc8"] is None
+    only_ground = [LabelledFrame(np.zeros((1, 4, 3), np.uint8), np.zeros((1, 4), np.uint8), 0.0)]
+    class_iou = evaluate(PerfectStream(), video(only_ground, frames=1)).to_dict()["streaming"]["class_iou"]
+    assert class_iou == {"ground": 0.75, "thing": None}
+
+
+def test_table_shows_both_ways_side_by_side(evaluation: Evaluation) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(evaluation_table(evaluation))
+    text = console.file.getvalue()
+    assert "test video: 26 frames in 2 clips" in text
+    rows = {
+        cells[0]: cells[1:]
+        for cells in (line.strip("│┃ ").split(" │ ") for line in text.splitlines())
+        if len(cells) == 3
+    }
+    rows = {name.strip(): [cell.strip() for cell in cells] for name, cells in rows.items()}
+    assert rows["mIoU %"] == ["100.00", "65.00"]
+    assert rows["mVC8 % (clean)"] == ["100.00", "66.67"]
+    assert rows["IoU % thing"] == ["100.00", "50.00"]
+
+
+def test_street_video_carries_exact_flow_and_can_be_read_twice() -> None:
+    street = street_video(seed=5, frames=3, size=(48, 64))
+    first, again = list(street.clips[0]), list(street.clips[0])
+    assert (street.frames, len(first), street.label_set) == (3, 3, CAMVID_11)
+    assert [frame.stamp_s for frame in first] == pytest.approx([0, 1 / 15, 2 / 15])
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(first, again))
+    # What the truth itself scores: it moves with the exact flow, but for edges that fall between pixels.
+    scorer = Scorer(CAMVID_11)
+    for frame in first:
+        scorer.update(frame, frame.labels, 0.0)
+    assert scorer.scores().miou == 1
+    assert scorer.scores().tc > 0.9
+
+
+def test_camvid_video_is_cut_into_clips(tmp_path: Path) -> None:
+    for folder, picture in (("images", np.zeros((4, 6, 3), np.uint8)), ("labels", np.zeros((4, 6), np.uint8))):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+        for number in (1, 3, 5, 31, 33):
+            assert cv2.imwrite(str(tmp_path / "val" / folder / f"0016E5_{number:05d}.png"), picture)
+    camvid = camvid_video(tmp_path, "val")
+    frames = [list(one) for one in camvid.clips]
+    assert (camvid.name, camvid.frames, [len(one) for one in frames]) == ("CamVid val", 5, [3, 2])
+    assert frames[0][1].stamp_s - frames[0][0].stamp_s == pytest.approx(2 / 30)
+    assert frames[0][0].flow is None

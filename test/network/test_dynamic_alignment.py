@@ -1,0 +1,181 @@
+"""DSSA: what it must leave alone, what it must find, and what it must do with missing references."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdcpc_ros.network import FrameMemory, SDCPCConfig
+from sdcpc_ros.network.dynamic_alignment import (
+    COARSE,
+    DynamicAggregation,
+    _difference,
+    _from_coarse,
+    _shift,
+    _to_coarse,
+)
+
+H, W, K, CLASSES, D = 18, 25, 3, 5, 16
+
+
+def _module(**changes):
+    torch.manual_seed(0)
+    config = SDCPCConfig(CLASSES, embed_dim=D, key_dim=8, **changes)
+    return DynamicAggregation(config).eval()
+
+
+def _trained(module):
+    """As if trained: every part counts, so that a test can see it."""
+    with torch.no_grad():
+        module.project.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return module
+
+
+def _scene(seed=0, batch=2):
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(batch, D, H, W, generator=generator),
+        torch.randn(batch, CLASSES, H, W, generator=generator),
+    )
+
+
+def _references(module, seeds=(1, 2, 3)):
+    memories = [module.contribute(*_scene(seed)) for seed in seeds]
+    return FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
+
+
+def _run(module, valid, seed=0, references=None):
+    static, logits = _scene(seed)
+    own = module.contribute(static, logits)
+    return static, module(static, own.probability_root, references or _references(module), valid)
+
+
+def test_untrained_it_changes_nothing():
+    static, aggregated = _run(_module(), torch.ones(2, K, dtype=torch.bool))
+    assert torch.equal(static, aggregated)
+
+
+def test_without_references_it_changes_nothing_even_when_trained():
+    static, aggregated = _run(_trained(_module()), torch.zeros(2, K, dtype=torch.bool))
+    assert torch.equal(static, aggregated)
+
+
+@pytest.mark.parametrize("role", ["distrust", "seek", "none"])
+def test_trained_it_changes_something(role):
+    static, aggregated = _run(_trained(_module(difference_role=role)), torch.ones(2, K, dtype=torch.bool))
+    assert not torch.allclose(static, aggregated)
+
+
+def test_missing_references_are_masked_not_merely_small():
+    module = _trained(_module())
+    references = _references(module)
+    valid = torch.tensor([[True, False, True]] * 2)
+    _, before = _run(module, valid, references=references)
+    poisoned = FrameMemory(*(part.clone() for part in references))
+    for part in poisoned:
+        part[:, 1] = 1e4
+    _, after = _run(module, valid, references=poisoned)
+    torch.testing.assert_close(before, after)
+
+
+def test_references_come_in_any_order():
+    module = _trained(_module())
+    valid = torch.tensor([[True, True, False]] * 2)
+    references = _references(module)
+    _, ordered = _run(module, valid, references=references)
+    order = [2, 0, 1]
+    _, shuffled = _run(module, valid[:, order], references=FrameMemory(*(part[:, order] for part in references)))
+    torch.testing.assert_close(ordered, shuffled, atol=1e-5, rtol=1e-5)
+
+
+def test_difference_is_a_bhattacharyya_distance():
+    same = torch.tensor([0.2, 0.8]).sqrt().view(1, 2, 1, 1)
+    disjoint = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 1, 2, 1, 1)
+    assert _difference(same, same[:, None]).item() == pytest.approx(0, abs=1e-6)
+    assert _difference(disjoint[0], disjoint[1:].transpose(0, 1)).item() == pytest.approx(1)
+    half = torch.tensor([0.5, 0.5]).sqrt().view(1, 2, 1, 1)
+    certain = torch.tensor([1.0, 0.0]).view(1, 1, 2, 1, 1)
+    assert _difference(half, certain).item() == pytest.approx(1 - 0.5**0.5)
+
+
+def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs():
+    """Two references with the same features; one agrees in class everywhere, the other nowhere."""
+    from sdcpc_ros.network import dynamic_alignment
+
+    shares = {}
+    for role in ("distrust", "seek", "none"):
+        module = _module(difference_role=role)
+        static, logits = _scene()
+        sure = 20 * torch.nn.functional.one_hot(logits.argmax(1), CLASSES).movedim(-1, 1).float()
+        agrees, differs = module.contribute(static, sure), module.contribute(static, sure.roll(1, 1))
+        references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(agrees, differs)))
+        masses = []
+        original = dynamic_alignment.window_attention
+
+        def spy(*args, original=original, masses=masses, **kwargs):
+            masses.append(original(*args, **kwargs))
+            return masses[-1]
+
+        dynamic_alignment.window_attention = spy
+        try:
+            module(static, agrees.probability_root, references, torch.ones(2, 2, dtype=torch.bool))
+        finally:
+            dynamic_alignment.window_attention = original
+        shares[role] = masses[0].mass[:, 1].mean().item()
+    assert shares["distrust"] < shares["none"] - 0.05
+    assert shares["none"] == pytest.approx(0.5, abs=1e-4)
+    assert shares["seek"] > shares["none"] + 0.05
+
+
+def test_shift_moves_a_reference_over_the_frame():
+    """A reference that is the frame moved by whole coarse cells comes to lie exactly over it."""
+    module = _module()
+    memory = module.contribute(*_scene(batch=1))
+    dy, dx = 1, -2
+    moved = FrameMemory(*(part.roll((dy * COARSE, dx * COARSE), (2, 3))[:, None] for part in memory))
+    coarse_shape = memory.coarse_key.shape[2:]
+    offset = torch.tensor([dy, dx]).view(1, 1, 2, 1, 1).expand(1, 1, 2, *coarse_shape)
+    aligned = _shift(moved, offset, (H, W))
+    inner = (slice(None), slice(None), slice(0, H - COARSE), slice(2 * COARSE, W))
+    for name in ("key", "value", "probability_root"):
+        torch.testing.assert_close(getattr(aligned, name)[:, 0][inner], getattr(memory, name)[inner])
+
+
+def test_selection_leaves_agreement_alone():
+    """Where the static head is sure and all references agree with it, the features stay as they are."""
+    module = _trained(_module())
+    static, logits = _scene()
+    logits = logits.argmax(1, keepdim=True) == torch.arange(CLASSES).view(1, -1, 1, 1)
+    constant = torch.zeros_like(logits)
+    constant[:, 2] = True  # one class everywhere, so that alignment cannot bring disagreement in
+    sure = 30.0 * constant
+    sure[:, :, :6, :6] = 0  # but for a corner, where it is unsure
+    own = module.contribute(static, sure)
+    references = FrameMemory(*(torch.stack([part] * K, 1) for part in module.contribute(static, 30.0 * constant)))
+    aggregated = module(static, own.probability_root, references, torch.ones(2, K, dtype=torch.bool))
+    changed = (aggregated != static).any(1)
+    assert changed[:, :6, :6].all()
+    assert not changed[:, 6:, 6:].any()
+    everywhere = _trained(_module(selection=False))
+    aggregated = everywhere(static, own.probability_root, references, torch.ones(2, K, dtype=torch.bool))
+    assert (aggregated != static).any(1).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 7), (45, 60)])
+def test_coarse_and_back(size):
+    x = torch.arange(size[0] * size[1], dtype=torch.float32).view(1, 1, *size)
+    coarse = _to_coarse(x)
+    assert coarse.shape[2:] == (-(-size[0] // COARSE), -(-size[1] // COARSE))
+    assert coarse[0, 0, 0, 0] == x[0, 0, :COARSE, :COARSE].mean()
+    assert coarse[0, 0, -1, -1] == pytest.approx(
+        x[0, 0, (size[0] - 1) // COARSE * COARSE :, (size[1] - 1) // COARSE * COARSE :].mean().item()
+    )
+    assert _from_coarse(coarse, size).shape == x.shape
+
+
+def test_memory_has_a_finite_gradient_where_a_class_is_impossible():
+    module = _module()
+    static, logits = _scene()
+    logits = (1000 * logits).requires_grad_()
+    module.contribute(static, logits).probability_root.sum().backward()
+    assert logits.grad.isfinite().all()

@@ -1,0 +1,108 @@
+"""The whole network: clip form against streaming form, shapes, training, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
+
+ENCODERS = [("mit_b0", {}), ("resnet18", {"base_width": 16}), ("resnet50", {"base_width": 8, "output_stride": 8})]
+
+
+def _network(encoder="resnet18", **changes):
+    torch.manual_seed(0)
+    changes = {"base_width": 16, "embed_dim": 32, "key_dim": 16, **changes}
+    network = SDCPC(SDCPCConfig(7, encoder=encoder, **changes)).eval()
+    with torch.no_grad():  # as if trained: a temporal path that changes nothing would prove nothing
+        network.dynamic_aggregation.project.weight.normal_()
+    return network
+
+
+def _clip(batch=1, frames=4, size=(72, 104)):
+    return torch.randn(batch, frames, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("encoder", "changes"), ENCODERS)
+@torch.inference_mode()
+def test_streaming_gives_the_logits_of_the_clip(encoder, changes):
+    network, clip = _network(encoder, **changes), _clip()
+    frames = [network.encode(clip[:, i]) for i in range(4)]
+    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*(frame.memory for frame in frames[:3]))))
+    streamed = network.aggregate(frames[3], references, torch.ones(1, 3, dtype=torch.bool))
+    clipped = network(clip).logits
+    torch.testing.assert_close(streamed, clipped, atol=1e-5, rtol=0)
+    assert not torch.allclose(clipped, network(clip[:, 3:]).logits, atol=1e-3)  # the references did count
+
+
+@torch.inference_mode()
+def test_a_clip_of_one_is_a_stream_without_references():
+    network, clip = _network(), _clip(batch=2)
+    frame = network.encode(clip[:, -1])
+    empty = FrameMemory(*(torch.randn(2, 3, *part.shape[1:]) for part in frame.memory))
+    streamed = network.aggregate(frame, empty, torch.zeros(2, 3, dtype=torch.bool))
+    torch.testing.assert_close(network(clip[:, -1:]).logits, streamed, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_invalid_references_of_a_clip_are_ignored():
+    network, clip = _network(), _clip()
+    valid = torch.tensor([[False, True, True]])
+    before = network(clip, valid).logits
+    clip[:, 0] = 50
+    torch.testing.assert_close(network(clip, valid).logits, before)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 65), (90, 47)])
+@torch.inference_mode()
+def test_any_size_from_32_px_works(size):
+    output = _network()(_clip(batch=2, size=size))
+    assert output.logits.shape == (2, 7, -(-size[0] // 4), -(-size[1] // 4))
+    assert output.static_logits.shape == (2, 7, -(-size[0] // 8), -(-size[1] // 8))
+
+
+@torch.inference_mode()
+def test_an_untrained_temporal_path_changes_nothing():
+    torch.manual_seed(0)
+    network = SDCPC(SDCPCConfig(7, encoder="resnet18", base_width=16, embed_dim=32)).eval()
+    clip = _clip()
+    torch.testing.assert_close(network(clip).logits, network(clip[:, -1:]).logits, atol=1e-6, rtol=0)
+
+
+def test_every_parameter_learns():
+    network = _network(selection_difference=0.0).train()
+    output = network(_clip(batch=2))
+    (output.logits.square().mean() + output.static_logits.square().mean()).backward()
+    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not still
+    assert network.dynamic_aggregation.coarse_key_value.weight.grad.abs().sum() > 0
+    assert network.dynamic_aggregation.difference_weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 3, 31, 64)])
+def test_encode_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"\(B, 3, H, W\)"):
+        _network().encode(torch.zeros(shape))
+
+
+def test_clip_form_refuses_images():
+    with pytest.raises(ValueError, match=r"K \+ 1"):
+        _network()(torch.zeros(1, 3, 64, 64))
+
+
+@torch.inference_mode()
+def test_exports_whole():
+    """torch.export takes both halves: no Python in the way of compilers."""
+    network = _network()
+    image = _clip()[:, 0]
+
+    class Encode(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return tuple(self.network.encode(x)[:3])
+
+    exported = torch.export.export(Encode(), (image,))
+    torch.testing.assert_close(exported.module()(image)[1], network.encode(image).static, atol=1e-5, rtol=0)

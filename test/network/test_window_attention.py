@@ -1,0 +1,145 @@
+"""Window attention against its definition, for many shapes, windows and reference counts, borders included."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdcpc_ros.network.window_attention import TILE, window_attention
+
+_SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("window_attention_oracle.py"))
+_ORACLE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_ORACLE)
+
+
+def _inputs(seed, batch, references, channels, value_channels, height, width):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    return (
+        random(batch, channels, height, width),
+        random(batch, references, channels, height, width),
+        random(batch, references, value_channels, height, width),
+        random(batch, references, height, width),
+    )
+
+
+def _check(query, keys, values, radius, valid, bias):
+    result = window_attention(query, keys, values, radius=radius, valid=valid, bias=bias)
+    output, mass, logits = _ORACLE.window_attention_oracle(
+        query.numpy(), keys.numpy(), values.numpy(), radius, valid.numpy(), None if bias is None else bias.numpy()
+    )
+    np.testing.assert_allclose(result.output.numpy(), output, atol=1e-10)
+    np.testing.assert_allclose(result.mass.numpy(), mass, atol=1e-10)
+    offsets = result.offset.numpy()
+    for (b, k, y, x), candidates in logits.items():
+        if valid[b, k]:
+            chosen = candidates[
+                tuple(offsets[b, k, :, y, x])
+            ]  # a KeyError would be an offset out of the window or frame
+            assert chosen == pytest.approx(max(candidates.values()), abs=1e-10)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 4])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 11), (TILE, TILE), (TILE + 1, 2 * TILE - 1), (12, 15)])
+@pytest.mark.parametrize("references", [1, 3])
+def test_equals_its_definition(height, width, radius, references):
+    query, keys, values, bias = _inputs(0, 2, references, 5, 3, height, width)
+    _check(query, keys, values, radius, torch.ones(2, references, dtype=torch.bool), bias)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    batch=st.integers(1, 2),
+    references=st.integers(1, 4),
+    height=st.integers(1, 19),
+    width=st.integers(1, 19),
+    radius=st.integers(0, 5),
+    with_bias=st.booleans(),
+    data=st.data(),
+)
+def test_equals_its_definition_anywhere(seed, batch, references, height, width, radius, with_bias, data):
+    query, keys, values, bias = _inputs(seed, batch, references, 4, 2, height, width)
+    valid = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=references, max_size=references),
+                                            min_size=batch, max_size=batch)))  # fmt: skip
+    _check(query, keys, values, radius, valid, bias if with_bias else None)
+
+
+def test_contents_of_missing_references_do_not_matter():
+    query, keys, values, bias = _inputs(1, 1, 3, 4, 4, 10, 9)
+    valid = torch.tensor([[True, False, True]])
+    before = window_attention(query, keys, values, radius=2, valid=valid, bias=bias)
+    keys[:, 1], values[:, 1] = 1e6, -1e6
+    after = window_attention(query, keys, values, radius=2, valid=valid, bias=bias)
+    torch.testing.assert_close(before.output, after.output)
+    torch.testing.assert_close(before.mass, after.mass)
+
+
+def test_order_of_references_does_not_matter():
+    query, keys, values, bias = _inputs(2, 1, 3, 4, 4, 10, 9)
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    order = [2, 0, 1]
+    ordered = window_attention(query, keys, values, radius=3, valid=valid, bias=bias).output
+    shuffled = window_attention(query, keys[:, order], values[:, order], radius=3, valid=valid, bias=bias[:, order])
+    torch.testing.assert_close(ordered, shuffled.output)
+
+
+def test_without_references_the_output_is_zero():
+    query, keys, values, bias = _inputs(3, 2, 2, 4, 4, 9, 9)
+    result = window_attention(query, keys, values, radius=2, valid=torch.zeros(2, 2, dtype=torch.bool), bias=bias)
+    assert not result.output.any()
+    assert not result.mass.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_precision_stays_finite_and_near(dtype):
+    query, keys, values, bias = _inputs(4, 1, 2, 8, 8, 12, 12)
+    valid = torch.tensor([[True, False]])
+    exact = window_attention(query, keys, values, radius=2, valid=valid, bias=bias)
+    low = window_attention(
+        query.to(dtype), keys.to(dtype), values.to(dtype), radius=2, valid=valid, bias=bias.to(dtype)
+    )
+    torch.testing.assert_close(low.output.double(), exact.output, atol=0.05 if dtype != torch.float32 else 1e-5, rtol=0)
+
+
+def test_gradients_are_those_of_finite_differences():
+    query, keys, values, bias = (x.requires_grad_() for x in _inputs(5, 1, 2, 3, 2, 5, 4))
+    valid = torch.ones(1, 2, dtype=torch.bool)
+
+    def differentiable(*inputs):
+        result = window_attention(*inputs[:3], radius=1, valid=valid, bias=inputs[3])
+        return result.output, result.mass
+
+    assert torch.autograd.gradcheck(differentiable, (query, keys, values, bias))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"radius": -1}, "radius is -1"),
+        ({"valid": torch.ones(1, 3, dtype=torch.bool)}, r"valid is \(1, 3\)"),
+        ({"keys": torch.zeros(1, 2, 4, 5, 6)}, r"keys is \(1, 2, 4, 5, 6\)"),
+        ({"values": torch.zeros(1, 3, 4, 6, 6)}, r"values is \(1, 3, 4, 6, 6\)"),
+        ({"bias": torch.zeros(1, 2, 6, 1)}, r"bias is \(1, 2, 6, 1\)"),
+        ({"query": torch.zeros(4, 6, 6)}, "query"),
+    ],
+)
+def test_bad_shapes_are_named(change, message):
+    arguments = {
+        "query": torch.zeros(1, 4, 6, 6),
+        "keys": torch.zeros(1, 2, 4, 6, 6),
+        "values": torch.zeros(1, 2, 4, 6, 6),
+        "radius": 1,
+        "valid": torch.ones(1, 2, dtype=torch.bool),
+    }
+    with pytest.raises(ValueError, match=message):
+        window_attention(**{**arguments, **change})

@@ -1,0 +1,202 @@
+"""StreamingSegmenter: a stream against the clip form, streams apart, and bad images."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.network import SDCPC, SDCPCConfig
+from sdcpc_ros.streaming import StreamingSegmenter
+from sdcpc_ros.streaming.geometry import labels_from_logits
+
+MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    torch.manual_seed(0)
+    network = SDCPC(
+        SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
+    )
+    with torch.no_grad():
+        network.dynamic_aggregation.project.weight.normal_()  # as if trained: the past counts
+    return Checkpoint(network.config, CAMVID_11, MEAN, STD, (64, 96), network.state_dict())
+
+
+@pytest.fixture
+def segmenter(checkpoint):
+    return StreamingSegmenter(checkpoint)
+
+
+def _video(frames, size=(64, 96), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
+
+
+def test_a_stream_gives_the_labels_of_the_clip_form(checkpoint, segmenter):
+    video = _video(6)
+    streamed = [segmenter.segment(image, stamp_s=i / 15) for i, image in enumerate(video)]
+    assert [s.references for s in streamed] == [0, 1, 1, 2, 2, 2]
+    network = checkpoint.build_model()
+    pixels = (torch.from_numpy(video).permute(0, 3, 1, 2) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
+        3, 1, 1
+    )
+    for last in (3, 5):
+        logits = network(pixels[None, [last - 1, last - 3, last]]).logits[0]
+        expected = labels_from_logits(logits.numpy(), (64, 96))
+        assert (streamed[last].labels == expected).mean() > 0.999
+
+
+def test_the_past_counts_and_reset_forgets_it(segmenter):
+    video = _video(4)
+    fresh = segmenter.segment_single(video[3]).labels
+    for image in video[:3]:
+        segmenter.segment(image)
+    assert segmenter.buffer_fill() == 1.0
+    with_past = segmenter.segment(video[3]).labels
+    assert (with_past != fresh).any()
+    segmenter.reset()
+    assert segmenter.buffer_fill() == 0.0
+    assert (segmenter.segment(video[3]).labels == fresh).all()
+
+
+def test_segment_single_leaves_no_trace(segmenter):
+    video = _video(3)
+    segmenter.segment(video[0])
+    before = segmenter.buffer_fill()
+    assert segmenter.segment_single(video[1]).references == 0
+    assert segmenter.buffer_fill() == before
+
+
+def test_streams_do_not_mix(checkpoint):
+    alone, together = StreamingSegmenter(checkpoint), StreamingSegmenter(checkpoint)
+    left, right = _video(5, seed=1), _video(5, size=(48, 80), seed=2)
+    for a, b in zip(left, right):
+        expected = alone.segment(a, stream="left").labels
+        assert (together.segment(a, stream="left").labels == expected).all()
+        together.segment(b, stream="right")
+    together.reset("right")
+    assert together.buffer_fill("right") == 0.0 and together.buffer_fill("left") > 0
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 32), (50, 333), (720, 1280)])
+def test_masks_have_the_images_own_size(segmenter, size):
+    result = segmenter.segment(_video(1, size)[0], confidence=True)
+    assert result.labels.shape == size and result.labels.dtype == np.uint8
+    assert result.labels.max() < 11
+    assert result.confidence.shape == size and result.confidence.dtype == np.uint8
+    assert set(result.stage_ms) == {"preprocess", "network", "postprocess"}
+    assert min(result.stage_ms.values()) >= 0
+
+
+def test_confidence_is_the_probability_of_the_label(checkpoint, segmenter):
+    image = _video(1)[0]
+    result = segmenter.segment_single(image, confidence=True)
+    assert result.confidence.min() >= 255 // 11
+    assert segmenter.segment_single(image).confidence is None
+
+
+def test_a_change_of_size_starts_afresh(segmenter):
+    for image in _video(3):
+        segmenter.segment(image)
+    assert segmenter.segment(_video(1, (80, 96))[0]).references == 0
+
+
+def test_input_size_is_what_the_network_sees(checkpoint):
+    segmenter = StreamingSegmenter(checkpoint, input_size=(40, 56))
+    assert segmenter.network_size((720, 1280)) == (40, 56)
+    assert segmenter.segment(_video(1, (720, 1280))[0]).labels.shape == (720, 1280)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((64, 96), np.uint8),
+        np.zeros((64, 96, 4), np.uint8),
+        np.zeros((64, 96, 3), np.float32),
+        np.zeros((31, 96, 3), np.uint8),
+        [[1, 2], [3, 4]],
+    ],
+)
+def test_a_bad_image_is_refused_and_the_stream_goes_on(segmenter, image):
+    video = _video(2)
+    segmenter.segment(video[0])
+    with pytest.raises(ValueError, match="the image is"):
+        segmenter.segment(image)
+    assert segmenter.segment(video[1]).references == 1
+
+
+def test_a_failure_in_the_network_leaves_the_stream_as_it_was(segmenter, monkeypatch):
+    video = _video(3)
+    segmenter.segment(video[0])
+
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenter._backend, "aggregate", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            segmenter.segment(video[1])
+    assert segmenter.segment(video[2]).references == 1
+
+
+def test_any_view_of_an_image_will_do(segmenter):
+    image = _video(1, (64, 192))[0]
+    view = image[:, ::2, ::-1]
+    assert (segmenter.segment_single(view).labels == segmenter.segment_single(view.copy()).labels).all()
+
+
+def test_threads_take_turns(checkpoint):
+    segmenter, alone = StreamingSegmenter(checkpoint), StreamingSegmenter(checkpoint)
+    videos = {name: _video(4, seed=i) for i, name in enumerate("abc")}
+    results = {}
+
+    def run(name):
+        results[name] = [segmenter.segment(image, stream=name).labels for image in videos[name]]
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in videos]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, video in videos.items():
+        expected = [alone.segment(image, stream=name).labels for image in video]
+        assert all((a == b).all() for a, b in zip(results[name], expected))
+
+
+def test_close_ends_it(segmenter):
+    segmenter.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        segmenter.segment(_video(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "tpu9"}, "tpu9"),
+        ({"device": "meta"}, "not supported"),
+        ({"backend": "magic"}, "one of eager"),
+        ({"input_size": (16, 64)}, "input_size"),
+    ],
+)
+def test_what_cannot_be_had_is_named(checkpoint, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        StreamingSegmenter(checkpoint, **arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_missing_gpu_is_named(checkpoint):
+    with pytest.raises(ValueError, match="no CUDA GPU"):
+        StreamingSegmenter(checkpoint, device="cuda")
+
+
+def test_models_of_one_checkpoint_share_nothing(checkpoint):
+    first, second = checkpoint.build_model(), checkpoint.build_model()
+    first.head.classify.bias.add_(1)
+    assert not torch.equal(first.head.classify.bias, second.head.classify.bias)
+    assert dataclasses.replace(checkpoint).build_model().config == checkpoint.config

@@ -1,0 +1,240 @@
+"""The `sdcpc` command, as a user types it for the main paths and in process for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sdcpc_ros import cli
+from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sdcpc_ros.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.network import SDCPC, SDCPCConfig
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+THIN = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8}
+
+
+def sdcpc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as the issue types it."""
+    return subprocess.run(
+        [sys.executable, "-m", "sdcpc_ros.cli", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def write_model(path: Path, label_set: LabelSet) -> Path:
+    torch.manual_seed(0)
+    config = SDCPCConfig.from_dict({**THIN, "num_classes": len(label_set)})
+    state, record = SDCPC(config).state_dict(), {"data": "none: random weights", "seed": 0}
+    normalization = {"mean": (120.0, 120.0, 120.0), "std": (60.0, 60.0, 60.0)}
+    save_checkpoint(
+        path, Checkpoint(config, label_set, **normalization, input_size=(64, 96), state_dict=state, training=record)
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "thin.safetensors", CAMVID_11)
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames of noise, all road."""
+    root = tmp_path_factory.mktemp("camvid")
+    random = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (root / "val" / folder).mkdir(parents=True)
+    for number in range(10):
+        name = f"0016E5_{number:05d}.png"
+        assert cv2.imwrite(str(root / "val" / "images" / name), random.integers(0, 256, (64, 96, 3), np.uint8))
+        assert cv2.imwrite(str(root / "val" / "labels" / name), np.full((64, 96), 3, np.uint8))
+    return root
+
+
+class TestEvaluate:
+    def test_camvid(self, model: Path, camvid: Path, tmp_path: Path) -> None:
+        file = tmp_path / "scores.json"
+        done = sdcpc(
+            "evaluate", "--dataset", "camvid", "--root", camvid, "--split", "val", "--model", model, "--json", file
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "CamVid val: 10 frames in 1 clip" in done.stdout
+        assert "mVC8 % (clean)" in done.stdout
+        scores = json.loads(file.read_text())
+        assert (scores["model"], scores["device"], scores["backend"]) == ("thin", "cpu", "eager")
+        assert scores["model_size"] == [64, 96]
+        for way in ("streaming", "single_frame"):
+            class_iou = scores[way]["class_iou"]
+            assert list(class_iou) == list(CAMVID_11.class_names)
+            assert scores[way]["miou"] == class_iou["road"]  # the only class in the ground truth
+            assert class_iou["sky"] is None
+            assert 0 <= scores[way]["mvc8"] <= 1
+            assert scores[way]["mvc16"] is None
+            assert scores[way]["ms_per_frame"] > 0
+
+    def test_synthetic(self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "scores.json"
+        arguments = ["evaluate", "--dataset", "synthetic", "--seed", "3", "--frames", "9", "--mvc", "reference"]
+        assert cli.main([*arguments, "--model", str(model), "--json", str(file)]) == 0
+        assert "synthetic street, seed 3: 9 frames" in capsys.readouterr().out
+        scores = json.loads(file.read_text())
+        assert (scores["frames"], scores["mvc_mode"]) == (9, "reference")
+        assert 0 <= scores["streaming"]["tc"] <= 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--dataset", "camvid"], "--dataset camvid needs --root"),
+            (["--dataset", "camvid", "--root", ".", "--seed", "1"], "--seed does not go with --dataset camvid"),
+            (["--dataset", "synthetic", "--split", "val"], "--split does not go with --dataset synthetic"),
+            (["--dataset", "cityscapes"], "invalid choice: 'cityscapes'"),
+            (["--dataset", "synthetic", "--json", "nowhere/scores.json"], "--json: no folder 'nowhere'"),
+        ],
+    )
+    def test_wrong_usage_exits_2(self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["evaluate", "--model", "any", *arguments])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+class TestErrorsAreOneSentence:
+    def fails(self, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+        assert cli.main([str(argument) for argument in arguments]) == 1
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        return captured.err
+
+    def test_as_the_user_sees_it(self, tmp_path: Path) -> None:
+        done = sdcpc("evaluate", "--dataset", "camvid", "--root", tmp_path, "--model", "camvid_mit_b0")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.startswith("sdcpc evaluate: no folder")
+        assert "Traceback" not in done.stderr
+
+    def test_unknown_model(self, camvid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        message = self.fails(capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", "no_such_model")
+        assert message.startswith("sdcpc evaluate: no model 'no_such_model'")
+
+    def test_model_of_other_classes(self, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        two = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
+        path = write_model(tmp_path / "two.safetensors", two)
+        message = self.fails(capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", path)
+        assert "the model's classes are 'two' (ground, thing); CamVid val has 'camvid_11' (sky, " in message
+
+    @pytest.mark.parametrize(("option", "value"), [("--device", "tpu"), ("--backend", "steam")])
+    def test_bad_device_or_backend(
+        self, model: Path, camvid: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        message = self.fails(
+            capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", model, option, value
+        )
+        assert value in message
+
+    def test_a_file_that_cannot_be_written(
+        self, model: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        message = self.fails(
+            capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", model, "--json", tmp_path
+        )
+        assert message == f"sdcpc evaluate: Is a directory: '{tmp_path}'\n"
+
+    def test_bad_recipe(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text("- not\n- a mapping\n")
+        message = self.fails(capsys, "train", "--config", recipe, "--root", tmp_path, "--output", tmp_path / "out")
+        assert message.startswith("sdcpc train: ")
+        assert "recipe.yaml" in message
+
+    def test_a_bug_is_not_dressed_up(self, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+        monkeypatch.setattr("sdcpc_ros.model_card.model_card", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["info", str(model)])
+
+
+def test_import_weights_then_info(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    encoder = SDCPC(SDCPCConfig.from_dict({**THIN, "num_classes": 2})).encoder.state_dict()
+    save_file(encoder, tmp_path / "public.safetensors")
+    (tmp_path / "labels.json").write_text(
+        json.dumps({"name": "farm", "class_names": ["soil", "crop"], "colours": [[90, 60, 20], [0, 200, 0]]})
+    )
+    output = tmp_path / "start.safetensors"
+    done = sdcpc(
+        *("import-weights", tmp_path / "public.safetensors", "--encoder", "resnet18", "-o", output),
+        *("--label-set", tmp_path / "labels.json", "--input-size", "128", "160", "--seed", "4"),
+        *("--set", "base_width=8", "--set", "embed_dim=16", "--set", "reference_offsets=[2,4]"),
+        *("--set", "difference_role=seek"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    checkpoint = load_checkpoint(output)
+    assert checkpoint.config.reference_offsets == (2, 4)
+    assert checkpoint.config.difference_role == "seek"
+    assert checkpoint.input_size == (128, 160)
+
+    done = sdcpc("info", output)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in (
+        "# start",
+        "- input: 160 x 128 RGB (width x height)",
+        "- normalisation: mean 123.675, 116.28, 103.53, std 58.395, 57.12, 57.375",
+        "- classes: 2, label set farm",
+        "| 1 | crop | 0, 200, 0 |",
+        "- encoder: resnet18",
+        "- reference_offsets: [2, 4]",
+        "- encoder_weights: public.safetensors",
+        "- seed: 4",
+    ):
+        assert line in done.stdout.splitlines()
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x04")
+    done = sdcpc(
+        *("import-weights", tmp_path / "weights.pth", "--encoder", "mit_b0", "--label-set", "camvid_11"),
+        *("-o", tmp_path / "out.safetensors"),
+    )
+    assert done.returncode == 1
+    assert "only .safetensors files are read" in done.stderr
+
+
+def test_set_needs_a_field_and_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["import-weights", "a", "--encoder", "b", "--label-set", "c", "-o", "d", "--set", "wide"])
+    assert stopped.value.code == 2
+    assert "'wide' is not FIELD=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["train", "--help"], ["info", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    probe = (
+        "import sys\nfrom sdcpc_ros import cli\n"
+        "try: cli.main(sys.argv[1:])\nexcept SystemExit as stopped: code = stopped.code\n"
+        "assert not {'torch', 'cv2', 'numpy', 'rich'} & set(sys.modules), sorted(sys.modules)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: sdcpc")
