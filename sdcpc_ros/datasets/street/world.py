@@ -1,4 +1,4 @@
-"""The world of the synthetic street as data: textured parallelograms, how they move, and where the camera is.
+"""The world as data: textured parallelograms and how they move.
 
 Axes: x to the right, y up, z along the street, metres; the road's surface is y = 0.
 """
@@ -6,20 +6,26 @@ Axes: x to the right, y up, z along the street, metres; the road's surface is y 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from sdcpc_ros.datasets.street_textures import Texture
+from sdcpc_ros.datasets.street.light import Sunlight
+from sdcpc_ros.datasets.street.textures import Texture
+from sdcpc_ros.label_set import CAMVID_11
 
-Vector = Sequence[float]
+LABEL = {name: index for index, name in enumerate(CAMVID_11.class_names)}
+KERB_M = 0.11  # height of the pavement
+
+Vector = Sequence[float] | np.ndarray
 
 
 class Motion(Protocol):
-    """How an object moves as a whole: its displacement (3,) at a time in seconds."""
+    """How an object moves as a whole."""
 
-    def offset(self, time_s: float) -> np.ndarray: ...
+    def offset(self, time_s: float) -> np.ndarray:
+        """Displacement (3,) from where the object was placed."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,20 @@ class EgoMotion:
     bounce: float  # 1 is an ordinary road
 
     def position(self, time_s: float) -> np.ndarray:
+        """Of the camera in the world, (3,)."""
         p = self.phases
         x = self.lane_x + 0.22 * np.sin(0.5 * time_s + p[0]) + 0.1 * np.sin(1.1 * time_s + p[1])
         y = self.height + self.bounce * (0.010 * np.sin(7.1 * time_s + p[2]) + 0.006 * np.sin(11.3 * time_s + p[3]))
-        z = self.speed * (time_s + 0.9 * np.sin(0.45 * time_s + p[4]))  # slowest at 0.6 of the mean speed
+        z = self.speed * (time_s + 0.9 * np.sin(0.45 * time_s + p[4]))  # between 0.6 and 1.4 of the mean speed
         return np.array([x, y, z])
 
     def rotation(self, time_s: float) -> np.ndarray:
-        """World to camera (3, 3): camera axes are x right, y down, z forward."""
+        """World to camera, (3, 3); the camera's axes are x right, y down, z forward."""
         p = self.phases
         yaw = 0.030 * np.sin(0.41 * time_s + p[5]) + 0.012 * np.sin(1.03 * time_s + p[0])
         pitch = self.bounce * (0.006 * np.sin(5.3 * time_s + p[6]) + 0.004 * np.sin(8.9 * time_s + p[1]))
         roll = self.bounce * 0.006 * np.sin(2.3 * time_s + p[3])
-        cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+        (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
         about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
         about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
         about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -54,7 +61,7 @@ class EgoMotion:
 
 @dataclass(frozen=True)
 class Straight:
-    """Constant velocity (x, y, z) in m/s from where the object was placed."""
+    """Constant velocity (x, y, z), m/s."""
 
     velocity: tuple[float, float, float]
 
@@ -78,7 +85,7 @@ class Following:
 
 @dataclass(frozen=True)
 class Swing:
-    """A limb: the far end of the parallelogram's second edge swings by `reach` (x, y, z) metres, `rate` times a second."""
+    """A limb: its lower end swings by `reach` (x, y, z) metres, `rate` times a second."""
 
     reach: tuple[float, float, float]
     rate: float
@@ -98,43 +105,85 @@ class Surface:
     texture: Texture
     label: int
     group: int  # the object: surfaces of one object share it
-    tint: Vector = (1.0, 1.0, 1.0)  # light falling on it, by channel
-    two_sided: bool = False
-    infinite: bool = False  # moves with the camera, as the horizon seems to
+    tint: Vector  # light falling on it, by channel
+    two_sided: bool = False  # else it is only seen from the side that u x v points to
+    at_infinity: bool = False  # moves with the camera, as the horizon seems to
+    ground: bool = False  # shadows fall on it
     motion: Motion | None = None
     swing: Swing | None = None
 
 
-@dataclass
 class World:
-    """Collects surfaces (seen, labelled) and shadows (only darken the ground), then places them at any time."""
+    """Collects what is seen, and the shadows on the ground."""
 
-    surfaces: list[Surface] = field(default_factory=list)
-    shadows: list[Surface] = field(default_factory=list)
-    _groups: int = 0
+    def __init__(self, light: Sunlight) -> None:
+        self.light = light
+        self.surfaces: list[Surface] = []
+        self.shadows: list[Surface] = []
+        self._groups = 0
 
     def new_group(self) -> int:
         self._groups += 1
         return self._groups
 
-    def freeze(self) -> tuple[SurfaceTable, SurfaceTable]:
-        return SurfaceTable(self.surfaces), SurfaceTable(self.shadows)
+    def add(
+        self,
+        origin: Vector,
+        u: Vector,
+        v: Vector,
+        texture: Texture,
+        label: str,
+        group: int,
+        *,
+        normal: Vector | None = None,
+        two_sided: bool = False,
+        at_infinity: bool = False,
+        ground: bool = False,
+        motion: Motion | None = None,
+        swing: Swing | None = None,
+    ) -> None:
+        """Add a surface, lit by the sun as its outward `normal` (u x v unless given) deserves."""
+        outward = np.cross(u, v) if normal is None else np.asarray(normal, np.float64)
+        tint = np.ones(3) if at_infinity else self.light.on(outward / np.linalg.norm(outward))
+        self.surfaces.append(
+            Surface(origin, u, v, texture, LABEL[label], group, tint, two_sided, at_infinity, ground, motion, swing)
+        )
+
+    def add_wall(
+        self,
+        side: int,
+        x: float,
+        z: tuple[float, float],
+        y: tuple[float, float],
+        texture: Texture,
+        label: str,
+        group: int,
+    ) -> None:
+        """Add a wall along the street that faces it; `side` -1 stands on the left and faces right."""
+        start, along = (z[0], z[1] - z[0]) if side < 0 else (z[1], z[0] - z[1])
+        self.add((x, y[1], start), (0, 0, along), (0, y[0] - y[1], 0), texture, label, group)
+
+    def cast(self, centre: Vector, u: Vector, v: Vector, texture: Texture, motion: Motion | None = None) -> None:
+        """Add a shadow on the ground; the texture's alpha is the share of the light that it takes."""
+        origin = np.asarray(centre) - 0.5 * np.asarray(u) - 0.5 * np.asarray(v)
+        self.shadows.append(Surface(origin, u, v, texture, 0, 0, (0, 0, 0), two_sided=True, motion=motion))
 
 
 class SurfaceTable:
-    """Surfaces as arrays. `bases(t)` is (N, 3, 3): columns u, v and origin of each surface at time t."""
+    """Surfaces as arrays, N of them."""
 
     def __init__(self, surfaces: Sequence[Surface]) -> None:
         count = len(surfaces)
         self.textures = [s.texture for s in surfaces]
+        self.texture_sizes = np.array([s.texture.size for s in surfaces], np.int64).reshape(count, 2)
         self.labels = np.array([s.label for s in surfaces], np.uint8)
         self.groups = np.array([s.group for s in surfaces], np.int32)
         self.tints = np.array([s.tint for s in surfaces], np.float32).reshape(count, 3)
         self.two_sided = np.array([s.two_sided for s in surfaces], bool)
-        self.infinite = np.array([s.infinite for s in surfaces], bool)
-        self.texture_sizes = np.array([s.texture.size for s in surfaces], np.float64).reshape(count, 2)
-        self._rest = np.array([[s.u, s.v, s.origin] for s in surfaces], np.float64).reshape(count, 3, 3)
-        self._rest = np.ascontiguousarray(self._rest.transpose(0, 2, 1))
+        self.at_infinity = np.array([s.at_infinity for s in surfaces], bool)
+        self.ground = np.array([s.ground for s in surfaces], np.uint8)
+        rest = np.array([[s.u, s.v, s.origin] for s in surfaces], np.float64).reshape(count, 3, 3)
+        self._rest = np.ascontiguousarray(rest.transpose(0, 2, 1))
         movers: dict[int, tuple[Motion, list[int]]] = {}
         for index, surface in enumerate(surfaces):
             if surface.motion is not None:
@@ -146,6 +195,7 @@ class SurfaceTable:
         return len(self.labels)
 
     def bases(self, time_s: float) -> np.ndarray:
+        """Where the surfaces are, (N, 3, 3): the columns of each are its u, v and origin."""
         bases = self._rest.copy()
         for motion, indices in self._movers:
             bases[indices, :, 2] += motion.offset(time_s)

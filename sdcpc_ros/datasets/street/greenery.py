@@ -1,0 +1,101 @@
+"""Trees, hedges and fences."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from sdcpc_ros.datasets.street.textures import Colour, Texture, mottled, noise, plain, row_shade, speckle
+
+EDGE = 24.0  # texels around a tree's picture that its leaves stay out of, so that no crown is cut off
+
+
+def tree(rng: np.random.Generator, leaf: Colour, *, bare: bool, dense: float) -> Texture:
+    """A whole tree, its foot at the middle of the bottom edge; a bare one shows its branches."""
+    size = 256
+    picture = plain((size, size), (80, 70, 60))
+    alpha = np.zeros((size, size), np.uint8)
+    bark = np.array([84.0, 72.0, 60.0]) * rng.uniform(0.7, 1.15)
+    tips: list[tuple[float, float]] = []
+
+    def branch(x: float, y: float, angle: float, length: float, thick: float) -> None:
+        x2, y2 = x + length * np.sin(angle), y - length * np.cos(angle)
+        if np.hypot((x2 - size / 2) / (0.41 * size), min(0, y2 - 0.45 * size) / (0.36 * size)) > 1:
+            return
+        ends = ((int(x), int(y)), (int(x2), int(y2)))
+        cv2.line(alpha, *ends, 255, max(1, round(thick)), cv2.LINE_AA)
+        cv2.line(picture, *ends, (bark * rng.uniform(0.7, 1.2)).tolist(), max(1, round(thick)))
+        if length < 9 or thick < 0.8:
+            tips.append((x2, y2))
+            return
+        for _ in range(3 if bare else 2):
+            branch(x2, y2, angle + rng.normal(0, 0.45), length * rng.uniform(0.62, 0.82), thick * 0.66)
+
+    branch(size / 2, size, 0.0, size * rng.uniform(0.24, 0.32), 12)
+    if not bare:
+        boughs = [tip for tip in tips if tip[1] < size * 0.72]
+        boughs += [
+            tuple(rng.normal((size / 2, size * 0.37), (size * 0.15, size * 0.12))) for _ in range(int(60 * dense))
+        ]
+        boughs = [(min(max(x, EDGE), size - EDGE), max(y, EDGE)) for x, y in boughs]
+        _leaves(rng, picture, alpha, sorted(boughs, key=lambda bough: -bough[1]), leaf)
+    return Texture.of(picture, alpha)
+
+
+def _leaves(
+    rng: np.random.Generator, picture: np.ndarray, alpha: np.ndarray, boughs: list[tuple[float, float]], leaf: Colour
+) -> None:
+    """Cover boughs, lowest first, with clumps of leaves that are lit from above."""
+    size = alpha.shape[0]
+    light: np.ndarray = np.zeros((size, size), np.float32)
+    cover: np.ndarray = np.zeros((size, size), np.float32)
+    for x, y in boughs:
+        radius = int(rng.integers(9, 19))
+        bright = float(np.clip(1.35 - 0.75 * y / size, 0.6, 1.3) * rng.uniform(0.8, 1.15))
+        cv2.circle(cover, (int(x), int(y)), radius, 1.0, -1)
+        cv2.circle(light, (int(x), int(y)), radius, 0.62 * bright, -1)
+        cv2.circle(light, (int(x - 0.2 * radius), int(y - 0.35 * radius)), int(0.7 * radius), bright, -1)
+    cover = cv2.GaussianBlur(cover, (0, 0), 3.5)
+    light = cv2.GaussianBlur(light, (0, 0), 3.5) / np.maximum(cover, 0.05)
+    clumps = noise(rng, alpha.shape, 9, 3)
+    leafy = (cover + 0.17 * clumps > 0.5) & (cover > 0.25)
+    tone = np.clip(light * (1 + 0.2 * clumps), 0.25, 1.4)[..., None] * speckle(rng, alpha.shape, 0.13)
+    hue = 1 + np.array([0.07, 0.0, -0.05], np.float32) * noise(rng, alpha.shape, 30, 2)[..., None]
+    picture[leafy] = (np.asarray(leaf, np.float32) * tone * hue)[leafy]
+    alpha[leafy] = 255
+
+
+def hedge(rng: np.random.Generator, size: tuple[int, int], leaf: Colour) -> Texture:
+    picture = mottled(rng, size, leaf, 0.2, 16) * speckle(rng, size, 0.2) * row_shade(size[0], 1.25, 0.6)
+    ragged = np.clip(4 + 2.5 * noise(rng, (1, size[1]), 12)[0], 0, 10)
+    alpha = np.where(np.arange(size[0])[:, None] < ragged, 0, 255).astype(np.uint8)
+    return Texture.of(picture, alpha)
+
+
+#: Kinds of fence and their heights in metres.
+FENCES = {"railing": 1.2, "boards": 1.7, "picket": 1.0}
+FENCE_PIECE_M = 4.0
+
+
+def fence(rng: np.random.Generator, kind: str) -> Texture:
+    """A piece of fence: iron "railing", closed wooden "boards" or white "picket"."""
+    scale = 40.0
+    height, width = size = (int(FENCES[kind] * scale), int(FENCE_PIECE_M * scale))
+    alpha = np.zeros(size, np.uint8)
+    if kind == "railing":
+        picture = mottled(rng, size, (38, 40, 42), 0.1, 20)
+        alpha[:, ::5] = alpha[:, 1::5] = 255
+        alpha[3:7] = alpha[-9:-5] = 255
+        alpha[:, :4] = 255
+    elif kind == "boards":
+        boards = np.repeat(speckle(rng, (1, width // 6 + 1), 0.1), 6, 1)[:, :width]
+        picture = mottled(rng, size, (122, 92, 62), 0.08, 30) * boards
+        picture[:, ::6] *= 0.55
+        alpha[:] = 255
+    else:
+        picture = mottled(rng, size, (212, 208, 198), 0.05, 20)
+        alpha[:, np.arange(width) % 7 < 5] = 255
+        for share in (0.25, 0.7):
+            alpha[int(height * share) : int(height * share) + 4] = 255
+        picture[:, 4::7] *= 0.8
+    return Texture.of(picture, alpha)

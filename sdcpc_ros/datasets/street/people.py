@@ -1,0 +1,151 @@
+"""Pedestrians and cyclists: flat figures whose limbs swing as surfaces of their own, so that their flow is exact."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, mottled, noise, plain
+from sdcpc_ros.datasets.street.world import Motion, Straight, Swing, Vector, World
+
+SKIN = [(224, 182, 152), (198, 148, 112), (140, 96, 68), (92, 62, 46)]
+HAIR = [(40, 30, 24), (88, 62, 40), (160, 126, 80), (120, 116, 112)]
+COATS = [(38, 40, 48), (74, 50, 40), (52, 62, 88), (150, 44, 40), (168, 160, 148), (44, 70, 52)]
+TROUSERS = [(40, 44, 58), (54, 66, 98), (62, 56, 50), (30, 30, 32)]
+JACKETS = [(196, 206, 40), (40, 60, 110), (130, 36, 40), (46, 48, 52)]
+TOWARDS_CAMERA = (0.0, 0.0, -1.0)
+
+
+class Pedestrian:
+    """One walker's pictures and size."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.upper_body = _upper_body(rng, np.asarray(COATS[rng.integers(0, len(COATS))]) * rng.uniform(0.8, 1.3))
+        self.leg = _leg(rng, TROUSERS[rng.integers(0, len(TROUSERS))])
+        self.height = float(rng.uniform(1.55, 1.85))  # m
+        self.phase = float(rng.uniform(0, 2 * np.pi))
+
+    def place(self, world: World, foot: Vector, contact: Texture, velocity: tuple[float, float]) -> None:
+        """Let the figure walk from `foot` (x, y, z) with a velocity (x, z) in m/s, from time 0 on."""
+        x, y, z = (float(value) for value in foot)
+        group, hip, speed = world.new_group(), 0.47 * self.height, float(np.hypot(*velocity))
+        motion = Straight((velocity[0], 0.0, velocity[1]))
+        stride = 0.26 * np.array([velocity[0], 0.0, velocity[1]]) / speed
+        for side, phase in ((-1, 0.0), (1, np.pi)):
+            swing = Swing(tuple(stride), 0.65 * speed, self.phase + phase)
+            world.add(
+                (x + side * 0.075 - 0.09, y + hip + 0.05, z - 0.02 * side), (0.18, 0, 0), (0, -hip - 0.05, 0), self.leg,
+                "pedestrian", group, normal=TOWARDS_CAMERA, motion=motion, swing=swing,
+            )  # fmt: skip
+        high = self.height - hip
+        wide = high * self.upper_body.size[1] / self.upper_body.size[0]
+        world.add(
+            (x - wide / 2, y + self.height, z - 0.05), (wide, 0, 0), (0, -high, 0), self.upper_body,
+            "pedestrian", group, motion=motion,
+        )  # fmt: skip
+        world.cast((x, y / 2, z), (0.8, 0, 0), (0, 0, -0.6), contact, motion)
+
+
+class Cyclist:
+    """A bicycle in a plane along the street, and a rider across it."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.bicycle = _bicycle(rng)
+        self.upper_body = _upper_body(rng, JACKETS[rng.integers(0, len(JACKETS))])
+        self.leg = _leg(rng, (40, 42, 52))
+        self.rubber = Texture.of(mottled(rng, (48, 8), (30, 30, 32), 0.1, 4))
+        self.phase = float(rng.uniform(0, 2 * np.pi))
+
+    def place(self, world: World, x: float, z: float, contact: Texture, motion: Motion, *, oncoming: bool) -> None:
+        """Set off from (x, z) in the street; an oncoming cyclist faces the camera."""
+        group, forward = world.new_group(), -1.0 if oncoming else 1.0
+
+        def add(origin: Vector, u: Vector, v: Vector, texture: Texture, swing: Swing | None = None) -> None:
+            world.add(
+                origin,
+                u,
+                v,
+                texture,
+                "bicyclist",
+                group,
+                normal=TOWARDS_CAMERA,
+                two_sided=True,
+                motion=motion,
+                swing=swing,
+            )
+
+        add((x, 1.08, z - forward * 0.88), (0, 0, forward * 1.76), (0, -1.08, 0), self.bicycle)
+        for wheel in (-0.53, 0.53):
+            add((x - 0.022, 0.67, z + wheel), (0.044, 0, 0), (0, -0.67, 0), self.rubber)
+        add((x - 0.28, 0.99, z + forward * 0.42), (0.56, 0, 0), (0, -0.05, 0), self.rubber)  # handlebar
+        for side, phase in ((-1, 0.0), (1, np.pi)):
+            pedal = Swing((0.0, 0.15, 0.0), 1.1, self.phase + phase)
+            add(
+                (x + side * 0.1 - 0.09, 0.96, z + 0.05 * side), (0.18, 0, 0), (0, -0.68, forward * 0.1), self.leg, pedal
+            )
+        add((x - 0.26, 1.68, z + forward * 0.16), (0.52, 0, 0), (0, -0.82, forward * -0.3), self.upper_body)
+        world.cast((x, 0.0, z), (0.8, 0, 0), (0, 0, -1.9), contact, motion)
+
+
+def _upper_body(rng: np.random.Generator, coat: Colour) -> Texture:
+    """Head, arms and trunk from the front or back; the hips are at the bottom edge."""
+    size = (128, 72)
+    coat = np.asarray(coat, np.float64)
+    skin = np.asarray(SKIN[rng.integers(0, len(SKIN))], np.float64)
+    hair = np.asarray(HAIR[rng.integers(0, len(HAIR))], np.float64)
+    picture, alpha = plain(size, coat), np.zeros(size, np.uint8)
+
+    def patch(corners: list[tuple[int, int]], colour: np.ndarray) -> None:
+        cv2.fillPoly(alpha, [np.array(corners, np.int32)], 255)
+        cv2.fillPoly(picture, [np.array(corners, np.int32)], colour.tolist())
+
+    def disc(centre: tuple[int, int], axes: tuple[int, int], colour: np.ndarray, start: int = 0) -> None:
+        cv2.ellipse(alpha, centre, axes, 0, start, 360, 255, -1)
+        cv2.ellipse(picture, centre, axes, 0, start, 360, colour.tolist(), -1)
+
+    patch([(20, 42), (13, 54), (10, 84), (11, 104), (17, 104), (19, 84), (24, 60)], coat * 0.82)
+    patch([(52, 42), (59, 54), (62, 84), (61, 104), (55, 104), (53, 84), (48, 60)], coat * 0.82)
+    patch([(20, 42), (30, 34), (42, 34), (52, 42), (51, 84), (53, 128), (19, 128), (21, 84)], coat)
+    for hand in (14, 58):
+        disc((hand, 106), (4, 4), skin)
+    patch([(32, 24), (40, 24), (40, 36), (32, 36)], skin * 0.8)
+    faces_camera = rng.random() < 0.5
+    disc((36, 17), (10, 14), skin if faces_camera else hair)
+    disc((36, 11), (11, 10), hair, start=180)
+    if faces_camera:
+        cv2.line(picture, (36, 40), (36, 124), (coat * 0.6).tolist(), 2)
+        patch([(32, 34), (40, 34), (36, 50)], rng.uniform(60, 220, 3))
+    elif rng.random() < 0.5:  # a rucksack
+        cv2.rectangle(picture, (24, 46), (48, 86), rng.uniform(20, 120, 3).tolist(), -1)
+    shaded = picture * column_shade(size[1], 1.15, 0.75) * (1 + 0.08 * noise(rng, size, 14))[..., None]
+    return Texture.of(shaded, alpha)
+
+
+def _leg(rng: np.random.Generator, trousers: Colour) -> Texture:
+    """A leg with its shoe."""
+    height, width = size = (96, 24)
+    alpha = np.zeros(size, np.uint8)
+    shape = [(2, 0), (22, 0), (18, 48), (16, 86), (18, height), (6, height), (8, 86), (5, 48)]
+    cv2.fillPoly(alpha, [np.array(shape, np.int32)], 255)
+    picture = mottled(rng, size, trousers, 0.08, 14)
+    picture[86:] = rng.uniform(20, 70)
+    return Texture.of(picture * column_shade(width, 1.1, 0.8), alpha)
+
+
+def _bicycle(rng: np.random.Generator) -> Texture:
+    """A bicycle from its side, front at the right."""
+    size = (128, 208)
+    picture, alpha = plain(size, (34, 34, 36)), np.zeros(size, np.uint8)
+    frame = [(150, 30, 30), (30, 60, 140), (40, 44, 46), (30, 100, 60)][rng.integers(0, 4)]
+    rear, front, crank, saddle, head = (42, 88), (166, 88), (92, 92), (80, 30), (150, 26)
+    for hub in (rear, front):
+        cv2.circle(alpha, hub, 37, 255, 6)
+        for angle in np.radians(np.arange(0, 180, 30)):
+            spoke = 36 * np.array([np.cos(angle), np.sin(angle)])
+            cv2.line(alpha, (hub - spoke).astype(int).tolist(), (hub + spoke).astype(int).tolist(), 255, 1)
+    for a, b in ((rear, crank), (rear, saddle), (saddle, crank), (crank, head), (saddle, head), (head, front)):
+        cv2.line(alpha, a, b, 255, 6)
+        cv2.line(picture, a, b, frame, 6)
+    cv2.line(alpha, (66, 24), (96, 24), 255, 7)  # saddle
+    cv2.line(alpha, head, (146, 8), 255, 5)
+    return Texture.of(picture, alpha)
