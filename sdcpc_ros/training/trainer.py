@@ -31,6 +31,7 @@ from sdcpc_ros.training.losses import class_weights, segmentation_loss
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 
 _SAVE_EVERY_STEPS = 100
+_YOUNG_SHARE = 0.3
 _STATE = "state.safetensors"
 _LOG = "log.csv"
 _MODEL = "model.safetensors"
@@ -101,7 +102,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
-        output = self.model((clip - mean) / std)
+        output = self.model((clip - mean) / std, _young_streams(clip.shape[0], clip.shape[1] - 1))
         loss = segmentation_loss(output, labels, weights, self.recipe.auxiliary_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -147,7 +148,7 @@ class _Run:
         os.replace(temporary, self.folder / _STATE)
 
     def resume(self) -> bool:
-        """Take up a saved state; whether there was one. Raises RecipeError when it is unreadable or another recipe's."""
+        """Take up a saved state, if there is one. Raises RecipeError when it is unreadable or another's."""
         path = self.folder / _STATE
         if not path.exists():
             return False
@@ -201,6 +202,17 @@ class _Run:
             self.folder / _MODEL,
             Checkpoint(config, self.label_set, IMAGENET_MEAN, IMAGENET_STD, self.recipe.input_size, weights, record),
         )
+
+
+def _young_streams(batch: int, references: int) -> Tensor:
+    """(B, K) bool, which references of a clip, oldest first, to use: some streams have only just begun.
+
+    What a node publishes after a reset must be as good as it can be, so a share of the clips lacks its oldest
+    references, or all of them.
+    """
+    young = torch.rand(batch) < _YOUNG_SHARE
+    remembered = torch.where(young, (torch.rand(batch) * references).long(), references)
+    return torch.arange(references) >= references - remembered[:, None]
 
 
 def _parameter_groups(model: SDCPC, recipe: Recipe) -> list[dict[str, object]]:

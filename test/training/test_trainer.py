@@ -107,3 +107,13 @@ def test_weights_of_another_network_are_refused(camvid_root, write_recipe, tmp_p
     other = write_recipe(network={"encoder": "resnet18", "base_width": 16, "embed_dim": 16, "key_dim": 8})
     with pytest.raises(CheckpointError, match="base_width is 8, not 16"):
         trainer.train(other, camvid_root, tmp_path / "second", start=first)
+
+
+def test_some_clips_lack_their_oldest_references():
+    torch.manual_seed(0)
+    valid = trainer._young_streams(1000, 3)
+    assert valid.shape == (1000, 3)
+    assert (valid.int().diff(dim=1) >= 0).all()  # a remembered frame means that all later ones are remembered
+    shares = valid.sum(1).bincount(minlength=4) / 1000
+    assert shares[3] == pytest.approx(0.7, abs=0.05) and shares[:3].min() > 0.05
+    assert trainer._young_streams(4, 0).shape == (4, 0)
