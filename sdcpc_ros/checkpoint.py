@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sdcpc_ros.installation import share_folders
 from sdcpc_ros.label_set import LabelSet, LabelSetError
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 
@@ -175,12 +175,8 @@ def resolve_model(name_or_path: str) -> Path:
 
 def shipped_models() -> dict[str, Path]:
     """Name -> file of the models that come with the package: in its source tree, or installed to share/sdcpc_ros."""
-    source = Path(__file__).resolve().parent.parent
-    folders = [source / "models"] if (source / "package.xml").is_file() else []
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    folders += [Path(prefix) / "share" / "sdcpc_ros" / "models" for prefix in prefixes if prefix]
     models: dict[str, Path] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*.safetensors")):
+    for folder in share_folders():
+        for file in sorted(folder.glob("models/*.safetensors")):
             models.setdefault(file.stem, file)
     return models

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"},
     "nodes": {"checkpoint", "label_set", "msg", "streaming"},
-    "bags": {"checkpoint", "datasets", "evaluation", "label_set", "streaming"},
+    "bags": {"checkpoint", "installation", "datasets", "evaluation", "label_set", "streaming"},
     "training": {"checkpoint", "datasets", "evaluation", "label_set", "network", "streaming"},
     "evaluation": {"datasets", "label_set", "streaming"},
     "datasets": {"label_set"},
@@ -24,7 +24,8 @@ DOORS: dict[str, set[str]] = {
     "inference": {"network"},
     "model_card": {"checkpoint", "label_set"},
     "import_weights": {"checkpoint", "label_set", "network"},
-    "checkpoint": {"label_set", "network"},
+    "checkpoint": {"installation", "label_set", "network"},
+    "installation": set(),
     "label_set": set(),
     "network": set(),
 }

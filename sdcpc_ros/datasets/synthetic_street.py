@@ -58,6 +58,11 @@ class SyntheticStreet:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def camera_matrix(self) -> np.ndarray:
+        """K (3, 3) of the pinhole camera without distortion, px; pixel centres lie at integers."""
+        return self._camera.matrix.copy()
+
     def __getitem__(self, i: int) -> StreetFrame:
         image, labels = self.image_and_labels(i)
         i = range(self.length)[i]

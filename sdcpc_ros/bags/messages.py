@@ -1,0 +1,156 @@
+"""The few ROS messages that bags are about, without ROS: types by name, stamps, images and labels as numpy.
+
+Messages are those of `rosbags`, whose fields are named as ROS names them. Everything here works on one message.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.label_set import IGNORE
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
+
+#: Channels (one byte each) and the OpenCV conversion to RGB of the raw encodings that can be read here.
+_COLOUR_ENCODINGS: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+}
+_LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
+
+
+@lru_cache(maxsize=1)
+def standard_types() -> Typestore:
+    """The message types of a ROS 2 installation; those used here are the same from Humble to Kilted."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def header_stamp_ns(data: bytes) -> int:
+    """The stamp of a serialised message that starts with a std_msgs/Header, in ns, without deserialising the rest.
+
+    Raises BagError when there are too few bytes for one.
+    """
+    try:
+        seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)  # byte 1: little-endian or not
+    except (struct.error, IndexError):
+        raise BagError(f"a message of {len(data)} bytes is too short to hold a header") from None
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def _header(stamp_ns: int, frame_id: str) -> Any:
+    types = standard_types().types
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
+    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+
+def serialise_image(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
+    """A sensor_msgs/Image of (H, W) or (H, W, C) pixels, uint8 or little-endian 16 bit, as CDR."""
+    height, width = pixels.shape[:2]
+    types = standard_types()
+    message = types.types[IMAGE](
+        header=_header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=pixels[0].nbytes,
+        data=np.ascontiguousarray(pixels).reshape(-1).view(np.uint8),
+    )
+    return bytes(types.serialize_cdr(message, IMAGE))
+
+
+def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str, quality: int = 95) -> bytes:
+    """A sensor_msgs/CompressedImage of an (H, W, 3) uint8 RGB image, as CDR."""
+    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not encoded:
+        raise BagError(f"an image of shape {image.shape} could not be encoded as JPEG")
+    types = standard_types()
+    message = types.types[COMPRESSED_IMAGE](
+        header=_header(stamp_ns, frame_id), format="rgb8; jpeg compressed bgr8", data=jpeg.reshape(-1)
+    )
+    return bytes(types.serialize_cdr(message, COMPRESSED_IMAGE))
+
+
+def serialise_camera_info(size: tuple[int, int], camera_matrix: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
+    """A sensor_msgs/CameraInfo of a pinhole camera without distortion, as CDR: size (H, W) and K (3, 3) in pixels."""
+    height, width = size
+    k = np.asarray(camera_matrix, np.float64)
+    types = standard_types()
+    message = types.types[CAMERA_INFO](
+        header=_header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=k.reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=np.hstack([k, np.zeros((3, 1))]).reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=types.types["sensor_msgs/msg/RegionOfInterest"](
+            x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+        ),
+    )
+    return bytes(types.serialize_cdr(message, CAMERA_INFO))
+
+
+def _rows(message: Any, pixel_bytes: int) -> np.ndarray:
+    """The bytes of an Image that are pixels, (H, W * pixel_bytes): whatever padding its step leaves is cut off."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data = np.asarray(message.data, np.uint8)
+    if height == 0 or width == 0:
+        raise BagError(f"an image of {width} x {height} pixels is empty")
+    if step < width * pixel_bytes:
+        raise BagError(
+            f"an image of width {width} in {message.encoding} needs a step of {width * pixel_bytes}, not {step}"
+        )
+    if data.size < height * step:
+        raise BagError(f"an image of {height} rows of {step} bytes is cut short: it holds {data.size} bytes")
+    return data[: height * step].reshape(height, step)[:, : width * pixel_bytes]
+
+
+def decode_image(message: Any) -> np.ndarray:
+    """A deserialised Image or CompressedImage as (H, W, 3) uint8 RGB. Raises BagError when it cannot be one."""
+    if hasattr(message, "format"):
+        decoded = cv2.imdecode(np.asarray(message.data, np.uint8), cv2.IMREAD_COLOR) if message.data.size else None
+        if decoded is None:
+            raise BagError(f"a compressed image ('{message.format}', {message.data.size} bytes) cannot be decoded")
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    if message.encoding not in _COLOUR_ENCODINGS:
+        known = ", ".join(_COLOUR_ENCODINGS)
+        raise BagError(f"the encoding '{message.encoding}' is not known here; {known} are")
+    channels, conversion = _COLOUR_ENCODINGS[message.encoding]
+    pixels = np.ascontiguousarray(_rows(message, channels)).reshape(message.height, message.width, channels)
+    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+
+
+def decode_labels(message: Any) -> np.ndarray:
+    """A deserialised Image of class ids as (H, W) uint8, 255 where there is none; BagError when it is no such image.
+
+    In 16-bit encodings 65535 means "no label", as 255 does in 8-bit ones.
+    """
+    if getattr(message, "encoding", None) not in _LABEL_ENCODINGS:
+        have = getattr(message, "encoding", "a compressed image")
+        raise BagError(f"labels cannot be read from '{have}'; {', '.join(_LABEL_ENCODINGS)} are allowed")
+    id_bytes = _LABEL_ENCODINGS[message.encoding]
+    rows = np.ascontiguousarray(_rows(message, id_bytes))
+    if id_bytes == 1:
+        return rows
+    ids = rows.view(">u2" if message.is_bigendian else "<u2")
+    unlabelled = ids == np.iinfo(np.uint16).max
+    if (ids[~unlabelled] > IGNORE).any():
+        raise BagError(f"a 16-bit label image holds id {ids[~unlabelled].max()}; 0 to {IGNORE} and 65535 are allowed")
+    return np.where(unlabelled, IGNORE, ids).astype(np.uint8)

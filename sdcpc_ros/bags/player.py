@@ -1,0 +1,214 @@
+"""Play a bag over DDS, as `ros2 bag play` does, from Python and without rosbag2: messages go out as the bytes they are.
+
+python -m sdcpc_ros.bags.player BAG [--rate 0.5] [--start 10] [--duration 5] [--loop] [--topics TOPIC ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+
+from sdcpc_ros.bags.errors import BagError, PlaybackError
+from sdcpc_ros.bags.reader import BagReader, RawMessage
+
+_CLOCK_PERIOD_S = 1 / 40  # what `ros2 bag play --clock` does
+_POLL_S = 0.02
+#: A subscriber may be known here before it knows of this publisher; what it is sent best effort until then is lost.
+_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Playback:
+    """How a bag is played. Raises ValueError for a rate or duration that is not positive, or a negative start."""
+
+    rate: float = 1.0  #: 2.0 plays twice as fast as it was recorded
+    start_s: float = 0.0  #: seconds into the bag to start at
+    duration_s: float | None = None  #: seconds of the bag to play, None for all the rest
+    loop: bool = False  #: start again at the end; /clock jumps back, as with `ros2 bag play --loop`
+    reliable: bool = True  #: reliable publishers also serve best-effort subscribers; best-effort ones may drop
+    clock: bool = True  #: publish the bag's time on /clock
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate is {self.rate}; a positive number is needed")
+        if not 0 <= self.start_s < float("inf"):
+            raise ValueError(f"start_s is {self.start_s}; zero or a positive number of seconds is needed")
+        if self.duration_s is not None and not 0 < self.duration_s < float("inf"):
+            raise ValueError(f"duration_s is {self.duration_s}; a positive number of seconds, or None, is needed")
+
+
+def message_class(message_type: str) -> Any:
+    """The Python class of `sensor_msgs/msg/Image`. Raises PlaybackError when this ROS installation does not have it."""
+    if re.fullmatch(r"[a-z][a-z0-9_]*/msg/[A-Z][A-Za-z0-9]*", message_type):
+        package, _, name = message_type.split("/")
+        try:
+            return getattr(importlib.import_module(f"{package}.msg"), name)
+        except (ImportError, AttributeError):
+            pass
+    raise PlaybackError(f"the message type '{message_type}' is not installed here")
+
+
+class BagPlayer:
+    """Publishes topics of a bag from a node.
+
+    Raises BagError for a topic that the bag lacks, PlaybackError for a message type that is not installed.
+    """
+
+    def __init__(self, node: Node, bag: BagReader, topics: Sequence[str], playback: Playback | None = None) -> None:
+        self.playback = playback or Playback()
+        self._bag = bag
+        self._node = node
+        bag.require_topics(topics)
+        self._publishers = {topic: self._create_publisher(topic) for topic in topics}
+        self._clock = node.create_publisher(Clock, "/clock", 1) if self.playback.clock else None
+        self._start_offset_ns = int(self.playback.start_s * 1e9)  # in the bag's time, from its start
+        self._started_s = time.monotonic()
+
+    def _create_publisher(self, topic: str) -> Any:
+        reliability = ReliabilityPolicy.RELIABLE if self.playback.reliable else ReliabilityPolicy.BEST_EFFORT
+        recorded = self._bag.topics[topic]
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if recorded.latched else DurabilityPolicy.VOLATILE
+        qos = QoSProfile(depth=10, reliability=reliability, durability=durability)
+        return self._node.create_publisher(message_class(recorded.type), topic, qos)
+
+    def wait_for_subscribers(
+        self, topics: Iterable[str], timeout_s: float, keep_going: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Wait until somebody listens to each topic. False when `timeout_s` passes, or `keep_going` says no, before."""
+        deadline = time.monotonic() + timeout_s
+        for topic in topics:
+            while self._publishers[topic].get_subscription_count() == 0:
+                if time.monotonic() > deadline or not keep_going():
+                    return False
+                time.sleep(_POLL_S)
+        settled_s = time.monotonic() + _SETTLE_S
+        while time.monotonic() < settled_s:
+            self._publish_clock(self._start_offset_ns)  # time stands still until playing begins
+            time.sleep(_CLOCK_PERIOD_S)
+        return True
+
+    def play(
+        self,
+        on_publish: Callable[[RawMessage], None] = lambda message: None,
+        keep_going: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Publish the messages, each when it is due; returns at the end, or as soon as `keep_going` says no.
+
+        A message that is late goes out at once: none is left out. `on_publish` is called just before each.
+        """
+        while self._play_once(on_publish, keep_going) and self.playback.loop:
+            pass
+
+    def _play_once(self, on_publish: Callable[[RawMessage], None], keep_going: Callable[[], bool]) -> bool:
+        playback = self.playback
+        self._started_s = time.monotonic()
+        published_any = False
+        for message in self._bag.messages(*self._publishers, start_s=playback.start_s, duration_s=playback.duration_s):
+            offset_ns = message.time_ns - self._bag.start_ns
+            if not self._wait_for_bag_time(offset_ns, keep_going):
+                return False
+            on_publish(message)
+            self._publish_clock(offset_ns)
+            self._publishers[message.topic].publish(message.data)
+            published_any = True
+        return published_any
+
+    def linger(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """After playing: let /clock run on until `done`. False when `timeout_s` passes before."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            if time.monotonic() > deadline:
+                return False
+            self._publish_clock(self._bag_offset_ns())
+            time.sleep(_CLOCK_PERIOD_S)
+        return True
+
+    def _bag_offset_ns(self) -> int:
+        """Where in the bag playing stands now, in ns from its start."""
+        return self._start_offset_ns + int((time.monotonic() - self._started_s) * self.playback.rate * 1e9)
+
+    def _wait_for_bag_time(self, offset_ns: int, keep_going: Callable[[], bool]) -> bool:
+        while (remaining_ns := offset_ns - self._bag_offset_ns()) > 0:
+            if not keep_going():
+                return False
+            self._publish_clock(self._bag_offset_ns())
+            time.sleep(min(remaining_ns / 1e9 / self.playback.rate, _CLOCK_PERIOD_S))
+        return keep_going()
+
+    def _publish_clock(self, offset_ns: int) -> None:
+        if self._clock is not None:
+            seconds, nanoseconds = divmod(self._bag.start_ns + offset_ns, 1_000_000_000)
+            self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
+
+
+@contextmanager
+def spinning_node(name: str) -> Iterator[Node]:
+    """A ROS node in a context of its own, spun by a thread until the end of the block."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node(name, context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def spin() -> None:
+        with suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, name=f"{name} spin")
+    thread.start()
+    try:
+        yield node
+    finally:
+        executor.shutdown()
+        thread.join()
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sdcpc_ros.bags.player", description="Play a rosbag2 bag over DDS.")
+    parser.add_argument("bag", help="a bag folder, .mcap or .db3 file")
+    parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="what to play (default: everything)")
+    parser.add_argument("--rate", type=float, default=1.0, help="2 plays twice as fast as recorded (default: 1)")
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to start at")
+    parser.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to play (default: all)")
+    parser.add_argument("--loop", action="store_true", help="start again at the end")
+    parser.add_argument("--best-effort", action="store_true", help="best-effort publishers instead of reliable ones")
+    parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
+    parser.add_argument(
+        "--wait", type=float, metavar="S", help="wait for subscribers to all topics first, S seconds at most"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        playback = Playback(args.rate, args.start, args.duration, args.loop, not args.best_effort, not args.no_clock)
+        with BagReader(args.bag) as bag, spinning_node("bag_player") as node:
+            topics = args.topics or list(bag.topics)
+            player = BagPlayer(node, bag, topics, playback)
+            if args.wait and not player.wait_for_subscribers(topics, args.wait):
+                raise PlaybackError(f"nobody subscribed to all of {', '.join(topics)} within {args.wait:g} s")
+            player.play()
+    except (BagError, PlaybackError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""Read any rosbag2 recording (mcap or sqlite3, a folder or a single file) without ROS.
+
+    with BagReader("drive.mcap") as bag:
+        camera = bag.camera_topic()
+        for frame in bag.frames(camera, bag.ground_truth_topic(camera)):
+            picture = frame.image()
+
+Messages are read one after the other: memory does not grow with the bag. Whatever is wrong with it comes as BagError.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import yaml
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.typesys.store import Typestore
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.messages import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    decode_image,
+    decode_labels,
+    header_stamp_ns,
+    standard_types,
+)
+
+_MCAP_MAGIC = b"\x89MCAP0\r\n"
+_STORAGE_SUFFIXES = (".mcap", ".db3")
+#: Image topics with one of these in their name carry no camera picture: masks, depth, what this package publishes.
+_NOT_A_CAMERA = ("ground_truth", "label", "mask", "confidence", "overlay", "depth", "disparity")
+_GROUND_TRUTH = "ground_truth"
+#: How far apart in the bag's time two messages of one stamp may have been recorded and still be joined.
+_JOIN_WINDOW_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag."""
+
+    name: str
+    type: str  #: as in `sensor_msgs/msg/Image`
+    message_count: int
+    latched: bool  #: its publisher kept the last message for late subscribers (durability transient local)
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """A message as recorded: CDR bytes, and the time it was recorded at (not its header's stamp)."""
+
+    topic: str
+    type: str
+    time_ns: int
+    data: bytes
+
+    @property
+    def stamp_ns(self) -> int:
+        """The stamp in its header. Only for messages that start with one; BagError for those too short to."""
+        return header_stamp_ns(self.data)
+
+
+@dataclass(frozen=True)
+class BagFrame:
+    """A camera image and what else the bag holds under the very same stamp. Nothing is decoded until asked for."""
+
+    bag: BagReader
+    camera: RawMessage
+    companions: dict[str, RawMessage] = field(default_factory=dict)  # by topic
+
+    @property
+    def stamp_ns(self) -> int:
+        return self.camera.stamp_ns
+
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return self.bag.decode(self.camera, decode_image)
+
+    def labels(self, topic: str) -> np.ndarray | None:
+        """(H, W) uint8 class ids of a companion topic, 255 for no label; None when this frame has no such message."""
+        companion = self.companions.get(topic)
+        return None if companion is None else self.bag.decode(companion, decode_labels)
+
+
+class BagReader:
+    """An open bag. Raises BagError, which names the bag and what is wrong with it, from every method."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with self._explained("cannot be read"):
+            self._reader = AnyReader(_storage(self.path), default_typestore=standard_types())
+            self._opened = ExitStack()
+            self._opened.enter_context(self._reader)
+            self.topics: dict[str, Topic] = {
+                name: Topic(name, info.msgtype or "several message types", info.msgcount, _is_latched(info.connections))
+                for name, info in self._reader.topics.items()
+            }
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def typestore(self) -> Typestore:
+        """The message types as the bag defines them."""
+        return self._reader.typestore
+
+    @property
+    def start_ns(self) -> int:
+        """The time of the first message; 0 in an empty bag."""
+        return self._reader.start_time if self._reader.message_count else 0
+
+    @property
+    def duration_s(self) -> float:
+        """From the first message to the last."""
+        return max(0, self._reader.duration - 1) / 1e9  # rosbags counts the last nanosecond as well
+
+    @property
+    def custom_data(self) -> dict[str, str]:
+        """What its writer noted down in the bag's metadata; nothing when only a storage file was opened."""
+        if not self.path.is_dir():
+            return {}
+        with self._explained("has unreadable metadata"):
+            metadata = yaml.safe_load((self.path / "metadata.yaml").read_text())
+            return dict(metadata["rosbag2_bagfile_information"].get("custom_data") or {})
+
+    def camera_topic(self, wanted: str | None = None) -> str:
+        """The topic of the camera's images: the wanted one, or the only one there is.
+
+        Raises BagError, listing what there is, when that one is missing or the choice is not clear.
+        """
+        images = {name for name, topic in self.topics.items() if topic.type in (IMAGE, COMPRESSED_IMAGE)}
+        if wanted is not None:
+            if wanted in images:
+                return wanted
+            raise BagError(f"bag '{self.path}' has no image topic '{wanted}'; {self._listing(images or self.topics)}")
+        cameras = {
+            name
+            for name in images
+            if self.topics[name].message_count and not any(word in name.lower() for word in _NOT_A_CAMERA)
+        }
+        # image_transport publishes a picture twice, as X and as X/compressed: that is one camera.
+        cameras -= {name for name in cameras if name.rpartition("/")[0] in cameras}
+        if len(cameras) == 1:
+            return cameras.pop()
+        if cameras:
+            raise BagError(
+                f"bag '{self.path}' has several camera topics, so one has to be chosen: {', '.join(sorted(cameras))}"
+            )
+        raise BagError(f"bag '{self.path}' has no camera images; {self._listing(self.topics)}")
+
+    def ground_truth_topic(self, camera: str) -> str | None:
+        """The image topic named "ground_truth", the one in the camera's namespace if several; None if none."""
+        candidates = sorted(
+            name for name, topic in self.topics.items() if topic.type == IMAGE and _GROUND_TRUTH in name.split("/")
+        )
+        beside = [name for name in candidates if name.startswith(_namespace(camera) + "/")]
+        return next(iter(beside or candidates), None)
+
+    def camera_info_topic(self, camera: str) -> str | None:
+        """The CameraInfo topic in the camera's namespace, None without."""
+        name = f"{_namespace(camera)}/camera_info"
+        return name if name in self.topics and self.topics[name].type == CAMERA_INFO else None
+
+    def require_topics(self, topics: Iterable[str]) -> None:
+        """Raises BagError, listing what there is, when the bag lacks one of these topics."""
+        missing = [topic for topic in topics if topic not in self.topics]
+        if missing:
+            raise BagError(f"bag '{self.path}' has no topic {', '.join(missing)}; {self._listing(self.topics)}")
+
+    def messages(self, *topics: str, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[RawMessage]:
+        """The messages of these topics (of all, when none is named) in the order of the bag's time.
+
+        `start_s` and `duration_s` cut out a part, in seconds from the bag's start.
+        """
+        self.require_topics(topics)
+        connections = [c for c in self._reader.connections if not topics or c.topic in topics]
+        if not connections:
+            return
+        start_ns = self.start_ns + int(start_s * 1e9)
+        stop_ns = None if duration_s is None else start_ns + int(duration_s * 1e9)
+        time_ns = start_ns
+        with self._explained(lambda: f"cannot be read beyond {(time_ns - self.start_ns) / 1e9:.3f} s"):
+            for connection, time_ns, data in self._reader.messages(connections, start_ns, stop_ns):
+                yield RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
+
+    def deserialise(self, message: RawMessage) -> Any:
+        """A message with the fields that its type defines."""
+        with self._explained(f"has a damaged message on {message.topic} at {self.offset_s(message):.3f} s"):
+            return self.typestore.deserialize_cdr(message.data, message.type)
+
+    def decode(self, message: RawMessage, decoder: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """Pixels of a message by `decode_image` or `decode_labels`; a BagError also says where in the bag it was."""
+        deserialised = self.deserialise(message)
+        try:
+            return decoder(deserialised)
+        except BagError as error:
+            raise BagError(f"bag '{self.path}', {message.topic} at {self.offset_s(message):.3f} s: {error}") from None
+
+    def offset_s(self, message: RawMessage) -> float:
+        """When a message was recorded, in seconds from the bag's start."""
+        return (message.time_ns - self.start_ns) / 1e9
+
+    def frames(
+        self, camera: str, *companions: str | None, start_s: float = 0.0, duration_s: float | None = None
+    ) -> Iterator[BagFrame]:
+        """The camera's images in order, each with the companion topics' messages of its stamp (None is ignored)."""
+        wanted = {topic for topic in companions if topic is not None}
+        waiting: OrderedDict[int, BagFrame] = OrderedDict()  # by stamp, until complete or out of reach
+        early: OrderedDict[int, dict[str, RawMessage]] = OrderedDict()  # companions that came before their image
+        for message in self.messages(camera, *wanted, start_s=start_s, duration_s=duration_s):
+            stamp_ns = message.stamp_ns
+            if message.topic == camera:
+                if stamp_ns in waiting:
+                    yield waiting.pop(stamp_ns)
+                waiting[stamp_ns] = BagFrame(self, message, early.pop(stamp_ns, {}))
+            elif stamp_ns in waiting:
+                waiting[stamp_ns].companions.setdefault(message.topic, message)
+            else:
+                early.setdefault(stamp_ns, {})[message.topic] = message
+            horizon_ns = message.time_ns - _JOIN_WINDOW_NS
+            while early and max(m.time_ns for m in next(iter(early.values())).values()) < horizon_ns:
+                early.popitem(last=False)
+            while waiting:
+                oldest = next(iter(waiting.values()))
+                if len(oldest.companions) < len(wanted) and oldest.camera.time_ns >= horizon_ns:
+                    break
+                yield waiting.popitem(last=False)[1]
+        yield from waiting.values()
+
+    def _listing(self, names: Iterable[str]) -> str:
+        listed = ", ".join(f"{name} ({self.topics[name].type})" for name in sorted(names))
+        return f"it has {listed}" if listed else "it is empty"
+
+    @contextmanager
+    def _explained(self, what: str | Callable[[], str]) -> Iterator[None]:
+        """Turn whatever damaged bytes provoke in the reading library into one sentence about this bag."""
+        try:
+            yield
+        except BagError:
+            raise
+        except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
+            reason = str(error).strip().rstrip(".") or type(error).__name__
+            cut_short = _cut_short(self.path)
+            if cut_short is not None:
+                reason = (
+                    f"{cut_short.name} is cut short, as when a recording is not closed "
+                    "(`mcap recover` or `ros2 bag reindex` can save what is there)"
+                )
+            raise BagError(f"bag '{self.path}' {what() if callable(what) else what}: {reason}") from error
+
+
+def _is_latched(connections: list[Connection]) -> bool:
+    profiles = [
+        profile
+        for c in connections
+        if isinstance(c.ext, ConnectionExtRosbag2)
+        for profile in c.ext.offered_qos_profiles
+    ]
+    return any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in profiles)
+
+
+def _namespace(camera: str) -> str:
+    """/front/image_raw and /front/image_raw/compressed -> /front."""
+    return camera.removesuffix("/compressed").rpartition("/")[0]
+
+
+def _storage(path: Path) -> list[Path]:
+    """What to hand to rosbags for a bag, checked as far as a clearer sentence can be given than rosbags'."""
+    if not path.exists():
+        raise BagError(f"there is no bag at '{path}'")
+    if path.is_dir():
+        if not (path / "metadata.yaml").is_file():
+            files = [file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES]
+            hint = "`ros2 bag reindex` writes it again" if files else "and no .mcap or .db3 file either"
+            raise BagError(f"'{path}' is no rosbag2 bag: the folder has no metadata.yaml ({hint})")
+    elif path.suffix == ".bag":
+        raise BagError(f"'{path}' is a ROS 1 bag; `rosbags-convert --src {path.name} --dst ...` makes a rosbag2 of it")
+    elif path.suffix not in _STORAGE_SUFFIXES:
+        raise BagError(f"'{path}' is no rosbag2 bag: a folder with metadata.yaml, a .mcap or a .db3 file is needed")
+    elif path.stat().st_size == 0:
+        raise BagError(f"bag '{path}' is an empty file")
+    return [path]
+
+
+def _cut_short(path: Path) -> Path | None:
+    """The mcap file of a bag that starts as one but does not end as one, if there is such."""
+    for file in sorted(path.glob("*.mcap")) if path.is_dir() else [path]:
+        if file.suffix == ".mcap" and file.is_file():
+            with file.open("rb") as stream:
+                start = stream.read(len(_MCAP_MAGIC))
+                stream.seek(max(0, file.stat().st_size - len(_MCAP_MAGIC)))
+                if start == _MCAP_MAGIC and stream.read() != _MCAP_MAGIC:
+                    return file
+    return None

@@ -1,0 +1,90 @@
+"""Fixtures for all tests: a tiny real checkpoint, and ROS domains that tests do not share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_FIRST_PORT = 47_000
+_DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
+
+
+@contextmanager
+def _reserved_domain() -> Iterator[int]:
+    """A ROS domain id that no other test process of this machine holds: a bound port is the lock, freed whatever happens."""
+    for attempt in range(len(_DOMAINS)):
+        domain = _DOMAINS[(os.getpid() * 7 + attempt) % len(_DOMAINS)]
+        with socket.socket() as lock:
+            try:
+                lock.bind(("127.0.0.1", _FIRST_PORT + domain))
+            except OSError:
+                continue
+            yield domain
+            return
+    raise RuntimeError("every ROS domain is taken by another test")
+
+
+@contextmanager
+def _isolated_ros(log_folder: Path) -> Iterator[int]:
+    with _reserved_domain() as domain, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ROS_DOMAIN_ID", str(domain))
+        if os.environ.get("ROS_DISTRO") == "humble":
+            environment.setenv("ROS_LOCALHOST_ONLY", "1")
+        else:
+            environment.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        environment.setenv("ROS_LOG_DIR", str(log_folder))
+        yield domain
+
+
+@pytest.fixture
+def ros_domain(tmp_path: Path) -> Iterator[int]:
+    """This test's own ROS domain, set in the environment with the discovery range and log folder."""
+    with _isolated_ros(tmp_path / "ros_log") as domain:
+        yield domain
+
+
+@pytest.fixture(scope="module")
+def module_ros_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """As `ros_domain`, for tests of one module that share a node."""
+    with _isolated_ros(tmp_path_factory.mktemp("ros_log")) as domain:
+        yield domain
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights whose network takes milliseconds: CamVid's classes, 96 x 128 px."""
+    import torch
+
+    from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
+    from sdcpc_ros.label_set import CAMVID_11
+    from sdcpc_ros.network import SDCPC, SDCPCConfig
+
+    config = SDCPCConfig(
+        num_classes=len(CAMVID_11),
+        encoder="resnet18",
+        base_width=8,
+        embed_dim=16,
+        key_dim=8,
+        reference_offsets=(1, 2),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = SDCPC(config).state_dict()
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_checkpoint(
+        path,
+        Checkpoint(
+            config=config,
+            label_set=CAMVID_11,
+            mean=(123.7, 116.3, 103.5),
+            std=(58.4, 57.1, 57.4),
+            input_size=(96, 128),
+            state_dict=weights,
+        ),
+    )
+    return path

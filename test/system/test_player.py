@@ -1,0 +1,186 @@
+"""Bags over real DDS: what is played arrives, in order, at its time, with /clock; what is recorded is what was sent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not here")
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.bags.messages import IMAGE, serialise_image
+from sdcpc_ros.bags.player import BagPlayer, Playback, message_class, spinning_node
+from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.recorder import BagRecorder
+from sdcpc_ros.bags.writer import BagWriter
+
+pytestmark = pytest.mark.usefixtures("ros_domain")
+
+TOPIC = "/camera/image_raw"
+START_NS = 1_700_000_000_000_000_000
+FRAMES, PERIOD_NS = 8, 50_000_000
+SETTLED_S = 60
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    """Eight frames at 20 Hz; frame i is full of i."""
+    with BagWriter(tmp_path / "drive") as bag:
+        for index in range(FRAMES):
+            time_ns = START_NS + index * PERIOD_NS
+            pixels = np.full((24, 32, 3), index, np.uint8)
+            bag.write(RawMessage(TOPIC, IMAGE, time_ns, serialise_image(pixels, "rgb8", time_ns, "optical")))
+    return tmp_path / "drive"
+
+
+class Listener:
+    """What a subscriber of the images and of /clock sees, in order: ("image", stamp ns, value) and ("clock", ns)."""
+
+    def __init__(self, node, reliability: ReliabilityPolicy) -> None:
+        self.events: list[tuple] = []
+        self.arrived_s: list[float] = []
+        node.create_subscription(Image, TOPIC, self._on_image, QoSProfile(depth=20, reliability=reliability))
+        node.create_subscription(Clock, "/clock", self._on_clock, 200)
+
+    @property
+    def images(self) -> list[tuple[int, int]]:
+        return [event[1:] for event in self.events if event[0] == "image"]
+
+    @property
+    def clock(self) -> list[int]:
+        return [event[1] for event in self.events if event[0] == "clock"]
+
+    def _on_image(self, message: Image) -> None:
+        self.arrived_s.append(time.monotonic())
+        self.events.append(("image", _ns(message.header.stamp), message.data[0]))
+
+    def _on_clock(self, message: Clock) -> None:
+        self.events.append(("clock", _ns(message.clock)))
+
+
+def _ns(stamp) -> int:
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+@contextmanager
+def playing(bag: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The player in a process of its own, waiting for the images to have a subscriber."""
+    command = [sys.executable, "-m", "sdcpc_ros.bags.player", str(bag), "--topics", TOPIC, "--wait", "60", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SETTLED_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
+def test_a_subscriber_in_another_process_sees_the_bag_with_its_clock(drive, reliability):
+    with spinning_node("listener") as node:
+        listener = Listener(node, reliability)
+        with playing(drive) as player:
+            assert player.wait(SETTLED_S) == 0
+            assert wait_until(lambda: len(listener.images) == FRAMES)
+    assert listener.images == [(START_NS + index * PERIOD_NS, index) for index in range(FRAMES)]
+    assert listener.clock == sorted(listener.clock)
+    assert listener.clock[0] >= START_NS and listener.clock[-1] == START_NS + (FRAMES - 1) * PERIOD_NS
+    # Frames are played apart as they were recorded, however late the first of them was received.
+    assert listener.arrived_s[-1] - listener.arrived_s[0] > 0.5 * (FRAMES - 1) * PERIOD_NS / 1e9
+
+
+def test_a_part_is_played_at_another_rate(drive):
+    with spinning_node("listener") as node:
+        listener = Listener(node, ReliabilityPolicy.RELIABLE)
+        with playing(drive, "--start", "0.1", "--duration", "0.2", "--rate", "0.2") as player:
+            assert player.wait(SETTLED_S) == 0
+            assert wait_until(lambda: len(listener.images) >= 4)
+    assert [value for _, value in listener.images] == [2, 3, 4, 5]
+    assert listener.arrived_s[-1] - listener.arrived_s[0] > 3 * PERIOD_NS / 1e9 / 0.2 - 0.3
+
+
+def test_a_looped_bag_starts_again_with_its_clock(drive):
+    with spinning_node("listener") as node:
+        listener = Listener(node, ReliabilityPolicy.RELIABLE)
+        with playing(drive, "--loop", "--rate", "4"):
+            assert wait_until(lambda: len(listener.images) > 2 * FRAMES)
+    values = [value for _, value in listener.images]
+    assert values[: 2 * FRAMES] == [*range(FRAMES), *range(FRAMES)]
+    assert any(later < earlier for earlier, later in zip(listener.clock, listener.clock[1:]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere.mcap"], "error: there is no bag at 'nowhere.mcap'"),
+        (["{drive}", "--rate", "0"], "error: rate is 0.0; a positive number is needed"),
+        (["{drive}", "--topics", "/up"], "error: bag '{drive}' has no topic /up; it has /camera/image_raw"),
+        (["{drive}", "--wait", "0.2"], "error: nobody subscribed to all of /camera/image_raw within 0.2 s"),
+    ],
+)
+def test_what_cannot_be_played_is_a_sentence_and_exit_status_1(drive, arguments, sentence):
+    command = [argument.format(drive=drive) for argument in arguments]
+    result = subprocess.run(
+        [sys.executable, "-m", "sdcpc_ros.bags.player", *command], capture_output=True, text=True, timeout=SETTLED_S
+    )
+    assert result.returncode == 1
+    assert sentence.format(drive=drive) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_recording_holds_the_very_bytes_that_were_played(drive, tmp_path):
+    begun_ns = time.time_ns()
+    with BagWriter(tmp_path / "recording") as writer, spinning_node("recorder") as node, BagReader(drive) as bag:
+        recorder = BagRecorder(node, writer, {TOPIC: IMAGE})
+        player = BagPlayer(node, bag, [TOPIC], Playback(rate=4))
+        assert recorder.wait_for_publishers([TOPIC], SETTLED_S)
+        assert player.wait_for_subscribers([TOPIC], SETTLED_S)
+        published: list[RawMessage] = []
+        player.play(published.append)
+        assert player.linger(lambda: recorder.received[TOPIC] == FRAMES, SETTLED_S)
+    with BagReader(tmp_path / "recording") as recording:
+        recorded = list(recording.messages(TOPIC))
+    assert [message.data for message in recorded] == [message.data for message in published]
+    assert recorder.last[TOPIC] == recorded[-1]
+    times_ns = [message.time_ns for message in recorded]
+    assert begun_ns < times_ns[0] and times_ns == sorted(times_ns) and times_ns[-1] < time.time_ns()
+
+
+def test_playing_stops_when_it_is_told_to(drive):
+    with spinning_node("player") as node, BagReader(drive) as bag:
+        published: list[RawMessage] = []
+        BagPlayer(node, bag, [TOPIC], Playback(rate=0.5)).play(published.append, lambda: len(published) < 2)
+    assert len(published) == 2
+
+
+@pytest.mark.parametrize("message_type", ["nowhere_msgs/msg/Image", "sensor_msgs/msg/Smell", "os/path", "sensor_msgs"])
+def test_a_message_type_that_is_not_installed_is_named(message_type):
+    with pytest.raises(PlaybackError, match=f"the message type '{message_type}' is not installed here"):
+        message_class(message_type)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rate", 0), ("rate", float("inf")), ("start_s", -1), ("duration_s", 0), ("duration_s", -2)]
+)
+def test_a_playback_that_makes_no_sense_is_refused(field, value):
+    with pytest.raises(ValueError, match=f"{field} is {value}"):
+        Playback(**{field: value})
