@@ -1,0 +1,190 @@
+"""One camera of the node: its subscriptions, its stream, its outputs, and what happens to one of its frames."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.callback_groups import CallbackGroup
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
+from sdcpc_ros.nodes.camera_outputs import CameraOutputs
+from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
+from sdcpc_ros.nodes.diagnostics import CameraReporter
+from sdcpc_ros.nodes.image_messages import BadImage, image_format, to_rgb
+from sdcpc_ros.nodes.parameters import CameraParameters, NodeParameters
+from sdcpc_ros.streaming.geometry import to_network
+
+if TYPE_CHECKING:
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+#: The segmenter takes no smaller images, px.
+_MIN_SIDE = 32
+
+
+class Camera:
+    """Lives from configure to cleanup, listens from `subscribe` to `unsubscribe`.
+
+    The subscriptions' callbacks, on the executor's threads, only check and store; `process`, on the worker's, does the
+    work.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        parameters: CameraParameters,
+        segmenter: StreamingSegmenter,
+        read_parameters: Callable[[], NodeParameters],
+    ) -> None:
+        self._node = node
+        self._parameters = parameters
+        self._segmenter = segmenter
+        self._read_parameters = read_parameters
+        self._camera_info: CameraInfo | None = None
+        self._subscriptions: list[Any] = []
+        settings = read_parameters()
+        self.stream = CameraStream(parameters.name, max_gap_s=settings.max_gap)
+        self._reporter = CameraReporter(node.get_name(), parameters.name)
+        self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
+
+    def subscribe(self, group: CallbackGroup, on_frame: Callable[[], None]) -> None:
+        """Sends the label info, then listens; `on_frame` is called when a frame waits in the stream."""
+        self.stream.forget()
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        self._outputs.publish_label_info(header, self._read_parameters().confidence_threshold)
+        image_type = CompressedImage if self._parameters.transport == "compressed" else Image
+        for message_type, topic, callback in (
+            (image_type, self._parameters.image_topic, lambda message: self._on_image(message, on_frame)),
+            (CameraInfo, self._parameters.camera_info_topic, self._on_camera_info),
+        ):
+            subscription = self._node.create_subscription(
+                message_type,
+                topic,
+                callback,
+                # Best effort connects to reliable and best-effort publishers alike.
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                callback_group=group,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            self._subscriptions.append(subscription)
+
+    def unsubscribe(self) -> None:
+        """Stops listening and forgets the frames seen; not to be called while `process` runs."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self._camera_info = None
+        self._segmenter.reset(self.stream.name)
+
+    def destroy(self) -> None:
+        self._outputs.destroy()
+
+    def report(self, *, active: bool) -> DiagnosticStatus:
+        """What /diagnostics says of this camera; rates and levels are over the time since the last call."""
+        return self._reporter.report(
+            self.stream.status(),
+            now_s=time.monotonic(),
+            active=active,
+            buffer_fill=self._segmenter.buffer_fill(self.stream.name),
+        )
+
+    def process(self, frame: Frame) -> None:
+        """Decodes, segments and publishes one frame. Never raises: what goes wrong is logged and counted."""
+        try:
+            self._process(frame)
+        except BadImage as error:
+            self.stream.count_rejected(error.cause)
+            self._warn_rejected(frame.message, error)
+        except Exception as error:
+            self.stream.count_fault()
+            if self.stream.may_warn("fault", time.monotonic()):
+                self._node.get_logger().error(
+                    f"camera '{self.stream.name}': a frame was lost to {type(error).__name__}: {error}\n"
+                    f"{traceback.format_exc()}"
+                )
+
+    def _process(self, frame: Frame) -> None:
+        header, settings = frame.message.header, self._read_parameters()
+        begun = time.perf_counter()
+        image = to_rgb(frame.message, settings.max_image_pixels)
+        decoded = time.perf_counter()
+        self._apply_time_rules(frame, settings)
+        if settings.output_size == "network":
+            image = to_network(image, self._segmenter.network_size(frame.size))
+        segmentation = self._segmenter.segment(
+            image, frame.stamp_s, stream=self.stream.name, confidence=self._outputs.needs_confidence(settings)
+        )
+        segmented = time.perf_counter()
+        self._outputs.publish(header, image, segmentation.labels, segmentation.confidence, self._camera_info, settings)
+        published = time.perf_counter()
+        self.stream.count_processed(
+            {
+                "decode": (decoded - begun) * 1e3,
+                **segmentation.stage_ms,
+                "publish": (published - segmented) * 1e3,
+                "total": (time.monotonic() - frame.received_s) * 1e3,
+            }
+        )
+
+    def _apply_time_rules(self, frame: Frame, settings: NodeParameters) -> None:
+        self.stream.max_gap_s = settings.max_gap
+        cause = self.stream.follow(frame)
+        if cause is None:
+            return
+        self._segmenter.reset(self.stream.name)
+        if cause == "backward":
+            # A bag began again: recorders and late consumers on its clock have no label info yet.
+            self._outputs.publish_label_info(frame.message.header, settings.confidence_threshold)
+        if self.stream.may_warn(f"reset {cause}", time.monotonic()):
+            self._node.get_logger().info(
+                f"camera '{self.stream.name}': frame buffer emptied at stamp {frame.stamp_s:.3f} s (cause: {cause})"
+            )
+
+    def _on_image(self, message: Any, on_frame: Callable[[], None]) -> None:
+        received_s = time.monotonic()
+        try:
+            checked = image_format(message, self._read_parameters().max_image_pixels)
+            if min(checked.height, checked.width) < _MIN_SIDE:
+                size = f"{checked.width} x {checked.height}"
+                raise BadImage("too_small", f"the image is {size} pixels; at least {_MIN_SIDE} a side are needed")
+        except BadImage as error:
+            self.stream.count_rejected(error.cause, received_s)
+            self._warn_rejected(message, error)
+            return
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        frame = Frame(
+            message=message,
+            stamp_ns=stamp_ns,
+            frame_id=message.header.frame_id,
+            size=(checked.height, checked.width),
+            encoding=checked.encoding,
+            received_s=received_s,
+        )
+        self.stream.offer(frame, input_age_s=(self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
+        on_frame()
+
+    def _on_camera_info(self, info: CameraInfo) -> None:
+        try:
+            check_camera_info(info)
+        except BadCameraInfo as error:
+            self.stream.count_bad_camera_info()
+            if self.stream.may_warn("camera_info", time.monotonic()):
+                self._node.get_logger().warning(f"{self._parameters.camera_info_topic}: {error}; it is not passed on")
+            return
+        self._camera_info = info
+
+    def _warn_rejected(self, message: Any, error: BadImage) -> None:
+        if self.stream.may_warn(error.cause, time.monotonic()):
+            stamp = message.header.stamp
+            self._node.get_logger().warning(
+                f"{self._parameters.image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
+                f"({error.cause}): {error}"
+            )

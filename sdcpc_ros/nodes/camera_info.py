@@ -1,0 +1,54 @@
+"""Calibration that fits the mask: a CameraInfo scaled to another image size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
+
+from sdcpc_ros.streaming.geometry import scaled_camera_matrix
+
+
+class BadCameraInfo(ValueError):
+    """A CameraInfo that must not be passed on."""
+
+
+def check_camera_info(info: Any) -> None:
+    """Raises BadCameraInfo when a number in it is not finite or its size is zero."""
+    for field in ("d", "k", "r", "p"):
+        if not all(math.isfinite(value) for value in getattr(info, field)):
+            raise BadCameraInfo(f"{field} of the CameraInfo holds a value that is not finite")
+    if info.width == 0 or info.height == 0:
+        raise BadCameraInfo(f"the CameraInfo is for an image of {info.width} x {info.height} pixels")
+
+
+def scale_camera_info(info: Any, header: Any, size: tuple[int, int]) -> CameraInfo:
+    """`info` for its image resized to `size` (height, width), with another header.
+
+    K, P and the region of interest scale; distortion, rotation and binning don't.
+    """
+    height, width = size
+    own_size = (info.height, info.width)
+    scaled = CameraInfo(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model=info.distortion_model,
+        d=info.d,
+        k=scaled_camera_matrix(np.reshape(info.k, (3, 3)), own_size, size).ravel(),
+        r=info.r,
+        p=scaled_camera_matrix(np.reshape(info.p, (3, 4)), own_size, size).ravel(),
+        binning_x=info.binning_x,
+        binning_y=info.binning_y,
+    )
+    scale_y, scale_x = height / info.height, width / info.width
+    scaled.roi = RegionOfInterest(
+        y_offset=round(info.roi.y_offset * scale_y),
+        x_offset=round(info.roi.x_offset * scale_x),
+        height=round(info.roi.height * scale_y),
+        width=round(info.roi.width * scale_x),
+        do_rectify=info.roi.do_rectify,
+    )
+    return scaled

@@ -1,0 +1,153 @@
+"""What one camera publishes: its publishers, and the messages made from a segmentation."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.nodes import topics
+from sdcpc_ros.nodes.camera_info import scale_camera_info
+from sdcpc_ros.nodes.image_messages import ImageWriter
+from sdcpc_ros.nodes.overlay import OverlayPainter
+from sdcpc_ros.nodes.parameters import NodeParameters
+from sdcpc_ros.nodes.topics import Topic
+
+_UNLABELLED_16 = 65535
+
+
+@lru_cache(maxsize=1)
+def label_info_types() -> tuple[Any, Any] | None:
+    """(LabelInfo, VisionClass) where vision_msgs is installed."""
+    try:
+        from vision_msgs.msg import LabelInfo, VisionClass
+    except ImportError:
+        return None
+    return LabelInfo, VisionClass
+
+
+@lru_cache(maxsize=1)
+def statistics_message_type() -> Any | None:
+    """ClassStatistics where the package's own messages are built."""
+    try:
+        from sdcpc_ros.msg import ClassStatistics
+    except ImportError:
+        return None
+    return ClassStatistics
+
+
+class CameraOutputs:
+    """The publishers of one camera, from configure to cleanup. Publishing is for one thread at a time."""
+
+    def __init__(self, node: LifecycleNode, camera_name: str, label_set: LabelSet, label_encoding: str) -> None:
+        self._node = node
+        self._camera_name = camera_name
+        self._label_set = label_set
+        self._publishers: dict[Topic, Any] = {}
+        for topic, message_type in (
+            (topics.LABEL, Image),
+            (topics.LABEL_CAMERA_INFO, CameraInfo),
+            (topics.CONFIDENCE, Image),
+            (topics.OVERLAY, Image),
+        ):
+            self._create_publisher(topic, message_type)
+        self._label_info_types, self._statistics_type = label_info_types(), statistics_message_type()
+        if self._label_info_types is not None:
+            self._create_publisher(topics.LABEL_INFO, self._label_info_types[0])
+        if self._statistics_type is not None:
+            self._create_publisher(topics.CLASS_STATISTICS, self._statistics_type)
+        self._label_writer = ImageWriter(label_encoding)
+        self._widen = label_encoding == "16UC1"
+        self._confidence_writer = ImageWriter("mono8")
+        self._overlay_writer = ImageWriter("rgb8")
+        self._painter = OverlayPainter(label_set)
+
+    def destroy(self) -> None:
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+
+    def needs_confidence(self, parameters: NodeParameters) -> bool:
+        """Whether anything that is published for the next frame depends on the network's confidence."""
+        return (
+            parameters.confidence_threshold > 0
+            or self._is_wanted(topics.CONFIDENCE)
+            or self._is_wanted(topics.CLASS_STATISTICS)
+        )
+
+    def publish_label_info(self, header: Header, confidence_threshold: float) -> None:
+        """Which class has which id; for consumers that must know before the first mask."""
+        if self._label_info_types is None:
+            return
+        label_info, vision_class = self._label_info_types
+        class_map = [vision_class(class_id=i, class_name=name) for i, name in enumerate(self._label_set.class_names)]
+        message = label_info(header=header, class_map=class_map, threshold=float(confidence_threshold))
+        self._publishers[topics.LABEL_INFO].publish(message)
+
+    def publish(
+        self,
+        header: Header,
+        image: np.ndarray,
+        labels: np.ndarray,
+        confidence: np.ndarray | None,
+        camera_info: CameraInfo | None,
+        parameters: NodeParameters,
+    ) -> None:
+        """One frame's messages, the mask first.
+
+        `image` (H, W, 3) uint8 RGB, `labels` and `confidence` (H, W) uint8, all of the mask's size; `camera_info` is
+        the camera's own, of whatever size it is.
+        """
+        if parameters.confidence_threshold > 0 and confidence is not None:
+            labels = np.where(confidence < parameters.confidence_threshold * 255, np.uint8(IGNORE), labels)
+        self._publishers[topics.LABEL].publish(self._label_writer.write(header, self._encoded(labels)))
+        if camera_info is not None:
+            self._publishers[topics.LABEL_CAMERA_INFO].publish(scale_camera_info(camera_info, header, labels.shape))
+        if confidence is not None and self._is_wanted(topics.CONFIDENCE):
+            self._publishers[topics.CONFIDENCE].publish(self._confidence_writer.write(header, confidence))
+        if self._is_wanted(topics.OVERLAY):
+            overlay = self._painter.paint(image, labels, parameters.overlay_opacity)
+            self._publishers[topics.OVERLAY].publish(self._overlay_writer.write(header, overlay))
+        if confidence is not None and self._statistics_type is not None and self._is_wanted(topics.CLASS_STATISTICS):
+            statistics = self._statistics_type(header=header, **class_statistics(labels, confidence))
+            self._publishers[topics.CLASS_STATISTICS].publish(statistics)
+
+    def _create_publisher(self, topic: Topic, message_type: Any) -> None:
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.transient_local else DurabilityPolicy.VOLATILE
+        qos = QoSProfile(depth=topic.depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+        self._publishers[topic] = self._node.create_lifecycle_publisher(
+            message_type,
+            f"~/{self._camera_name}/{topic.name}",
+            qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _is_wanted(self, topic: Topic) -> bool:
+        publisher = self._publishers.get(topic)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    def _encoded(self, labels: np.ndarray) -> np.ndarray:
+        if not self._widen:
+            return labels
+        wide = labels.astype(np.uint16)
+        wide[labels == IGNORE] = _UNLABELLED_16
+        return wide
+
+
+def class_statistics(labels: np.ndarray, confidence: np.ndarray) -> dict[str, list[Any]]:
+    """The arrays of ClassStatistics for a mask and its confidence, both (H, W) uint8."""
+    counts = np.bincount(labels.ravel(), minlength=256)[:IGNORE]
+    present = np.flatnonzero(counts)
+    return {
+        "class_ids": present.tolist(),
+        "pixel_share": (counts[present] / labels.size).tolist(),
+        "mean_confidence": [cv2.mean(confidence, (labels == i).view(np.uint8))[0] / 255 for i in present],
+    }

@@ -1,0 +1,70 @@
+"""What a compressed picture says about itself before it is decoded: its kind, its size and whether its end is there.
+
+A few kilobytes can decode to gigabytes, and OpenCV fills the missing part of a shortened JPEG with grey without an
+error; both are found here, from the header and the end marker alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_END = b"\xff\xd9"
+#: Markers that carry no length: TEM, RST0..RST7, SOI.
+_JPEG_BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD9)))
+#: Start-of-frame markers of every JPEG process; 0xC4, 0xC8 and 0xCC in their midst mean something else.
+_JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN_MARKER = 0xDA
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """Kind ("jpeg" or "png") and size of a compressed picture, and whether its data reaches its end marker."""
+
+    kind: str
+    height: int
+    width: int
+    complete: bool
+
+
+def read_header(data: memoryview) -> PictureHeader | None:
+    """The header of a JPEG or PNG picture in `data` (one dimension of bytes); None when there is none to be read."""
+    if bytes(data[:8]) == _PNG_SIGNATURE:
+        return _read_png(data)
+    if bytes(data[:2]) == b"\xff\xd8":
+        return _read_jpeg(bytes(data))
+    return None
+
+
+def _read_png(data: memoryview) -> PictureHeader | None:
+    if len(data) < 24 or bytes(data[12:16]) != b"IHDR":
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return PictureHeader("png", height, width, complete=b"IEND" in bytes(data[-1024:]))
+
+
+def _read_jpeg(data: bytes) -> PictureHeader | None:
+    """Walks the segments up to the first scan, which the frame header (the size) must precede."""
+    size = None
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return None
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker in _JPEG_BARE_MARKERS:
+            position += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if marker in _JPEG_FRAME_MARKERS and position + 9 <= len(data):
+            size = struct.unpack_from(">HH", data, position + 5)
+        if marker == _JPEG_SCAN_MARKER:
+            if size is None:
+                return None
+            # Coded data never holds the end marker (a 0xFF in it is followed by 0x00); a thumbnail before it may.
+            return PictureHeader("jpeg", size[0], size[1], complete=data.rfind(_JPEG_END) > position)
+        position += 2 + length
+    return None

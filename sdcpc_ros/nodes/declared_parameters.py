@@ -1,0 +1,102 @@
+"""The parameters of `parameters.py` in rclpy: declared with descriptors, refused with a sentence, read as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from sdcpc_ros.nodes.parameters import (
+    AT_START,
+    UNCONFIGURED,
+    Declaration,
+    NodeParameters,
+    ParameterError,
+    declarations_for,
+)
+
+
+class DeclaredParameters:
+    """Declares the node's parameters, guards their changes, and reads them.
+
+    A bad value at the start does not end the node: it is logged, and `read` refuses until it has been replaced.
+    """
+
+    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+        self._node = node
+        self._is_configured = is_configured
+        self._declarations: dict[str, Declaration] = {}
+        self._refusals: dict[str, str] = {}
+        node.add_on_set_parameters_callback(self._check_change)
+        self._declare_missing([])
+        self._declare_missing(node.get_parameter("cameras").value)
+
+    def read(self) -> NodeParameters:
+        """The present values. Raises ParameterError with a sentence when one is not allowed."""
+        if self._refusals:
+            raise ParameterError("; ".join(self._refusals.values()))
+        camera_names = self._node.get_parameter("cameras").value
+        self._declare_missing(camera_names)
+        names = declarations_for(camera_names)
+        return NodeParameters.from_values({name: _plain(self._node.get_parameter(name).value) for name in names})
+
+    def _declare_missing(self, camera_names: Sequence[str]) -> None:
+        for full_name, declaration in declarations_for(camera_names).items():
+            if full_name not in self._declarations:
+                self._declare(full_name, declaration)
+                self._declarations[full_name] = declaration
+
+    def _declare(self, full_name: str, declaration: Declaration) -> None:
+        # First without a type or range, to see the value from the command line or file before rclpy raises for it.
+        given = self._node.declare_parameter(full_name, declaration.default, ParameterDescriptor(dynamic_typing=True))
+        self._node.undeclare_parameter(full_name)
+        value = _plain(given.value)
+        if value is None and declaration.default == [""]:
+            value = declaration.default  # an empty list in a file has no type, and comes as no value
+        sentence = declaration.refusal(value, full_name)
+        if sentence:
+            self._node.get_logger().error(f"bad parameter: {sentence}")
+            value = declaration.default
+        self._node.declare_parameter(full_name, value, _descriptor(declaration), ignore_override=True)
+        if sentence and declaration.changes != AT_START:
+            self._refusals[full_name] = sentence
+
+    def _check_change(self, proposed: Sequence[Parameter]) -> SetParametersResult:
+        for parameter in proposed:
+            sentence = self._refusal(parameter)
+            if sentence:
+                return SetParametersResult(successful=False, reason=sentence)
+        for parameter in proposed:
+            self._refusals.pop(parameter.name, None)
+        return SetParametersResult(successful=True)
+
+    def _refusal(self, parameter: Parameter) -> str | None:
+        declaration = self._declarations.get(parameter.name)
+        if declaration is None:
+            return None  # use_sim_time, quality-of-service overrides: not ours
+        is_change = self._node.has_parameter(parameter.name)
+        if is_change and declaration.changes == UNCONFIGURED and self._is_configured():
+            return f"{parameter.name} can only change while the node is unconfigured: deactivate and clean up first"
+        return declaration.refusal(_plain(parameter.value), parameter.name)
+
+
+def _plain(value: object) -> object:
+    """rclpy hands arrays of strings out as lists or tuples, depending on where they came from."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _descriptor(declaration: Declaration) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        description=declaration.description,
+        additional_constraints=f"May change {declaration.changes}. Allowed: {declaration.allowed_in_words or 'any'}.",
+        read_only=declaration.changes == AT_START,
+    )
+    if declaration.range is not None:
+        low, high = declaration.range
+        if isinstance(declaration.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return descriptor

@@ -1,0 +1,108 @@
+"""What the node tells an operator once a second on /diagnostics.
+
+One status for the model, one for each camera. Levels of a camera, judged over the time since the last report:
+
+- STALE: the node is active but no image has come for STALE_AFTER_S.
+- ERROR: frames were lost to an exception in the network, or every image that came was rejected.
+- WARN: some images were rejected, the frame buffer was emptied without anyone asking, CameraInfo was refused, or more
+  than half of the images were dropped because the network could not keep up.
+- OK: none of these, or the node is not active.
+
+The model's status is ERROR after a configuration that failed, with the reason, until one succeeds; OK otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from sdcpc_ros.nodes.camera_stream import RESET_CAUSES, StreamStatus
+from sdcpc_ros.nodes.image_messages import BadImage
+
+STALE_AFTER_S = 2.0
+
+
+class CameraReporter:
+    """Turns the state of one camera, seen again and again, into statuses; remembers the last for rates and changes."""
+
+    def __init__(self, node_name: str, camera_name: str) -> None:
+        self._name = f"{node_name}: {camera_name}"
+        self._camera_name = camera_name
+        self._last = StreamStatus()
+        self._last_s: float | None = None
+        self._active_since_s: float | None = None
+
+    def report(self, status: StreamStatus, *, now_s: float, active: bool, buffer_fill: float) -> DiagnosticStatus:
+        """`now_s` is of the steady clock; `buffer_fill` is 0..1."""
+        if not active:
+            self._active_since_s = None
+        elif self._active_since_s is None:
+            self._active_since_s = now_s
+        level, message = self._judge(status, now_s, active)
+        elapsed_s = now_s - self._last_s if self._last_s is not None else 0.0
+        values = {
+            "received": status.received,
+            "processed": status.processed,
+            "dropped": status.dropped,
+            "rejected": sum(status.rejected.values()),
+            **{f"rejected: {cause}": status.rejected.get(cause, 0) for cause in BadImage.CAUSES},
+            "lost to faults": status.faults,
+            "camera_info refused": status.bad_camera_info,
+            "input rate (Hz)": _rate(status.received - self._last.received, elapsed_s),
+            "output rate (Hz)": _rate(status.processed - self._last.processed, elapsed_s),
+            "input age (s)": "" if status.input_age_s is None else f"{status.input_age_s:.3f}",
+            "buffer fill": f"{buffer_fill:.2f}",
+            "resets": sum(status.resets.values()),
+            **{f"resets: {cause}": status.resets.get(cause, 0) for cause in RESET_CAUSES},
+            **{f"{stage} p50/p95 (ms)": f"{p50:.1f} / {p95:.1f}" for stage, (p50, p95) in status.stage_ms.items()},
+        }
+        self._last, self._last_s = status, now_s
+        return make_status(level, self._name, message, self._camera_name, values)
+
+    def _judge(self, status: StreamStatus, now_s: float, active: bool) -> tuple[bytes, str]:
+        if not active:
+            return DiagnosticStatus.OK, "not active"
+        assert self._active_since_s is not None  # set by `report`
+        heard_s = max(status.last_received_s or 0.0, self._active_since_s)
+        if now_s - heard_s > STALE_AFTER_S:
+            return DiagnosticStatus.STALE, f"no image for {now_s - heard_s:.0f} s: is the image topic published?"
+        received = status.received - self._last.received
+        rejected = _new(status.rejected, self._last.rejected)
+        if status.faults > self._last.faults:
+            lost = status.faults - self._last.faults
+            return DiagnosticStatus.ERROR, f"{lost} frames lost to an exception in the network: see the log"
+        if rejected and sum(rejected.values()) >= received:
+            return DiagnosticStatus.ERROR, f"every image is rejected: {_listed(rejected)}"
+        if rejected:
+            return DiagnosticStatus.WARN, f"images rejected: {_listed(rejected)}"
+        resets = _new(status.resets, self._last.resets)
+        resets.pop("requested", None)
+        if resets:
+            return DiagnosticStatus.WARN, f"frame buffer emptied: {_listed(resets)}"
+        if status.bad_camera_info > self._last.bad_camera_info:
+            return DiagnosticStatus.WARN, "CameraInfo refused: it holds values that are not finite, or no size"
+        dropped = status.dropped - self._last.dropped
+        if dropped > received / 2:
+            return DiagnosticStatus.WARN, f"the network can't keep up: {dropped} of {received} images dropped"
+        return DiagnosticStatus.OK, "segmenting"
+
+
+def make_status(level: bytes, name: str, message: str, hardware_id: str, values: Mapping[str, Any]) -> DiagnosticStatus:
+    """A DiagnosticStatus with the values as text, in their order."""
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)
+
+
+def _new(counts: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """What was added to each count since."""
+    return {key: count - before.get(key, 0) for key, count in counts.items() if count > before.get(key, 0)}
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{key} ({count})" for key, count in sorted(counts.items()))
+
+
+def _rate(count: int, elapsed_s: float) -> str:
+    return f"{count / elapsed_s:.1f}" if elapsed_s > 0 else ""

@@ -1,0 +1,37 @@
+"""From the node's parameters to a segmenter that is ready to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sdcpc_ros.nodes.parameters import NodeParameters, ParameterError
+
+if TYPE_CHECKING:
+    from sdcpc_ros.label_set import LabelSet
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+
+def load_segmenter(parameters: NodeParameters) -> StreamingSegmenter:
+    """Raises ValueError (ParameterError, CheckpointError, BackendError) with a sentence that names what is wrong."""
+    # PyTorch takes seconds to import; the node answers parameters, diagnostics and signals before and meanwhile.
+    import torch
+
+    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+    checkpoint = load_checkpoint(resolve_model(parameters.model))
+    check_class_names(parameters.class_names, checkpoint.label_set, parameters.model)
+    device = parameters.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return StreamingSegmenter(checkpoint, device=device, backend=parameters.backend, input_size=parameters.input_size)
+
+
+def check_class_names(expected: tuple[str, ...], label_set: LabelSet, model: str) -> None:
+    """Raises ParameterError naming both sides when the expected classes (any, when empty) are not the model's."""
+    if expected and expected != label_set.class_names:
+        raise ParameterError(
+            f"class_names expects {len(expected)} classes ({', '.join(expected)}), but model '{model}' has the "
+            f"{len(label_set)} of label set '{label_set.name}' ({', '.join(label_set.class_names)}); "
+            "change one of them, or leave class_names empty"
+        )

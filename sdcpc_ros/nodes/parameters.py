@@ -1,0 +1,283 @@
+"""Every parameter of the node, declared once: name, default, range or choices, description, and when it may change.
+
+What the node declares to ROS, what it refuses, the values it works with and the table of the README all come from
+`DECLARATIONS` and `CAMERA_DECLARATIONS`. No ROS in here: `python -m sdcpc_ros.nodes.parameters` prints the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdcpc_ros import DEFAULT_MODEL
+
+#: When a parameter may change.
+ANY_TIME = "any time"
+UNCONFIGURED = "while unconfigured"
+AT_START = "at start only"
+
+_TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", list: "string array"}
+_TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
+
+
+class ParameterError(ValueError):
+    """A parameter's value, or values that do not go together; says what is allowed."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One parameter. The type is that of its default: bool, int, float, str or list of str."""
+
+    name: str
+    default: Any
+    description: str
+    changes: str = UNCONFIGURED
+    range: tuple[Any, Any] | None = None  # of a number, both ends included
+    choices: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None  # of a string, or of each in an array
+    allowed: str = ""  # `pattern` in words
+
+    @property
+    def type_name(self) -> str:
+        return _TYPE_NAMES[type(self.default)]
+
+    @property
+    def allowed_in_words(self) -> str:
+        """Empty when every value of the type is allowed."""
+        if self.range is not None:
+            return f"{self.range[0]} to {self.range[1]}"
+        return " or ".join(self.choices) or self.allowed
+
+    def refusal(self, value: Any, full_name: str = "") -> str | None:
+        """Why a value is not allowed, in a sentence, or None; `full_name` is that of a camera's parameter."""
+        name = full_name or self.name
+        texts = value if isinstance(value, list) else [value]
+        if type(value) is not type(self.default) or (texts is value and not all(type(text) is str for text in texts)):
+            return f"{name} is {value!r}; a value of type {self.type_name} is needed"
+        holds = (
+            (self.range is None or self.range[0] <= value <= self.range[1])
+            and (not self.choices or value in self.choices)
+            and (self.pattern is None or all(self.pattern.fullmatch(text) for text in texts))
+        )
+        return None if holds else f"{name} is {value!r}; allowed: {self.allowed_in_words}"
+
+
+DECLARATIONS = (
+    Declaration(
+        "model",
+        DEFAULT_MODEL,
+        "The checkpoint: the name of a shipped model, or the path of a .safetensors file.",
+    ),
+    Declaration(
+        "device",
+        "auto",
+        "Where the network runs; auto takes the GPU when PyTorch finds one.",
+        pattern=re.compile(r"auto|cpu|cuda(:\d+)?"),
+        allowed="auto, cpu, cuda or cuda:N",
+    ),
+    Declaration(
+        "backend",
+        "eager",
+        "How the network is run; one that is not installed is refused when configuring, with a list of those that are.",
+    ),
+    Declaration(
+        "input_height",
+        0,
+        "Height of the image that the network sees, px; 0, for both sides, is the size that the model was trained for.",
+        range=(0, 8192),
+    ),
+    Declaration("input_width", 0, "Width of the image that the network sees, px.", range=(0, 8192)),
+    Declaration(
+        "cameras",
+        ["camera"],
+        "Names of the cameras; each has parameters and topics of its own.",
+        pattern=re.compile(r"[A-Za-z](_?[A-Za-z0-9])*"),
+        allowed="letters, digits and single underscores, beginning with a letter",
+    ),
+    Declaration(
+        "class_names",
+        [""],
+        "The classes that consumers of the masks expect, in the order of their ids; a model with others is refused. "
+        "Empty: take the model's.",
+    ),
+    Declaration(
+        "label_encoding",
+        "mono8",
+        "Encoding of the masks. Pixels without a label are 255, or 65535 in 16UC1.",
+        choices=("mono8", "8UC1", "16UC1"),
+    ),
+    Declaration(
+        "output_size",
+        "image",
+        "Size of mask, confidence and overlay: the camera image's, or the smaller one that the network sees "
+        "(the published camera_info is scaled with it).",
+        choices=("image", "network"),
+    ),
+    Declaration(
+        "confidence_threshold",
+        0.0,
+        "Pixels that the network is less sure of than this become unlabelled; 0 keeps all.",
+        changes=ANY_TIME,
+        range=(0.0, 1.0),
+    ),
+    Declaration(
+        "overlay_opacity",
+        0.5,
+        "How much the class colours cover the camera image in the overlay.",
+        changes=ANY_TIME,
+        range=(0.0, 1.0),
+    ),
+    Declaration(
+        "max_gap",
+        1.0,
+        "Seconds between two frames' stamps beyond which the earlier frames are forgotten.",
+        changes=ANY_TIME,
+        range=(0.01, 3600.0),
+    ),
+    Declaration(
+        "max_image_pixels",
+        1 << 26,
+        "Images of more pixels than this are rejected, compressed ones before they are decoded.",
+        changes=ANY_TIME,
+        range=(1, 1 << 30),
+    ),
+    Declaration(
+        "autostart",
+        True,
+        "Configure and activate at start, without waiting for a lifecycle manager.",
+        changes=AT_START,
+    ),
+)
+
+#: Parameters that each camera has, under its name: `<camera>.image_topic` and so on.
+CAMERA_DECLARATIONS = (
+    Declaration(
+        "image_topic",
+        "",
+        "The camera's images. Empty: /<camera>/image_raw, or /<camera>/image_raw/compressed.",
+        pattern=re.compile(rf"|{_TOPIC.pattern}"),
+        allowed="a ROS topic name, or empty",
+    ),
+    Declaration(
+        "transport",
+        "raw",
+        "Type of the image topic: sensor_msgs/Image, or sensor_msgs/CompressedImage with JPEG or PNG.",
+        choices=("raw", "compressed"),
+    ),
+    Declaration(
+        "camera_info_topic",
+        "",
+        "The camera's calibration. Empty: camera_info beside the (raw) image topic.",
+        pattern=re.compile(rf"|{_TOPIC.pattern}"),
+        allowed="a ROS topic name, or empty",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class CameraParameters:
+    """What the node works with for one camera: defaults resolved."""
+
+    name: str
+    image_topic: str
+    transport: str
+    camera_info_topic: str
+
+    @classmethod
+    def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
+        """Fills in the topics that were left empty by the conventions of image_transport."""
+        image_topic = image_topic or f"/{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
+        base = image_topic.removesuffix("/compressed")
+        beside = f"{base.rpartition('/')[0]}/camera_info" if "/" in base else "camera_info"
+        return cls(name, image_topic, transport, camera_info_topic or beside)
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """What the node works with: every declared parameter, checked."""
+
+    model: str
+    device: str
+    backend: str
+    input_height: int
+    input_width: int
+    cameras: tuple[CameraParameters, ...]
+    class_names: tuple[str, ...]
+    label_encoding: str
+    output_size: str
+    confidence_threshold: float
+    overlay_opacity: float
+    max_gap: float
+    max_image_pixels: int
+    autostart: bool
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width), or None for the model's own."""
+        return (self.input_height, self.input_width) if self.input_height else None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> NodeParameters:
+        """From values by full name, as declared by `declarations_for`. Raises ParameterError with a sentence."""
+        _refuse_bad_values(declarations_for([]), values)
+        camera_names = values["cameras"]
+        if not camera_names or len(set(camera_names)) != len(camera_names):
+            raise ParameterError(f"cameras is {camera_names!r}; allowed: one or more names, each once")
+        if (values["input_height"] == 0) != (values["input_width"] == 0):
+            raise ParameterError(
+                f"input_height is {values['input_height']} and input_width {values['input_width']}; "
+                "allowed: 0 for both, or for neither"
+            )
+        _refuse_bad_values(declarations_for(camera_names), values)
+        cameras = tuple(
+            CameraParameters.resolve(name, **{d.name: values[f"{name}.{d.name}"] for d in CAMERA_DECLARATIONS})
+            for name in camera_names
+        )
+        global_values = {declaration.name: values[declaration.name] for declaration in DECLARATIONS}
+        class_names = tuple(name for name in values["class_names"] if name)
+        return cls(**(global_values | {"cameras": cameras, "class_names": class_names}))
+
+
+def declarations_for(camera_names: Sequence[str]) -> dict[str, Declaration]:
+    """Every declaration by its full name, for a node with these cameras."""
+    names = {declaration.name: declaration for declaration in DECLARATIONS}
+    return names | {f"{camera}.{d.name}": d for camera in camera_names for d in CAMERA_DECLARATIONS}
+
+
+def _refuse_bad_values(declarations: Mapping[str, Declaration], values: Mapping[str, Any]) -> None:
+    for full_name, declaration in declarations.items():
+        sentence = declaration.refusal(values[full_name], full_name)
+        if sentence:
+            raise ParameterError(sentence)
+
+
+def markdown_table() -> str:
+    """The README's table of parameters."""
+    lines = ["| parameter | type | default | allowed | may change | meaning |", "|---|---|---|---|---|---|"]
+    declared = declarations_for(["<camera>"])
+    for full_name, declaration in declared.items():
+        cells = (
+            f"`{full_name}`",
+            declaration.type_name,
+            f"`{_as_yaml(declaration.default)}`",
+            declaration.allowed_in_words,
+            declaration.changes,
+            declaration.description,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _as_yaml(value: Any) -> str:
+    """A default as it is written in a parameter file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_as_yaml(item) for item in value)}]"
+    return value or '""' if isinstance(value, str) else str(value)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -1,0 +1,237 @@
+"""`segmentation_node`: camera images in, masks out, as a managed node. Wiring only.
+
+Which thread does what: the executor's two threads take messages and answer services (one for lifecycle and parameters,
+one for images and diagnostics, so that neither waits for the other), the worker's thread runs the network and
+publishes, and the main thread waits for the signal to end.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, ShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
+
+from sdcpc_ros.nodes import camera_outputs, topics
+from sdcpc_ros.nodes.camera import Camera
+from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
+from sdcpc_ros.nodes.diagnostics import make_status
+from sdcpc_ros.nodes.frame_worker import FrameWorker
+from sdcpc_ros.nodes.model_loading import load_segmenter
+from sdcpc_ros.nodes.process_memory import keep_freed_image_buffers, resident_mib
+
+if TYPE_CHECKING:
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+#: Clean-up that takes longer than this is abandoned: an operator's Ctrl-C ends the process within two seconds.
+_SHUTDOWN_DEADLINE_S = 1.8
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SegmentationNode(LifecycleNode):
+    """Configure loads the model and creates the publishers; activate subscribes and starts the worker."""
+
+    def __init__(self) -> None:
+        super().__init__("segmentation_node")
+        self._segmenter: StreamingSegmenter | None = None
+        self._cameras: dict[str, Camera] = {}
+        self._worker: FrameWorker | None = None
+        self._failure = ""  # of the last transition, for /diagnostics
+        self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
+        self._declared = DeclaredParameters(self, is_configured=lambda: self._segmenter is not None)
+        self._images_group = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._images_group)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
+        # Timers run on the steady clock: an operator wants reports even while simulated time stands still.
+        steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._publish_diagnostics, callback_group=self._images_group, clock=steady_clock)
+        self._say_what_is_missing()
+        if self.get_parameter("autostart").value:
+            # The first thing that the executor does, in the same callback group as the lifecycle services.
+            self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady_clock)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt("configure", self._configure, undo=self._release)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        super().on_activate(state)  # enables the publishers
+        result = self._attempt("activate", self._start, undo=self._stop)
+        if result != TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self.on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self.on_cleanup(state)
+
+    def destroy_node(self) -> None:
+        self._release()
+        super().destroy_node()
+
+    def _attempt(self, what: str, step: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
+        """Runs one step of the lifecycle; when it fails, says why in a sentence and leaves the node as it was."""
+        with self._transition_lock:
+            try:
+                step()
+            except Exception as error:  # rclpy would swallow it without a word
+                self._failure = f"cannot {what}: {error or type(error).__name__}"
+                self.get_logger().error(self._failure)
+                undo()
+                return TransitionCallbackReturn.FAILURE
+            self._failure = ""
+            return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        parameters = self._declared.read()
+        self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
+        begun = time.monotonic()
+        self._segmenter = load_segmenter(parameters)
+        for camera in parameters.cameras:
+            self._cameras[camera.name] = Camera(self, camera, self._segmenter, self._declared.read)
+        height, width = self._segmenter.input_size or self._segmenter.model_size
+        self.get_logger().info(
+            f"model '{parameters.model}' is ready after {time.monotonic() - begun:.1f} s: "
+            f"{len(self._segmenter.label_set)} classes, input {width} x {height}, on {self._segmenter.device}"
+        )
+
+    def _start(self) -> None:
+        cameras = self._cameras.values()
+        self._worker = FrameWorker(
+            [camera.stream for camera in cameras], lambda stream, frame: self._cameras[stream.name].process(frame)
+        )
+        self._worker.start()
+        for camera in cameras:
+            camera.subscribe(self._images_group, self._worker.notify)
+
+    def _stop(self) -> None:
+        with self._transition_lock:
+            if self._worker is not None:
+                self._worker.stop()
+                self._worker = None
+                for camera in self._cameras.values():
+                    camera.unsubscribe()
+
+    def _release(self) -> None:
+        with self._transition_lock:
+            self._stop()
+            cameras, self._cameras = self._cameras, {}
+            for camera in cameras.values():
+                camera.destroy()
+            if self._segmenter is not None:
+                self._segmenter.close()
+                self._segmenter = None
+
+    def _autostart(self) -> None:
+        self.destroy_timer(self._autostart_timer)
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        for camera in self._cameras.values():
+            camera.stream.request_reset()
+        response.success = bool(self._cameras)
+        response.message = (
+            f"the frame buffers of {', '.join(self._cameras)} are emptied before their next frame"
+            if self._cameras
+            else "nothing to empty: the node is not configured"
+        )
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        message = DiagnosticArray(status=[self._model_status()])
+        message.header.stamp = self.get_clock().now().to_msg()
+        for camera in list(self._cameras.values()):
+            message.status.append(camera.report(active=self._worker is not None))
+        self._diagnostics.publish(message)
+
+    def _model_status(self) -> DiagnosticStatus:
+        segmenter = self._segmenter
+        memory = resident_mib()
+        values = {"process memory (MiB)": "" if memory is None else f"{memory:.0f}"}
+        if segmenter is not None:
+            height, width = segmenter.input_size or segmenter.model_size
+            values |= {
+                "device": segmenter.device,
+                "backend": segmenter.backend,
+                "label set": segmenter.label_set.name,
+                "input size (px)": f"{width} x {height}",
+            }
+        name = f"{self.get_name()}: model"
+        if self._failure:
+            return make_status(DiagnosticStatus.ERROR, name, self._failure, "", values)
+        state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
+        return make_status(DiagnosticStatus.OK, name, state, "", values)
+
+    def _say_what_is_missing(self) -> None:
+        if camera_outputs.label_info_types() is None:
+            self.get_logger().info("vision_msgs is not installed: label/label_info is not published")
+        if camera_outputs.statistics_message_type() is None:
+            self.get_logger().info("the messages of sdcpc_ros are not built: class_statistics is not published")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node until SIGINT or SIGTERM; returns the exit status."""
+    stop = threading.Event()
+    # Our own handlers instead of rclpy's, which end the ROS context under the worker's feet.
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    keep_freed_image_buffers()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node = SegmentationNode()
+    executor = MultiThreadedExecutor(num_threads=2)
+    executor.add_node(node)
+    spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)
+    spinner.start()
+    stop.wait()
+    for number in _STOP_SIGNALS:  # launch and impatient operators send several; Python would die of one at its very end
+        signal.signal(number, signal.SIG_IGN)
+    node.get_logger().info("shutting down")
+    # Neither a network pass nor the import of PyTorch can be interrupted: what outlasts the deadline goes with it.
+    deadline = threading.Timer(_SHUTDOWN_DEADLINE_S, os._exit, args=(0,))
+    deadline.daemon = True
+    deadline.start()
+    executor.shutdown()
+    spinner.join()
+    node.destroy_node()
+    rclpy.shutdown()
+    # The interpreter's last garbage collection would walk all of PyTorch for a second, and there is nothing to release.
+    gc.freeze()
+    return 0
+
+
+def _spin(executor: Executor, node: SegmentationNode, stop: threading.Event) -> None:
+    """Serves callbacks until told to stop; an exception in one (an undecodable message, say) does not end it."""
+    while not stop.is_set():
+        try:
+            executor.spin_once()
+        except (ShutdownException, ExternalShutdownException):
+            return
+        except Exception as error:
+            node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

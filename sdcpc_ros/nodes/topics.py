@@ -1,0 +1,87 @@
+"""Every topic of a camera, declared once: name, type, quality of service and rule. No ROS in here.
+
+`python -m sdcpc_ros.nodes.topics` prints the README's table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic that the node publishes: below `~/<camera>/` for each camera, unless the name begins with `/`."""
+
+    name: str
+    type_name: str
+    rule: str
+    depth: int = 5
+    transient_local: bool = False  # late subscribers get the last message
+
+    @property
+    def qos_in_words(self) -> str:
+        return f"reliable, {'transient local, ' if self.transient_local else ''}depth {self.depth}"
+
+
+LABEL = Topic(
+    "label/image_raw",
+    "sensor_msgs/Image",
+    "One class id per pixel, in `label_encoding`; 255 (65535 in 16UC1) = unlabelled. The header is that of the image. "
+    "Rows are not padded.",
+)
+LABEL_INFO = Topic(
+    "label/label_info",
+    "vision_msgs/LabelInfo",
+    "Class names and ids; sent before the first mask and again when a bag jumps back. Absent without vision_msgs.",
+    depth=1,
+    transient_local=True,
+)
+LABEL_CAMERA_INFO = Topic(
+    "label/camera_info",
+    "sensor_msgs/CameraInfo",
+    "The camera's calibration, scaled to the mask, with each mask once there was one on `<camera>.camera_info_topic`.",
+)
+CONFIDENCE = Topic(
+    "confidence/image_raw",
+    "sensor_msgs/Image",
+    "mono8: how sure the network is of each pixel's class, 255 = certain. Only worked out while someone subscribes.",
+)
+OVERLAY = Topic(
+    "overlay/image_raw",
+    "sensor_msgs/Image",
+    "rgb8: class colours over the camera image, for people. Only drawn while someone subscribes.",
+)
+CLASS_STATISTICS = Topic(
+    "class_statistics",
+    "sdcpc_ros/ClassStatistics",
+    "Share of the pixels and mean confidence of each class that is there. Only worked out while someone subscribes; "
+    "absent when the package's messages are not built.",
+)
+DIAGNOSTICS = Topic(
+    "/diagnostics",
+    "diagnostic_msgs/DiagnosticArray",
+    "Once a second, in every lifecycle state: what each camera received, processed, dropped and rejected; input age, "
+    "times per stage, buffer fill, resets by cause; model, backend, memory.",
+    depth=10,
+)
+
+CAMERA_TOPICS = (LABEL, LABEL_INFO, LABEL_CAMERA_INFO, CONFIDENCE, OVERLAY, CLASS_STATISTICS)
+
+
+def markdown_table() -> str:
+    """The README's table of topics."""
+    lines = [
+        "| topic | type | quality of service | rule |",
+        "|---|---|---|---|",
+        "| in: `<camera>.image_topic` | sensor_msgs/Image or CompressedImage | best effort, depth 1 "
+        "| The newest frame wins: one that still waits when the next arrives is dropped and counted. |",
+        "| in: `<camera>.camera_info_topic` | sensor_msgs/CameraInfo | best effort, depth 1 | Optional. |",
+    ]
+    for topic in (*CAMERA_TOPICS, DIAGNOSTICS):
+        name = topic.name if topic.name.startswith("/") else f"~/<camera>/{topic.name}"
+        lines.append(f"| `{name}` | {topic.type_name} | {topic.qos_in_words} | {topic.rule} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())
