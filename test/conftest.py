@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No time limit for a single example: on a shared machine it would fail tests for their neighbours' work.
+settings.register_profile("untimed")
+settings.load_profile("untimed")
 
 _FIRST_PORT = 47_000
 _DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
@@ -16,7 +21,7 @@ _DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
 
 @contextmanager
 def _reserved_domain() -> Iterator[int]:
-    """A ROS domain id that no other test process of this machine holds: a bound port is the lock, freed whatever happens."""
+    """A ROS domain id that no other test of this machine holds; a bound port is the lock, freed whatever happens."""
     for attempt in range(len(_DOMAINS)):
         domain = _DOMAINS[(os.getpid() * 7 + attempt) % len(_DOMAINS)]
         with socket.socket() as lock:

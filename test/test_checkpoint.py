@@ -87,7 +87,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(keep=st.floats(0, 0.999))
 def test_a_truncated_file_is_refused(tmp_path_factory, keep):
     path = tmp_path_factory.mktemp("truncated") / "model.safetensors"

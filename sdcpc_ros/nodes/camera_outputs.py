@@ -52,18 +52,23 @@ class CameraOutputs:
         self._camera_name = camera_name
         self._label_set = label_set
         self._publishers: dict[Topic, Any] = {}
-        for topic, message_type in (
-            (topics.LABEL, Image),
-            (topics.LABEL_CAMERA_INFO, CameraInfo),
-            (topics.CONFIDENCE, Image),
-            (topics.OVERLAY, Image),
-        ):
-            self._create_publisher(topic, message_type)
         self._label_info_types, self._statistics_type = label_info_types(), statistics_message_type()
+        message_types = {
+            topics.LABEL: Image,
+            topics.LABEL_CAMERA_INFO: CameraInfo,
+            topics.CONFIDENCE: Image,
+            topics.OVERLAY: Image,
+        }
         if self._label_info_types is not None:
-            self._create_publisher(topics.LABEL_INFO, self._label_info_types[0])
+            message_types[topics.LABEL_INFO] = self._label_info_types[0]
         if self._statistics_type is not None:
-            self._create_publisher(topics.CLASS_STATISTICS, self._statistics_type)
+            message_types[topics.CLASS_STATISTICS] = self._statistics_type
+        try:
+            for topic, message_type in message_types.items():
+                self._create_publisher(topic, message_type)
+        except Exception:  # of overrides of the quality of service that rclpy does not take
+            self.destroy()
+            raise
         self._label_writer = ImageWriter(label_encoding)
         self._widen = label_encoding == "16UC1"
         self._confidence_writer = ImageWriter("mono8")

@@ -85,7 +85,8 @@ DECLARATIONS = (
     Declaration(
         "input_height",
         0,
-        "Height of the image that the network sees, px; 0, for both sides, is the size that the model was trained for.",
+        "Height of the image that the network sees, px. 0, for both sides: the camera's aspect ratio, with as many "
+        "pixels as the model was trained on.",
         range=(0, 8192),
     ),
     Declaration("input_width", 0, "Width of the image that the network sees, px.", range=(0, 8192)),

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,7 @@ class SegmentationNode(LifecycleNode):
             except Exception as error:  # rclpy would swallow it without a word
                 self._failure = f"cannot {what}: {error or type(error).__name__}"
                 self.get_logger().error(self._failure)
+                self.get_logger().debug(traceback.format_exc())
                 undo()
                 return TransitionCallbackReturn.FAILURE
             self._failure = ""

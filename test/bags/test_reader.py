@@ -200,7 +200,7 @@ def sound_bags(tmp_path_factory, request) -> dict[str, bytes]:
     return contents
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), suffix=st.sampled_from([".mcap", ".db3"]))
 def test_whatever_is_damaged_is_a_bag_error_or_still_readable(tmp_path, sound_bags, data, suffix):
     content = bytearray(sound_bags[suffix])

@@ -176,7 +176,7 @@ def test_the_next_image_warped_back_looks_like_this_one(frames: list[StreetFrame
 # --- sizes and mistakes -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 2**40),
     height=st.integers(32, 150),

@@ -56,7 +56,7 @@ def test_equals_its_definition(height, width, radius, references):
     _check(query, keys, values, radius, torch.ones(2, references, dtype=torch.bool), bias)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**16),
     batch=st.integers(1, 2),

@@ -16,7 +16,7 @@ def _memory(value, size=(2, 3)):
     return FrameMemory(full, full + 0.1, full[..., :1, :1], full[..., :1, :1] + 0.1, full[:, :2])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     offsets=st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True).map(lambda o: tuple(sorted(o))),
     frames=st.integers(0, 25),

@@ -44,7 +44,7 @@ def test_to_network_averages_on_a_strong_reduction():
     assert (to_network(stripes, (16, 16)) == 100).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**16),
     classes=st.integers(1, 12),

@@ -19,7 +19,7 @@ def _clip(frames=2, size=(60, 80)):
     return [image] * frames, labels
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**16), low=st.floats(0.4, 1.0), high=st.floats(1.0, 2.0))
 def test_labels_stay_on_their_pixels(seed, low, high):
     images, labels = augment_clip(

@@ -1,0 +1,48 @@
+"""The files in config/ agree with the declarations of the node."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import yaml
+
+from sdcpc_ros.nodes import topics
+from sdcpc_ros.nodes.parameters import DECLARATIONS, declarations_for
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+def test_the_parameter_file_shows_every_parameter_with_its_default():
+    values = yaml.safe_load((CONFIG / "segment.yaml").read_text())["/**"]["ros__parameters"]
+    camera = values.pop("camera")
+    shown = values | {f"camera.{name}": value for name, value in camera.items()}
+    assert shown == {name: declaration.default for name, declaration in declarations_for(["camera"]).items()}
+
+
+def test_the_parameter_file_comments_on_every_group():
+    lines = (CONFIG / "segment.yaml").read_text().splitlines()
+    for declaration in DECLARATIONS:
+        index = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{declaration.name}:"))
+        assert any("#" in line for line in lines[index - 4 : index]), f"{declaration.name} is not explained"
+
+
+def test_rviz_shows_camera_overlay_and_label_with_the_topics_qos():
+    displays = yaml.safe_load((CONFIG / "segment.rviz").read_text())["Visualization Manager"]["Displays"]
+    shown = {d["Name"]: (d["Topic"]["Value"], d["Topic"]["Reliability Policy"]) for d in displays}
+    assert shown == {
+        "Camera": ("/camera/image_raw", "Best Effort"),
+        "Overlay": (f"/segmentation_node/camera/{topics.OVERLAY.name}", "Reliable"),
+        "Label": (f"/segmentation_node/camera/{topics.LABEL.name}", "Reliable"),
+    }
+
+
+def test_the_fast_dds_profile_gives_images_room():
+    root = ElementTree.parse(CONFIG / "fastdds_profile.xml").getroot()
+    name = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
+    kinds = [element.text for element in root.iter(f"{name}type")]
+    assert kinds == ["SHM", "UDPv4"]  # UDP for other machines
+    (segment,) = root.iter(f"{name}segment_size")
+    assert int(segment.text) >= 10 * 1280 * 720 * 3
+    declared = [element.text for element in root.iter(f"{name}transport_id")]
+    assert declared[:2] == declared[2:]  # what is declared is used

@@ -1,0 +1,101 @@
+"""Levels and values of a camera's diagnostics, from statuses made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("diagnostic_msgs", reason="no ROS 2 in this environment")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from sdcpc_ros.nodes.camera_stream import RESET_CAUSES, StreamStatus
+from sdcpc_ros.nodes.diagnostics import STALE_AFTER_S, CameraReporter
+from sdcpc_ros.nodes.image_messages import BadImage
+
+GOOD = StreamStatus(
+    received=10, processed=10, last_received_s=100.0, input_age_s=0.0125, stage_ms={"network": (8.0, 9.5)}
+)
+
+
+class Reports:
+    """Reports one second apart."""
+
+    def __init__(self) -> None:
+        self._reporter = CameraReporter("segmentation_node", "eye")
+        self._now_s = 99.0
+
+    def __call__(self, status: StreamStatus, active: bool = True, after_s: float = 1.0) -> DiagnosticStatus:
+        self._now_s += after_s
+        return self._reporter.report(status, now_s=self._now_s, active=active, buffer_fill=2 / 3)
+
+
+@pytest.fixture
+def report() -> Reports:
+    return Reports()
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+def test_all_is_well(report):
+    status = report(GOOD)
+    assert (status.level, status.name, status.hardware_id) == (DiagnosticStatus.OK, "segmentation_node: eye", "eye")
+    shown = values(status)
+    assert shown["received"] == shown["processed"] == "10"
+    assert shown["input age (s)"] == "0.013" and shown["buffer fill"] == "0.67"
+    assert shown["network p50/p95 (ms)"] == "8.0 / 9.5"
+
+
+def test_rates_are_over_the_time_since_the_last_report(report):
+    assert values(report(GOOD))["input rate (Hz)"] == ""
+    later = replace(GOOD, received=40, processed=25, last_received_s=102.0)
+    shown = values(report(later, after_s=2.0))
+    assert (shown["input rate (Hz)"], shown["output rate (Hz)"]) == ("15.0", "7.5")
+
+
+def test_every_cause_has_a_value_whether_it_came_or_not(report):
+    shown = values(report(replace(GOOD, rejected={"corrupt": 3}, resets={"gap": 2, "backward": 1})))
+    assert [shown[f"rejected: {cause}"] for cause in BadImage.CAUSES].count("0") == len(BadImage.CAUSES) - 1
+    assert (shown["rejected"], shown["rejected: corrupt"]) == ("3", "3")
+    assert (shown["resets"], shown["resets: gap"], shown["resets: backward"]) == ("3", "2", "1")
+    assert all(f"resets: {cause}" in shown for cause in RESET_CAUSES)
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "words"),
+    [
+        ({"received": 20, "processed": 20}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "dropped": 5}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "dropped": 6}, DiagnosticStatus.WARN, "6 of 10"),
+        ({"received": 20, "rejected": {"truncated": 1}}, DiagnosticStatus.WARN, "truncated (1)"),
+        ({"received": 20, "rejected": {"truncated": 9, "corrupt": 1}}, DiagnosticStatus.ERROR, "every image"),
+        ({"received": 20, "resets": {"backward": 1}}, DiagnosticStatus.WARN, "backward (1)"),
+        ({"received": 20, "resets": {"requested": 1}}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "bad_camera_info": 1}, DiagnosticStatus.WARN, "CameraInfo"),
+        ({"received": 20, "faults": 2, "rejected": {"corrupt": 1}}, DiagnosticStatus.ERROR, "2 frames"),
+    ],
+)
+def test_levels_follow_from_what_is_new(report, change, level, words):
+    report(GOOD)
+    changed = replace(GOOD, last_received_s=101.0, **change)
+    status = report(changed)
+    assert status.level == level and words in status.message
+    status = report(replace(changed, received=30, processed=30, last_received_s=102.0))
+    assert status.level == DiagnosticStatus.OK  # the old is forgotten
+
+
+def test_silence_is_stale_while_active_only(report):
+    assert report(GOOD).level == DiagnosticStatus.OK
+    status = report(GOOD, after_s=STALE_AFTER_S + 0.1)
+    assert status.level == DiagnosticStatus.STALE and "published" in status.message
+    assert report(GOOD, active=False).level == DiagnosticStatus.OK
+    assert report(GOOD).level == DiagnosticStatus.OK  # active again: it gets its time
+    assert report(GOOD, after_s=STALE_AFTER_S + 0.1).level == DiagnosticStatus.STALE
+
+
+def test_a_camera_that_never_sent_is_stale_after_its_time(report):
+    assert report(StreamStatus()).level == DiagnosticStatus.OK
+    assert report(StreamStatus(), after_s=STALE_AFTER_S + 0.1).level == DiagnosticStatus.STALE

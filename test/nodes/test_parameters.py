@@ -1,0 +1,168 @@
+"""Declarations, refusals and the values that come out; the README's tables follow the declarations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdcpc_ros.nodes import parameters, topics
+from sdcpc_ros.nodes.parameters import (
+    CAMERA_DECLARATIONS,
+    DECLARATIONS,
+    CameraParameters,
+    NodeParameters,
+    ParameterError,
+    declarations_for,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def defaults(*cameras: str) -> dict:
+    names = list(cameras) or ["camera"]
+    return {name: d.default for name, d in declarations_for(names).items()} | {"cameras": names}
+
+
+def test_the_defaults_are_allowed_and_described():
+    for declaration in (*DECLARATIONS, *CAMERA_DECLARATIONS):
+        assert declaration.refusal(declaration.default) is None
+        assert declaration.description.endswith(".")
+    read = NodeParameters.from_values(defaults())
+    assert read.cameras == (CameraParameters("camera", "/camera/image_raw", "raw", "/camera/camera_info"),)
+    assert read.class_names == () and read.input_size is None
+
+
+def test_every_declaration_has_a_field_and_every_field_a_declaration():
+    assert {f.name for f in fields(NodeParameters)} == {d.name for d in DECLARATIONS}
+    assert {f.name for f in fields(CameraParameters)} == {"name"} | {d.name for d in CAMERA_DECLARATIONS}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("overlay_opacity", 1.5, "0.0 to 1.0"),
+        ("overlay_opacity", float("nan"), "0.0 to 1.0"),
+        ("overlay_opacity", 1, "type double"),
+        ("confidence_threshold", -0.1, "0.0 to 1.0"),
+        ("max_gap", 0.0, "0.01 to 3600.0"),
+        ("max_image_pixels", 0, "1 to"),
+        ("input_height", -1, "0 to 8192"),
+        ("input_height", True, "type integer"),
+        ("label_encoding", "rgb8", "mono8 or 8UC1 or 16UC1"),
+        ("output_size", "huge", "image or network"),
+        ("device", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("cameras", "camera", "type string array"),
+        ("cameras", [1], "type string array"),
+        ("cameras", ["a b"], "letters, digits"),
+        ("cameras", ["a__b"], "letters, digits"),
+        ("cameras", [""], "letters, digits"),
+        ("cameras", ["a", "a"], "each once"),
+        ("cameras", [], "one or more"),
+        ("autostart", "yes", "type bool"),
+        ("model", None, "type string"),
+        ("camera.image_topic", "no spaces please", "ROS topic name"),
+        ("camera.image_topic", "/ends/with/", "ROS topic name"),
+        ("camera.transport", "theora", "raw or compressed"),
+        ("camera.camera_info_topic", "1digit", "ROS topic name"),
+        ("input_width", 640, "0 for both"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(name, value, allowed):
+    with pytest.raises(ParameterError) as caught:
+        NodeParameters.from_values(defaults() | {name: value})
+    assert name.rpartition(".")[2] in str(caught.value) and allowed in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices(device):
+    assert NodeParameters.from_values(defaults() | {"device": device}).device == device
+
+
+@pytest.mark.parametrize(
+    ("image_topic", "transport", "image", "info"),
+    [
+        ("", "raw", "/eye/image_raw", "/eye/camera_info"),
+        ("", "compressed", "/eye/image_raw/compressed", "/eye/camera_info"),
+        ("/a/b/image", "raw", "/a/b/image", "/a/b/camera_info"),
+        ("/a/b/image/compressed", "compressed", "/a/b/image/compressed", "/a/b/camera_info"),
+        ("image", "raw", "image", "camera_info"),
+        ("/image", "raw", "/image", "/camera_info"),
+        ("~/image", "raw", "~/image", "~/camera_info"),
+    ],
+)
+def test_topics_that_are_left_empty_follow_image_transport(image_topic, transport, image, info):
+    values = defaults("eye") | {"eye.image_topic": image_topic, "eye.transport": transport}
+    (camera,) = NodeParameters.from_values(values).cameras
+    assert (camera.image_topic, camera.camera_info_topic) == (image, info)
+    (camera,) = NodeParameters.from_values(values | {"eye.camera_info_topic": "/mine"}).cameras
+    assert camera.camera_info_topic == "/mine"
+
+
+def test_each_camera_has_parameters_of_its_own():
+    values = defaults("left", "right") | {"right.transport": "compressed"}
+    assert [camera.transport for camera in NodeParameters.from_values(values).cameras] == ["raw", "compressed"]
+
+
+def test_the_network_size_is_height_and_width():
+    values = defaults() | {"input_height": 360, "input_width": 640}
+    assert NodeParameters.from_values(values).input_size == (360, 640)
+
+
+@given(st.lists(st.text(max_size=5), max_size=3))
+def test_class_names_may_be_anything_and_empty_ones_mean_none(names):
+    assert NodeParameters.from_values(defaults() | {"class_names": names}).class_names == tuple(n for n in names if n)
+
+
+@given(
+    st.sampled_from(DECLARATIONS),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()), st.lists(st.integers())
+    ),
+)
+def test_any_value_is_taken_or_refused_with_a_sentence(declaration, value):
+    sentence = declaration.refusal(value)
+    assert sentence is None or (
+        sentence.startswith(declaration.name) and ("allowed: " in sentence or "needed" in sentence)
+    )
+    if type(value) is not type(declaration.default):
+        assert sentence is not None
+
+
+def test_the_tables_are_printed_without_ros():
+    for module, table in (("parameters", parameters.markdown_table()), ("topics", topics.markdown_table())):
+        program = (
+            "import runpy, sys; sys.modules['rclpy'] = None; "
+            f"runpy.run_module('sdcpc_ros.nodes.{module}', run_name='__main__')"
+        )
+        printed = subprocess.run(
+            [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        assert printed.stdout.strip() == table
+
+
+def test_the_parameter_table_names_every_parameter_once():
+    lines = parameters.markdown_table().splitlines()[2:]
+    names = [line.split("`")[1] for line in lines]
+    assert names == [d.name for d in DECLARATIONS] + [f"<camera>.{d.name}" for d in CAMERA_DECLARATIONS]
+    assert all(line.count("|") == 7 for line in lines)
+
+
+@pytest.mark.parametrize(("section", "table"), [("parameters", parameters), ("topics", topics)])
+def test_the_readme_is_up_to_date(section, table):
+    readme = (REPOSITORY / "README.md").read_text()
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+    assert begin in readme and end in readme, f"the README lacks {begin} ... {end}"
+    shown = readme.partition(begin)[2].partition(end)[0].strip()
+    assert shown == table.markdown_table(), f"paste the output of: python -m sdcpc_ros.nodes.{section}"
+
+
+def test_the_default_model_is_shipped():
+    from sdcpc_ros.checkpoint import resolve_model
+
+    assert resolve_model(NodeParameters.from_values(defaults()).model).is_file()

@@ -1,0 +1,49 @@
+"""The memory that glibc keeps, measured in a process of its own."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from sdcpc_ros.nodes.process_memory import resident_mib
+
+# Takes and frees the memory of a few images over and over, and says how many pages had to be faulted in for them.
+_PROGRAM = """
+import resource
+from sdcpc_ros.nodes.process_memory import keep_freed_image_buffers
+if {keep}:
+    keep_freed_image_buffers()
+def take():
+    [bytearray(3 << 20) for _ in range(4)]
+for _ in range(3):
+    take()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    take()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc")
+def test_freed_image_buffers_are_used_again(monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+
+    def faults(keep: bool) -> int:
+        command = [sys.executable, "-c", _PROGRAM.format(keep=keep)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults(keep=True) < 100
+    assert faults(keep=False) > 1000
+
+
+def test_resident_memory_is_about_what_is_there():
+    before = resident_mib()
+    if before is None:
+        pytest.skip("this kernel does not say")
+    block = bytearray(b"x") * (64 << 20)
+    assert 32 < resident_mib() - before < 200
+    del block
