@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, List  # noqa: UP035
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 _CONFIG = Path(get_package_share_directory("sdcpc_ros")) / "config"
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
@@ -106,7 +107,7 @@ def _parameters(given: dict[str, str], cameras: list[str]) -> dict[str, Any]:
         if given[name]:
             parameters[name] = given[name] == "true"
     if cameras:
-        parameters["cameras"] = ParameterValue(cameras, value_type=List[str])  # launch knows only this spelling
+        parameters["cameras"] = ParameterValue(cameras, value_type=List[str])  # noqa: UP006 (launch knows only this one)
     if given["image_topic"]:
         parameters[f"{cameras[0]}.image_topic"] = ParameterValue(given["image_topic"], value_type=str)
     return parameters

@@ -41,7 +41,19 @@ def _read_png(data: memoryview) -> PictureHeader | None:
     if len(data) < 24 or bytes(data[12:16]) != b"IHDR":
         return None
     width, height = struct.unpack_from(">II", data, 16)
-    return PictureHeader("png", height, width, complete=b"IEND" in bytes(data[-1024:]))
+    return PictureHeader("png", height, width, complete=_png_reaches_its_end(data))
+
+
+def _png_reaches_its_end(data: memoryview) -> bool:
+    """Whether every chunk lies within the data up to the last; OpenCV would allocate what a damaged length says."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = bytes(data[position + 4 : position + 8])
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(data)
+    return False
 
 
 def _read_jpeg(data: bytes) -> PictureHeader | None:

@@ -1,0 +1,258 @@
+"""What system tests drive a node with: the node as a process of its own, and a peer that speaks to it over DDS."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="no ROS 2 in this environment")
+
+from builtin_interfaces.msg import Time  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+import sdcpc_ros  # noqa: E402
+
+DEADLINE_S = 90.0  # generous: the machine may be busy with other tests
+
+
+class NodeProcess:
+    """A program in a process of its own, with all that it writes in `log()`."""
+
+    def __init__(self, command: list[str], log_file: Path, environment: dict[str, str] | None = None) -> None:
+        self._log_file = log_file
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"} | (environment or {})
+        with log_file.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def log(self) -> str:
+        return self._log_file.read_text(errors="replace")
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def wait_for_log(self, text: str) -> None:
+        give_up_s = time.monotonic() + DEADLINE_S
+        while text not in self.log():
+            assert self.is_alive(), f"the process ended with {self.process.returncode}:\n{self.log()}"
+            assert time.monotonic() < give_up_s, f"{text!r} is not in the log:\n{self.log()}"
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Sends the signal and returns the exit status."""
+        if self.is_alive():
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the process and its children at once, if they are still there."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Peer:
+    """A ROS node of the test's own: publishes images, collects what comes back, calls services."""
+
+    def __init__(self, domain: int, node_name: str = "/segmentation_node") -> None:
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = rclpy.create_node("peer", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._node_name = node_name
+        self._publishers: dict[str, Any] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
+        self._report_count = 0
+        self.collect("/diagnostics", DiagnosticArray, self._keep_reports)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def wait_until(self, condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+        """Spins until `condition` is true and returns its value; fails, saying `what` did not come, at the deadline."""
+        give_up_s = time.monotonic() + deadline_s
+        while not (value := condition()):
+            assert time.monotonic() < give_up_s, f"waited {deadline_s} s in vain for {what}"
+            self._executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def spin_for(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def collect(self, topic: str, message_type: Any, callback: Callable | None = None, **qos: Any) -> list:
+        """Subscribes; the list that is returned grows as messages come."""
+        messages: list[Any] = []
+        self.node.create_subscription(
+            message_type, topic, callback or messages.append, QoSProfile(**{"depth": 50, **qos})
+        )
+        return messages
+
+    def topic(self, name: str) -> str:
+        """A private topic of the node under test."""
+        return f"{self._node_name}/{name}"
+
+    def publisher(self, topic: str, message_type: Any = Image) -> Any:
+        """A best-effort publisher that the node under test listens to."""
+        if topic not in self._publishers:
+            qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+            self._publishers[topic] = self.node.create_publisher(message_type, topic, qos)
+        publisher = self._publishers[topic]
+        self.wait_until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {topic}")
+        return publisher
+
+    def exchange(self, topic: str, message: Any, answers: list) -> Any:
+        """Publishes an image, again if it got lost (best effort), and returns the first new answer with its header."""
+        publisher, before = self.publisher(topic, type(message)), len(answers)
+
+        def answer() -> Any:
+            return next((a for a in answers[before:] if a.header == message.header), None)
+
+        for _ in range(int(DEADLINE_S / 3)):
+            publisher.publish(message)
+            end_s = time.monotonic() + 3
+            while time.monotonic() < end_s:
+                if answer():
+                    return answer()
+                self._executor.spin_once(timeout_sec=0.05)
+        raise AssertionError(f"no answer to an image on {topic}")
+
+    def call(self, service_type: Any, name: str, request: Any) -> Any:
+        client = self.node.create_client(service_type, self.topic(name))
+        self.wait_until(client.service_is_ready, f"the service {name}")
+        future = client.call_async(request)
+        self.wait_until(future.done, f"an answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return self.call(ChangeState, "change_state", request).success
+
+    def state(self) -> str:
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def set_parameter(self, name: str, value: Any) -> Any:
+        """The SetParametersResult."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParameters, "set_parameters", request).results[0]
+
+    def report(self, part: str) -> dict[str, Any]:
+        """The newest diagnostics of "model" or a camera, values with "level" and "message"; empty before the first."""
+        return self._reports.get(part, {})
+
+    def fresh_report(self, part: str) -> dict[str, Any]:
+        """A report made after this call: not the next to come, which may be on its way, but the one after it."""
+        wanted = self._report_count + 2
+        self.wait_until(lambda: self._report_count >= wanted, "diagnostics")
+        return self.report(part)
+
+    def count(self, camera: str, key: str) -> int:
+        return int(self.report(camera).get(key, 0))
+
+    def _keep_reports(self, message: DiagnosticArray) -> None:
+        self._report_count += 1
+        for status in message.status:
+            values = {pair.key: pair.value for pair in status.values}
+            part = status.name.rpartition(": ")[2]
+            self._reports[part] = values | {"level": status.level, "message": status.message}
+
+
+def make_image(
+    pixels: np.ndarray, stamp_s: float = 1.0, encoding: str = "rgb8", frame_id: str = "optical_frame", **fields: Any
+) -> Image:
+    """An Image of (H, W) or (H, W, C) uint8 pixels; `fields` replace what follows from them, truthfully or not."""
+    seconds, fraction = divmod(stamp_s, 1)
+    data = array.array("B", np.ascontiguousarray(pixels).tobytes())
+    values = {"height": pixels.shape[0], "width": pixels.shape[1], "step": pixels[0].nbytes, "data": data} | fields
+    header = Header(stamp=Time(sec=int(seconds), nanosec=int(fraction * 1e9)), frame_id=frame_id)
+    return Image(header=header, encoding=encoding, **values)
+
+
+def make_street(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
+    """A blocky random picture, (H, W, 3) uint8: something for the network to see, and smooth enough for JPEG."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (-(-height // 20), -(-width // 20), 3), np.uint8)
+    return blocks.repeat(20, 0).repeat(20, 1)[:height, :width]
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts any command, to be ended with the test."""
+    started: list[NodeProcess] = []
+
+    def start(*command: str) -> NodeProcess:
+        started.append(NodeProcess(list(command), tmp_path / f"process_{len(started)}.txt"))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def start_node(
+    tmp_path_factory: pytest.TempPathFactory, module_ros_domain: int
+) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts segmentation_node as a process with these parameters, or another `program` that takes the same."""
+    started: list[NodeProcess] = []
+
+    def start(
+        *, program: tuple[str, ...] = ("-m", "sdcpc_ros.nodes.segmentation_node"), **parameters: Any
+    ) -> NodeProcess:
+        package_root = str(Path(sdcpc_ros.__file__).parents[1])  # the very package that the tests see
+        search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+        arguments = [f"{name.replace('__', '.')}:={value}" for name, value in parameters.items()]
+        options = [option for argument in arguments for option in ("-p", argument)]
+        log_file = tmp_path_factory.mktemp("node") / "log.txt"
+        command = [sys.executable, *program, "--ros-args", *options]
+        started.append(NodeProcess(command, log_file, {"PYTHONPATH": search_path}))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def peer(module_ros_domain: int) -> Iterator[Peer]:
+    peer = Peer(module_ros_domain)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="session")
+def image() -> Callable[..., Image]:
+    return make_image
+
+
+@pytest.fixture(scope="session")
+def street() -> Callable[..., np.ndarray]:
+    return make_street

@@ -1,0 +1,157 @@
+"""The declarations in a real rclpy node: from parameter files, through changes, to the values read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+
+from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
+from sdcpc_ros.nodes.parameters import NodeParameters, ParameterError, declarations_for
+
+
+@pytest.fixture(scope="module")
+def context(module_ros_domain):
+    context = Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.shutdown(context=context)
+
+
+class Declared(DeclaredParameters):
+    """The parameters of a node that says itself whether it is configured."""
+
+    def __init__(self, node) -> None:
+        self.node = node
+        self.is_configured = False
+        super().__init__(node, lambda: self.is_configured)
+
+    def set(self, name, value, kind=None):
+        return self.node.set_parameters([Parameter(name, kind, value)])[0]
+
+
+@pytest.fixture
+def declare(context, tmp_path: Path):
+    """Declares in a node with these lines in its parameter file."""
+    nodes = []
+
+    def declare(*lines: str) -> Declared:
+        file = tmp_path / "parameters.yaml"
+        body = "".join(f"    {line}\n" for line in lines or ["unrelated: 1"])
+        file.write_text(f"/**:\n  ros__parameters:\n{body}")
+        arguments = ["--ros-args", "--params-file", str(file)]
+        nodes.append(rclpy.create_node("declaring", context=context, cli_args=arguments))
+        return Declared(nodes[-1])
+
+    yield declare
+    for node in nodes:
+        node.destroy_node()
+
+
+def test_without_a_file_the_defaults_are_read(declare):
+    values = {name: declaration.default for name, declaration in declarations_for(["camera"]).items()}
+    assert declare().read() == NodeParameters.from_values(values)
+
+
+def test_a_file_sets_values_of_node_and_cameras(declare):
+    read = declare(
+        "cameras: [left, right]",
+        "right: {transport: compressed}",
+        "left.image_topic: /stereo/left",
+        "class_names: [free, occupied]",
+        "overlay_opacity: 0.75",
+        "input_height: 64",
+        "input_width: 96",
+    ).read()
+    left, right = read.cameras
+    assert (left.image_topic, right.image_topic) == ("/stereo/left", "/right/image_raw/compressed")
+    assert (read.class_names, read.overlay_opacity, read.input_size) == (("free", "occupied"), 0.75, (64, 96))
+
+
+def test_an_empty_list_of_classes_means_those_of_the_model(declare):
+    assert declare("class_names: []").read().class_names == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "overlay_opacity: 2.0",
+        "overlay_opacity: 1",
+        "max_gap: .nan",
+        "model: 3",
+        "label_encoding: rgb8",
+        "cameras: []",
+        "cameras: ['a b']",
+        "camera.transport: theora",
+    ],
+)
+def test_a_bad_value_in_a_file_is_refused_until_it_is_replaced(declare, line):
+    declared = declare(line)
+    name = line.partition(":")[0]
+    with pytest.raises(ParameterError, match=name):
+        declared.read()
+    good = {"overlay_opacity": 0.5, "max_gap": 2.0, "cameras": ["camera"], "camera.transport": "raw"}
+    assert declared.set(name, good.get(name, "mono8")).successful
+    assert declared.read()
+
+
+def test_a_bad_autostart_does_not_stand_in_the_way(declare):
+    assert declare("autostart: 3").read().autostart is True  # it can't be replaced any more
+
+
+def test_descriptions_ranges_and_what_may_change_can_be_asked_for(declare):
+    node = declare().node
+    descriptor = node.describe_parameter("overlay_opacity")
+    assert descriptor.description and "any time" in descriptor.additional_constraints
+    assert (descriptor.floating_point_range[0].from_value, descriptor.floating_point_range[0].to_value) == (0.0, 1.0)
+    assert node.describe_parameter("input_width").integer_range[0].to_value == 8192
+    assert "mono8 or 8UC1 or 16UC1" in node.describe_parameter("label_encoding").additional_constraints
+    assert node.describe_parameter("autostart").read_only
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model", "other"), ("cameras", ["x"]), ("camera.transport", "compressed")]
+)
+def test_what_a_configured_node_cannot_change_says_so(declare, name, value):
+    declared = declare()
+    declared.is_configured = True
+    result = declared.set(name, value)
+    assert not result.successful and name in result.reason and "unconfigured" in result.reason
+    declared.is_configured = False
+    assert declared.set(name, value).successful
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_what_may_change_at_any_time_does(declare, configured):
+    declared = declare()
+    declared.is_configured = configured
+    for name, value in (
+        ("overlay_opacity", 0.1),
+        ("confidence_threshold", 0.9),
+        ("max_gap", 3.0),
+        ("max_image_pixels", 99),
+    ):
+        assert declared.set(name, value).successful
+        assert getattr(declared.read(), name) == value
+
+
+def test_new_cameras_bring_their_parameters(declare):
+    declared = declare("rear.transport: compressed")
+    assert declared.set("cameras", ["rear", "front"]).successful
+    assert [camera.transport for camera in declared.read().cameras] == ["compressed", "raw"]
+    assert declared.set("front.image_topic", "/f").successful
+    assert declared.read().cameras[1].image_topic == "/f"
+
+
+def test_classes_may_be_emptied_again(declare):
+    declared = declare("class_names: [a]")
+    assert declared.set("class_names", [], Parameter.Type.STRING_ARRAY).successful
+    assert declared.read().class_names == ()
+
+
+def test_parameters_of_others_are_left_alone(declare):
+    declared = declare()
+    assert declared.set("use_sim_time", True).successful

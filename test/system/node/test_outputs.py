@@ -1,0 +1,131 @@
+"""What a camera publishes, in a real node with a real subscriber: encodings, thresholds, nothing that nobody wants."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.lifecycle import LifecycleNode, LifecycleState
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.nodes.camera_outputs import CameraOutputs
+from sdcpc_ros.nodes.overlay import OverlayPainter
+from sdcpc_ros.nodes.parameters import NodeParameters, declarations_for
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+LABELS = (np.arange(48, dtype=np.uint8) % 11).reshape(6, 8)
+CONFIDENCE = np.linspace(0, 255, 48).astype(np.uint8).reshape(6, 8)
+_numbers = itertools.count()  # the peer keeps listening to the cameras of earlier tests
+HEADER = Header(stamp=Time(sec=7, nanosec=8), frame_id="eye")
+
+
+@pytest.fixture(scope="module")
+def node(module_ros_domain):
+    context = rclpy.context.Context()
+    rclpy.init(context=context, domain_id=module_ros_domain)
+    node = LifecycleNode("publishing", context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def make_outputs(node):
+    made = []
+
+    def make(encoding: str = "mono8") -> CameraOutputs:
+        made.append(CameraOutputs(node, f"eye_{next(_numbers)}", CAMVID_11, encoding))
+        node.on_activate(LifecycleState("inactive", 2))  # what enables the publishers
+        return made[-1]
+
+    yield make
+    for outputs in made:
+        outputs.destroy()
+
+
+@pytest.fixture
+def settings() -> NodeParameters:
+    return NodeParameters.from_values({name: d.default for name, d in declarations_for(["camera"]).items()})
+
+
+@pytest.fixture
+def publish(peer, make_outputs, settings):
+    """Publishes one frame and returns what came of it on a topic of the camera."""
+
+    def publish(topic, message_type, encoding="mono8", camera_info=None, **changes):
+        outputs = make_outputs(encoding)
+        messages = peer.collect(f"/publishing/{outputs._camera_name}/{topic}", message_type)
+        parameters = replace(settings, label_encoding=encoding, **changes)
+
+        def came() -> bool:
+            outputs.publish(HEADER, IMAGE, LABELS, CONFIDENCE, camera_info, parameters)
+            peer.spin_for(0.05)
+            return bool(messages)
+
+        peer.wait_until(came, topic)
+        assert messages[0].header == HEADER
+        return messages[0]
+
+    return publish
+
+
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "16UC1"])
+def test_labels_are_written_in_the_encoding_asked_for(publish, encoding):
+    mask = publish("label/image_raw", Image, encoding, confidence_threshold=0.5)
+    dtype, unlabelled = (np.dtype("<u2"), 65535) if encoding == "16UC1" else (np.uint8, 255)
+    assert (mask.encoding, mask.step, mask.is_bigendian) == (encoding, 8 * np.dtype(dtype).itemsize, 0)
+    labels = np.frombuffer(mask.data, dtype).reshape(6, 8)
+    assert np.array_equal(labels, np.where(CONFIDENCE < 127.5, unlabelled, LABELS.astype(int)))
+
+
+def test_overlay_and_confidence_are_those_of_the_frame(publish):
+    overlay = publish("overlay/image_raw", Image, overlay_opacity=0.25)
+    expected = OverlayPainter(CAMVID_11).paint(IMAGE, LABELS, 0.25)
+    assert np.array_equal(np.frombuffer(overlay.data, np.uint8).reshape(6, 8, 3), expected)
+    confidence = publish("confidence/image_raw", Image)
+    assert np.array_equal(np.frombuffer(confidence.data, np.uint8).reshape(6, 8), CONFIDENCE)
+
+
+def test_camera_info_is_scaled_to_the_mask(publish):
+    info = CameraInfo(height=12, width=16)
+    info.k[0] = 10.0
+    answer = publish("label/camera_info", CameraInfo, camera_info=info)
+    assert (answer.height, answer.width, answer.k[0]) == (6, 8, 5.0)
+
+
+def test_confidence_is_only_needed_when_somebody_wants_something_of_it(peer, make_outputs, settings):
+    outputs = make_outputs()
+    assert not outputs.needs_confidence(settings)
+    assert outputs.needs_confidence(replace(settings, confidence_threshold=0.1))
+    peer.collect(f"/publishing/{outputs._camera_name}/confidence/image_raw", Image)
+    peer.wait_until(lambda: outputs.needs_confidence(settings), "the subscription")
+
+
+def test_an_overlay_that_nobody_wants_is_not_painted(make_outputs, settings, monkeypatch):
+    outputs = make_outputs()
+    monkeypatch.setattr(OverlayPainter, "paint", lambda *_: pytest.fail("painted for nobody"))
+    outputs.publish(HEADER, IMAGE, LABELS, None, None, settings)
+
+
+def test_the_publishers_go_with_destroy(node, make_outputs):
+    outputs = make_outputs()
+    topic = f"/publishing/{outputs._camera_name}/label/image_raw"
+    assert node.count_publishers(topic) == 1
+    outputs.destroy()
+    assert node.count_publishers(topic) == 0
+
+
+def test_a_failure_half_way_leaves_no_publisher_behind(node):
+    overlay = "/publishing/eye_failing/overlay/image_raw"
+    arguments = ["--ros-args", "-p", f"qos_overrides.{overlay}.publisher.reliability:=perhaps"]
+    failing = LifecycleNode("publishing", context=node.context, cli_args=arguments)
+    with pytest.raises(Exception, match="perhaps"):
+        CameraOutputs(failing, "eye_failing", CAMVID_11, "mono8")
+    assert node.count_publishers("/publishing/eye_failing/label/image_raw") == 0
+    failing.destroy_node()
