@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 
 def share_folders() -> list[Path]:
     """The folders that may hold them, the best first: the source tree, then share/sdcpc_ros of every prefix.
 
-    Those of a ROS workspace come before that of the Python environment.
+    Those of a ROS workspace come before the one that pip installed to: a virtual environment, ~/.local, /usr/local.
     """
-    source = Path(__file__).resolve().parent.parent
+    here = Path(__file__).absolute()
+    source = here.resolve().parents[1]
     folders = [source] if (source / "package.xml").is_file() else []
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    return folders + [Path(prefix) / "share" / "sdcpc_ros" for prefix in prefixes if prefix]
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    prefixes += here.parents[4:5]  # <prefix>/lib/python3.x/site-packages/sdcpc_ros/installation.py
+    return folders + [prefix / "share" / "sdcpc_ros" for prefix in prefixes]

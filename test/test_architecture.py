@@ -15,12 +15,13 @@ PACKAGE = ROOT / "sdcpc_ros"
 # Room -> the rooms it may import besides itself. Read downwards, as a frame travels: nothing imports upwards.
 DOORS: dict[str, set[str]] = {
     "cli": {"bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"},
-    "nodes": {"checkpoint", "label_set", "msg", "streaming"},
-    "bags": {"checkpoint", "installation", "datasets", "evaluation", "label_set", "streaming"},
+    "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
+    "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
     "training": {"checkpoint", "datasets", "evaluation", "label_set", "network", "streaming"},
     "evaluation": {"datasets", "label_set", "streaming"},
     "datasets": {"label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
+    "images": set(),
     "inference": {"network"},
     "model_card": {"checkpoint", "label_set"},
     "import_weights": {"checkpoint", "label_set", "network"},

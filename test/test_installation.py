@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+from sdcpc_ros import installation
 from sdcpc_ros.installation import share_folders
 
 
-def test_the_source_tree_comes_first_then_workspaces_then_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join([str(tmp_path / "overlay"), str(tmp_path / "underlay")]))
-    folders = share_folders()
-    installed = [
-        Path(prefix) / "share" / "sdcpc_ros" for prefix in (tmp_path / "overlay", tmp_path / "underlay", sys.prefix)
-    ]
-    assert folders[-3:] == installed
-    assert all((folder / "config" / "segment.yaml").is_file() for folder in folders[:-3])
+def pretend_to_be_in(monkeypatch, prefix: Path) -> None:
+    monkeypatch.setattr(
+        installation, "__file__", str(prefix / "lib" / "python3.12" / "site-packages" / "sdcpc_ros" / "installation.py")
+    )
 
 
-def test_without_a_workspace_only_the_environment_is_left(monkeypatch):
+def test_the_source_tree_comes_first():
+    root = Path(__file__).resolve().parents[1]
+    in_source = Path(installation.__file__).is_relative_to(root / "sdcpc_ros")
+    assert (share_folders()[0] == root) == in_source
+
+
+def test_workspaces_come_before_what_pip_installed(monkeypatch, tmp_path):
+    pretend_to_be_in(monkeypatch, tmp_path / "venv")
+    workspaces = [str(tmp_path / "overlay"), "", str(tmp_path / "underlay")]
+    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join(workspaces))
+    prefixes = [tmp_path / "overlay", tmp_path / "underlay", tmp_path / "venv"]
+    assert share_folders() == [prefix / "share" / "sdcpc_ros" for prefix in prefixes]
+
+
+def test_without_a_workspace_only_what_pip_installed_is_left(monkeypatch, tmp_path):
+    pretend_to_be_in(monkeypatch, tmp_path / ".local")
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
-    assert share_folders()[-1] == Path(sys.prefix) / "share" / "sdcpc_ros"
-    assert Path("share/sdcpc_ros") not in share_folders()
+    assert share_folders() == [tmp_path / ".local" / "share" / "sdcpc_ros"]

@@ -15,6 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.images.decoding import BadImage, to_rgb
 from sdcpc_ros.label_set import IGNORE
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -22,12 +23,8 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 
-#: Channels (one byte each) and the OpenCV conversion to RGB of the raw encodings that can be read here.
-_COLOUR_ENCODINGS: dict[str, tuple[int, int | None]] = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-}
+#: Larger pictures are refused: a few damaged bytes can claim gigabytes.
+_MAX_PIXELS = 1 << 26
 _LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
 
 
@@ -124,17 +121,10 @@ def _rows(message: Any, pixel_bytes: int) -> np.ndarray:
 
 def decode_image(message: Any) -> np.ndarray:
     """A deserialised Image or CompressedImage as (H, W, 3) uint8 RGB. Raises BagError when it cannot be one."""
-    if hasattr(message, "format"):
-        decoded = cv2.imdecode(np.asarray(message.data, np.uint8), cv2.IMREAD_COLOR) if message.data.size else None
-        if decoded is None:
-            raise BagError(f"a compressed image ('{message.format}', {message.data.size} bytes) cannot be decoded")
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    if message.encoding not in _COLOUR_ENCODINGS:
-        known = ", ".join(_COLOUR_ENCODINGS)
-        raise BagError(f"the encoding '{message.encoding}' is not known here; {known} are")
-    channels, conversion = _COLOUR_ENCODINGS[message.encoding]
-    pixels = np.ascontiguousarray(_rows(message, channels)).reshape(message.height, message.width, channels)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    try:
+        return to_rgb(message, _MAX_PIXELS)
+    except BadImage as error:
+        raise BagError(str(error)) from error
 
 
 def decode_labels(message: Any) -> np.ndarray:

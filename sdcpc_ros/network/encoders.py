@@ -210,7 +210,7 @@ class ResNet(nn.Module):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(image))), 3, 2, 1)
         features = []
         for level in range(1, 5):
-            x = self.get_submodule(f"layer{level}")(x)
+            x = getattr(self, f"layer{level}")(x)  # torch 2.5 cannot export get_submodule
             features.append(x)
         return features
 

@@ -15,11 +15,12 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
 from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
 from sdcpc_ros.nodes.diagnostics import CameraReporter
-from sdcpc_ros.nodes.image_messages import BadImage, image_format, to_rgb
+from sdcpc_ros.nodes.image_messages import image_format, to_rgb
 from sdcpc_ros.nodes.parameters import CameraParameters, NodeParameters
 from sdcpc_ros.streaming.geometry import to_network
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_stream import RESET_CAUSES, StreamStatus
-from sdcpc_ros.nodes.image_messages import BadImage
 
 STALE_AFTER_S = 2.0
 

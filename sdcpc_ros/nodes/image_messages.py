@@ -1,123 +1,28 @@
-"""sensor_msgs/Image and CompressedImage to numpy and back: the only file that knows encodings.
+"""sensor_msgs/Image and CompressedImage to numpy and back.
 
-Whatever is wrong with an image raises BadImage. An image whose last row ends early counts as truncated; bytes after the
-last row are ignored, for some drivers send whole pages.
+Reading is `sdcpc_ros.images`; here cv_bridge, where it is installed, adds the encodings which that does not know.
 """
 
 from __future__ import annotations
 
 import array
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from sdcpc_ros.nodes.compressed_headers import read_header
-
-
-class BadImage(ValueError):
-    """An image message that cannot be used; `cause` is one of BadImage.CAUSES, for counting."""
-
-    CAUSES = (
-        "zero_size",
-        "too_small",
-        "too_large",
-        "odd_size",
-        "unknown_encoding",
-        "wrong_step",
-        "truncated",
-        "corrupt",
-    )
-
-    def __init__(self, cause: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.cause = cause
-
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """Size in pixels and encoding ("jpeg" or "png" of a compressed image)."""
-
-    height: int
-    width: int
-    encoding: str
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    """How the bytes of a raw encoding become RGB.
-
-    Sixteen-bit samples are read by their high byte, a view of every second byte: the network takes 8 bits a channel.
-    """
-
-    channels: int  # samples per pixel within a row
-    convert: Callable[[np.ndarray], np.ndarray]  # (rows, W, channels) uint8 -> (H, W, 3) uint8 RGB
-    sample_bytes: int = 1
-    planar_420: bool = False  # H / 2 rows of chroma pairs, of the same step, follow the H rows of luma
-    multiple_of: tuple[int, int] = (1, 1)  # of (height, width): chroma shared by neighbours
-    least_side: int = 1  # Bayer: OpenCV leaves images too small for its kernel black
-
-    def rows(self, height: int) -> int:
-        """Rows of `step` bytes that an image of this height has."""
-        return height + height // 2 if self.planar_420 else height
-
-
-def _by_opencv(code: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: cv2.cvtColor(np.ascontiguousarray(pixels), code)
-
-
-def _encodings() -> dict[str, _Encoding]:
-    colour_orders: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
-        "rgb": (3, lambda pixels: pixels),
-        "bgr": (3, _by_opencv(cv2.COLOR_BGR2RGB)),
-        "rgba": (4, _by_opencv(cv2.COLOR_RGBA2RGB)),
-        "bgra": (4, _by_opencv(cv2.COLOR_BGRA2RGB)),
-        "mono": (1, _by_opencv(cv2.COLOR_GRAY2RGB)),
-    }
-    table = {}
-    for order, (channels, convert) in colour_orders.items():
-        table[f"{order}8"] = _Encoding(channels, convert)
-        table[f"{order}16"] = _Encoding(channels, convert, sample_bytes=2)
-    # Types without a channel order are taken in OpenCV's, as cv_bridge does.
-    for name, order in (("8UC1", "mono8"), ("8UC3", "bgr8"), ("8UC4", "bgra8")):
-        table[name] = table[order]
-    # ROS names a Bayer pattern by its first two rows; OpenCV by the second and third pixel of its second and third row.
-    for pattern, code in (
-        ("rggb", cv2.COLOR_BayerBG2RGB),
-        ("bggr", cv2.COLOR_BayerRG2RGB),
-        ("gbrg", cv2.COLOR_BayerGR2RGB),
-        ("grbg", cv2.COLOR_BayerGB2RGB),
-    ):
-        table[f"bayer_{pattern}8"] = _Encoding(1, _by_opencv(code), least_side=4)
-        table[f"bayer_{pattern}16"] = _Encoding(1, _by_opencv(code), sample_bytes=2, least_side=4)
-    for name, code in (
-        ("yuv422", cv2.COLOR_YUV2RGB_UYVY),
-        ("uyvy", cv2.COLOR_YUV2RGB_UYVY),
-        ("yuv422_yuy2", cv2.COLOR_YUV2RGB_YUY2),
-        ("yuyv", cv2.COLOR_YUV2RGB_YUY2),
-    ):
-        table[name] = _Encoding(2, _by_opencv(code), multiple_of=(1, 2))
-    for name, code in (("nv12", cv2.COLOR_YUV2RGB_NV12), ("nv21", cv2.COLOR_YUV2RGB_NV21)):
-        table[name] = _Encoding(1, _by_opencv(code), planar_420=True, multiple_of=(2, 2))
-    return table
-
-
-_ENCODINGS = _encodings()
-
-#: Encodings of sensor_msgs/Image that are read without cv_bridge.
-RAW_ENCODINGS = tuple(_ENCODINGS)
+from sdcpc_ros.images import decoding
+from sdcpc_ros.images.decoding import RAW_ENCODINGS, BadImage, ImageFormat, check_data, check_size
 
 
 def image_format(message: Any, max_pixels: int) -> ImageFormat:
-    """Checks an Image or CompressedImage without decoding it: microseconds, whatever its size.
-
-    Raises BadImage for everything that can be known before decoding, which leaves `corrupt` data to `to_rgb`.
-    """
-    return _compressed_format(message, max_pixels) if hasattr(message, "format") else _raw_format(message, max_pixels)
+    """Checks an Image or CompressedImage without decoding it. Raises BadImage, as `decoding.image_format` does."""
+    if not _is_for_cv_bridge(message):
+        return decoding.image_format(message, max_pixels)
+    check_size(message.height, message.width, max_pixels)
+    check_data(message, needed=message.height * message.step)
+    return ImageFormat(message.height, message.width, message.encoding)
 
 
 def to_rgb(message: Any, max_pixels: int) -> np.ndarray:
@@ -125,99 +30,14 @@ def to_rgb(message: Any, max_pixels: int) -> np.ndarray:
 
     Raises BadImage.
     """
-    checked = image_format(message, max_pixels)
-    if hasattr(message, "format"):
-        return _decode_compressed(message, checked)
-    encoding = _ENCODINGS.get(checked.encoding)
-    if encoding is None:
-        return _convert_with_cv_bridge(message)
-    return encoding.convert(_samples(message, encoding))
+    if not _is_for_cv_bridge(message):
+        return decoding.to_rgb(message, max_pixels)
+    image_format(message, max_pixels)
+    return _convert_with_cv_bridge(message)
 
 
-def _check_size(height: int, width: int, max_pixels: int) -> None:
-    if height <= 0 or width <= 0:
-        raise BadImage("zero_size", f"the image is {width} x {height} pixels; both sides must be at least 1")
-    if height * width > max_pixels:
-        raise BadImage("too_large", f"the image is {width} x {height} pixels; at most {max_pixels} in all are allowed")
-
-
-def _raw_format(message: Any, max_pixels: int) -> ImageFormat:
-    height, width, step, name = int(message.height), int(message.width), int(message.step), str(message.encoding)
-    _check_size(height, width, max_pixels)
-    encoding = _ENCODINGS.get(name)
-    if encoding is None:
-        if _cv_bridge() is None:
-            raise BadImage(
-                "unknown_encoding",
-                f"the encoding {name[:40]!r} is not known; without cv_bridge these are: {', '.join(RAW_ENCODINGS)}",
-            )
-        needed = height * step
-    else:
-        _check_geometry(height, width, name, encoding)
-        least_step = width * encoding.channels * encoding.sample_bytes
-        if step < least_step:
-            raise BadImage(
-                "wrong_step", f"the step is {step} bytes; a row of {width} pixels in {name} needs at least {least_step}"
-            )
-        needed = encoding.rows(height) * step
-    if len(message.data) < needed:
-        raise BadImage(
-            "truncated",
-            f"the image holds {len(message.data)} bytes; "
-            f"{width} x {height} pixels in {name[:40]} with a step of {step} need {needed}",
-        )
-    return ImageFormat(height, width, name)
-
-
-def _check_geometry(height: int, width: int, name: str, encoding: _Encoding) -> None:
-    rows, columns = encoding.multiple_of
-    if height % rows or width % columns:
-        raise BadImage(
-            "odd_size",
-            f"the image is {width} x {height} pixels; {name} needs a width that is a multiple of {columns} "
-            f"and a height that is a multiple of {rows}",
-        )
-    if min(height, width) < encoding.least_side:
-        raise BadImage(
-            "odd_size", f"the image is {width} x {height} pixels; {name} needs at least {encoding.least_side} a side"
-        )
-
-
-def _samples(message: Any, encoding: _Encoding) -> np.ndarray:
-    """The samples of a checked Image as (rows, W, channels) uint8: a view that leaves out what the step pads."""
-    rows, width, step = encoding.rows(message.height), int(message.width), int(message.step)
-    data = np.frombuffer(message.data, np.uint8, count=rows * step).reshape(rows, step)
-    samples = data[:, : width * encoding.channels * encoding.sample_bytes]
-    if encoding.sample_bytes == 2:
-        samples = samples[:, (0 if message.is_bigendian else 1) :: 2]
-    return samples.reshape(rows, width, encoding.channels)
-
-
-def _compressed_format(message: Any, max_pixels: int) -> ImageFormat:
-    header = read_header(memoryview(message.data))
-    if header is None:
-        raise BadImage(
-            "unknown_encoding",
-            f"{len(message.data)} bytes of compressed format {str(message.format)[:40]!r} "
-            "do not begin as a JPEG or PNG picture; these two are allowed",
-        )
-    _check_size(header.height, header.width, max_pixels)
-    if not header.complete:
-        size = len(message.data)
-        raise BadImage("truncated", f"the {header.kind} data ends after {size} bytes without its end marker")
-    return ImageFormat(header.height, header.width, header.kind)
-
-
-def _decode_compressed(message: Any, expected: ImageFormat) -> np.ndarray:
-    # Without IGNORE_ORIENTATION an EXIF tag would turn the picture away from its CameraInfo.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
-    except cv2.error:
-        decoded = None
-    if decoded is None or decoded.shape[:2] != (expected.height, expected.width):
-        raise BadImage("corrupt", f"{len(message.data)} bytes of {expected.encoding} data cannot be decoded")
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+def _is_for_cv_bridge(message: Any) -> bool:
+    return not hasattr(message, "format") and message.encoding not in RAW_ENCODINGS and _cv_bridge() is not None
 
 
 @lru_cache(maxsize=1)
@@ -232,7 +52,7 @@ def _cv_bridge() -> Any | None:
 
 def _convert_with_cv_bridge(message: Any) -> np.ndarray:
     bridge = _cv_bridge()
-    assert bridge is not None  # or `image_format` would have refused the encoding
+    assert bridge is not None  # as `_is_for_cv_bridge` has found
     try:
         picture = bridge.imgmsg_to_cv2(message, desired_encoding="rgb8")
     except Exception as error:  # CvBridgeError, but also cv2.error, KeyError and others for encodings it cannot parse

@@ -89,10 +89,10 @@ def test_a_sixteen_bit_id_that_does_not_fit_is_refused():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"encoding": "yuv999"}, "the encoding 'yuv999' is not known here"),
-        ({"height": 0}, "of 4 x 0 pixels is empty"),
-        ({"step": 11}, "needs a step of 12, not 11"),
-        ({"height": 9}, "cut short: it holds 36 bytes"),
+        ({"encoding": "yuv999"}, "the encoding 'yuv999' is not known"),
+        ({"height": 0}, "4 x 0 pixels"),
+        ({"step": 11}, "the step is 11 bytes"),
+        ({"height": 9}, "the image holds 36 bytes"),
     ],
 )
 def test_an_image_that_lies_is_refused_with_a_sentence(change, sentence):
@@ -109,7 +109,7 @@ def test_a_corrupt_compressed_image_is_refused_with_a_sentence(jpeg):
         serialise_jpeg(np.zeros((8, 8, 3), np.uint8), STAMP_NS, ""), COMPRESSED_IMAGE
     )
     message.data = np.frombuffer(jpeg, np.uint8)
-    with pytest.raises(BagError, match="cannot be decoded"):
+    with pytest.raises(BagError, match="do not begin as"):
         decode_image(message)
 
 

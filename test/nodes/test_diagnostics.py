@@ -10,9 +10,9 @@ pytest.importorskip("diagnostic_msgs", reason="no ROS 2 in this environment")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_stream import RESET_CAUSES, StreamStatus
 from sdcpc_ros.nodes.diagnostics import STALE_AFTER_S, CameraReporter
-from sdcpc_ros.nodes.image_messages import BadImage
 
 GOOD = StreamStatus(
     received=10, processed=10, last_received_s=100.0, input_age_s=0.0125, stage_ms={"network": (8.0, 9.5)}

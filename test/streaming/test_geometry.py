@@ -70,7 +70,7 @@ def test_a_scaled_camera_sees_the_same_rays():
     """Project points with both matrices: the pixels are each other's, by cv2.resize's own convention."""
     matrix = np.array([[500.0, 0, 319.5], [0, 510, 239.5], [0, 0, 1]])
     scaled = scaled_camera_matrix(matrix, (480, 640), (240, 160))
-    points = [*np.random.default_rng(0).uniform(-1, 1, (3, 20)), [0], [0], [3]]
+    points = np.random.default_rng(0).uniform([[-1], [-1], [2]], [[1], [1], [4]], (3, 20))
     pixels, small = matrix @ points, scaled @ points
     pixels, small = pixels[:2] / pixels[2], small[:2] / small[2]
     np.testing.assert_allclose((small + 0.5) / [[160 / 640], [240 / 480]] - 0.5, pixels, atol=1e-9)

