@@ -105,10 +105,11 @@ def run_without_ros(installed: Path, code: str, cwd: Path) -> subprocess.Complet
     """Run code on the installed package in a Python that has no ROS: its modules can't be imported."""
     ros = ("rclpy", "launch", "sensor_msgs", "std_msgs", "diagnostic_msgs", "ament_index_python", "vision_msgs")
     site_packages = next(installed.glob("l*/python3*/*-packages"))
+    environment = {name: value for name, value in os.environ.items() if name != "AMENT_PREFIX_PATH"}
     return subprocess.run(
         [sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({ros}))\n{code}"],
         cwd=cwd,
-        env=dict(os.environ, PYTHONPATH=str(site_packages)),
+        env=environment | {"PYTHONPATH": str(site_packages)},
         capture_output=True,
         text=True,
     )

@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -109,14 +111,15 @@ class NodeProcess:
         environment = {**os.environ, **command.environment, "PYTHONUNBUFFERED": "1"}
         with log_path.open("w") as log:
             try:
-                self._process = subprocess.Popen(
-                    command.words,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,
-                )
+                with _interruptible_children():
+                    self._process = subprocess.Popen(
+                        command.words,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        start_new_session=True,
+                    )
             except OSError as error:
                 raise PlaybackError(f"the node could not be started: {error}") from None
 
@@ -179,6 +182,19 @@ def _image_transport() -> dict[str, str]:
     if not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free < _SHARED_MEMORY_NEEDED:
         return {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
     return dict.fromkeys(_PROFILE_VARIABLES, str(profile))
+
+
+@contextmanager
+def _interruptible_children() -> Iterator[None]:
+    """Start processes that SIGINT reaches. A shell has its background jobs ignore it, and children inherit that."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a new program gets as the default action
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        yield
 
 
 def _free_domain_id() -> int:

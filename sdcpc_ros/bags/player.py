@@ -18,6 +18,7 @@ from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -28,8 +29,11 @@ from sdcpc_ros.bags.reader import BagReader, RawMessage
 
 _CLOCK_PERIOD_S = 1 / 40  # what `ros2 bag play --clock` does
 _POLL_S = 0.02
+_SPIN_S = 0.1
 #: A subscriber may be known here before it knows of this publisher; what it is sent best effort until then is lost.
-_SETTLE_S = 0.5
+_SETTLE_S = 1.0
+#: After the last message: how long to wait for reliable subscribers to have it, before the publishers may go.
+_ACKNOWLEDGED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class BagPlayer:
         """
         while self._play_once(on_publish, keep_going) and self.playback.loop:
             pass
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGED_S))
 
     def _play_once(self, on_publish: Callable[[RawMessage], None], keep_going: Callable[[], bool]) -> bool:
         playback = self.playback
@@ -165,17 +171,21 @@ def spinning_node(name: str) -> Iterator[Node]:
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
 
+    ended = threading.Event()
+
     def spin() -> None:
         with suppress(ExternalShutdownException):
-            executor.spin()
+            while not ended.is_set():
+                executor.spin_once(timeout_sec=_SPIN_S)
 
     thread = threading.Thread(target=spin, name=f"{name} spin")
     thread.start()
     try:
         yield node
     finally:
+        ended.set()
+        thread.join()  # before the shutdown, which an executor that has not begun to spin yet would trip over
         executor.shutdown()
-        thread.join()
         node.destroy_node()
         context.try_shutdown()
 

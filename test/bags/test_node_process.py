@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import textwrap
@@ -54,6 +55,15 @@ def test_a_node_is_asked_to_end_and_may_clean_up(tmp_path):
         process.require_running()
     assert not process.is_running()
     assert process.log_path.read_text() == "ready\ncleaned up\n"
+
+
+def test_a_node_can_be_interrupted_although_this_program_cannot(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
+    try:
+        test_a_node_is_asked_to_end_and_may_clean_up(tmp_path)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_node_that_does_not_listen_is_ended_with_its_children(tmp_path, monkeypatch):
