@@ -65,6 +65,31 @@ def pseudo_clip(image: np.ndarray, references: int, rng: np.random.Generator) ->
     return [*clip, image]
 
 
+def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy of (H, W, 3) uint8 with a few rectangles blurred, noisy, washed out or hidden.
+
+    For the newest frame of a clip: what glare, a drop on the lens or a passing wiper hides, earlier frames still show,
+    and only where they know more than the newest frame is there anything for the temporal path to learn.
+    """
+    image = image.copy()
+    height, width = image.shape[:2]
+    for _ in range(rng.integers(1, 5)):
+        h, w = (max(2, int(side * rng.uniform(0.1, 0.4))) for side in (height, width))
+        y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+        patch = image[y : y + h, x : x + w].astype(np.float32)
+        damage = int(rng.integers(4))
+        if damage == 0:
+            patch = cv2.GaussianBlur(patch, (0, 0), rng.uniform(2, 6))
+        elif damage == 1:
+            patch += rng.normal(0, rng.uniform(20, 60), patch.shape)
+        elif damage == 2:
+            patch = patch * rng.uniform(0.1, 0.4) + rng.uniform(100, 150)
+        else:
+            patch[:] = patch.mean((0, 1))
+        image[y : y + h, x : x + w] = np.clip(patch, 0, 255).astype(np.uint8)
+    return image
+
+
 def _photometric(images: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """Brightness, contrast, colour cast and gamma as one look-up table a channel; sometimes a little blur."""
     values = np.arange(256) / 255

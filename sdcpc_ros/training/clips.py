@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.label_set import IGNORE, LabelSet
-from sdcpc_ros.training.augmentation import augment_clip, pseudo_clip
+from sdcpc_ros.training.augmentation import augment_clip, disturb, pseudo_clip
 from sdcpc_ros.training.recipe import Recipe
 
 #: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
@@ -50,6 +50,8 @@ class ClipSamples(Dataset[tuple[Tensor, Tensor]]):
         images, labels = augment_clip(
             images, labels, crop_size=self.recipe.crop_size, scale_range=self.recipe.scale_range, rng=rng
         )
+        if rng.random() < phase.disturbed_share:
+            images[-1] = disturb(images[-1], rng)
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(labels).long()
 
     def _camvid(self, references: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:

@@ -18,11 +18,12 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training: clips of `references` earlier frames, `street_share` of them from the synthetic street."""
+    """A stretch of training with clips of `references` earlier frames and the one to be labelled."""
 
     steps: int
     references: int
-    street_share: float
+    street_share: float  #: share of the clips that come from the synthetic street, 0..1; the others are CamVid's
+    disturbed_share: float = 0.0  #: share of the clips whose newest frame is partly spoilt (`augmentation.disturb`)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Recipe:
     def __post_init__(self) -> None:
         checks = {
             "phases": len(self.phases) >= 1
-            and all(p.steps >= 1 and 0 <= p.references <= 16 and 0 <= p.street_share <= 1 for p in self.phases),
+            and all(p.steps >= 1 and 0 <= p.references <= 16 for p in self.phases)
+            and all(0 <= share <= 1 for p in self.phases for share in (p.street_share, p.disturbed_share)),
             "seed": self.seed >= 0,
             "batch_size": self.batch_size >= 2,
             "crop_size": len(self.crop_size) == 2 and min(self.crop_size) >= 32,
@@ -62,7 +64,7 @@ class Recipe:
             "street_frames": self.street_frames >= 1,
         }
         allowed = {
-            "phases": "one or more of {steps: >= 1, references: 0..16, street_share: 0..1}",
+            "phases": "one or more of {steps: >= 1, references: 0..16, street_share: 0..1, disturbed_share: 0..1}",
             "seed": "0 or more",
             "batch_size": "2 or more (batch norm needs company)",
             "crop_size": "[height, width], 32 or more each",

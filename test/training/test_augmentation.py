@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros.label_set import IGNORE
-from sdcpc_ros.training.augmentation import augment_clip, pseudo_clip
+from sdcpc_ros.training.augmentation import augment_clip, disturb, pseudo_clip
 
 
 def _clip(frames=2, size=(60, 80)):
@@ -65,3 +65,18 @@ def test_the_past_of_a_pseudo_clip_is_near_but_not_the_same():
     clip = pseudo_clip(ramp, 3, np.random.default_rng(2))
     differences = [np.abs(frame.astype(int) - ramp).mean() for frame in clip[:-1]]
     assert all(0 < difference < 40 for difference in differences)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (48, 64), (288, 384)])
+def test_disturbing_spoils_a_part_of_a_copy(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    before = image.copy()
+    shares = []
+    for seed in range(20):
+        spoilt = disturb(image, np.random.default_rng(seed))
+        assert spoilt.shape == image.shape and spoilt.dtype == np.uint8
+        shares.append((spoilt != image).any(2).mean())
+    assert (image == before).all()
+    assert all(0 < share <= 1 for share in shares)
+    if min(size) > 2:
+        assert np.mean(shares) < 0.5

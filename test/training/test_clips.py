@@ -51,3 +51,14 @@ def test_resuming_skips_what_was_seen(camvid_root, write_recipe):
     samples = _samples(camvid_root, write_recipe)
     assert list(FromStep(samples, 4)) == [8, 9, 10, 11]
     assert len(FromStep(samples, 6)) == 0
+
+
+def test_only_the_newest_frame_is_disturbed(camvid_root, write_recipe):
+    def clips(share):
+        phases = [{"steps": 2, "references": 2, "street_share": 0.0, "disturbed_share": share}]
+        samples = _samples(camvid_root, write_recipe, phases=phases)
+        return [samples[i] for i in range(4)]
+
+    for (plain, plain_labels), (disturbed, disturbed_labels) in zip(clips(0.0), clips(1.0)):
+        assert torch.equal(plain[:-1], disturbed[:-1]) and torch.equal(plain_labels, disturbed_labels)
+        assert not torch.equal(plain[-1], disturbed[-1])

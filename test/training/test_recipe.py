@@ -39,6 +39,7 @@ def test_phases_follow_each_other(write_recipe):
         ({"learning_rate": 0}, "learning_rate"),
         ({"phases": []}, "phases"),
         ({"phases": [{"steps": 3, "references": 0, "street_share": 2}]}, "street_share"),
+        ({"phases": [{"steps": 3, "references": 0, "street_share": 0, "disturbed_share": -1}]}, "disturbed_share"),
         ({"phases": [{"steps": 3}]}, "references"),
         ({"momentum": 0.9}, "unknown momentum"),
         ({"batch_size": "many"}, "batch_size|not supported"),
