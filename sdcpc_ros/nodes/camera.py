@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -56,7 +55,7 @@ class Camera:
         self._reporter = CameraReporter(node.get_name(), parameters.name)
         self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
 
-    def subscribe(self, group: CallbackGroup, on_frame: Callable[[], None]) -> None:
+    def subscribe(self, on_frame: Callable[[], None]) -> None:
         """Sends the label info, then listens; `on_frame` is called when a frame waits in the stream."""
         self.stream.forget()
         header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -72,7 +71,6 @@ class Camera:
                 callback,
                 # Best effort connects to reliable and best-effort publishers alike.
                 QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-                callback_group=group,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             self._subscriptions.append(subscription)

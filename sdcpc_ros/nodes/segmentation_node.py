@@ -1,8 +1,9 @@
 """`segmentation_node`: camera images in, masks out, as a managed node. Wiring only.
 
-Which thread does what: the executor's two threads take messages and answer services (one for lifecycle and parameters,
-one for images and diagnostics, so that neither waits for the other), the worker's thread runs the network and
-publishes, and the main thread waits for the signal to end.
+Which thread does what: the executor's thread takes messages and answers services, the worker's thread runs the network
+and publishes, and the main thread waits for the signal to end. One executor thread is enough, as callbacks only check
+and store, and it is all there may be: rclpy's MultiThreadedExecutor spins while a callback of a busy group is due, and
+holds the GIL against the network, which then takes ten times as long.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from typing import TYPE_CHECKING
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, ShutdownException
+from rclpy.executors import Executor, ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
@@ -53,15 +53,14 @@ class SegmentationNode(LifecycleNode):
         self._failure = ""  # of the last transition, for /diagnostics
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
         self._declared = DeclaredParameters(self, is_configured=lambda: self._segmenter is not None)
-        self._images_group = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._images_group)
+        self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
         # Timers run on the steady clock: an operator wants reports even while simulated time stands still.
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._publish_diagnostics, callback_group=self._images_group, clock=steady_clock)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady_clock)
         self._say_what_is_missing()
         if self.get_parameter("autostart").value:
-            # The first thing that the executor does, in the same callback group as the lifecycle services.
+            # The first thing that the executor does.
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady_clock)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -126,7 +125,7 @@ class SegmentationNode(LifecycleNode):
         )
         self._worker.start()
         for camera in cameras:
-            camera.subscribe(self._images_group, self._worker.notify)
+            camera.subscribe(self._worker.notify)
 
     def _stop(self) -> None:
         with self._transition_lock:
@@ -203,7 +202,7 @@ def main(args: Sequence[str] | None = None) -> int:
     keep_freed_image_buffers()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = SegmentationNode()
-    executor = MultiThreadedExecutor(num_threads=2)
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)
     spinner.start()

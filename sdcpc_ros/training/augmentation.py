@@ -76,7 +76,7 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for _ in range(rng.integers(1, 5)):
         h, w = (max(2, int(side * rng.uniform(0.1, 0.4))) for side in (height, width))
         y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        patch = image[y : y + h, x : x + w].astype(np.float32)
+        patch: np.ndarray = image[y : y + h, x : x + w].astype(np.float32)
         damage = int(rng.integers(4))
         if damage == 0:
             patch = cv2.GaussianBlur(patch, (0, 0), rng.uniform(2, 6))
