@@ -1,0 +1,54 @@
+"""What is shipped: every model loads, has its card, and labels video it was not trained on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.datasets.camvid import CamVid
+from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
+from sdcpc_ros.evaluation.metrics import ConfusionMatrix
+from sdcpc_ros.streaming import StreamingSegmenter
+
+MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.safetensors"))
+
+
+def _streaming_miou(model, frames):
+    segmenter = StreamingSegmenter(load_checkpoint(model))
+    confusion = ConfusionMatrix(len(segmenter.label_set))
+    for index, (image, labels) in enumerate(frames):
+        confusion.update(labels, segmenter.segment(image, index / 15).labels)
+    return confusion.miou()
+
+
+def test_the_default_model_is_shipped():
+    assert DEFAULT_MODEL in {model.stem for model in MODELS}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.stem)
+def test_a_model_has_its_card_and_says_how_it_was_trained(model):
+    card = model.with_suffix(".md").read_text()
+    training = load_checkpoint(model).training
+    assert "licence" in card and training["licence"]
+    assert "sdcpc train" in card and training["command"].startswith("sdcpc train")
+    assert "seed" in training["recipe"]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.stem)
+def test_it_labels_a_street_it_has_never_seen(model):
+    street = SyntheticStreet(seed=7, length=40)
+    miou = _streaming_miou(model, (street.image_and_labels(index) for index in range(0, 40, 5)))
+    assert miou > 0.45  # 0.6 over whole streets; an untrained network has 0.02
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.stem)
+def test_it_labels_real_video(model):
+    root = Path(os.environ.get("SDCPC_CAMVID") or Path(__file__).parents[2] / "shared" / "camvid")
+    if not (root / "val").is_dir():
+        pytest.skip(f"no CamVid at {root}; set SDCPC_CAMVID to its folder")
+    video = CamVid(root, "val")
+    assert _streaming_miou(model, (video[index] for index in range(40, 60))) > 0.4
