@@ -12,7 +12,7 @@ from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
-from sdcpc_ros.streaming import StreamingSegmenter
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.safetensors"))
 

@@ -82,10 +82,6 @@ class SDCPCConfig:
         for field in ("selection_difference", "selection_confidence"):
             require(field, 0 <= getattr(self, field) <= 1, "a number in 0..1")
 
-    @property
-    def num_references(self) -> int:
-        return len(self.reference_offsets)
-
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 

@@ -7,9 +7,9 @@ formula is inferred): for reference k, offset o in [-R, R]^2 and position p,
 
 with offsets that leave the frame at -inf, one softmax over (k, o) jointly, and the output sum_k,o a_k(o, p) V_k(p + o).
 
-`window_attention` computes it in strips of query tiles against their haloed keys, as batched matrix products: several
-times faster on a CPU than the shift-and-multiply loop of the definition, which is the oracle of its tests. Neither an
-N x N matrix nor w*w shifted copies of the keys are ever made.
+`window_attention` computes it in strips of query tiles against their haloed keys, as a few large matrix products where
+a shift-and-multiply loop has hundreds of small ones. Its tests hold it to the definition, taken position by position.
+Neither an N x N matrix nor w*w shifted copies of the keys are ever made.
 """
 
 from __future__ import annotations

@@ -21,13 +21,10 @@ from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
 from sdcpc_ros.nodes.diagnostics import CameraReporter
 from sdcpc_ros.nodes.image_messages import image_format, to_rgb
 from sdcpc_ros.nodes.parameters import CameraParameters, NodeParameters
-from sdcpc_ros.streaming.geometry import to_network
+from sdcpc_ros.streaming.geometry import MIN_SIDE, to_network
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-#: The segmenter takes no smaller images, px.
-_MIN_SIDE = 32
 
 
 class Camera:
@@ -151,9 +148,9 @@ class Camera:
         received_s = time.monotonic()
         try:
             checked = image_format(message, self._read_parameters().max_image_pixels)
-            if min(checked.height, checked.width) < _MIN_SIDE:
+            if min(checked.height, checked.width) < MIN_SIDE:
                 size = f"{checked.width} x {checked.height}"
-                raise BadImage("too_small", f"the image is {size} pixels; at least {_MIN_SIDE} a side are needed")
+                raise BadImage("too_small", f"the image is {size} pixels; at least {MIN_SIDE} a side are needed")
         except BadImage as error:
             self.stream.count_rejected(error.cause, received_s)
             self._warn_rejected(message, error)

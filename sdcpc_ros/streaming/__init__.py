@@ -1,6 +1,4 @@
-"""Streaming segmentation without ROS."""
+"""Streaming segmentation without ROS.
 
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
-
-__all__ = ["FrameBuffer", "Segmentation", "StreamingSegmenter"]
+Nothing is imported here: the node takes its geometry before PyTorch, which takes seconds to import.
+"""

@@ -9,7 +9,8 @@ import numpy as np
 
 #: Network sides are multiples of this, so that stride-8 features divide evenly.
 MULTIPLE = 8
-_MIN_SIDE = 32
+#: Smallest side of an image, px: the network's own (`network.sdcpc.MIN_SIDE`), for those who come before PyTorch.
+MIN_SIDE = 32
 
 
 def network_size(image_size: tuple[int, int], model_size: tuple[int, int]) -> tuple[int, int]:
@@ -65,4 +66,4 @@ def scaled_camera_matrix(matrix: np.ndarray, image_size: tuple[int, int], size: 
 
 
 def _rounded(side: float) -> int:
-    return max(_MIN_SIDE, MULTIPLE * round(side / MULTIPLE))
+    return max(MIN_SIDE, MULTIPLE * round(side / MULTIPLE))

@@ -13,7 +13,13 @@ from torch import Tensor
 from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.inference import create_backend
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.geometry import confidence_from_probability, labels_from_logits, network_size, to_network
+from sdcpc_ros.streaming.geometry import (
+    MIN_SIDE,
+    confidence_from_probability,
+    labels_from_logits,
+    network_size,
+    to_network,
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class StreamingSegmenter:
     ) -> None:
         """input_size: (height, width) of the network's input; by default each image keeps its aspect ratio and gets the
         number of pixels that the model was trained at."""
-        if input_size is not None and min(input_size) < 32:
-            raise ValueError(f"input_size is {input_size}; (height, width) of at least 32 px each is needed")
+        if input_size is not None and min(input_size) < MIN_SIDE:
+            raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         self.label_set = checkpoint.label_set
         self.device, self.backend = device, backend
         self.model_size = checkpoint.input_size
@@ -148,5 +154,5 @@ def _check_image(image: np.ndarray) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"the image is {found}; uint8 (H, W, 3) RGB is needed")
-    if min(image.shape[:2]) < 32:
-        raise ValueError(f"the image is {image.shape[1]}x{image.shape[0]} px; at least 32x32 is needed")
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise ValueError(f"the image is {image.shape[1]}x{image.shape[0]} px; at least {MIN_SIDE}x{MIN_SIDE} is needed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -54,3 +56,9 @@ def test_the_order_of_classes_matters():
     check_class_names(CAMVID_11.class_names, CAMVID_11, "m")
     with pytest.raises(ParameterError):
         check_class_names(CAMVID_11.class_names[::-1], CAMVID_11, "m")
+
+
+def test_the_node_is_imported_without_pytorch():
+    """Which takes seconds: parameters, diagnostics and signals are answered before."""
+    code = "import sys, sdcpc_ros.nodes.segmentation_node; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.streaming import FrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 
 
 def _memory(value, size=(2, 3)):

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdcpc_ros.network import sdcpc
+from sdcpc_ros.streaming import geometry
 from sdcpc_ros.streaming.geometry import (
     MULTIPLE,
     confidence_from_probability,
@@ -92,3 +94,7 @@ def test_camera_and_resize_agree():
     matrix = np.array([[1.0, 0, 401.5], [0, 1, 201.5], [0, 0, 1]])
     scaled = scaled_camera_matrix(matrix, (480, 640), (120, 160))
     assert (xs.mean(), ys.mean()) == pytest.approx((scaled[0, 2], scaled[1, 2]))
+
+
+def test_the_smallest_side_is_the_networks_own():
+    assert geometry.MIN_SIDE == sdcpc.MIN_SIDE

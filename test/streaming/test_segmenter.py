@@ -12,8 +12,8 @@ import torch
 from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network import SDCPC, SDCPCConfig
-from sdcpc_ros.streaming import StreamingSegmenter
 from sdcpc_ros.streaming.geometry import labels_from_logits
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
 
