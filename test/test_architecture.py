@@ -14,7 +14,10 @@ PACKAGE = ROOT / "sdcpc_ros"
 
 # Room -> the rooms it may import besides itself. Read downwards, as a frame travels: nothing imports upwards.
 DOORS: dict[str, set[str]] = {
-    "cli": {"bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"},
+    "cli": {"commands"},
+    "commands": {
+        *("bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"),
+    },
     "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
     "training": {"checkpoint", "datasets", "evaluation", "label_set", "network", "streaming"},

@@ -1,0 +1,56 @@
+"""`sdcpc import-weights`: make a starting point for training from public encoder weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the public weights, .safetensors")
+    parser.add_argument("--encoder", required=True, help="mit_b0 to mit_b5, resnet18, resnet50 or resnet101")
+    parser.add_argument(
+        "--label-set",
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="camvid_11, or a JSON file: name, class_names, colours",
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
+    parser.add_argument("--input-size", type=int, nargs=2, default=(360, 480), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
+    parser.add_argument(
+        "--set",
+        dest="config_fields",
+        type=_config_field,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of the network configuration, its value as JSON: output_stride=8, reference_offsets=[2,4]",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from sdcpc_ros.import_weights import import_weights, read_label_set
+
+    import_weights(
+        arguments.file,
+        arguments.output,
+        encoder=arguments.encoder,
+        label_set=read_label_set(arguments.label_set),
+        input_size=tuple(arguments.input_size),
+        seed=arguments.seed,
+        config_fields=dict(arguments.config_fields),
+    )
+    print(f"wrote {arguments.output}")
+
+
+def _config_field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value  # a bare word

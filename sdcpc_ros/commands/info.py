@@ -1,0 +1,17 @@
+"""`sdcpc info`: what a model says about itself."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.model_card import model_card
+
+    path = resolve_model(arguments.model)
+    print(model_card(path, load_checkpoint(path)))
