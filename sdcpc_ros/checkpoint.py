@@ -23,10 +23,20 @@ from sdcpc_ros.label_set import LabelSet, LabelSetError
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 
 FORMAT_VERSION = 1
-#: ImageNet's statistics, RGB in units of 0..255: what public encoder weights were trained with, and ours too.
+#: ImageNet's statistics, RGB in units of 0..255: what most public encoder weights were trained with, and ours too.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 _METADATA_KEY = "sdcpc"
+
+
+Colour = tuple[float, float, float]
+
+
+def normalization(encoder: str) -> tuple[Colour, Colour]:
+    """Mean and standard deviation, RGB in units of 0..255, that an encoder's public weights were trained with."""
+    if encoder.startswith("efficientnet_lite"):
+        return (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+    return IMAGENET_MEAN, IMAGENET_STD
 
 
 class CheckpointError(ValueError):
@@ -39,8 +49,8 @@ class Checkpoint:
 
     config: SDCPCConfig
     label_set: LabelSet
-    mean: tuple[float, float, float]  #: of RGB, in units of 0..255
-    std: tuple[float, float, float]  #: of RGB, in units of 0..255
+    mean: Colour  #: of RGB, in units of 0..255
+    std: Colour  #: of RGB, in units of 0..255
     input_size: tuple[int, int]  #: (height, width) of the images it was trained for, px
     state_dict: dict[str, Tensor]
     training: dict[str, Any] = field(default_factory=dict)  #: data, split, command, seed, ...: for people

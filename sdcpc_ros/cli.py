@@ -24,7 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import-weights": (
         "make a starting point for training from public encoder weights",
         "Write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, ResNet as "
-        "torchvision and timm do) and whose other layers are freshly initialised: a starting point for training.",
+        "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
+        "freshly initialised: a starting point for training.",
     ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }

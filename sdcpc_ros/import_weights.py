@@ -13,10 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sdcpc_ros.checkpoint import IMAGENET_MEAN, IMAGENET_STD, Checkpoint, CheckpointError, save_checkpoint
+from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, normalization, save_checkpoint
 from sdcpc_ros.label_set import CAMVID_11, LabelSet, LabelSetError
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.network.public_keys import encoder_state
+
+#: Encoders whose decode head would outweigh them at 256 channels.
+_NARROW_ENCODERS = ("mit_b0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 def import_weights(
@@ -37,7 +40,9 @@ def import_weights(
     Raises CheckpointError when the file is no such thing or does not fit, ValueError for a bad configuration.
     """
     tensors, digest = _read_public_weights(Path(source))
-    defaults = {"encoder": encoder, "embed_dim": 128 if encoder == "mit_b0" else 256, "layer_norm_eps": 1e-5}
+    defaults: dict[str, Any] = {"encoder": encoder, "embed_dim": 128 if encoder in _NARROW_ENCODERS else 256}
+    if encoder.startswith("mit"):
+        defaults["layer_norm_eps"] = 1e-5
     config = SDCPCConfig.from_dict({**defaults, **(config_fields or {}), "num_classes": len(label_set)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -46,11 +51,12 @@ def import_weights(
         model.encoder.load_state_dict(encoder_state(tensors, model.encoder))
     except ValueError as error:
         raise CheckpointError(f"{source}: as {config.encoder}: {error}") from error
+    mean, std = normalization(encoder)
     checkpoint = Checkpoint(
         config=config,
         label_set=label_set,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=mean,
+        std=std,
         input_size=input_size,
         state_dict=model.state_dict(),
         training={"encoder_weights": Path(source).name, "encoder_weights_sha256": digest, "seed": seed, "steps": 0},

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint
-from sdcpc_ros.import_weights import IMAGENET_MEAN, import_weights, read_label_set
+from sdcpc_ros.checkpoint import IMAGENET_MEAN, CheckpointError, load_checkpoint
+from sdcpc_ros.import_weights import import_weights, read_label_set
 from sdcpc_ros.label_set import CAMVID_11, LabelSetError
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.encoders import build_encoder

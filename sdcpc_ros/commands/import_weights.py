@@ -10,7 +10,9 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="the public weights, .safetensors")
-    parser.add_argument("--encoder", required=True, help="mit_b0 to mit_b5, resnet18, resnet50 or resnet101")
+    parser.add_argument(
+        "--encoder", required=True, help="mit_b0 to mit_b5, resnet18, 50 or 101, efficientnet_lite0 to 2"
+    )
     parser.add_argument(
         "--label-set",
         required=True,

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-ENCODERS = ("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101")
+ENCODERS = (
+    *("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101"),
+    *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+)
 OUTPUT_STRIDES = (8, 16, 32)
 DIFFERENCE_ROLES = ("distrust", "seek", "none")
 

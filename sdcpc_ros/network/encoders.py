@@ -1,4 +1,4 @@
-"""Image encoders: Mix Transformer (MiT-B0..B5) and ResNet-18/50/101, each a four-level feature pyramid.
+"""Image encoders, each a four-level feature pyramid: Mix Transformer (MiT-B0..B5), ResNet-18/50/101, EfficientNet-Lite.
 
 MiT: Xie et al., "SegFormer" (NeurIPS 2021). ResNet: He et al. (CVPR 2016), with the dilation of Chen et al. (DeepLab)
 for output strides 8 and 16. Module names follow the published weights: torchvision's for ResNet; the original MiT's
@@ -8,11 +8,13 @@ for the transformer (one joint `kv` projection), which `sdcpc_ros.import_weights
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
+from sdcpc_ros.network.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite
 
 #: MiT variant -> (channels, blocks) of its four stages.
 _MIT = {
@@ -35,7 +37,7 @@ _RESNET = {
 }
 
 
-def build_encoder(config: SDCPCConfig) -> MixTransformer | ResNet:
+def build_encoder(config: SDCPCConfig) -> Encoder:
     """The encoder that `config` names, randomly initialised.
 
     Its `forward` takes (B, 3, H, W) and returns four maps, finest first; `channels` holds their widths. Level l has
@@ -44,6 +46,8 @@ def build_encoder(config: SDCPCConfig) -> MixTransformer | ResNet:
     if config.encoder in _MIT:
         channels, depths = _MIT[config.encoder]
         return MixTransformer(channels, depths, eps=config.layer_norm_eps, drop_path=config.drop_path)
+    if config.encoder in EFFICIENTNET_LITE:
+        return EfficientNetLite(*EFFICIENTNET_LITE[config.encoder])
     bottleneck, depths = _RESNET[config.encoder]
     return ResNet(bottleneck, depths, base_width=config.base_width, output_stride=config.output_stride)
 
@@ -250,3 +254,6 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+Encoder: TypeAlias = MixTransformer | ResNet | EfficientNetLite

@@ -1,4 +1,7 @@
-"""What public encoder weights call the tensors of ours: SegFormer at Hugging Face, ResNet in torchvision and timm."""
+"""What public encoder weights call the tensors of ours.
+
+SegFormer as at Hugging Face, ResNet as in torchvision and timm, EfficientNet-Lite as in timm and EfficientNet-PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sdcpc_ros.network.encoders import MixTransformer, ResNet
+from sdcpc_ros.network.efficientnet_lite import EfficientNetLite
+from sdcpc_ros.network.encoders import Encoder, MixTransformer
 
 #: A module of `MixTransformer`, within its stage or block -> the modules that hold its rows, one below the other.
 #: As in the files at the hub, which transformers 4 reads as they are.
@@ -69,15 +73,60 @@ MIX_TRANSFORMER_SPELLINGS: dict[str, Spelling] = {
 }
 RESNET_SPELLINGS: dict[str, Spelling] = {"torchvision": lambda key: [key]}
 
+#: A module of `EfficientNetLite` -> its name in timm, whose first stage has no expansion and so counts differently.
+_TIMM_LITE_STEM = {"stem": "conv_stem", "stem_norm": "bn1"}
+_TIMM_LITE_FIRST = {"depthwise": "conv_dw", "depthwise_norm": "bn1", "project": "conv_pw", "project_norm": "bn2"}
+_TIMM_LITE_BLOCK = {
+    **{"expand": "conv_pw", "expand_norm": "bn1", "depthwise": "conv_dw", "depthwise_norm": "bn2"},
+    **{"project": "conv_pwl", "project_norm": "bn3"},
+}
+#: The same in EfficientNet-PyTorch and what descends from it, where blocks are numbered through.
+_NUMBERED_LITE_STEM = {"stem": "_conv_stem", "stem_norm": "_bn0"}
+_NUMBERED_LITE_BLOCK = {
+    **{"expand": "_expand_conv", "expand_norm": "_bn0", "depthwise": "_depthwise_conv", "depthwise_norm": "_bn1"},
+    **{"project": "_project_conv", "project_norm": "_bn2"},
+}
+
+
+def _efficientnet_lite_spellings(encoder: EfficientNetLite) -> dict[str, Spelling]:
+    depths = [len(list(stage.children())) for stage in encoder.stages]
+
+    def timm(key: str) -> list[str]:
+        if (place := _place_in_stages(key)) is None:
+            return [_renamed(key, _TIMM_LITE_STEM)]
+        stage, block, rest = place
+        return [f"blocks.{stage}.{block}.{_renamed(rest, _TIMM_LITE_BLOCK if stage else _TIMM_LITE_FIRST)}"]
+
+    def numbered(key: str) -> list[str]:
+        if (place := _place_in_stages(key)) is None:
+            return [_renamed(key, _NUMBERED_LITE_STEM)]
+        stage, block, rest = place
+        return [f"_blocks.{sum(depths[:stage]) + block}.{_renamed(rest, _NUMBERED_LITE_BLOCK)}"]
+
+    return {"timm": timm, "EfficientNet-PyTorch": numbered}
+
+
+def _place_in_stages(key: str) -> tuple[int, int, str] | None:
+    match = re.fullmatch(r"stages\.(\d+)\.(\d+)\.(.+)", key)
+    return None if match is None else (int(match[1]), int(match[2]), match[3])
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    module, leaf = key.split(".")
+    return f"{names[module]}.{leaf}"
+
+
 #: A tensor that every encoder of the kind has, to find out how a file spells it and what it puts in front.
 _MIX_TRANSFORMER_ANCHOR = "stages.0.patch_embed.weight"
 _RESNET_ANCHOR = "layer1.0.conv1.weight"
-_RESNET_CLASSIFIER = ("fc.weight", "fc.bias")
+_EFFICIENTNET_LITE_ANCHOR = "stages.0.0.depthwise.weight"
+#: What only the classifiers of these files use.
+_CLASSIFIER = re.compile(r"(fc|_fc|classifier|conv_head|_conv_head)\.(weight|bias)|(_bn1|bn2)\.\w+")
 #: A counter that plays no part in evaluation; older files lack it.
 _OPTIONAL_LEAF = "num_batches_tracked"
 
 
-def encoder_state(tensors: Mapping[str, Tensor], encoder: MixTransformer | ResNet) -> dict[str, Tensor]:
+def encoder_state(tensors: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
     """Public weights as the state of `encoder`, float32. The encoder itself, which may be on "meta", is not changed.
 
     Keys may stand behind one prefix ("segformer.", "backbone."); what lies outside it, heads and classifiers, is left
@@ -85,11 +134,14 @@ def encoder_state(tensors: Mapping[str, Tensor], encoder: MixTransformer | ResNe
     """
     if isinstance(encoder, MixTransformer):
         spelling, prefix = _find_spelling(tensors, MIX_TRANSFORMER_SPELLINGS, _MIX_TRANSFORMER_ANCHOR)
+    elif isinstance(encoder, EfficientNetLite):
+        spellings = _efficientnet_lite_spellings(encoder)
+        spelling, prefix = _find_spelling(tensors, spellings, _EFFICIENTNET_LITE_ANCHOR)
     else:
         spelling, prefix = _find_spelling(tensors, RESNET_SPELLINGS, _RESNET_ANCHOR)
 
     state: dict[str, Tensor] = {}
-    used = {prefix + key for key in _RESNET_CLASSIFIER}
+    used = {key for key in tensors if key.startswith(prefix) and _CLASSIFIER.fullmatch(key[len(prefix) :])}
     missing: list[str] = []
     misshaped: list[str] = []
     for key, wanted in encoder.state_dict().items():

@@ -70,21 +70,27 @@ class SDCPC(nn.Module):
         aggregated = self.dynamic_aggregation(frame.static, frame.memory.probability_root, references, valid)
         return self.head(torch.cat((frame.static, aggregated), 1), frame.detail)
 
-    def forward(self, clip: Tensor, valid: Tensor | None = None) -> ClipOutput:
+    def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
 
         Gives the logits that streaming gives. In training, references pass the encoder without gradient: their memory
-        is learnt, their features are the current frame's business.
+        is learnt, their features are the current frame's business. With `views` V above 1 the clip is
+        (B, K + V, 3, H, W): its last V frames are all labelled with the same references, and the output's batch is
+        B * V, the views of a clip side by side.
         """
-        if clip.dim() != 5:
-            raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + 1, 3, H, W) is needed")
-        batch, references = clip.shape[0], clip.shape[1] - 1
-        frame = self.encode(clip[:, -1])
+        if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
+            raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
+        batch, references = clip.shape[0], clip.shape[1] - views
+        frame = self.encode(clip[:, references:].flatten(0, 1))
         if references == 0:  # what `aggregate` gives when no reference is valid, without its cost
             return ClipOutput(self.head(torch.cat((frame.static, frame.static), 1), frame.detail), frame.static_logits)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
-        return ClipOutput(self.aggregate(frame, self._reference_memories(clip[:, :-1]), valid), frame.static_logits)
+        memories = self._reference_memories(clip[:, :references])
+        if views > 1:
+            memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
+            valid = valid.repeat_interleave(views, 0)
+        return ClipOutput(self.aggregate(frame, memories, valid), frame.static_logits)
 
     def _reference_memories(self, frames: Tensor) -> FrameMemory:
         with torch.no_grad():

@@ -65,6 +65,20 @@ def pseudo_clip(image: np.ndarray, references: int, rng: np.random.Generator) ->
     return [*clip, image]
 
 
+def sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8 as another exposure of the scene would give it: grain, sometimes JPEG blocks, a change of light.
+
+    Drawn anew for each frame of a clip. Were the frames of a made-up past as alike as copies, so would be the mistakes
+    in them, and remembering would gain nothing.
+    """
+    grain = rng.normal(0, rng.uniform(0, 6), image.shape)
+    noisy = np.clip(image * rng.uniform(0.96, 1.04) + grain, 0, 255).astype(np.uint8)
+    if rng.random() < 0.6:
+        return noisy
+    _, coded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+
+
 def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A copy of (H, W, 3) uint8 with a few rectangles blurred, noisy, washed out or hidden.
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.label_set import IGNORE, LabelSet
-from sdcpc_ros.training.augmentation import augment_clip, disturb, pseudo_clip
+from sdcpc_ros.training.augmentation import augment_clip, disturb, pseudo_clip, sensor_noise
 from sdcpc_ros.training.recipe import Recipe
 
 #: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
@@ -40,16 +40,17 @@ class ClipSamples(Dataset[tuple[Tensor, Tensor]]):
             ]
 
     def __len__(self) -> int:
-        return self.recipe.steps * self.recipe.batch_size
+        return self.recipe.steps * self.recipe.clips_per_step
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.recipe.seed, index))
-        phase = self.recipe.phase_at(index // self.recipe.batch_size)
+        phase = self.recipe.phase_at(index // self.recipe.clips_per_step)
         source = self._street if rng.random() < phase.street_share else self._camvid
         images, labels = source(phase.references, rng)
         images, labels = augment_clip(
             images, labels, crop_size=self.recipe.crop_size, scale_range=self.recipe.scale_range, rng=rng
         )
+        images = [sensor_noise(image, rng) for image in images]
         if rng.random() < phase.disturbed_share:
             images[-1] = disturb(images[-1], rng)
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(labels).long()
@@ -78,7 +79,7 @@ class FromStep(Sampler[int]):
     """All samples in order, from a step on."""
 
     def __init__(self, samples: ClipSamples, step: int) -> None:
-        self.indices = range(step * samples.recipe.batch_size, len(samples))
+        self.indices = range(step * samples.recipe.clips_per_step, len(samples))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)

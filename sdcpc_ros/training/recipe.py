@@ -41,6 +41,10 @@ class Recipe:
     warmup_steps: int
     ema_decay: float
     auxiliary_weight: float  #: of the static head's loss
+    #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
+    #: views of the other half.
+    consistency_weight: float
+    encoder_rate: float  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
     scale_range: tuple[float, float]  #: random rescaling before the crop
     street_towns: int
     street_frames: int  #: rendered per town, at 15 Hz
@@ -51,7 +55,7 @@ class Recipe:
             and all(p.steps >= 1 and 0 <= p.references <= 16 for p in self.phases)
             and all(0 <= share <= 1 for p in self.phases for share in (p.street_share, p.disturbed_share)),
             "seed": self.seed >= 0,
-            "batch_size": self.batch_size >= 2,
+            "batch_size": self.batch_size >= 2 and not (self.consistency_weight > 0 and self.batch_size % 2),
             "crop_size": len(self.crop_size) == 2 and min(self.crop_size) >= 32,
             "input_size": len(self.input_size) == 2 and min(self.input_size) >= 32,
             "learning_rate": self.learning_rate > 0,
@@ -59,6 +63,8 @@ class Recipe:
             "warmup_steps": self.warmup_steps >= 0,
             "ema_decay": 0 <= self.ema_decay < 1,
             "auxiliary_weight": self.auxiliary_weight >= 0,
+            "consistency_weight": self.consistency_weight >= 0,
+            "encoder_rate": 0 < self.encoder_rate <= 10,
             "scale_range": len(self.scale_range) == 2 and 0.1 <= self.scale_range[0] <= self.scale_range[1] <= 10,
             "street_towns": self.street_towns >= 1,
             "street_frames": self.street_frames >= 1,
@@ -66,7 +72,8 @@ class Recipe:
         allowed = {
             "phases": "one or more of {steps: >= 1, references: 0..16, street_share: 0..1, disturbed_share: 0..1}",
             "seed": "0 or more",
-            "batch_size": "2 or more (batch norm needs company)",
+            "batch_size": "2 or more (batch norm needs company), even if consistency_weight is above 0,",
+            "encoder_rate": "above 0, up to 10",
             "crop_size": "[height, width], 32 or more each",
             "input_size": "[height, width], 32 or more each",
             "scale_range": "[low, high] in 0.1..10",
@@ -77,6 +84,11 @@ class Recipe:
             if not holds:
                 needed = allowed.get(name, "0 or more")
                 raise RecipeError(f"recipe: {name} is {getattr(self, name)!r}; {needed} is needed")
+
+    @property
+    def clips_per_step(self) -> int:
+        """Different clips in a batch."""
+        return self.batch_size // 2 if self.consistency_weight > 0 else self.batch_size
 
     @property
     def steps(self) -> int:

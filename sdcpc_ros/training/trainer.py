@@ -16,19 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sdcpc_ros.checkpoint import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.clips import ClipSamples, FromStep
 from sdcpc_ros.training.losses import class_weights, segmentation_loss
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
+from sdcpc_ros.training.views import consistency_loss, random_motion, second_view
 
 _SAVE_EVERY_STEPS = 100
 _YOUNG_SHARE = 0.3
@@ -73,12 +67,13 @@ class _Run:
         self.model = SDCPC(recipe.network_config(len(self.label_set))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, recipe), betas=(0.9, 0.99))
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.mean, self.std = normalization(self.model.config.encoder)
         self.step = 0
         self.seconds = 0.0
 
     def fit(self, samples: ClipSamples) -> None:
         weights = class_weights(samples.class_frequencies(self.label_set))
-        loader = DataLoader(samples, self.recipe.batch_size, sampler=FromStep(samples, self.step), num_workers=1)
+        loader = DataLoader(samples, self.recipe.clips_per_step, sampler=FromStep(samples, self.step), num_workers=1)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.model.train()
         console = Console()
@@ -100,10 +95,8 @@ class _Run:
         # All that is random in a step is seeded by the step, so that resuming needs no generator states.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
-        output = self.model((clip - mean) / std, _young_streams(clip.shape[0], clip.shape[1] - 1))
-        loss = segmentation_loss(output, labels, weights, self.recipe.auxiliary_weight)
+            group["lr"] = self._learning_rate() * group["rate"]
+        loss = self._loss(clip.float(), labels, weights)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
@@ -111,6 +104,25 @@ class _Run:
         self.step += 1
         self._update_average()
         return float(loss.detach())
+
+    def _loss(self, clip: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """clip: (B, K + 1, 3, H, W) in 0..255; labels: (B, H, W) of its last frames."""
+        batch, references = clip.shape[0], clip.shape[1] - 1
+        if not (consistent := self.recipe.consistency_weight > 0):
+            views, motion = 1, torch.empty(0)
+        else:
+            views, motion = 2, random_motion(batch)
+            view, view_labels = second_view(clip[:, -1], labels, motion)
+            clip = torch.cat((clip, view[:, None]), 1)
+            labels = torch.stack((labels, view_labels), 1).flatten(0, 1)
+        mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
+        output = self.model((clip - mean) / std, _young_streams(batch, references), views)
+        loss = segmentation_loss(output, labels, weights, self.recipe.auxiliary_weight)
+        if consistent:
+            loss = loss + self.recipe.consistency_weight * consistency_loss(
+                output.logits[::2], output.logits[1::2], motion
+            )
+        return loss
 
     def _learning_rate(self) -> float:
         """Linear warm-up, then polynomial decay (power 0.9) to zero."""
@@ -200,7 +212,7 @@ class _Run:
         config = self.model.config
         save_checkpoint(
             self.folder / _MODEL,
-            Checkpoint(config, self.label_set, IMAGENET_MEAN, IMAGENET_STD, self.recipe.input_size, weights, record),
+            Checkpoint(config, self.label_set, self.mean, self.std, self.recipe.input_size, weights, record),
         )
 
 
@@ -216,13 +228,22 @@ def _young_streams(batch: int, references: int) -> Tensor:
 
 
 def _parameter_groups(model: SDCPC, recipe: Recipe) -> list[dict[str, object]]:
-    """Weight decay for matrices and filters; none for norms, biases and embeddings."""
-    decayed = [p for p in model.parameters() if p.dim() >= 2 and min(p.shape) > 1]
-    plain = [p for p in model.parameters() if not (p.dim() >= 2 and min(p.shape) > 1)]
-    return [
-        {"params": decayed, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
-        {"params": plain, "lr": recipe.learning_rate, "weight_decay": 0.0},
-    ]
+    """Weight decay for matrices and filters, none for norms, biases, embeddings and depth-wise filters."""
+    groups = []
+    for encoder in (True, False):
+        own = [p for name, p in model.named_parameters() if name.startswith("encoder.") is encoder]
+        decayed = [p for p in own if _mixes_channels(p)]
+        plain = [p for p in own if not _mixes_channels(p)]
+        rate = recipe.encoder_rate if encoder else 1.0
+        groups += [
+            {"params": decayed, "rate": rate, "weight_decay": recipe.weight_decay},
+            {"params": plain, "rate": rate, "weight_decay": 0.0},
+        ]
+    return groups
+
+
+def _mixes_channels(parameter: Tensor) -> bool:
+    return parameter.dim() in (2, 4) and parameter.shape[1] > 1
 
 
 def _fingerprint(recipe: Recipe) -> str:

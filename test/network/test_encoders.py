@@ -19,6 +19,9 @@ PUBLISHED_PARAMETERS = {
     "resnet18": 11_176_512,
     "resnet50": 23_508_032,
     "resnet101": 42_500_160,
+    "efficientnet_lite0": 2_958_848,
+    "efficientnet_lite1": 3_723_520,
+    "efficientnet_lite2": 4_357_952,
 }
 
 

@@ -106,3 +106,17 @@ def test_exports_whole():
 
     exported = torch.export.export(Encode(), (image,))
     torch.testing.assert_close(exported.module()(image)[1], network.encode(image).static, atol=1e-5, rtol=0)
+
+
+def test_views_of_the_newest_frame_share_its_references():
+    """Each of V views gets what a clip of its own would get."""
+    torch.manual_seed(0)
+    model = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).eval()
+    torch.nn.init.normal_(model.dynamic_aggregation.project.weight, std=0.5)
+    clip, valid = torch.randn(2, 5, 3, 64, 96), torch.tensor([[True, True, True], [False, True, True]])
+    with torch.inference_mode():
+        together = model(clip, valid, views=2)
+        apart = [model(clip[:, [0, 1, 2, view]], valid) for view in (3, 4)]
+    for index in (0, 1):
+        torch.testing.assert_close(together.logits[index::2], apart[index].logits)
+        torch.testing.assert_close(together.static_logits[index::2], apart[index].static_logits)

@@ -22,6 +22,8 @@ RECIPE = {
     "warmup_steps": 2,
     "ema_decay": 0.9,
     "auxiliary_weight": 0.5,
+    "consistency_weight": 1.0,
+    "encoder_rate": 0.5,
     "scale_range": [0.8, 1.3],
     "phases": [
         {"steps": 3, "references": 0, "street_share": 0.0},

@@ -10,7 +10,9 @@ from sdcpc_ros.training.recipe import load_recipe
 
 
 def _samples(camvid_root, write_recipe, **changes):
-    return ClipSamples(load_recipe(write_recipe(**changes)), CamVid(camvid_root, "train"))
+    return ClipSamples(
+        load_recipe(write_recipe(**{"consistency_weight": 0.0, **changes})), CamVid(camvid_root, "train")
+    )
 
 
 def test_samples_have_the_shape_of_their_phase(camvid_root, write_recipe):
@@ -62,3 +64,9 @@ def test_only_the_newest_frame_is_disturbed(camvid_root, write_recipe):
     for (plain, plain_labels), (disturbed, disturbed_labels) in zip(clips(0.0), clips(1.0)):
         assert torch.equal(plain[:-1], disturbed[:-1]) and torch.equal(plain_labels, disturbed_labels)
         assert not torch.equal(plain[-1], disturbed[-1])
+
+
+def test_two_views_of_a_clip_take_the_places_of_two_clips(camvid_root, write_recipe):
+    samples = _samples(camvid_root, write_recipe, consistency_weight=1.0)
+    assert len(samples) == 6 and samples[2][0].shape[0] == 1 and samples[3][0].shape[0] == 3
+    assert list(FromStep(samples, 4)) == [4, 5]
