@@ -111,18 +111,22 @@ class RefinementHead(nn.Module):
         self.fuse_norm = nn.BatchNorm2d(inner)
         self.detail = nn.Conv2d(detail_channels, inner, 1, bias=False)
         self.detail_norm = nn.BatchNorm2d(inner)
-        self.refine = nn.Sequential(
-            nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(inner, inner, 1, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(inplace=True),
-            nn.Dropout2d(0.1),
-        )
+        self.refine = nn.Sequential(*_separable(inner, 5), *_separable(inner, 3), nn.Dropout2d(0.1))
         self.classify = nn.Conv2d(inner, config.num_classes, 1)
 
     def forward(self, features: Tensor, detail: Tensor) -> Tensor:
         coarse = self.fuse_norm(self.fuse(features))
         coarse = F.interpolate(coarse, detail.shape[2:], mode="bilinear", align_corners=False)
         return self.classify(self.refine(F.relu(coarse + self.detail_norm(self.detail(detail)))))
+
+
+def _separable(width: int, kernel: int) -> list[nn.Module]:
+    """A depth-wise and a point-wise convolution."""
+    return [
+        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    ]

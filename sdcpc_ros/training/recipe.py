@@ -40,6 +40,7 @@ class Recipe:
     weight_decay: float
     warmup_steps: int
     ema_decay: float
+    class_balance: float  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
     auxiliary_weight: float  #: of the static head's loss
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
@@ -62,6 +63,7 @@ class Recipe:
             "weight_decay": self.weight_decay >= 0,
             "warmup_steps": self.warmup_steps >= 0,
             "ema_decay": 0 <= self.ema_decay < 1,
+            "class_balance": 0 <= self.class_balance <= 1,
             "auxiliary_weight": self.auxiliary_weight >= 0,
             "consistency_weight": self.consistency_weight >= 0,
             "encoder_rate": 0 < self.encoder_rate <= 10,
@@ -73,6 +75,7 @@ class Recipe:
             "phases": "one or more of {steps: >= 1, references: 0..16, street_share: 0..1, disturbed_share: 0..1}",
             "seed": "0 or more",
             "batch_size": "2 or more (batch norm needs company), even if consistency_weight is above 0,",
+            "class_balance": "a number in 0..1",
             "encoder_rate": "above 0, up to 10",
             "crop_size": "[height, width], 32 or more each",
             "input_size": "[height, width], 32 or more each",

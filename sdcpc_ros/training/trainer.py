@@ -72,7 +72,7 @@ class _Run:
         self.seconds = 0.0
 
     def fit(self, samples: ClipSamples) -> None:
-        weights = class_weights(samples.class_frequencies(self.label_set))
+        weights = class_weights(samples.class_frequencies(self.label_set), self.recipe.class_balance)
         loader = DataLoader(samples, self.recipe.clips_per_step, sampler=FromStep(samples, self.step), num_workers=1)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.model.train()

@@ -21,6 +21,7 @@ RECIPE = {
     "weight_decay": 0.01,
     "warmup_steps": 2,
     "ema_decay": 0.9,
+    "class_balance": 0.5,
     "auxiliary_weight": 0.5,
     "consistency_weight": 1.0,
     "encoder_rate": 0.5,

@@ -43,6 +43,7 @@ def test_a_batch_without_labels_costs_nothing_and_breaks_nothing():
 
 
 def test_rare_classes_weigh_more_within_bounds():
-    weights = class_weights(np.array([0.5, 0.3, 0.19, 0.01, 0.0]))
+    weights = class_weights(np.array([0.5, 0.3, 0.19, 0.01, 0.0]), 0.5)
     assert weights[0] < weights[1] < weights[2] < weights[3]
     assert weights.min() >= 0.3 and weights.max() <= 4
+    assert torch.equal(class_weights(np.array([0.9, 0.1]), 0.0), torch.ones(2))
