@@ -1,5 +1,11 @@
-"""How the network is run: one interface, several backends, one registry."""
+"""How the network is run: one step, one interface, several backends, one registry."""
 
-from sdcpc_ros.inference.backend import BACKENDS, Backend, BackendError, create_backend
+from sdcpc_ros.inference.backend import BACKENDS, Backend, check_backend, checked_device, create_backend
+from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.serving import BackendSwitch
+from sdcpc_ros.inference.step import Step
 
-__all__ = ["BACKENDS", "Backend", "BackendError", "create_backend"]
+__all__ = [
+    *("BACKENDS", "Backend", "BackendError", "BackendSwitch", "Step"),
+    *("check_backend", "checked_device", "create_backend"),
+]

@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import copy
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from sdcpc_ros.inference import aot, inductor, tensorrt
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.network import SDCPC, EncodedFrame, FrameMemory
-
-
-class BackendError(ValueError):
-    """A backend or device is unknown, or cannot be had on this machine."""
+from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.step import Step
+from sdcpc_ros.network import FrameMemory
 
 
 class Backend(Protocol):
-    """Runs the network's two halves on one device."""
+    """Runs one step of a stream, at the size it was made for, on one device."""
 
-    device: torch.device
-
-    def encode(self, image: Tensor) -> EncodedFrame:
-        """(1, 3, h, w) uint8 RGB, on any device -> the encoded frame on the backend's."""
-
-    def aggregate(self, frame: EncodedFrame, references: FrameMemory, valid: Tensor) -> Tensor:
-        """Logits (1, C, h/4, w/4); references (1, K, ...) each, valid (1, K) bool."""
+    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
+        """image (1, 3, H, W) uint8 RGB, channels last in memory; references (1, K, h, w, C) each, valid (1, K) bool; all
+        on the device. Returns logits (1, classes, H/4, W/4) and this frame's memory, (1, h, w, C) each."""
 
 
-_REGISTRY = {"eager": EagerBackend}
+class _Kind(NamedTuple):
+    check: Callable[[Step], None]  #: raises BackendError saying what is missing here; quick
+    build: Callable[[Step, tuple[int, int]], Backend]  #: for one network size; may take minutes
+
+
+_REGISTRY = {
+    "eager": _Kind(lambda step: None, lambda step, size: EagerBackend(step)),
+    "inductor": _Kind(inductor.check, inductor.InductorBackend),
+    "aot": _Kind(aot.check, aot.AotBackend),
+    "tensorrt": _Kind(tensorrt.check, tensorrt.TensorRTBackend),
+}
 #: Names of the backends.
 BACKENDS = tuple(_REGISTRY)
 
 
-def create_backend(
-    name: str, model: SDCPC, mean: tuple[float, float, float], std: tuple[float, float, float], device: str
-) -> Backend:
-    """A backend by name, for a model in evaluation mode and the normalisation of its images (units of 0..255).
-
-    Raises BackendError when the name or the device is unknown, or the device is not there.
-    """
+def check_backend(name: str, step: Step) -> None:
+    """Raises BackendError when there is no such backend, or saying exactly what it lacks on this machine."""
     if name not in _REGISTRY:
         raise BackendError(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
-    return _REGISTRY[name](model, mean, std, _checked_device(device))
+    _REGISTRY[name].check(step)
 
 
-def _checked_device(name: str) -> torch.device:
+def create_backend(name: str, step: Step, size: tuple[int, int]) -> Backend:
+    """A backend by name, for a network size (height, width). Everything but eager takes seconds to minutes.
+
+    Raises BackendError as `check_backend` does, or when building fails.
+    """
+    check_backend(name, step)
+    if name == "eager":
+        return EagerBackend(step)
+    # Exporting swaps a module's weights while it traces, and another thread may be running this one.
+    own = copy.deepcopy(step)
+    try:
+        return _REGISTRY[name].build(own, size)
+    except BackendError:
+        raise
+    except Exception as error:  # compilers raise whatever they like
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BackendError(f"backend '{name}' could not be built for {size[1]}x{size[0]}: {first_line}") from error
+
+
+def checked_device(name: str) -> torch.device:
+    """Raises BackendError when the name is no device, or the device is not there."""
     try:
         device = torch.device(name)
     except RuntimeError as error:

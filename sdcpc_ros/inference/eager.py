@@ -1,30 +1,21 @@
-"""The eager backend: plain PyTorch, on any device, at once."""
+"""The network run by PyTorch as it is: always there, and what every other backend is measured against."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from sdcpc_ros.network import SDCPC, EncodedFrame, FrameMemory
+from sdcpc_ros.inference.step import Step
+from sdcpc_ros.network import FrameMemory
 
 
 class EagerBackend:
-    """Runs the modules as they are, in float32 and channels-last."""
+    """Runs the step's modules as they are, in float32."""
 
-    def __init__(
-        self, model: SDCPC, mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
-    ) -> None:
-        self.device = device
-        # Convolutions on CPU and GPU alike are fastest channels-last, which is also how images arrive.
-        self._model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean = torch.tensor(mean, device=device).view(3, 1, 1)
-        self._scale = 1 / torch.tensor(std, device=device).view(3, 1, 1)
+    def __init__(self, step: Step) -> None:
+        self._step = step
 
     @torch.inference_mode()
-    def encode(self, image: Tensor) -> EncodedFrame:
-        pixels = image.to(self.device, non_blocking=True).float()
-        return self._model.encode((pixels - self._mean) * self._scale)
-
-    @torch.inference_mode()
-    def aggregate(self, frame: EncodedFrame, references: FrameMemory, valid: Tensor) -> Tensor:
-        return self._model.aggregate(frame, references, valid)
+    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
+        logits, *memory = self._step(image, *references, valid)
+        return logits, FrameMemory(*memory)

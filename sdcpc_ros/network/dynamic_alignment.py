@@ -36,6 +36,14 @@ class FrameMemory(NamedTuple):
     probability_root: Tensor  #: (B, C, h, w), square roots of the static class probabilities
 
 
+def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
+    """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
+    fine = (-(-size[0] // 8), -(-size[1] // 8))
+    coarse = (-(-fine[0] // COARSE), -(-fine[1] // COARSE))
+    key, classes = config.key_dim, config.num_classes
+    return (key, *fine), (key, *fine), (key, *coarse), (key, *coarse), (classes, *fine)
+
+
 class DynamicAggregation(nn.Module):
     """Static features S and the memory of reference frames -> aggregated features O, both (B, D, h, w).
 
@@ -85,6 +93,7 @@ class DynamicAggregation(nn.Module):
             valid=valid,
             bias=coarse_weight * _to_coarse(_difference(probability_root, references.probability_root)),
         )
+        assert coarse.offset is not None
         aligned = _shift(references, coarse.offset, size)
         difference = _difference(probability_root, aligned.probability_root)  # (B, K, h, w)
         fit = _from_coarse(coarse.mass, size).clamp_min(1e-4).log()
@@ -95,6 +104,7 @@ class DynamicAggregation(nn.Module):
             radius=self.config.fine_radius,
             valid=valid,
             bias=fit + fine_weight * difference,
+            with_offset=False,
         )
         upsampled = F.interpolate(coarse.output, scale_factor=COARSE, mode="bilinear", align_corners=False)
         aggregate = fine.output + upsampled[:, :, : size[0], : size[1]]
@@ -143,11 +153,14 @@ def _shift(references: FrameMemory, offset: Tensor, size: tuple[int, int]) -> Fr
     dy, dx = (_from_coarse(offset, size) * COARSE).unbind(2)  # (B, K, h, w)
     y = (torch.arange(height, device=offset.device)[:, None] + dy).clamp(0, height - 1)
     x = (torch.arange(width, device=offset.device) + dx).clamp(0, width - 1)
-    index = (y * width + x).flatten(2)[:, :, None]  # (B, K, 1, h*w)
+    batch, count = offset.shape[:2]
+    frame = torch.arange(batch * count, device=offset.device).view(batch, count, 1, 1) * (height * width)
+    index = (frame + y * width + x).flatten()
 
     def gather(features: Tensor) -> Tensor:
-        flat = features.flatten(3)
-        return flat.gather(3, index.expand(-1, -1, flat.shape[2], -1)).unflatten(3, size)
+        """(B, K, C, h, w), rows of C moved whole: fast where channels are last in memory, as they come out too."""
+        rows = features.permute(0, 1, 3, 4, 2).flatten(0, 3).index_select(0, index)
+        return rows.view(batch, count, height, width, -1).permute(0, 1, 4, 2, 3)
 
     return references._replace(
         key=gather(references.key),

@@ -47,7 +47,9 @@ class StaticAggregation(nn.Module):
         x = self.fuse(torch.cat([_resize(level, size) for level in levels], 1))
         tokens = self.token_norm(self._static_tokens(levels))  # (B, M, D)
         positions = self.position_norm(x.flatten(2).transpose(1, 2))  # (B, N, D)
-        mixed = F.scaled_dot_product_attention(self.query(positions), self.key(tokens), self.value(tokens))
+        # One head, as an axis of its own: without it PyTorch makes the whole (B, N, M) matrix.
+        query, key, value = (z[:, None] for z in (self.query(positions), self.key(tokens), self.value(tokens)))
+        mixed = F.scaled_dot_product_attention(query, key, value)[:, 0]
         x = x + self.project(mixed).transpose(1, 2).unflatten(2, size)
         return x + self.feed_forward(x)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sdcpc_ros.streaming.continuity import break_between
+
 #: Why a camera's frame buffer was emptied.
 RESET_CAUSES = ("backward", "gap", "size", "encoding", "frame_id", "requested", "fault")
 #: Frames over which stage times are summarised: half a minute at 10 Hz.
@@ -99,23 +101,10 @@ class CameraStream:
             previous, self._previous = self._previous, replace(frame, message=None)
             cause, self._pending_reset = self._pending_reset, None
             if cause is None and previous is not None:
-                cause = self._break_between(previous, frame)
+                cause = break_between(previous, frame, self.max_gap_s)
             if cause is not None:
                 self._resets[cause] += 1
             return cause
-
-    def _break_between(self, previous: Frame, frame: Frame) -> str | None:
-        if frame.frame_id != previous.frame_id:
-            return "frame_id"
-        if frame.size != previous.size:
-            return "size"
-        if frame.encoding != previous.encoding:
-            return "encoding"
-        if frame.stamp_ns < previous.stamp_ns:
-            return "backward"
-        if frame.stamp_ns - previous.stamp_ns > self.max_gap_s * 1e9:
-            return "gap"
-        return None
 
     def request_reset(self) -> None:
         """Has the buffer emptied before the next frame."""

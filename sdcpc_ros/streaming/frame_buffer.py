@@ -9,18 +9,22 @@ from sdcpc_ros.network import FrameMemory
 
 
 class FrameBuffer:
-    """A preallocated ring of per-frame memories with their stamps.
+    """A preallocated ring of per-frame memories with their stamps, of fixed shapes at fixed addresses.
 
-    Shapes and addresses are fixed from the first frame on. A reference is chosen by its age in frames (`offsets`); one
-    that is not there yet is marked invalid, not left out, so that what consumes them always sees the same shapes.
+    A reference is chosen by its age in frames (`offsets`); one that is not there yet is marked invalid, not left out, so
+    that what consumes them always sees the same shapes.
     """
 
-    def __init__(self, offsets: tuple[int, ...]) -> None:
+    def __init__(self, offsets: tuple[int, ...], blank: FrameMemory) -> None:
+        """blank: the memory of an empty frame, (1, ...) each: the ring's shapes, types and device.
+
+        Raises ValueError on offsets below 1, or none.
+        """
         if not offsets or min(offsets) < 1:
             raise ValueError(f"FrameBuffer: offsets are {offsets}; one or more integers of 1 or more are needed")
         self.offsets = offsets
         self.capacity = max(offsets)
-        self._ring: FrameMemory | None = None
+        self._ring = FrameMemory(*(part.new_zeros((self.capacity, *part.shape[1:])) for part in blank))
         self._stamps_s: list[float | None] = [None] * self.capacity
         self._pushed = 0
 
@@ -40,39 +44,22 @@ class FrameBuffer:
         return [stamp for slot in slots if (stamp := self._stamps_s[slot]) is not None]
 
     def push(self, memory: FrameMemory, stamp_s: float) -> None:
-        """Remember a frame, (1, ...) each; the oldest gives way. Raises ValueError when shapes differ from before."""
-        ring = self._allocated(memory)
-        slot = self._pushed % self.capacity
-        for stored, part in zip(ring, memory):
-            stored[slot].copy_(part[0])
-        self._stamps_s[slot] = stamp_s
-        self._pushed += 1
-
-    def references(self, memory: FrameMemory) -> tuple[FrameMemory, Tensor]:
-        """The memories at `offsets` before a frame that is about to be pushed, and which of them are valid.
-
-        memory: that frame's own, (1, ...) each, which settles the shapes while nothing was pushed yet.
-        Returns (1, K, ...) each, and (1, K) bool. Raises ValueError when shapes differ from the ring's.
-        """
-        ring = self._allocated(memory)
-        device = memory.key.device
-        slots = torch.tensor([(self._pushed - offset) % self.capacity for offset in self.offsets], device=device)
-        valid = torch.tensor([[offset <= len(self) for offset in self.offsets]], device=device)
-        return FrameMemory(*(stored.index_select(0, slots)[None] for stored in ring)), valid
-
-    def clear(self) -> None:
-        """Forget all frames and give the memory back."""
-        self._ring = None
-        self._stamps_s = [None] * self.capacity
-        self._pushed = 0
-
-    def _allocated(self, memory: FrameMemory) -> FrameMemory:
-        if self._ring is None:
-            self._ring = FrameMemory(*(part.new_zeros((self.capacity, *part.shape[1:])) for part in memory))
+        """Remember a frame, (1, ...) each; the oldest gives way. Raises ValueError when shapes are not the ring's."""
         for name, stored, part in zip(FrameMemory._fields, self._ring, memory):
             if part.shape != (1, *stored.shape[1:]):
                 raise ValueError(
                     f"FrameBuffer: {name} is {tuple(part.shape)}, but the ring holds {(1, *stored.shape[1:])}; "
-                    "clear the buffer when a stream changes size"
+                    "a stream that changes size needs a new buffer"
                 )
-        return self._ring
+        slot = self._pushed % self.capacity
+        for stored, part in zip(self._ring, memory):
+            stored[slot].copy_(part[0])
+        self._stamps_s[slot] = stamp_s
+        self._pushed += 1
+
+    def references(self) -> tuple[FrameMemory, Tensor]:
+        """The memories at `offsets` before the frame that comes next, (1, K, ...) each, and which are valid, (1, K) bool."""
+        device = self._ring.key.device
+        slots = torch.tensor([(self._pushed - offset) % self.capacity for offset in self.offsets], device=device)
+        valid = torch.tensor([[offset <= len(self) for offset in self.offsets]], device=device)
+        return FrameMemory(*(stored.index_select(0, slots)[None] for stored in self._ring)), valid

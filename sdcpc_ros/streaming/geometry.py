@@ -33,20 +33,6 @@ def to_network(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if halved else cv2.INTER_LINEAR)
 
 
-def labels_from_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(C, h, w) float32 -> (H, W) uint8: argmax of the bilinearly resized logits, one class at a time.
-
-    Exact, and several times cheaper in memory and time than resizing all classes first.
-    """
-    best = cv2.resize(logits[0], size[::-1], interpolation=cv2.INTER_LINEAR)
-    labels = np.zeros(size, np.uint8)
-    for class_id in range(1, len(logits)):
-        candidate = cv2.resize(logits[class_id], size[::-1], interpolation=cv2.INTER_LINEAR)
-        labels[candidate > best] = class_id
-        np.maximum(best, candidate, out=best)
-    return labels
-
-
 def confidence_from_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w) float32 in 0..1 -> (H, W) uint8, 255 = certain, resized bilinearly."""
     return cv2.resize(np.rint(probability * 255).astype(np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.checkpoint import Checkpoint
-from sdcpc_ros.inference import create_backend
+from sdcpc_ros.inference import BackendSwitch, Step, checked_device
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.geometry import (
-    MIN_SIDE,
-    confidence_from_probability,
-    labels_from_logits,
-    network_size,
-    to_network,
-)
+from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
+from sdcpc_ros.streaming.label_upsampling import labels_from_logits
 
 
 @dataclass(frozen=True)
@@ -47,17 +42,21 @@ class StreamingSegmenter:
         device: str = "cpu",
         backend: str = "eager",
         input_size: tuple[int, int] | None = None,
+        background_build: bool = False,
+        fallback: bool = False,
     ) -> None:
         """input_size: (height, width) of the network's input; by default each image keeps its aspect ratio and gets the
-        number of pixels that the model was trained at."""
+        number of pixels that the model was trained at. background_build: frames run eagerly while the backend is
+        built; else the first of each size waits. fallback: they run eagerly where the backend cannot be had at all."""
         if input_size is not None and min(input_size) < MIN_SIDE:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         self.label_set = checkpoint.label_set
-        self.device, self.backend = device, backend
+        self.device, self.backend = checked_device(device), backend
         self.model_size = checkpoint.input_size
         self.input_size = input_size
         self._offsets = checkpoint.config.reference_offsets
-        self._backend = create_backend(backend, checkpoint.build_model(), checkpoint.mean, checkpoint.std, device)
+        self._step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, self.device)
+        self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
         self._streams: dict[str, _Stream] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -79,11 +78,16 @@ class StreamingSegmenter:
         """Segment one image by itself: the same weights, no references, nothing remembered. Raises like `segment`."""
         _check_image(image)
         with self._lock:
-            return self._segment(image, _Stream(image.shape[:2], FrameBuffer(self._offsets)), 0.0, confidence)
+            return self._segment(image, self._new_stream(image.shape[:2]), 0.0, confidence)
 
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""
         return self.input_size or network_size(image_size, self.model_size)
+
+    @property
+    def backend_status(self) -> str:
+        """What runs the network now, in words: the backend, or what is being built, or why it cannot be had."""
+        return self._backends.status
 
     def reset(self, stream: str | None = None) -> None:
         """Forget the earlier frames of one stream, or of all."""
@@ -101,28 +105,33 @@ class StreamingSegmenter:
         with self._lock:
             self._streams.clear()
             self._closed = True
-            del self._backend
+            del self._backends, self._step
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _stream(self, name: str, image_size: tuple[int, int]) -> _Stream:
         state = self._streams.get(name)
         if state is None or state.image_size != image_size:
-            state = self._streams[name] = _Stream(image_size, FrameBuffer(self._offsets))
+            state = self._streams[name] = self._new_stream(image_size)
         return state
 
-    def _segment(self, image: np.ndarray, stream: _Stream, stamp_s: float, confidence: bool) -> Segmentation:
+    def _new_stream(self, image_size: tuple[int, int]) -> _Stream:
         if self._closed:
             raise RuntimeError("this segmenter is closed")
+        size = self.network_size(image_size)
+        return _Stream(image_size, size, FrameBuffer(self._offsets, self._step.blank(size)))
+
+    def _segment(self, image: np.ndarray, stream: _Stream, stamp_s: float, confidence: bool) -> Segmentation:
+        backend = self._backends.backend(stream.network_size)
         started = time.perf_counter()
-        resized = to_network(image, self.network_size(stream.image_size))
+        resized = to_network(image, stream.network_size)
         # (1, 3, h, w), a channels-last view of the very pixels
-        pixels = torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.ascontiguousarray(resized)).to(self.device).permute(2, 0, 1)[None]
         prepared = time.perf_counter()
 
-        frame = self._backend.encode(pixels)
-        references, valid = stream.buffer.references(frame.memory)
-        logits = self._backend.aggregate(frame, references, valid)[0].float().cpu()  # waits for a GPU
+        references, valid = stream.buffer.references()
+        output, memory = backend.step(pixels, references, valid)
+        logits = output[0].float().cpu()  # waits for a GPU
         inferred = time.perf_counter()
 
         segmentation = Segmentation(
@@ -136,13 +145,14 @@ class StreamingSegmenter:
             },
         )
         # Last, so that a frame that failed anywhere above leaves no trace.
-        stream.buffer.push(frame.memory, stamp_s)
+        stream.buffer.push(memory, stamp_s)
         return segmentation
 
 
 @dataclass
 class _Stream:
     image_size: tuple[int, int]
+    network_size: tuple[int, int]
     buffer: FrameBuffer
 
 

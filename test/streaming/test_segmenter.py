@@ -12,7 +12,7 @@ import torch
 from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network import SDCPC, SDCPCConfig
-from sdcpc_ros.streaming.geometry import labels_from_logits
+from sdcpc_ros.streaming.label_upsampling import labels_from_logits
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
@@ -139,7 +139,7 @@ def test_a_failure_in_the_network_leaves_the_stream_as_it_was(segmenter, monkeyp
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segmenter._backend, "aggregate", fail)
+        patch.setattr(segmenter._step, "forward", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             segmenter.segment(video[1])
     assert segmenter.segment(video[2]).references == 1

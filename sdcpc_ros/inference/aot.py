@@ -1,0 +1,74 @@
+"""The network compiled ahead of time (torch.export, then AOTInductor) to a package that needs no compiler to run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdcpc_ros.inference.cache import cache_folder, check_trusted, file_name, new_file, target
+from sdcpc_ros.inference.compiler import check_compiler, leave_cores_to_the_stream
+from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.step import Step, example_inputs
+from sdcpc_ros.network import FrameMemory
+
+
+class AotBackend:
+    """Runs a package from the cache; makes it first where there is none and a compiler is at hand."""
+
+    def __init__(self, step: Step, size: tuple[int, int]) -> None:
+        path = cache_folder() / package_name(step, size)
+        if not path.is_file():
+            _check_can_compile(step, path)
+            write_package(step, size, path)
+        check_trusted(path)
+        self._package = torch._inductor.aoti_load_package(str(path))
+
+    @torch.inference_mode()
+    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
+        logits, *memory = self._package(image, *references, valid)
+        return logits, FrameMemory(*memory)
+
+
+def check(step: Step) -> None:
+    """Raises BackendError saying what is missing here: a package of this network, and a compiler to make one."""
+    _check_torch()
+    wanted = re.sub(r"-[0-9a-f]{16}\.pt2$", "", package_name(step, (1, 1))).replace("-1x1-", "-*-")
+    if not any(cache_folder().glob(f"{wanted}-*.pt2")):
+        _check_can_compile(step, cache_folder() / f"{wanted}-*.pt2")
+
+
+def package_name(step: Step, size: tuple[int, int]) -> str:
+    """The file name of the package for this network, size (height, width), processor and PyTorch."""
+    return file_name("aot", "pt2", step, size, target(step.mean.device))
+
+
+def write_package(step: Step, size: tuple[int, int], path: Path) -> None:
+    """Compile for network size (height, width) and write `path`, whole or not at all.
+
+    Raises BackendError when PyTorch is too old, no compiler is there or the folder cannot be written.
+    """
+    _check_torch()
+    check_compiler("aot", step.mean.device)
+    with new_file(path) as temporary:  # first, so that a folder that cannot be written costs no minute of compiling
+        leave_cores_to_the_stream()
+        with torch.no_grad():
+            exported = torch.export.export(step, example_inputs(step, size))
+            torch._inductor.aoti_compile_and_package(exported, package_path=str(temporary))
+
+
+def _check_torch() -> None:
+    if not hasattr(torch._inductor, "aoti_load_package"):
+        raise BackendError(f"backend 'aot' needs PyTorch 2.6 or later; this is {torch.__version__}")
+
+
+def _check_can_compile(step: Step, path: Path) -> None:
+    try:
+        check_compiler("aot", step.mean.device)
+    except BackendError as error:
+        raise BackendError(
+            f"backend 'aot' finds no package '{path}', nor can it make one: {error}. Write it with "
+            "`sdcpc export --format aot` on a machine with this processor and this PyTorch, and copy it there"
+        ) from error

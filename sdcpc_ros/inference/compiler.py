@@ -1,0 +1,34 @@
+"""What PyTorch's compilers need from a machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+import torch
+
+from sdcpc_ros.inference.errors import BackendError
+
+
+def check_compiler(backend: str, device: torch.device) -> None:
+    """Raises BackendError saying what `backend` lacks here: a C++ compiler, or on a GPU Triton too."""
+    wanted = os.environ.get("CXX") or "g++"
+    if shutil.which(wanted) is None:
+        raise BackendError(
+            f"backend '{backend}' compiles the network and needs a C++ compiler: there is no '{wanted}' here "
+            "(sudo apt install g++, or name one in CXX)"
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise BackendError(f"backend '{backend}' needs Triton for a GPU: pip install triton")
+
+
+def leave_cores_to_the_stream() -> None:
+    """One compile job at a time, unless the user says otherwise: the robot is driving meanwhile.
+
+    It also keeps PyTorch from forking workers, which a process with ROS in it must not do.
+    """
+    if "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:
+        import torch._inductor.config
+
+        torch._inductor.config.compile_threads = 1

@@ -1,0 +1,7 @@
+"""What goes wrong with backends."""
+
+from __future__ import annotations
+
+
+class BackendError(ValueError):
+    """A backend or device is unknown, or cannot be had on this machine."""

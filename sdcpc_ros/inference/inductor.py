@@ -1,0 +1,32 @@
+"""The network compiled by torch.compile in the process that runs it: nothing to ship, a compiler needed on the robot."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdcpc_ros.inference.compiler import check_compiler, leave_cores_to_the_stream
+from sdcpc_ros.inference.step import Step, example_inputs
+from sdcpc_ros.network import FrameMemory
+
+
+class InductorBackend:
+    """Compiles when made, tens of seconds; PyTorch keeps its own cache, so that the next process needs a few."""
+
+    def __init__(self, step: Step, size: tuple[int, int]) -> None:
+        leave_cores_to_the_stream()
+        # Weights become constants, laid out as the kernels like them.
+        options = {"freezing": True} if step.mean.device.type == "cpu" else {}
+        self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+        with torch.inference_mode():
+            self._compiled(*example_inputs(step, size))
+
+    @torch.inference_mode()
+    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
+        logits, *memory = self._compiled(image, *references, valid)
+        return logits, FrameMemory(*memory)
+
+
+def check(step: Step) -> None:
+    """Raises BackendError saying what is missing here."""
+    check_compiler("inductor", step.mean.device)

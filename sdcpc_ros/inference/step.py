@@ -1,0 +1,78 @@
+"""One step of a stream as one function of tensors: what every backend runs, compiles or exports.
+
+A frame and what is remembered go in; logits and what this frame leaves behind come out. Nothing is kept inside, so that
+one compiled step serves any number of streams. Memories are channels-last here, the order in which they are read:
+(1, K, h, w, C) for K references, (1, h, w, C) for one frame, where the network's own `FrameMemory` has C before h and w.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sdcpc_ros.inference.folding import fold_batch_norms
+from sdcpc_ros.network import SDCPC, FrameMemory
+from sdcpc_ros.network.dynamic_alignment import memory_shapes
+
+#: Names of the step's inputs and outputs, in order: those of an exported model.
+INPUT_NAMES = ("image", *(f"reference_{name}" for name in FrameMemory._fields), "valid")
+OUTPUT_NAMES = ("logits", *(f"memory_{name}" for name in FrameMemory._fields))
+
+
+class Step(nn.Module):
+    """The whole network for one frame of a stream, from uint8 pixels to logits."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        model: SDCPC,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """model: in evaluation mode; the step's from now on, as its batch norms are folded away. mean, std: of RGB in
+        units of 0..255."""
+        super().__init__()
+        self.config = model.config
+        # Convolutions on CPU and GPU alike are fastest channels-last, which is also how images arrive.
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean", torch.tensor(mean, device=device).view(3, 1, 1))
+        self.register_buffer("scale", 1 / torch.tensor(std, device=device).view(3, 1, 1))
+        with torch.no_grad():
+            fold_batch_norms(self.model, lambda: self(*example_inputs(self, (64, 64))))
+        self.requires_grad_(False)
+
+    def forward(
+        self,
+        image: Tensor,
+        key: Tensor,
+        value: Tensor,
+        coarse_key: Tensor,
+        coarse_value: Tensor,
+        probability_root: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """image: (1, 3, H, W) uint8 RGB. key .. probability_root: the references' memories, (1, K, h, w, C) float32.
+        valid: (1, K) bool. Returns logits (1, classes, H/4, W/4) and this frame's memory, five of (1, h, w, C)."""
+        frame = self.model.encode((image.float() - self.mean) * self.scale)
+        channels_last = (key, value, coarse_key, coarse_value, probability_root)
+        references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in channels_last))
+        logits = self.model.aggregate(frame, references, valid)
+        return (logits, *(part.permute(0, 2, 3, 1).contiguous() for part in frame.memory))
+
+    def blank(self, size: tuple[int, int]) -> FrameMemory:
+        """The memory of an empty frame at network size (height, width): zeros, (1, h, w, C) each, on the device."""
+        return FrameMemory(
+            *(self.mean.new_zeros(1, height, width, channels) for channels, height, width in memory_shapes(self.config, size))
+        )
+
+
+def example_inputs(step: Step, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Inputs of the right shapes, types and layouts for a step at network size (height, width), on its device."""
+    device, count = step.mean.device, len(step.config.reference_offsets)
+    # As images arrive: channels last in memory.
+    image = torch.zeros(1, *size, 3, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    references = (part[:, None].repeat(1, count, 1, 1, 1) for part in step.blank(size))
+    return (image, *references, torch.ones(1, count, dtype=torch.bool, device=device))
