@@ -33,6 +33,8 @@ class SDCPCConfig:
     layer_norm_eps: float = 1e-6
     #: MiT only: stochastic depth of the last block in training.
     drop_path: float = 0.1
+    #: Share of the head's channels that are dropped in training.
+    head_dropout: float = 0.1
     #: D, the channels of static and aggregated features (inferred: 128 for MiT-B0, 256 above).
     embed_dim: int = 128
     #: d, the channels of queries, keys and values in every attention (inferred: 64).
@@ -65,7 +67,8 @@ class SDCPCConfig:
         require("base_width", _is_int(self.base_width) and 8 <= self.base_width <= 256, "an integer in 8..256")
         require("output_stride", self.output_stride in OUTPUT_STRIDES, f"one of {OUTPUT_STRIDES}")
         require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
-        require("drop_path", 0 <= self.drop_path < 1, "a number in [0, 1)")
+        for field in ("drop_path", "head_dropout"):
+            require(field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
         for field in ("embed_dim", "key_dim"):
             require(field, _is_int(getattr(self, field)) and 8 <= getattr(self, field) <= 1024, "an integer in 8..1024")
         for field in ("pool_grids", "reference_offsets"):

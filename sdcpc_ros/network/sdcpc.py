@@ -31,6 +31,7 @@ class ClipOutput(NamedTuple):
 
     logits: Tensor  #: (B, C, H/4, W/4)
     static_logits: Tensor  #: (B, C, h, w)
+    static: Tensor  #: (B, D, h, w), what the static logits are read from
 
 
 class SDCPC(nn.Module):
@@ -83,14 +84,15 @@ class SDCPC(nn.Module):
         batch, references = clip.shape[0], clip.shape[1] - views
         frame = self.encode(clip[:, references:].flatten(0, 1))
         if references == 0:  # what `aggregate` gives when no reference is valid, without its cost
-            return ClipOutput(self.head(torch.cat((frame.static, frame.static), 1), frame.detail), frame.static_logits)
+            logits = self.head(torch.cat((frame.static, frame.static), 1), frame.detail)
+            return ClipOutput(logits, frame.static_logits, frame.static)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
         memories = self._reference_memories(clip[:, :references])
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
             valid = valid.repeat_interleave(views, 0)
-        return ClipOutput(self.aggregate(frame, memories, valid), frame.static_logits)
+        return ClipOutput(self.aggregate(frame, memories, valid), frame.static_logits, frame.static)
 
     def _reference_memories(self, frames: Tensor) -> FrameMemory:
         with torch.no_grad():
@@ -111,7 +113,7 @@ class RefinementHead(nn.Module):
         self.fuse_norm = nn.BatchNorm2d(inner)
         self.detail = nn.Conv2d(detail_channels, inner, 1, bias=False)
         self.detail_norm = nn.BatchNorm2d(inner)
-        self.refine = nn.Sequential(*_separable(inner, 5), *_separable(inner, 3), nn.Dropout2d(0.1))
+        self.refine = nn.Sequential(*_separable(inner, 5), *_separable(inner, 3), nn.Dropout2d(config.head_dropout))
         self.classify = nn.Conv2d(inner, config.num_classes, 1)
 
     def forward(self, features: Tensor, detail: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses."""
+"""Losses on logits. Over several ranks each is this rank's share of the joined batch's (`network.ranks.mean_share`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
+from sdcpc_ros.network.ranks import mean_share
 
 
 def class_weights(frequencies: np.ndarray, power: float) -> Tensor:
@@ -29,12 +30,17 @@ def segmentation_loss(output: ClipOutput, labels: Tensor, weights: Tensor, auxil
     logits = F.interpolate(output.logits, labels.shape[1:], mode="bilinear", align_corners=False)
     loss = _cross_entropy(logits, labels, weights)
     if auxiliary_weight:
-        coarse = F.interpolate(labels[:, None].float(), output.static_logits.shape[2:], mode="nearest")[:, 0].long()
+        coarse = labels_at(labels, output.static_logits)
         loss = loss + auxiliary_weight * _cross_entropy(output.static_logits, coarse, weights)
     return loss
 
 
+def labels_at(labels: Tensor, features: Tensor) -> Tensor:
+    """Labels (B, H, W) at the size of features (B, ., h, w), each position's nearest: (B, h, w) int64."""
+    return F.interpolate(labels[:, None].float(), features.shape[2:], mode="nearest")[:, 0].long()
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    total = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORE, reduction="sum")
     mass = torch.where(labels == IGNORE, 0.0, weights[labels.clamp(max=len(weights) - 1)]).sum()
-    return total / mass.clamp_min(1e-6)
+    return mean_share(total, mass)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -16,14 +17,97 @@ class RecipeError(ValueError):
     """A recipe is missing, unreadable, or holds a value that is not allowed."""
 
 
+class _Rule(NamedTuple):
+    """What a value must be, as a test and as words."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def _integer(low: int, high: int | None = None) -> _Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= (high or value)
+
+    return _Rule(holds, f"an integer of {low} or more" if high is None else f"an integer in {low}..{high}")
+
+
+def _number(low: float, high: float = float("inf"), *, without_low: bool = False, without_high: bool = False) -> _Rule:
+    def holds(value: Any) -> bool:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return False
+        return (low < value if without_low else low <= value) and (value < high if without_high else value <= high)
+
+    if high == float("inf"):
+        return _Rule(holds, f"a number above {low:g}" if without_low else f"a number of {low:g} or more")
+    return _Rule(holds, f"a number in {'(' if without_low else '['}{low:g}, {high:g}{')' if without_high else ']'}")
+
+
+def _one_of(*names: str) -> _Rule:
+    return _Rule(lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
+
+
+def _pair(element: _Rule, allowed: str, *, increasing: bool = False) -> _Rule:
+    def holds(value: Any) -> bool:
+        fits = isinstance(value, tuple) and len(value) == 2 and all(element.holds(v) for v in value)
+        return fits and (not increasing or value[0] <= value[1])
+
+    return _Rule(holds, allowed)
+
+
+_TEXT = _Rule(lambda value: isinstance(value, str) and value != "", "a name")
+_SHARE = _number(0, 1)
+_SIZE = _pair(_integer(32), "[height, width], integers of 32 or more")
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of training with clips of `references` earlier frames and the one to be labelled."""
 
     steps: int
     references: int
-    street_share: float  #: share of the clips that come from the synthetic street, 0..1; the others are CamVid's
+    street_share: float = 0.0  #: share of the clips that come from the synthetic street, not the data set, 0..1
     disturbed_share: float = 0.0  #: share of the clips whose newest frame is partly spoilt (`augmentation.disturb`)
+
+    def __post_init__(self) -> None:
+        rules = {"steps": _integer(1), "references": _integer(0, 16)}
+        _check(self, "phases: ", {**rules, "street_share": _SHARE, "disturbed_share": _SHARE})
+
+
+@dataclass(frozen=True)
+class PrototypeSettings:
+    """MCP-CL (`network.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
+
+    weight: float = 0.1  #: of the loss
+    per_class: int = 10
+    dimension: int = 256
+    momentum: float = 0.999
+    temperature: float = 0.1
+    compactness_weight: float = 0.1
+    pixels_per_class: int = 64  #: at most, of each image
+
+    def __post_init__(self) -> None:
+        rules = {
+            "weight": _number(0, without_low=True),
+            "per_class": _integer(1, 100),
+            "dimension": _integer(2, 4096),
+            "momentum": _number(0, 1, without_high=True),
+            "temperature": _number(0, without_low=True),
+            "compactness_weight": _number(0),
+            "pixels_per_class": _integer(1),
+        }
+        _check(self, "prototypes: ", rules)
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """Scoring in streaming mode while training; the best weights by mIoU are kept beside the last ones."""
+
+    every: int  #: steps
+    split: str = "val"
+    clips: int = 0  #: only the first so many clips of the split; 0: all
+
+    def __post_init__(self) -> None:
+        _check(self, "validation: ", {"every": _integer(1), "split": _TEXT, "clips": _integer(0)})
 
 
 @dataclass(frozen=True)
@@ -32,70 +116,104 @@ class Recipe:
 
     network: dict[str, Any]  #: fields of SDCPCConfig, without num_classes
     phases: tuple[Phase, ...]
-    seed: int
-    batch_size: int
     crop_size: tuple[int, int]  #: (height, width), px
     input_size: tuple[int, int]  #: (height, width) the checkpoint is declared for, px
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    ema_decay: float
-    class_balance: float  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
-    auxiliary_weight: float  #: of the static head's loss
+
+    # Data.
+    dataset: str = "camvid"  #: the kind; `sdcpc train --root` says where it is
+    split: str = "train"
+    #: Where references come from: "filmed", the data set's own earlier frames; or "made_up" from the labelled frame
+    #: itself (`augmentation.pseudo_clip`), where the true ones are missing or seconds away.
+    past: str = "made_up"
+    time_reversal: float = 0.0  #: share of the filmed clips that run backwards
+    scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
+    street_towns: int = 40  #: drawn by the street's seeds from STREET_SEED on, where a phase has a street_share
+    street_frames: int = 20  #: rendered per town, at 15 Hz
+    seed: int = 0
+    batch_size: int = 8  #: frames that are labelled in a step, over all ranks
+    workers: int = 1  #: processes that prepare samples, per rank
+
+    # Optimisation.
+    optimizer: str = "adamw"  #: "adamw", or "sgd" with momentum 0.9
+    learning_rate: float = 1e-3
+    encoder_rate: float = 1.0  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
+    weight_decay: float = 0.01
+    warmup_steps: int = 0
+    schedule_power: float = 0.9  #: of the polynomial by which the learning rate falls to 0
+    gradient_clip: float = 5.0  #: largest norm of all gradients together
+    ema_decay: float = 0.0  #: of the moving average of the weights, which is what is exported; 0: none
+    precision: str = "float32"  #: of a GPU's arithmetic, "float16" with loss scaling; a CPU always uses float32
+
+    # Losses.
+    class_balance: float = 0.0  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
+    auxiliary_weight: float = 0.5  #: of the static head's loss
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
-    consistency_weight: float
-    encoder_rate: float  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
-    scale_range: tuple[float, float]  #: random rescaling before the crop
-    street_towns: int
-    street_frames: int  #: rendered per town, at 15 Hz
+    consistency_weight: float = 0.0
+    prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
+
+    # What is kept.
+    save_every: int = 100  #: steps between saved states, from which a stopped run goes on, and lines of the log
+    validation: ValidationSettings | None = None
 
     def __post_init__(self) -> None:
-        checks = {
-            "phases": len(self.phases) >= 1
-            and all(p.steps >= 1 and 0 <= p.references <= 16 for p in self.phases)
-            and all(0 <= share <= 1 for p in self.phases for share in (p.street_share, p.disturbed_share)),
-            "seed": self.seed >= 0,
-            "batch_size": self.batch_size >= 2 and not (self.consistency_weight > 0 and self.batch_size % 2),
-            "crop_size": len(self.crop_size) == 2 and min(self.crop_size) >= 32,
-            "input_size": len(self.input_size) == 2 and min(self.input_size) >= 32,
-            "learning_rate": self.learning_rate > 0,
-            "weight_decay": self.weight_decay >= 0,
-            "warmup_steps": self.warmup_steps >= 0,
-            "ema_decay": 0 <= self.ema_decay < 1,
-            "class_balance": 0 <= self.class_balance <= 1,
-            "auxiliary_weight": self.auxiliary_weight >= 0,
-            "consistency_weight": self.consistency_weight >= 0,
-            "encoder_rate": 0 < self.encoder_rate <= 10,
-            "scale_range": len(self.scale_range) == 2 and 0.1 <= self.scale_range[0] <= self.scale_range[1] <= 10,
-            "street_towns": self.street_towns >= 1,
-            "street_frames": self.street_frames >= 1,
+        phases = _Rule(
+            lambda value: isinstance(value, tuple) and len(value) >= 1, "a list of one or more {steps, references, ...}"
+        )
+        rules = {
+            "network": _Rule(lambda value: isinstance(value, dict), "a mapping of SDCPCConfig's fields"),
+            "phases": phases,
+            "crop_size": _SIZE,
+            "input_size": _SIZE,
+            "dataset": _TEXT,
+            "split": _TEXT,
+            "past": _one_of("filmed", "made_up"),
+            "time_reversal": _SHARE,
+            "scale_range": _pair(_number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
+            "street_towns": _integer(1),
+            "street_frames": _integer(1),
+            "seed": _integer(0),
+            "batch_size": _integer(2),  # batch norm needs company
+            "workers": _integer(0, 64),
+            "optimizer": _one_of("adamw", "sgd"),
+            "learning_rate": _number(0, without_low=True),
+            "encoder_rate": _number(0, 10, without_low=True),
+            "weight_decay": _number(0),
+            "warmup_steps": _integer(0),
+            "schedule_power": _number(0),
+            "gradient_clip": _number(0, without_low=True),
+            "ema_decay": _number(0, 1, without_high=True),
+            "precision": _one_of("float32", "float16", "bfloat16"),
+            "class_balance": _SHARE,
+            "auxiliary_weight": _number(0),
+            "consistency_weight": _number(0),
+            "save_every": _integer(1),
         }
-        allowed = {
-            "phases": "one or more of {steps: >= 1, references: 0..16, street_share: 0..1, disturbed_share: 0..1}",
-            "seed": "0 or more",
-            "batch_size": "2 or more (batch norm needs company), even if consistency_weight is above 0,",
-            "class_balance": "a number in 0..1",
-            "encoder_rate": "above 0, up to 10",
-            "crop_size": "[height, width], 32 or more each",
-            "input_size": "[height, width], 32 or more each",
-            "scale_range": "[low, high] in 0.1..10",
-            "ema_decay": "a number in [0, 1)",
-            "learning_rate": "above 0",
-        }
-        for name, holds in checks.items():
-            if not holds:
-                needed = allowed.get(name, "0 or more")
-                raise RecipeError(f"recipe: {name} is {getattr(self, name)!r}; {needed} is needed")
+        _check(self, "", rules)
+        if self.consistency_weight > 0 and self.batch_size % 2:
+            raise RecipeError(
+                f"recipe: batch_size is {self.batch_size}; with a consistency_weight it must be even: two views a clip"
+            )
+        if self.time_reversal > 0 and self.past == "made_up":
+            raise RecipeError("recipe: time_reversal is above 0, but a made_up past has no other side; filmed has")
+
+    @property
+    def views(self) -> int:
+        """Labelled frames of a clip: the newest, and where views must agree a second view of it."""
+        return 2 if self.consistency_weight > 0 else 1
 
     @property
     def clips_per_step(self) -> int:
-        """Different clips in a batch."""
-        return self.batch_size // 2 if self.consistency_weight > 0 else self.batch_size
+        """Different clips in a batch, over all ranks."""
+        return self.batch_size // self.views
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def uses_street(self) -> bool:
+        return any(phase.street_share > 0 for phase in self.phases)
 
     def phase_at(self, step: int) -> Phase:
         """The phase that a step belongs to."""
@@ -106,7 +224,11 @@ class Recipe:
         return self.phases[-1]
 
     def network_config(self, num_classes: int) -> SDCPCConfig:
-        return SDCPCConfig.from_dict({"num_classes": num_classes, **self.network})
+        """Raises RecipeError naming the field of `network` and what is allowed."""
+        try:
+            return SDCPCConfig.from_dict({"num_classes": num_classes, **self.network})
+        except ValueError as error:
+            raise RecipeError(f"recipe: network: {error}") from error
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
@@ -115,23 +237,50 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not a readable recipe ({error})") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of names to values")
-    known = {field.name for field in fields(Recipe)}
-    unknown, missing = sorted(set(values) - known), sorted(known - set(values))
-    if unknown or missing:
-        found = (("unknown", unknown), ("missing", missing))
-        problems = [f"{title} {', '.join(names)}" for title, names in found if names]
-        raise RecipeError(f"{path}: {'; '.join(problems)}; a recipe holds {', '.join(sorted(known))}")
     try:
-        return Recipe(
-            **{
-                **values,
-                "phases": tuple(Phase(**phase) for phase in values["phases"]),
-                **{name: tuple(values[name]) for name in ("crop_size", "input_size", "scale_range")},
-            }
-        )
-    except (TypeError, AttributeError) as error:
-        raise RecipeError(f"{path}: {error}") from error
+        return recipe_from(values)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
+
+
+def recipe_from(values: Any) -> Recipe:
+    """A recipe from what a YAML file held. Raises RecipeError naming the field and what is allowed."""
+    values = dict(_mapping(values, "a recipe"))
+    if isinstance(values.get("phases"), list):
+        values["phases"] = tuple(_built(Phase, phase, "a phase") for phase in values["phases"])
+    for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
+        if values.get(name) is not None:
+            values[name] = _built(kind, values[name], name)
+    for name in ("crop_size", "input_size", "scale_range"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    return _built(Recipe, values, "a recipe")
+
+
+_Settings = TypeVar("_Settings")
+
+
+def _built(kind: type[_Settings], values: Any, what: str) -> _Settings:
+    """An instance of a dataclass from a mapping; RecipeError names fields that are unknown or missing."""
+    values = _mapping(values, what)
+    known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name, field in known.items() if field.default is MISSING}
+    unknown, missing = sorted(set(values) - set(known)), sorted(needed - set(values))
+    if unknown or missing:
+        found = (("unknown", unknown), ("missing", missing))
+        problems = [f"{title} {', '.join(map(str, names))}" for title, names in found if names]
+        raise RecipeError(f"{'; '.join(problems)}; {what} holds {', '.join(sorted(known))}")
+    return kind(**values)
+
+
+def _mapping(values: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(values, dict):
+        raise RecipeError(f"{what} of a recipe is {values!r}; a mapping of names to values is needed")
+    return values
+
+
+def _check(settings: object, within: str, rules: Mapping[str, _Rule]) -> None:
+    for name, rule in rules.items():
+        value = getattr(settings, name)
+        if not rule.holds(value):
+            raise RecipeError(f"recipe: {within}{name} is {value!r}; {rule.allowed} is needed")

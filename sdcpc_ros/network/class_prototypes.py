@@ -1,0 +1,170 @@
+"""MCP-CL, multivariate class prototypes with contrastive learning: a loss on features, for training only.
+
+Cen et al. (2025) state class-level constraints that make features of different classes distinct and those of one class
+diverse, with prototypes taken from correctly predicted pixels only. The form is inferred; its closest precedent is
+Zhou et al., "Rethinking Semantic Segmentation: A Prototype View" (CVPR 2022).
+
+Embedded are the static features S: every frame has them, they are what a frame leaves for later ones, and the
+aggregated features start as their copy. A pixel is correct where the static head, which reads the same features, is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdcpc_ros.network.ranks import mean_share, summed
+
+
+class _Pixels(NamedTuple):
+    """The pixels that a step learns from, P of them."""
+
+    embeddings: Tensor  #: (P, E) float32, of length 1
+    classes: Tensor  #: (P,) int64
+
+
+class ClassPrototypes(nn.Module):
+    """Several prototypes a class on the unit sphere, and the loss that draws pixels to those of their class.
+
+    It stands beside the network, not in it: no weight of it is needed for, or exported with, a model. In distributed
+    training all that is counted or averaged is reduced over the ranks first, so that ranks which see parts of a batch
+    hold the prototypes, and give the mean loss, of one process that sees it whole.
+    """
+
+    prototypes: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        per_class: int = 10,
+        dimension: int = 256,
+        momentum: float = 0.999,
+        temperature: float = 0.1,
+        compactness_weight: float = 0.1,
+        pixels_per_class: int = 64,
+        sharpness: float = 0.05,
+        iterations: int = 3,
+        seed: int = 0,
+    ) -> None:
+        """features: channels D of what is embedded; per_class: m; dimension: E.
+
+        momentum: of the prototypes' moving average. pixels_per_class: at most so many of an image, which bounds the
+        cost and keeps large classes from drowning small ones. sharpness, iterations: of the assignment, see `sinkhorn`.
+        seed: of prototypes, projection and the draw of pixels. Raises ValueError naming a value that is not allowed.
+        """
+        super().__init__()
+        for name, value in (("per_class", per_class), ("dimension", dimension), ("pixels_per_class", pixels_per_class)):
+            if value < 1:
+                raise ValueError(f"class prototypes: {name} is {value}; 1 or more is needed")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"class prototypes: momentum is {momentum}; a number in [0, 1) is needed")
+        for name, number in (("temperature", temperature), ("sharpness", sharpness)):
+            if number <= 0:
+                raise ValueError(f"class prototypes: {name} is {number}; a positive number is needed")
+        self.momentum, self.temperature, self.compactness_weight = momentum, temperature, compactness_weight
+        self.pixels_per_class, self.sharpness, self.iterations = pixels_per_class, sharpness, iterations
+        self.seed = seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.project = nn.Sequential(
+                nn.Linear(features, dimension), nn.ReLU(inplace=True), nn.Linear(dimension, dimension)
+            )
+            self.register_buffer("prototypes", F.normalize(torch.randn(num_classes, per_class, dimension), dim=-1))
+
+    def forward(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> Tensor:
+        """The loss of a batch; in training mode the prototypes then move towards it.
+
+        features (B, D, h, w), logits (B, C, h, w) of their classes, labels (B, h, w) int64; ids from C on, 255 among
+        them, are void. step: seeds the draw of pixels. Where no pixel is labelled and correct the loss is 0.
+        Always in float32, under autocast too.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            pixels = self._draw(features, logits, labels, step)
+            fixed = self.prototypes.flatten(0, 1).clone()  # the gradient needs them as they are before the update
+            cosines = pixels.embeddings @ fixed.T  # (P, C*m)
+            assigned = self._assign(cosines, pixels.classes)
+            loss = self._loss(cosines, assigned)
+            if self.training:
+                self._update(pixels, assigned)
+        return loss
+
+    def _draw(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> _Pixels:
+        """Correctly predicted pixels, at most `pixels_per_class` of each class and image, embedded.
+
+        One random order of the positions serves all images, so which pixels are drawn of an image depends on nothing
+        but the image and the step: not on the rank that sees it, nor on its place in the batch.
+        """
+        num_classes = self.prototypes.shape[0]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        order = torch.randperm(labels[0].numel(), generator=generator).to(labels.device)
+        shuffled = labels.flatten(1)[:, order]  # (B, h*w)
+        correct = (logits.flatten(2).argmax(1)[:, order] == shuffled) & (shuffled < num_classes)
+        image, place = correct.nonzero(as_tuple=True)
+        classes = shuffled[image, place]
+        drawn = _rank_in_group(image * num_classes + classes) < self.pixels_per_class
+        image, place, classes = image[drawn], place[drawn], classes[drawn]
+        chosen = features.flatten(2)[image, :, order[place]].float()  # (P, D)
+        return _Pixels(F.normalize(self.project(chosen), dim=-1), classes)
+
+    @torch.no_grad()
+    def _assign(self, cosines: Tensor, classes: Tensor) -> Tensor:
+        """Which of all C*m prototypes each pixel belongs to, one of its class: (P,) int64."""
+        num_classes, per_class = self.prototypes.shape[:2]
+        own = classes[:, None] * per_class + torch.arange(per_class, device=classes.device)  # (P, m)
+        shares = sinkhorn(cosines.gather(1, own) / self.sharpness, classes, num_classes, self.iterations)
+        return classes * per_class + shares.argmax(1)
+
+    def _loss(self, cosines: Tensor, assigned: Tensor) -> Tensor:
+        """Cross-entropy over all prototypes, and how far each pixel is from its own."""
+        contrast = F.cross_entropy(cosines / self.temperature, assigned, reduction="sum")
+        compactness = (1 - cosines.gather(1, assigned[:, None])).square().sum()
+        pixels = torch.tensor(float(len(assigned)), device=cosines.device)
+        return mean_share(contrast + self.compactness_weight * compactness, pixels)
+
+    @torch.no_grad()
+    def _update(self, pixels: _Pixels, assigned: Tensor) -> None:
+        """Move every prototype that has pixels towards their mean direction; the others stay."""
+        classes, per_class, dimension = self.prototypes.shape
+        sums = torch.zeros(classes * per_class, dimension + 1, device=self.prototypes.device)
+        counted = torch.cat((pixels.embeddings, torch.ones_like(pixels.embeddings[:, :1])), 1)
+        summed(sums.index_add_(0, assigned, counted))
+        sums = sums.view(classes, per_class, dimension + 1)
+        mean = F.normalize(sums[..., :-1], dim=-1)
+        moved = F.normalize(self.momentum * self.prototypes + (1 - self.momentum) * mean, dim=-1)
+        self.prototypes.copy_(torch.where(sums[..., -1:] > 0, moved, self.prototypes))
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, classes: Tensor, num_classes: int, iterations: int) -> Tensor:
+    """Soft assignment of pixels to the prototypes of their class that uses each prototype equally (Cuturi, 2013).
+
+    scores: (P, m), to be exponentiated; classes: (P,) int64 in 0..num_classes - 1. Returns (P, m): each row sums to 1,
+    and the rows of a class, over all ranks, sum to nearly its pixels / m, the nearer the more iterations.
+    """
+    # A row belongs to one pixel and so to one rank: only the column sums travel. Scaling a row, here by its maximum
+    # against overflow, leaves the limit what it is.
+    smallest = torch.finfo(scores.dtype).tiny
+    mass = (scores - scores.amax(1, keepdim=True)).exp()
+    for _ in range(iterations):
+        columns = torch.zeros(num_classes, scores.shape[1], device=scores.device, dtype=scores.dtype)
+        columns = summed(columns.index_add_(0, classes, mass))
+        mass = mass / columns.clamp_min(smallest)[classes]
+        mass = mass / mass.sum(1, keepdim=True).clamp_min(smallest)
+    return mass
+
+
+def _rank_in_group(groups: Tensor) -> Tensor:
+    """For each of (P,) group numbers, how many of the same group come before it."""
+    if not len(groups):
+        return groups
+    ordered, order = groups.sort(stable=True)
+    positions = torch.arange(len(groups), device=groups.device)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    ranks = positions - torch.where(first, positions, 0).cummax(0).values
+    return torch.empty_like(ranks).scatter_(0, order, ranks)

@@ -1,0 +1,151 @@
+"""Training on several GPUs or machines, as `torchrun` starts them: one process each, a rank, that sees its own clips.
+
+Ranks share every batch, and everything that joins a batch's pixels is joined over them, so that however many there
+are, a run is the same: norm statistics, weighted means of losses, prototypes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from sdcpc_ros.network.ranks import summed
+from sdcpc_ros.training.recipe import RecipeError
+
+#: The others wait while rank 0 validates: a large split takes its time.
+_PATIENCE = timedelta(hours=4)
+
+
+@dataclass(frozen=True)
+class World:
+    """Who this process is among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank writes files, draws the progress bar and validates."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def share_of(self, clips: int) -> int:
+        """How many of a step's clips this rank works on. Raises RecipeError when they cannot be shared equally."""
+        if clips % self.size:
+            raise RecipeError(
+                f"recipe: a step has {clips} clips, which {self.size} ranks cannot share equally; "
+                "batch_size (half of it with a consistency_weight) must be a multiple of the ranks"
+            )
+        return clips // self.size
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[World]:
+    """The world that torchrun's environment names, or of one process without it.
+
+    device: "cpu" or "cuda"; without, a GPU where there is one. Raises RecipeError for any other, or one that is absent.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    world = World(rank, size, _device(device))
+    if size == 1:
+        yield world
+        return
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(wanted: str | None) -> torch.device:
+    if wanted not in (None, "cpu", "cuda"):
+        raise RecipeError(f"device is '{wanted}'; cpu or cuda is needed")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device is 'cuda', but PyTorch finds no GPU here; cpu is possible")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= count:
+        raise RecipeError(f"{local + 1} or more processes on a machine with {count} GPUs; one for each GPU is possible")
+    return torch.device("cuda", local)
+
+
+def with_joined_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module`, its batch norms replaced by those that see the batch of all ranks. Parameters and names stay."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            setattr(module, name, _JoinedBatchNorm2d.replacing(child))
+        else:
+            with_joined_norms(child, device)
+    return module
+
+
+class _JoinedBatchNorm2d(nn.BatchNorm2d):
+    """nn.SyncBatchNorm for processes without a GPU, which that one does not serve."""
+
+    @classmethod
+    def replacing(cls, norm: nn.BatchNorm2d) -> _JoinedBatchNorm2d:
+        new = cls(norm.num_features, norm.eps, norm.momentum)
+        new.load_state_dict(norm.state_dict())
+        new.weight, new.bias = norm.weight, norm.bias
+        return new
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        count = summed(torch.tensor(float(x.numel() // x.shape[1])))
+        mean = _joined_sum(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        variance = _joined_sum(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _JoinedSum(torch.autograd.Function):
+    """The sum over ranks, with its gradient: every rank's loss depends on every rank's summand."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return summed(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return summed(gradients[0].clone())
+
+
+def _joined_sum(values: Tensor) -> Tensor:
+    return _JoinedSum.apply(values)
+
+
+def averaging_gradients(module: nn.Module, world: World, *, some_unused: bool) -> nn.Module:
+    """`module`, whose `backward` averages gradients over the ranks. some_unused: not all parameters in every step."""
+    if world.size == 1:
+        return module
+    devices = [world.device] if world.device.type == "cuda" else None
+    # Norms and prototypes keep their buffers equal by themselves.
+    return nn.parallel.DistributedDataParallel(
+        module, device_ids=devices, broadcast_buffers=False, find_unused_parameters=some_unused
+    )

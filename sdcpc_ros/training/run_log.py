@@ -1,0 +1,35 @@
+"""The log of a run: a CSV file a topic, one line an entry, in step with the saved state whatever killed the run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+
+class RunLog:
+    """Appends lines that begin with a step. A file keeps the columns it was begun with."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self.path, self.columns = path, ("step", *columns)
+
+    def append(self, step: int, *values: str) -> None:
+        """values: one for each column."""
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(self.columns)
+            writer.writerow([step, *values])
+
+    def cut_after(self, step: int) -> None:
+        """Forget what was written after `step`: a run that goes on from there will write it again."""
+        if not self.path.exists():
+            return
+        with self.path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
+        if len(kept) < len(rows):
+            temporary = self.path.with_name(f".{self.path.name}")
+            with temporary.open("w", newline="") as file:
+                csv.writer(file).writerows([header, *kept])
+            temporary.replace(self.path)
