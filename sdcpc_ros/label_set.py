@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,3 +106,56 @@ CAMVID_11 = LabelSet(
         (0, 128, 192),
     ),
 )
+
+#: Cityscapes' nineteen classes (Cordts et al. 2016), ids ("train ids"), names and colours as its scripts have them.
+CITYSCAPES_19 = LabelSet(
+    name="cityscapes_19",
+    class_names=(
+        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+        *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+    ),
+    colours=(
+        *((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153)),
+        *((250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0)),
+        *((0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
+    ),
+)
+
+_VSPW_NAMES = """
+wall ceiling door stair ladder escalator Playground_slide handrail_or_fence window rail goal pillar pole floor ground
+grass sand athletic_field road path crosswalk building house bridge tower windmill well_or_well_lid other_construction
+sky mountain stone wood ice snowfield grandstand sea river lake waterfall water billboard_or_Bulletin_Board sculpture
+pipeline flag parasol_or_umbrella cushion_or_carpet tent roadblock car bus truck bicycle motorcycle wheeled_machine
+ship_or_boat raft airplane tyre traffic_light lamp person cat dog horse cattle other_animal tree flower other_plant toy
+ball_net backboard skateboard bat ball cupboard_or_showcase_or_storage_rack box traveling_case_or_trolley_case basket
+bag_or_package trash_can cage plate tub_or_bowl_or_pot bottle_or_cup barrel fishbowl bed pillow table_or_desk
+chair_or_seat bench sofa shelf bathtub gun commode roaster other_machine refrigerator washing_machine Microwave_oven fan
+curtain textiles clothes painting_or_poster mirror flower_pot_or_vase clock book tool blackboard tissue
+screen_or_television computer printer Mobile_phone keyboard other_electronic_product fruit food instrument train
+"""
+
+
+def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
+    """A colour for each id: its bits, dealt out in turn to red, green and blue from the highest bit down (the rule of the
+    PASCAL VOC palette)."""
+
+    def channel(number: int, first_bit: int) -> int:
+        return sum((number >> (3 * place + first_bit) & 1) << (7 - place) for place in range(3))
+
+    return tuple((channel(number, 0), channel(number, 1), channel(number, 2)) for number in ids)
+
+
+#: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are 0 to
+#: 123 here. It publishes no colours: these are by rule.
+VSPW_124 = LabelSet(
+    name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125))
+)
+
+LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}
+
+
+def find_label_set(name: str) -> LabelSet:
+    """A known label set by its name. Raises LabelSetError with the names there are."""
+    if name not in LABEL_SETS:
+        raise LabelSetError(f"no label set '{name}'; {', '.join(LABEL_SETS)} are known")
+    return LABEL_SETS[name]

@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.images.decoding import BadImage, to_rgb
+from sdcpc_ros.images.decoding import BadImage, image_format, to_rgb
 from sdcpc_ros.label_set import IGNORE
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -74,9 +74,14 @@ def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str, quality: int
     encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:
         raise BagError(f"an image of shape {image.shape} could not be encoded as JPEG")
+    return serialise_compressed(jpeg.tobytes(), "rgb8; jpeg compressed bgr8", stamp_ns, frame_id)
+
+
+def serialise_compressed(data: bytes, image_format: str, stamp_ns: int, frame_id: str) -> bytes:
+    """A sensor_msgs/CompressedImage of a JPEG or PNG file's bytes, as CDR; `image_format` is "jpeg" or "png"."""
     types = standard_types()
     message = types.types[COMPRESSED_IMAGE](
-        header=_header(stamp_ns, frame_id), format="rgb8; jpeg compressed bgr8", data=jpeg.reshape(-1)
+        header=_header(stamp_ns, frame_id), format=image_format, data=np.frombuffer(data, np.uint8)
     )
     return bytes(types.serialize_cdr(message, COMPRESSED_IMAGE))
 
@@ -123,6 +128,14 @@ def decode_image(message: Any) -> np.ndarray:
     """A deserialised Image or CompressedImage as (H, W, 3) uint8 RGB. Raises BagError when it cannot be one."""
     try:
         return to_rgb(message, _MAX_PIXELS)
+    except BadImage as error:
+        raise BagError(str(error)) from error
+
+
+def image_encoding(message: Any) -> str:
+    """The encoding of a deserialised Image, "jpeg" or "png" of a CompressedImage. Raises BagError when it is neither."""
+    try:
+        return image_format(message, _MAX_PIXELS).encoding
     except BadImage as error:
         raise BagError(str(error)) from error
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -42,6 +42,8 @@ _NOT_A_CAMERA = ("ground_truth", "label", "mask", "confidence", "overlay", "dept
 _GROUND_TRUTH = "ground_truth"
 #: How far apart in the bag's time two messages of one stamp may have been recorded and still be joined.
 _JOIN_WINDOW_NS = 2_000_000_000
+
+_Decoded = TypeVar("_Decoded")
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,8 @@ class BagReader:
         with self._explained(f"has a damaged message on {message.topic} at {self.offset_s(message):.3f} s"):
             return self.typestore.deserialize_cdr(message.data, message.type)
 
-    def decode(self, message: RawMessage, decoder: Callable[[Any], np.ndarray]) -> np.ndarray:
-        """Pixels of a message by `decode_image` or `decode_labels`; a BagError also says where in the bag it was."""
+    def decode(self, message: RawMessage, decoder: Callable[[Any], _Decoded]) -> _Decoded:
+        """What `decode_image`, `decode_labels` or the like make of a message; a BagError also says where it was."""
         deserialised = self.deserialise(message)
         try:
             return decoder(deserialised)
@@ -220,12 +222,20 @@ class BagReader:
     def frames(
         self, camera: str, *companions: str | None, start_s: float = 0.0, duration_s: float | None = None
     ) -> Iterator[BagFrame]:
-        """The camera's images in order, each with the companion topics' messages of its stamp (None is ignored)."""
+        """The camera's images in order, each with the companion topics' messages of its stamp (None is ignored).
+
+        An image message too short to hold a stamp comes in its place too, and fails when it is decoded.
+        """
         wanted = {topic for topic in companions if topic is not None}
         waiting: OrderedDict[int, BagFrame] = OrderedDict()  # by stamp, until complete or out of reach
         early: OrderedDict[int, dict[str, RawMessage]] = OrderedDict()  # companions that came before their image
         for message in self.messages(camera, *wanted, start_s=start_s, duration_s=duration_s):
-            stamp_ns = message.stamp_ns
+            try:
+                stamp_ns = message.stamp_ns
+            except BagError:
+                if message.topic != camera:
+                    continue
+                stamp_ns = message.time_ns
             if message.topic == camera:
                 if stamp_ns in waiting:
                     yield waiting.pop(stamp_ns)

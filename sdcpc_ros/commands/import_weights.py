@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label-set",
         required=True,
         metavar="NAME_OR_FILE",
-        help="camvid_11, or a JSON file: name, class_names, colours",
+        help="camvid_11, cityscapes_19, vspw_124, or a JSON file: name, class_names, colours",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
     parser.add_argument("--input-size", type=int, nargs=2, default=(360, 480), metavar=("HEIGHT", "WIDTH"))

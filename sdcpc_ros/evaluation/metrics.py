@@ -127,8 +127,11 @@ class VideoConsistency:
         self._still: tuple[_StillSince, _StillSince] | None = None  # truth and prediction of the current video
         self._last_share: float | None = None  # of the newest window, in reference mode: not counted until one follows
 
-    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """The next frame of the video. Raises ValueError when the arrays do not fit each other or the frames before."""
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> float | None:
+        """The next frame of the video; returns the share of the window that ends with it, None where it has none.
+
+        Raises ValueError when the arrays do not fit each other or the frames before.
+        """
         _check_pair(truth, prediction, "truth and prediction")
         if self._still is None:
             self._still = _StillSince(truth), _StillSince(prediction)
@@ -146,18 +149,20 @@ class VideoConsistency:
         window_start = self._frame - self.n + 1
         self._frame += 1
         if window_start < 0:
-            return
+            return None
         if self._last_share is not None:
             self._count(self._last_share)
             self._last_share = None
         stable_truth = still_truth.frame <= window_start
         stable = np.count_nonzero(stable_truth)
-        if stable:
-            share = np.count_nonzero(stable_truth & (still_prediction.frame <= window_start)) / stable
-            if self.mode == "clean":
-                self._count(share)
-            else:
-                self._last_share = share
+        if not stable:
+            return None
+        share = np.count_nonzero(stable_truth & (still_prediction.frame <= window_start)) / stable
+        if self.mode == "clean":
+            self._count(share)
+        else:
+            self._last_share = share
+        return share
 
     def _count(self, share: float) -> None:
         self._share_sum += share

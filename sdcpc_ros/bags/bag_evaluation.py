@@ -1,0 +1,260 @@
+"""Evaluate one bag offline: every frame through the node's segmenter, everything that can be said of it in one report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdcpc_ros import __version__
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
+from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
+from sdcpc_ros.evaluation.html_report import ReportPictures
+from sdcpc_ros.evaluation.pictures import shrink
+from sdcpc_ros.evaluation.stream_scores import StreamScores
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+REPORT_FORMAT = "sdcpc bag evaluation 1"
+_PROBLEMS_TOLD = 100  # of a broken camera's thousands; all are counted
+_BACKDROP_WIDTH = 640
+
+
+@dataclass(frozen=True)
+class BagSettings:
+    """What of a bag is evaluated, and how. Raises BagError for a value that makes no sense."""
+
+    camera: str | None = None  #: the image topic, None: the only one there is
+    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth if it has one
+    void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
+    start_s: float = 0.0
+    duration_s: float | None = None
+    max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < float("inf"):
+            raise BagError(f"the start is {self.start_s} s; zero or a positive number is needed")
+        for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
+            if value is not None and not 0 < value < float("inf"):
+                raise BagError(f"the {name} is {value} s; a positive number is needed")
+        if any(not 0 <= label <= 255 for label in self.void):
+            raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A segmenter, and what the report says of it."""
+
+    segmenter: StreamingSegmenter
+    name: str
+    sha256: str  #: of the checkpoint's file
+
+    @classmethod
+    def of(cls, path: Path, segmenter: StreamingSegmenter) -> Model:
+        return cls(segmenter, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@dataclass(frozen=True)
+class BagEvaluation:
+    """The report as it goes into JSON, and the pictures that only the page shows."""
+
+    report: dict[str, Any]
+    pictures: ReportPictures
+
+
+@dataclass
+class _Observed:
+    """What is gathered while the frames pass."""
+
+    scores: StreamScores
+    worst: ExtremeFrames = field(default_factory=lambda: ExtremeFrames(lowest=True))
+    best: ExtremeFrames = field(default_factory=lambda: ExtremeFrames(lowest=False))
+    backdrop: np.ndarray | None = None
+    problems: list[str] = field(default_factory=list)
+    unusable: int = 0
+    elapsed_ms: list[float] = field(default_factory=list)
+    network_ms: list[float] = field(default_factory=list)
+
+    def take(self, frame: SegmentedFrame | Unusable) -> None:
+        if isinstance(frame, Unusable):
+            self.unusable += 1
+            if len(self.problems) < _PROBLEMS_TOLD:
+                self.problems.append(frame.problem)
+            return
+        source, result = frame.source, frame.segmentation
+        self.scores.update(
+            result.labels,
+            source.truth,
+            result.confidence,
+            number=source.number,
+            stamp_ns=source.stamp_ns,
+            references=result.references,
+            reset=frame.reset,
+        )
+        log = self.scores.log
+        value = log.miou[-1] if source.truth is not None else None if self.scores.judged else log.confidence[-1]
+        if value is not None:
+            for extremes in (self.worst, self.best):
+                extremes.offer(value, source.number, source.stamp_ns, source.image, result.labels, source.truth)
+        if self.backdrop is None:
+            self.backdrop = shrink(source.image, _BACKDROP_WIDTH)
+        self.elapsed_ms.append(frame.elapsed_ms)
+        self.network_ms.append(result.stage_ms.get("network", 0.0))
+
+
+def evaluate_bag(
+    path: str | Path,
+    model: Model,
+    settings: BagSettings | None = None,
+    *,
+    on_start: Callable[[int], None] = lambda frames: None,
+    on_frame: Callable[[], None] = lambda: None,
+    tap: Callable[[BagReader, str, Iterator[SegmentedFrame | Unusable]], Iterator[SegmentedFrame | Unusable]]
+    | None = None,
+) -> BagEvaluation:
+    """Evaluate a bag. The report is the same for the same bag, model and settings but for what stands under "timing".
+
+    `on_start` gets the number of images, `on_frame` is called after each. `tap` may watch the frames as they pass.
+    Images that cannot be used are left out and listed; BagError is raised when the bag itself cannot be read or judged,
+    or holds no usable image.
+    """
+    settings = settings or BagSettings()
+    with BagReader(path) as bag:
+        camera = bag.camera_topic(settings.camera)
+        truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void))
+        observed = _Observed(StreamScores(model.segmenter.label_set))
+        on_start(_expected_frames(bag, camera, settings))
+        source = bag_frames(bag, camera, truth, start_s=settings.start_s, duration_s=settings.duration_s)
+        frames = segmented(model.segmenter, source, max_gap_s=settings.max_gap_s)
+        started = time.perf_counter()
+        with closing(frames if tap is None else tap(bag, camera, frames)) as watched:
+            for frame in watched:
+                try:
+                    observed.take(frame)
+                except ValueError as error:
+                    raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
+                on_frame()
+        wall_s = time.perf_counter() - started
+        if not len(observed.scores.log):
+            first = f"; the first: {observed.problems[0]}" if observed.problems else ""
+            raise BagError(f"bag '{path}' has no usable image on {camera} ({observed.unusable} unusable{first})")
+        report = _report(bag, camera, truth, model, settings, observed)
+    report["timing"] = _timing(observed, wall_s)
+    pictures = ReportPictures(
+        worst=observed.worst.frames(),
+        best=observed.best.frames(),
+        flicker=observed.scores.flicker.rate(),
+        backdrop=observed.backdrop,
+    )
+    return BagEvaluation(report, pictures)
+
+
+def evaluation_key(path: Path, model: Model, settings: BagSettings) -> str:
+    """Changes when a bag's files, the model or the settings do: what was evaluated under the same key need not be again."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    facts = {
+        "format": REPORT_FORMAT,
+        "version": __version__,
+        "files": [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],
+        "model": model.sha256,
+        "run": _run_settings(model),
+        "settings": asdict(settings),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
+    """How many images will come: exact for a whole bag, an estimate for a part of one."""
+    images = bag.topics[camera].message_count
+    if bag.duration_s <= 0 or (settings.start_s == 0 and settings.duration_s is None):
+        return images
+    left = max(0.0, bag.duration_s - settings.start_s)
+    wanted = left if settings.duration_s is None else min(left, settings.duration_s)
+    return round(images * wanted / bag.duration_s)
+
+
+def _report(
+    bag: BagReader, camera: str, truth: GroundTruth, model: Model, settings: BagSettings, observed: _Observed
+) -> dict[str, Any]:
+    scores, log = observed.scores, observed.scores.log
+    return {
+        "format": REPORT_FORMAT,
+        "bag": {
+            "name": bag.path.stem if bag.path.is_file() else bag.path.name,
+            "path": str(bag.path),
+            "camera": camera,
+            "camera_type": bag.topics[camera].type,
+            "truth": truth.description,
+            "start_ns": bag.start_ns,
+            "duration_s": round(bag.duration_s, 9),
+            "images": bag.topics[camera].message_count,
+            "unusable": observed.unusable,
+            "topics": {name: [topic.type, topic.message_count] for name, topic in sorted(bag.topics.items())},
+        },
+        "model": {
+            "name": model.name,
+            "sha256": model.sha256,
+            "label_set": model.segmenter.label_set.to_dict(),
+            "model_size": list(model.segmenter.model_size),
+        },
+        "settings": {**asdict(settings), **_run_settings(model)},
+        "versions": _versions(),
+        "labels_sha256": scores.labels_sha256(),
+        "scores": scores.scores(),
+        "classes": scores.classes(),
+        "confusion": scores.confusion.matrix.tolist(),
+        "unlabelled": scores.confusion.unlabelled.tolist(),
+        "resets": [
+            {"number": number, "cause": cause} for number, cause in zip(log.number, log.reset) if cause is not None
+        ],
+        "problems": observed.problems,
+        "worst": [extreme.number for extreme in observed.worst.frames()],
+        "best": [extreme.number for extreme in observed.best.frames()],
+        "frames": log.to_dict(),
+    }
+
+
+def _run_settings(model: Model) -> dict[str, Any]:
+    size = model.segmenter.input_size
+    return {
+        "device": model.segmenter.device,
+        "backend": model.segmenter.backend,
+        "input_size": None if size is None else list(size),
+    }
+
+
+def _timing(observed: _Observed, wall_s: float) -> dict[str, Any]:
+    p50, p95, longest = np.percentile(observed.elapsed_ms, (50, 95, 100)).tolist()
+    network_s = sum(observed.network_ms) / 1e3
+    return {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "wall_s": round(wall_s, 3),
+        "network_s": round(network_s, 3),
+        "wall_over_network": round(wall_s / network_s, 3) if network_s else None,
+        "ms_per_frame": {"p50": round(p50, 2), "p95": round(p95, 2), "max": round(longest, 2)},
+        "frames_ms": [round(elapsed, 2) for elapsed in observed.elapsed_ms],
+        "cpus": os.cpu_count(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"sdcpc_ros": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "opencv-python-headless", "rosbags"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not known to pip"
+    return found

@@ -1,0 +1,177 @@
+"""Ground truth for a bag: from a label topic in it, or from a folder of masks matched by stamp, name or number."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.reader import BagFrame, BagReader
+from sdcpc_ros.label_set import IGNORE
+
+#: Under this key a bag's metadata may name its frames: a JSON list, in the order of the camera's images.
+FRAME_NAMES_NOTE = "frame_names"
+#: A mask belongs to the image whose stamp differs from its own by no more than this.
+_STAMP_TOLERANCE_NS = 1_000_000
+_LEAST_STAMP_NS = 10**15  # eleven days after 1970: a number below is a frame's, not a stamp in ns
+
+
+class GroundTruth(Protocol):
+    """Gives the truth of a frame."""
+
+    @property
+    def topic(self) -> str | None: ...  # that has to be read along with the camera
+
+    @property
+    def description(self) -> str: ...
+
+    def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
+        """(H, W) uint8 class ids, 255 = void, of image `number` of the camera; None without. Raises BagError."""
+        ...
+
+
+@dataclass(frozen=True)
+class TopicTruth:
+    """Label images on a topic of the bag, under the stamps of the camera's images."""
+
+    topic: str
+    void: frozenset[int] = frozenset()
+
+    @property
+    def description(self) -> str:
+        return f"topic {self.topic}"
+
+    def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
+        labels = frame.labels(self.topic)
+        return None if labels is None else _without(labels, self.void)
+
+
+class MaskFolder:
+    """PNG masks of one channel and 8 bits, a class id a pixel, 255 = void, named for the images they belong to.
+
+    By stamp in nanoseconds (`1700000000066666667.png`) or seconds (`1700000000.066667.png`), taken when all are named so
+    and to the millisecond; else by the frames' names, where the bag's metadata hold them (`sdcpc make-bag` writes them);
+    else by the number they end in, counting the camera's images from 0. Raises BagError when there is none, or a name
+    tells nothing.
+    """
+
+    topic = None
+
+    def __init__(self, folder: Path, bag: BagReader, void: frozenset[int] = frozenset()) -> None:
+        self.folder, self._void = folder, void
+        files = {path.stem: path for path in sorted(folder.glob("*.png"))}
+        if not files:
+            raise BagError(f"the folder of masks '{folder}' holds no .png file")
+        self._by_number: dict[int, Path] = {}
+        self._by_stamp: list[tuple[int, Path]] = []
+        stamps = {stem: _stamp_ns(stem) for stem in files}
+        names = _frame_names(bag)
+        if all(stamp is not None for stamp in stamps.values()):
+            self.matched_by = "stamp"
+            self._by_stamp = sorted((stamp, files[stem]) for stem, stamp in stamps.items() if stamp is not None)
+        elif names and not files.keys().isdisjoint(names):
+            self.matched_by = "name"
+            self._by_number = {number: files[name] for number, name in enumerate(names) if name in files}
+        else:
+            self.matched_by = "number"
+            self._by_number = _numbered(files.values())
+
+    @property
+    def description(self) -> str:
+        return f"masks in {self.folder.name}/, matched by {self.matched_by}"
+
+    def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
+        path = self._at_stamp(frame.stamp_ns) if self._by_stamp else self._by_number.get(number)
+        return None if path is None else _without(read_mask(path), self._void)
+
+    def _at_stamp(self, stamp_ns: int) -> Path | None:
+        at = bisect.bisect_left(self._by_stamp, stamp_ns, key=lambda entry: entry[0])
+        near = self._by_stamp[max(0, at - 1) : at + 1]
+        if not near:
+            return None
+        distance, path = min((abs(stamp - stamp_ns), path) for stamp, path in near)
+        return path if distance <= _STAMP_TOLERANCE_NS else None
+
+
+@dataclass(frozen=True)
+class NoTruth:
+    """Nothing is known of what is right."""
+
+    topic: str | None = None
+    description: str = "none"
+
+    def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
+        return None
+
+
+def find_ground_truth(
+    wanted: str | None, bag: BagReader, camera: str, void: frozenset[int] = frozenset()
+) -> GroundTruth:
+    """The truth to judge a bag by: a topic ("/..."), a folder, "none", or with None the bag's own topic if it has one.
+
+    `void`: ids that mean "no truth" besides 255. Raises BagError when what is wanted is not there.
+    """
+    if wanted is None:
+        topic = bag.ground_truth_topic(camera)
+        return NoTruth() if topic is None else TopicTruth(topic, void)
+    if wanted == "none":
+        return NoTruth()
+    if Path(wanted).is_dir():
+        return MaskFolder(Path(wanted), bag, void)
+    if wanted in bag.topics:
+        return TopicTruth(wanted, void)
+    bag.require_topics([wanted] if wanted.startswith("/") else [])
+    raise BagError(f"no ground truth '{wanted}': neither a topic of the bag, nor a folder of masks, nor 'none'")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A PNG file as (H, W) uint8 class ids. Raises BagError when it cannot be read, or is not of one channel, 8 bits."""
+    mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
+    if mask is None:
+        raise BagError(f"'{path}' is not an image that can be decoded")
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise BagError(f"'{path}' is not a single-channel 8-bit image; one class id a pixel is needed")
+    return mask
+
+
+def _without(labels: np.ndarray, void: frozenset[int]) -> np.ndarray:
+    return np.where(np.isin(labels, sorted(void)), np.uint8(IGNORE), labels) if void else labels
+
+
+def _stamp_ns(stem: str) -> int | None:
+    """`1700000000066666667` and `1700000000.066667` in ns, None for what is no stamp."""
+    match = re.fullmatch(r"(\d+)(?:[._](\d{1,9}))?", stem)
+    if match is None:
+        return None
+    whole, fraction = match.groups()
+    stamp = int(whole) if fraction is None else int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+    return stamp if stamp >= _LEAST_STAMP_NS else None
+
+
+def _frame_names(bag: BagReader) -> list[str]:
+    try:
+        names = json.loads(bag.custom_data.get(FRAME_NAMES_NOTE, "[]"))
+    except ValueError:
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _numbered(files: Iterable[Path]) -> dict[int, Path]:
+    numbered: dict[int, Path] = {}
+    for path in files:
+        match = re.search(r"(\d+)$", path.stem)
+        if match is None:
+            raise BagError(f"the mask '{path}' is named by neither a stamp nor a frame's name nor a number")
+        number = int(match[1])
+        if number in numbered:
+            raise BagError(f"the masks '{numbered[number].name}' and '{path.name}' are both for image {number}")
+        numbered[number] = path
+    return numbered

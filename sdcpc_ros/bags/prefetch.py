@@ -1,0 +1,54 @@
+"""Let one thread read and decode while another computes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar, cast
+
+_Item = TypeVar("_Item")
+_POLL_S = 0.1
+
+
+def prefetched(items: Iterable[_Item], depth: int = 4) -> Iterator[_Item]:
+    """The same items in the same order, made up to `depth` ahead in a thread of their own.
+
+    An exception of the source is raised here, after the items before it. When this iterator is closed, or dropped, the
+    thread ends and is waited for: nothing of the source is in use afterwards.
+    """
+    waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(kind: str, value: object) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put((kind, value), timeout=_POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put("item", item):
+                    return
+        except BaseException as error:  # handed over, whatever it is
+            put("error", error)
+        else:
+            put("end", None)
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = waiting.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise cast(BaseException, value)
+            yield cast(_Item, value)
+    finally:
+        stopped.set()
+        thread.join()

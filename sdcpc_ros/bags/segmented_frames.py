@@ -1,0 +1,122 @@
+"""Frames of any source through the streaming segmenter, by the node's rules of time; decoding overlaps inference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.ground_truth import GroundTruth
+from sdcpc_ros.bags.messages import decode_image, image_encoding
+from sdcpc_ros.bags.prefetch import prefetched
+from sdcpc_ros.bags.reader import BagFrame, BagReader
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
+from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
+
+_STREAM = "offline"
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """A picture of a video, decoded."""
+
+    number: int  #: from 0, pictures that could not be decoded included
+    stamp_ns: int
+    image: np.ndarray  #: (H, W, 3) uint8 RGB
+    frame_id: str = ""
+    encoding: str = ""
+    truth: np.ndarray | None = None  #: (H, W) uint8, 255 = void
+    bag_frame: BagFrame | None = None  #: what it was decoded from, if that was a bag
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A picture that could not be used, and why."""
+
+    number: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A picture and what the network made of it."""
+
+    source: SourceFrame
+    segmentation: Segmentation
+    reset: str | None  #: why the memory was emptied before it
+    elapsed_ms: float  #: from image to labels
+
+
+@dataclass(frozen=True)
+class _Picture:
+    image: np.ndarray
+    frame_id: str
+    encoding: str
+
+
+def bag_frames(
+    bag: BagReader, camera: str, truth: GroundTruth, *, start_s: float = 0.0, duration_s: float | None = None
+) -> Iterator[SourceFrame | Unusable]:
+    """The pictures of a bag's camera, with their truth, as far as they can be decoded."""
+    frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s)
+    for number, frame in enumerate(frames):
+        try:
+            picture = bag.decode(frame.camera, _picture)
+        except BagError as error:
+            yield Unusable(number, str(error))
+            continue
+        yield SourceFrame(
+            number=number,
+            stamp_ns=frame.stamp_ns,
+            image=picture.image,
+            frame_id=picture.frame_id,
+            encoding=picture.encoding,
+            truth=truth.of(frame, number),
+            bag_frame=frame,
+        )
+
+
+def segmented(
+    segmenter: StreamingSegmenter,
+    frames: Iterable[SourceFrame | Unusable],
+    *,
+    max_gap_s: float = DEFAULT_MAX_GAP_S,
+    confidence: bool = True,
+) -> Iterator[SegmentedFrame | Unusable]:
+    """Every frame through the segmenter as one stream that begins here; the source runs ahead in its own thread.
+
+    The memory is emptied where the node would empty it. A picture that the segmenter refuses comes out as unusable.
+    """
+    segmenter.reset(_STREAM)
+    previous: SourceFrame | None = None
+    with closing(prefetched(frames)) as ahead:
+        for frame in ahead:
+            if isinstance(frame, Unusable):
+                yield frame
+                continue
+            reset = None if previous is None else break_between(previous, frame, max_gap_s)
+            if reset is not None:
+                segmenter.reset(_STREAM)
+            started = time.perf_counter()
+            try:
+                result = segmenter.segment(frame.image, frame.stamp_ns / 1e9, stream=_STREAM, confidence=confidence)
+            except ValueError as error:
+                yield Unusable(frame.number, str(error))
+                continue
+            elapsed_ms = (time.perf_counter() - started) * 1e3
+            previous = frame
+            yield SegmentedFrame(frame, result, reset, elapsed_ms)
+    segmenter.reset(_STREAM)
+
+
+def _picture(message: Any) -> _Picture:
+    return _Picture(decode_image(message), str(message.header.frame_id), image_encoding(message))

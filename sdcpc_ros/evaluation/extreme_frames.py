@@ -1,0 +1,57 @@
+"""The worst and the best frames of a stream, picked while it passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdcpc_ros.evaluation.pictures import shrink
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """A frame worth looking at, shrunk for showing."""
+
+    number: int
+    stamp_ns: int
+    value: float  #: what it was chosen by
+    image: np.ndarray  #: (h, w, 3) uint8 RGB
+    labels: np.ndarray  #: (h, w) uint8
+    truth: np.ndarray | None
+
+
+class ExtremeFrames:
+    """Keeps the `count` frames of the lowest, or highest, value that lie at least `apart` frames from each other.
+
+    Neighbouring frames look alike: one stands for them all. Of frames close together the more extreme one is kept; that
+    the choice is made in passing, without going back, can cost a place further down the list, never the first.
+    """
+
+    def __init__(self, *, lowest: bool, count: int = 4, apart: int = 15, max_width: int = 480) -> None:
+        self.lowest, self.count, self.apart, self.max_width = lowest, count, apart, max_width
+        self._kept: list[Extreme] = []  # most extreme first
+
+    def offer(
+        self, value: float, number: int, stamp_ns: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None
+    ) -> None:
+        """A frame, the next in line: image (H, W, 3) uint8 RGB, labels and truth (H, W) uint8."""
+        rivals = [extreme for extreme in self._kept if abs(extreme.number - number) < self.apart]
+        rank = self._rank(value)
+        if rivals:
+            if rank >= min(self._rank(rival.value) for rival in rivals):
+                return
+        elif len(self._kept) == self.count and rank >= self._rank(self._kept[-1].value):
+            return
+        shrunk = [None if picture is None else shrink(picture, self.max_width) for picture in (image, labels, truth)]
+        assert shrunk[0] is not None and shrunk[1] is not None
+        kept = [extreme for extreme in self._kept if all(extreme is not rival for rival in rivals)]
+        kept.append(Extreme(number, stamp_ns, value, shrunk[0], shrunk[1], shrunk[2]))
+        self._kept = sorted(kept, key=lambda extreme: (self._rank(extreme.value), extreme.number))[: self.count]
+
+    def frames(self) -> list[Extreme]:
+        """The most extreme first."""
+        return list(self._kept)
+
+    def _rank(self, value: float) -> float:
+        return value if self.lowest else -value
