@@ -147,9 +147,7 @@ def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
 
 #: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are 0 to
 #: 123 here. It publishes no colours: these are by rule.
-VSPW_124 = LabelSet(
-    name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125))
-)
+VSPW_124 = LabelSet(name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125)))
 
 LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}
 

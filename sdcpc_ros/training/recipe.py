@@ -136,7 +136,9 @@ class Recipe:
     # Optimisation.
     optimizer: str = "adamw"  #: "adamw", or "sgd" with momentum 0.9
     learning_rate: float = 1e-3
-    encoder_rate: float = 1.0  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
+    encoder_rate: float = (
+        1.0  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
+    )
     weight_decay: float = 0.01
     warmup_steps: int = 0
     schedule_power: float = 0.9  #: of the polynomial by which the learning rate falls to 0
