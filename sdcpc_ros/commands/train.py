@@ -25,5 +25,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.training.trainer import train
 
-    model = train(arguments.config, arguments.root, arguments.output, arguments.start, arguments.device)
-    print(f"wrote {model}")
+    train(arguments.config, arguments.root, arguments.output, arguments.start, arguments.device)

@@ -26,10 +26,12 @@ class RunLog:
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
-            header, *rows = csv.reader(file)
+            rows = list(csv.reader(file))[1:]
         kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
-        if len(kept) < len(rows):
+        if not kept:
+            self.path.unlink()  # a line that was cut short may have been its header
+        elif len(kept) < len(rows):
             temporary = self.path.with_name(f".{self.path.name}")
             with temporary.open("w", newline="") as file:
-                csv.writer(file).writerows([header, *kept])
+                csv.writer(file).writerows([self.columns, *kept])
             temporary.replace(self.path)

@@ -78,6 +78,8 @@ def train(
         elif world.leads and not (folder / MODEL).exists():
             run.export(MODEL)
         world.wait()
+        if world.leads:
+            print(f"wrote {folder / MODEL}", flush=True)
     return folder / MODEL
 
 
