@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdcpc_ros.datasets.camvid import CamVid
+from sdcpc_ros.datasets.cityscapes import Cityscapes
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.datasets.vspw import VSPW
 
 #: Kind -> what opens a split of it: (root, split).
 DATASET_KINDS: dict[str, Callable[[Path, str], VideoDataset]] = {
     "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "vspw": VSPW,
 }
 
 

@@ -27,6 +27,7 @@ from sdcpc_ros.datasets.image_files import (
     read_ids,
     read_image,
     require_folders,
+    require_pairs,
     translate,
 )
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
@@ -133,11 +134,7 @@ def _paired(
         if not stem.endswith(label_ending):
             raise DatasetError(f"'{path}' is not named as a label image; NAME{label_ending}.png is needed")
         labels[stem.removesuffix(label_ending)] = path
-    for name in sorted(images.keys() ^ labels.keys()):
-        if name in images:
-            needed = labels_folder / f"{name}{label_ending}.png"
-            raise DatasetError(f"'{images[name]}' has no label image; '{needed}' is needed")
-        raise DatasetError(f"'{labels[name]}' has no image of that name in '{images_folder}'")
+    require_pairs(images, labels, lambda name: labels_folder / f"{name}{label_ending}.png", images_folder)
     return images, labels
 
 

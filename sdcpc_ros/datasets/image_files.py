@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -37,6 +37,16 @@ def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dic
                 raise DatasetError(f"'{found[stem]}' and '{entry.path}' are both named '{stem}'; one must go")
             found[stem] = Path(entry.path)
     return found
+
+
+def require_pairs(
+    images: Mapping[str, Path], labels: Mapping[str, Path], needed: Callable[[str], Path], images_folder: Path
+) -> None:
+    """Raises DatasetError for the first image, by name, that has no label image (`needed`: where), or the other way."""
+    for name in sorted(images.keys() ^ labels.keys()):
+        if name in images:
+            raise DatasetError(f"'{images[name]}' has no label image; '{needed(name)}' is needed")
+        raise DatasetError(f"'{labels[name]}' has no image of that name in '{images_folder}'")
 
 
 def found_in(folder: Path) -> str:
