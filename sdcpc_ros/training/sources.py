@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdcpc_ros.datasets.camvid import CamVid
+from sdcpc_ros.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.training.distributed import World
@@ -22,32 +22,6 @@ from sdcpc_ros.training.recipe import Recipe, RecipeError
 STREET_SEED = 1000
 #: A data set whose decoded frames need no more than this is kept in memory, bytes.
 _MEMORY = 1 << 30
-
-
-def open_dataset(kind: str, root: str | os.PathLike[str], split: str) -> VideoDataset:
-    """A split of a data set of a kind that recipes name. Raises DatasetError, RecipeError for an unknown kind."""
-    if kind != "camvid":
-        raise RecipeError(f"recipe: dataset is '{kind}'; camvid is needed")
-    return _CamVidVideo(root, split)
-
-
-class _CamVidVideo(VideoDataset):
-    """CamVid as a VideoDataset."""
-
-    def __init__(self, root: str | os.PathLike[str], split: str) -> None:
-        self._camvid = camvid = CamVid(root, split)
-        videos = [name.rstrip("0123456789") for name in camvid.names]
-        frames = [Frame(videos[i], camvid.stamp_s(i), camvid.names[i], True) for i in range(len(camvid))]
-        super().__init__(f"CamVid {split}", camvid.label_set, frames)
-
-    def image(self, index: int) -> np.ndarray:
-        return self._camvid[index][0]
-
-    def labels(self, index: int) -> np.ndarray:
-        return self._camvid[index][1]
-
-    def sources(self, index: int) -> tuple[str, str]:
-        return self.frames[index].name, self.frames[index].name
 
 
 class InMemory(VideoDataset):
@@ -78,7 +52,7 @@ class InMemory(VideoDataset):
 
 def training_split(recipe: Recipe, root: str | os.PathLike[str]) -> VideoDataset:
     """The split that a recipe trains on, in memory if it is small. Raises DatasetError or RecipeError."""
-    dataset = open_dataset(recipe.dataset, root, recipe.split)
+    dataset = open_dataset(recipe.dataset, Path(root), recipe.split)
     if not dataset.labelled:
         raise RecipeError(f"recipe: {dataset.name} has no labelled frame to train on; choose another split")
     if recipe.uses_street and dataset.label_set.class_names != CAMVID_11.class_names:

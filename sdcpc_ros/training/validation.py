@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo
@@ -16,7 +18,6 @@ from sdcpc_ros.evaluation.report import progress_bar
 from sdcpc_ros.label_set import IGNORE, LabelSet
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError
-from sdcpc_ros.training.sources import open_dataset
 
 #: What is logged of a validation: shares in percent, streaming, then the same weights frame by frame.
 COLUMNS = ("miou", "weighted_iou", "mvc8", "mvc16", "single_miou", "single_mvc8", "single_mvc16")
@@ -27,7 +28,7 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVi
     settings = recipe.validation
     if settings is None:
         return None
-    dataset = open_dataset(recipe.dataset, root, settings.split)
+    dataset = open_dataset(recipe.dataset, Path(root), settings.split)
     runs = [run for run in dataset.runs if any(dataset.frames[index].labelled for index in run)]
     if settings.clips:
         runs = list(islice(runs, settings.clips))

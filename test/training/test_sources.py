@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.training import sources
 from sdcpc_ros.training.distributed import World
 from sdcpc_ros.training.recipe import RecipeError
@@ -48,11 +50,20 @@ def test_frequencies_of_something_else_are_counted_anew(camvid_root, make_recipe
     assert json.loads(path.read_text())["labelled_frames"] == 4
 
 
-def test_an_unknown_kind_and_a_wrong_root_are_named(camvid_root, tmp_path):
-    with pytest.raises((RecipeError, DatasetError), match="coco"):
-        sources.open_dataset("coco", camvid_root, "train")
-    with pytest.raises(ValueError, match="no folder"):
-        sources.open_dataset("camvid", tmp_path, "train")
+def test_an_unknown_kind_and_a_wrong_root_are_named(camvid_root, make_recipe, tmp_path):
+    with pytest.raises(DatasetError, match="coco"):
+        sources.training_split(make_recipe(dataset="coco"), camvid_root)
+    with pytest.raises(DatasetError, match="no "):
+        sources.training_split(make_recipe(), tmp_path)
+
+
+def test_the_street_goes_with_its_own_classes_alone(camvid_root, make_recipe, monkeypatch):
+    other = replace(CAMVID_11, name="camvid_other", class_names=tuple(reversed(CAMVID_11.class_names)))
+    dataset = sources.open_dataset("camvid", camvid_root, "train")
+    dataset.label_set = other
+    monkeypatch.setattr(sources, "open_dataset", lambda *_: dataset)
+    with pytest.raises(RecipeError, match="street_share is above 0, but the street has the classes of camvid_11"):
+        sources.training_split(make_recipe(), camvid_root)
 
 
 def test_towns_are_rendered_only_where_they_are_used(make_recipe):
