@@ -39,8 +39,6 @@ class SDCPCConfig:
     embed_dim: int = 128
     #: d, the channels of queries, keys and values in every attention (inferred: 64).
     key_dim: int = 64
-    #: SSEA: whether there is any; without, the fused levels are the static features (for ablation).
-    static_attention: bool = True
     #: SSEA: side lengths of the pooling grids whose cells are the static tokens (inferred).
     pool_grids: tuple[int, ...] = (1, 2, 4, 8)
     #: DSSA: how many frames back the references lie (inferred from the CFFM / MRCFA protocol).
@@ -73,7 +71,6 @@ class SDCPCConfig:
             require(field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
         for field in ("embed_dim", "key_dim"):
             require(field, _is_int(getattr(self, field)) and 8 <= getattr(self, field) <= 1024, "an integer in 8..1024")
-        require("static_attention", isinstance(self.static_attention, bool), "true or false")
         for field in ("pool_grids", "reference_offsets"):
             values = getattr(self, field)
             require(

@@ -22,7 +22,6 @@ from sdcpc_ros.network import SDCPCConfig
         ("drop_path", 1.0),
         ("embed_dim", 0),
         ("key_dim", 3.5),
-        ("static_attention", 1),
         ("pool_grids", ()),
         ("pool_grids", (2, 1)),
         ("reference_offsets", (0, 3)),

@@ -47,17 +47,6 @@ def test_context_reaches_across_the_whole_frame():
     assert pyramid[3].grad[0, :, -1, -1].abs().sum() > 0
 
 
-def test_without_attention_a_position_knows_its_surroundings_alone():
-    module = StaticAggregation(SDCPCConfig(11, embed_dim=32, key_dim=16, static_attention=False), CHANNELS).eval()
-    pyramid = [features.requires_grad_() for features in _pyramid(256, 256)]
-    features = module(pyramid, (32, 32))
-    assert features.shape == (2, 32, 32, 32)
-    features[0, :, 0, 0].sum().backward()
-    assert pyramid[3].grad[0, :, 0, 0].abs().sum() > 0
-    assert pyramid[3].grad[0, :, -1, -1].abs().sum() == 0
-    assert {name.split(".")[0] for name, _ in module.named_parameters()} == {"levels", "fuse"}
-
-
 def test_cost_is_linear_in_pixels():
     module = StaticAggregation(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval().to("meta")
 
