@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +83,15 @@ class Town:
         return [self.images[i] for i in (*past, last)], self.labels[last]
 
 
-def render_towns(recipe: Recipe) -> list[Town]:
+def render_towns(recipe: Recipe) -> Sequence[Town]:
     """The towns that a recipe trains on; none if it uses no street."""
-    seeds = range(STREET_SEED, STREET_SEED + recipe.street_towns) if recipe.uses_street else range(0)
-    return [Town(seed, recipe.street_frames, recipe.input_size) for seed in tracked(seeds, "rendering the street")]
+    return _rendered(recipe.street_towns, recipe.street_frames, recipe.input_size) if recipe.uses_street else ()
+
+
+@lru_cache(maxsize=1)  # several runs in one process, as of an ablation, drive through the same towns
+def _rendered(towns: int, frames: int, size: tuple[int, int]) -> Sequence[Town]:
+    seeds = range(STREET_SEED, STREET_SEED + towns)
+    return tuple(Town(seed, frames, size) for seed in tracked(seeds, "rendering the street"))
 
 
 def class_frequencies(dataset: VideoDataset, path: Path, world: World) -> np.ndarray:

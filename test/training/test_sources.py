@@ -68,4 +68,4 @@ def test_the_street_goes_with_its_own_classes_alone(camvid_root, make_recipe, mo
 
 def test_towns_are_rendered_only_where_they_are_used(make_recipe):
     assert len(sources.render_towns(make_recipe())) == 1
-    assert sources.render_towns(make_recipe(phases=[{"steps": 1, "references": 0}])) == []
+    assert sources.render_towns(make_recipe(phases=[{"steps": 1, "references": 0}])) == ()
