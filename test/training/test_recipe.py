@@ -12,7 +12,7 @@ from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.recipe import PrototypeSettings, RecipeError, ValidationSettings, load_recipe
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
-CLASSES = {"camvid": len(CAMVID_11), "cityscapes": len(CITYSCAPES_19), "vspw": len(VSPW_124), "bags": len(CAMVID_11)}
+CLASSES = {"camvid": len(CAMVID_11), "cityscapes": len(CITYSCAPES_19), "vspw": len(VSPW_124)}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
