@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
     ),
+    "plot-training": (
+        "draw the curves of a training run",
+        "Draw loss and validation scores of a training run, finished or not, from its logs.",
+    ),
     "import-weights": (
         "make a starting point for training from public encoder weights",
         "Write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, ResNet as "

@@ -136,8 +136,8 @@ screen_or_television computer printer Mobile_phone keyboard other_electronic_pro
 
 
 def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
-    """A colour for each id: its bits, dealt out in turn to red, green and blue from the highest bit down (the rule of the
-    PASCAL VOC palette)."""
+    """A colour for each id: its bits, dealt out in turn to red, green and blue from the highest bit down (the rule of
+    the PASCAL VOC palette)."""
 
     def channel(number: int, first_bit: int) -> int:
         return sum((number >> (3 * place + first_bit) & 1) << (7 - place) for place in range(3))
@@ -145,8 +145,8 @@ def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
     return tuple((channel(number, 0), channel(number, 1), channel(number, 2)) for number in ids)
 
 
-#: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are 0 to
-#: 123 here. It publishes no colours: these are by rule.
+#: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are
+#: 0 to 123 here. It publishes no colours: these are by rule.
 VSPW_124 = LabelSet(name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125)))
 
 LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}

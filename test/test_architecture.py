@@ -16,11 +16,13 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands"},
     "commands": {
-        *("bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"),
+        *("bags", "checkpoint", "dataset_kinds", "datasets", "evaluation", "import_weights", "label_set", "model_card"),
+        *("streaming", "training"),
     },
     "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
-    "training": {"checkpoint", "datasets", "evaluation", "label_set", "network", "streaming"},
+    "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
+    "dataset_kinds": {"bags", "datasets", "label_set"},
     "evaluation": {"datasets", "label_set", "streaming"},
     "datasets": {"label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},

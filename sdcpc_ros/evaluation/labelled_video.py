@@ -53,7 +53,7 @@ def camvid_video(root: str | os.PathLike[str], split: str) -> LabelledVideo:
         image, labels = camvid[index]
         return LabelledFrame(image, labels, camvid.stamp_s(index))
 
-    clips = [_Clip(indices, frame_at) for indices in camvid.clips()]
+    clips = [_Clip(indices, frame_at) for indices in camvid.runs]
     return LabelledVideo(f"CamVid {split}", camvid.label_set, clips, len(camvid))
 
 

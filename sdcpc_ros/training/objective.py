@@ -15,7 +15,7 @@ from sdcpc_ros.training.views import consistency_loss
 
 
 class Sample(NamedTuple):
-    """One clip with its labels, or with a batch axis in front a batch of them. V views of the newest frame come last."""
+    """A clip with its labels, or with a batch axis in front a batch of them. V views of the newest frame come last."""
 
     clip: Tensor  #: (K + V, 3, h, w) uint8 RGB, oldest first
     labels: Tensor  #: (V, h, w) int64

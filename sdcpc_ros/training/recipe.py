@@ -57,6 +57,12 @@ def _pair(element: _Rule, allowed: str, *, increasing: bool = False) -> _Rule:
 _TEXT = _Rule(lambda value: isinstance(value, str) and value != "", "a name")
 _SHARE = _number(0, 1)
 _SIZE = _pair(_integer(32), "[height, width], integers of 32 or more")
+_OFFSETS = _Rule(
+    lambda value: (
+        isinstance(value, tuple) and all(_integer(1).holds(v) for v in value) and sorted({*value}) == [*value]
+    ),
+    "a list of increasing integers of 1 or more",
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,11 @@ class Recipe:
     #: Where references come from: "filmed", the data set's own earlier frames; or "made_up" from the labelled frame
     #: itself (`augmentation.pseudo_clip`), where the true ones are missing or seconds away.
     past: str = "made_up"
+    #: Filmed: frames back in the data set, nearest first; none: the network's reference_offsets. (1, 2, 3) suits 1 Hz.
+    offsets: tuple[int, ...] = ()
+    missing: str = (
+        "masked"  #: Filmed: a reference that is not there is "masked" out, or "made_up" from the labelled frame
+    )
     time_reversal: float = 0.0  #: share of the filmed clips that run backwards
     scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
     street_towns: int = 40  #: drawn by the street's seeds from STREET_SEED on, where a phase has a street_share
@@ -170,6 +181,8 @@ class Recipe:
             "dataset": _TEXT,
             "split": _TEXT,
             "past": _one_of("filmed", "made_up"),
+            "offsets": _OFFSETS,
+            "missing": _one_of("masked", "made_up"),
             "time_reversal": _SHARE,
             "scale_range": _pair(_number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
             "street_towns": _integer(1),
@@ -198,6 +211,13 @@ class Recipe:
             )
         if self.time_reversal > 0 and self.past == "made_up":
             raise RecipeError("recipe: time_reversal is above 0, but a made_up past has no other side; filmed has")
+        self.network_config(num_classes=1)  # said now, not once the data are read
+        most = max(phase.references for phase in self.phases)
+        if self.past == "filmed" and most > len(self.reference_offsets):
+            raise RecipeError(
+                f"recipe: a phase has {most} references, but there are {len(self.reference_offsets)} offsets to film "
+                "them at; as many are needed"
+            )
 
     @property
     def views(self) -> int:
@@ -216,6 +236,11 @@ class Recipe:
     @property
     def uses_street(self) -> bool:
         return any(phase.street_share > 0 for phase in self.phases)
+
+    @property
+    def reference_offsets(self) -> tuple[int, ...]:
+        """How many frames back the references of a filmed clip lie, nearest first."""
+        return self.offsets or self.network_config(num_classes=1).reference_offsets
 
     def phase_at(self, step: int) -> Phase:
         """The phase that a step belongs to."""
@@ -253,7 +278,7 @@ def recipe_from(values: Any) -> Recipe:
     for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
         if values.get(name) is not None:
             values[name] = _built(kind, values[name], name)
-    for name in ("crop_size", "input_size", "scale_range"):
+    for name in ("crop_size", "input_size", "scale_range", "offsets"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     return _built(Recipe, values, "a recipe")
