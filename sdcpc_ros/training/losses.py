@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
+from sdcpc_ros.network.dynamic_alignment import COARSE
 from sdcpc_ros.network.ranks import mean_share
 
 
@@ -32,6 +35,26 @@ def segmentation_loss(output: ClipOutput, labels: Tensor, weights: Tensor, auxil
     if auxiliary_weight:
         coarse = labels_at(labels, output.static_logits)
         loss = loss + auxiliary_weight * _cross_entropy(output.static_logits, coarse, weights)
+    return loss
+
+
+def vote_loss(votes: Sequence[Tensor], labels: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy of what the references stand for with what is there now: it teaches attention where things were.
+
+    votes: (B, C, ., .) at strides 32 and 8 (`dynamic_alignment.DynamicOutput`), each against the share that classes
+    have in its cells. labels: (B, H, W) int64, IGNORE where void. valid: (B, K) bool; without a reference there is no
+    vote to judge.
+    """
+    known = (labels != IGNORE) & valid.any(1)[:, None, None]
+    shares = F.one_hot(labels.where(known, 0), votes[0].shape[1]).permute(0, 3, 1, 2) * known[:, None].float()
+    shares = F.avg_pool2d(shares, 8, ceil_mode=True, count_include_pad=False)
+    loss = shares.new_zeros(())
+    for vote in votes:
+        if vote.shape[2:] != shares.shape[2:]:  # at stride 32
+            wanted = F.avg_pool2d(shares, COARSE, ceil_mode=True, count_include_pad=False)
+        else:
+            wanted = shares
+        loss = loss + mean_share(-(wanted * (vote.float() + 1e-4).log()).sum(), wanted.sum().detach())
     return loss
 
 
