@@ -47,7 +47,7 @@ class Objective(nn.Module):
         self.prototypes = _prototypes(network, recipe.prototypes, recipe.seed) if recipe.prototypes else None
         self.prototype_weight = recipe.prototypes.weight if recipe.prototypes else 0.0
         self.auxiliary_weight, self.consistency_weight = recipe.auxiliary_weight, recipe.consistency_weight
-        self.vote_weight = recipe.vote_weight
+        self.vote_weight, self.jaccard_weight = recipe.vote_weight, recipe.jaccard_weight
         self.views = recipe.views
         for name, values in (("mean", torch.tensor(mean)), ("std", torch.tensor(std))):
             self.register_buffer(name, values.view(3, 1, 1), persistent=False)
@@ -58,7 +58,7 @@ class Objective(nn.Module):
         clip = (batch.clip.float() - self.mean) / self.std
         output = self.network(clip, batch.valid, self.views)
         labels = batch.labels.flatten(0, 1)
-        loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight)
+        loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight, self.jaccard_weight)
         if self.consistency_weight:
             divergence = consistency_loss(output.logits[::2], output.logits[1::2], batch.motion)
             loss = loss + self.consistency_weight * divergence

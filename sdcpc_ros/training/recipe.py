@@ -159,6 +159,7 @@ class Recipe:
 
     # Losses.
     class_balance: float = 0.0  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
+    jaccard_weight: float = 0.0  #: of 1 - the batch's mean IoU (`losses.jaccard_loss`), beside the cross-entropy
     auxiliary_weight: float = 0.5  #: of the static head's loss
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
@@ -202,6 +203,7 @@ class Recipe:
             "precision": _one_of("float32", "float16", "bfloat16"),
             "class_balance": _SHARE,
             "auxiliary_weight": _number(0),
+            "jaccard_weight": _number(0),
             "consistency_weight": _number(0),
             "vote_weight": _number(0),
             "save_every": _integer(1),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
-from sdcpc_ros.training.losses import class_weights, segmentation_loss, vote_loss
+from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_loss, vote_loss
 
 
 def _output(logits):
@@ -79,3 +79,20 @@ def test_a_vote_without_references_or_labels_costs_nothing():
     assert loss.item() > 0
     for vote in wrong:
         assert not vote.grad[0].any() and vote.grad[1].any()
+
+
+def test_the_jaccard_loss_is_one_minus_the_mean_iou_of_decisions():
+    labels = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, IGNORE]]])
+    decided = torch.tensor([[[0, 0, 0, 1], [0, 2, 1, 2]]])
+    logits = 50.0 * F.one_hot(decided, 4).permute(0, 3, 1, 2)
+    # class 0: 3 of 5; class 1: 2 of 3; classes 2 and 3 are not there, and void counts for nothing
+    assert jaccard_loss(logits, labels).item() == pytest.approx(1 - (3 / 5 + 2 / 3) / 2, abs=1e-5)
+    assert jaccard_loss(logits, torch.full_like(labels, IGNORE)).item() == 0
+
+
+def test_the_jaccard_loss_has_a_gradient_that_improves_it():
+    labels = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    logits = torch.zeros(2, 3, 8, 8, requires_grad=True)
+    before = jaccard_loss(logits, labels)
+    before.backward()
+    assert jaccard_loss(logits.detach() - 50 * logits.grad, labels).item() < before.item()
