@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.
-_EXTRAS = {"rosbags": "bags", "av": "bags"}
+_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parsed.run(parsed) or 0
     except (ValueError, OSError) as error:
         print(f"sdcpc {parsed.command}: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if _extra(error) is None:
+            raise
+        print(f"sdcpc {parsed.command}: {_missing(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"sdcpc {parsed.command}: interrupted", file=sys.stderr)
@@ -67,8 +72,13 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    extra = _EXTRAS.get(str(error.name).split(".")[0])
+    extra = _extra(error)
     return f"no Python package '{error.name}'" + (f"; pip install 'sdcpc_ros[{extra}]' brings it" if extra else "")
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    """The extra that brings what is missing, if it is one of ours."""
+    return _EXTRAS.get(str(error.name).split(".")[0])
 
 
 def _sentence(error: Exception) -> str:
