@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "score a model on labelled video",
         "Score a model on labelled video, as a stream and frame by frame with the same weights.",
     ),
+    "compare": (
+        "compare evaluations of one recording",
+        "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how sure it is.",
+    ),
     "train": (
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
