@@ -22,8 +22,8 @@ from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
 from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
-from sdcpc_ros.evaluation.html_report import ReportPictures
 from sdcpc_ros.evaluation.pictures import shrink
+from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.stream_scores import StreamScores
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
