@@ -119,4 +119,6 @@ def segmented(
 
 
 def _picture(message: Any) -> _Picture:
-    return _Picture(decode_image(message), str(message.header.frame_id), image_encoding(message))
+    # A view into a bag's read-only bytes becomes an image of its own: PyTorch takes no other.
+    image = np.require(decode_image(message), requirements="W")
+    return _Picture(image, str(message.header.frame_id), image_encoding(message))
