@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.
-_EXTRAS = {"rosbags": "bags", "av": "bags", "ray": "fleet"}
+_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags") | {"ray": "fleet"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +85,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 def _extra(error: ModuleNotFoundError) -> str | None:
+    """The extra that brings what is missing, if it is one of ours."""
     return _EXTRAS.get(str(error.name).split(".")[0])
 
 

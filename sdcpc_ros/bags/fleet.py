@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.bags.errors import FleetError, PlaybackError
 from sdcpc_ros.bags.evaluation_job import Job, run_job
 
 #: What a job may raise for reasons that lie in its bag, its model or this machine's disk. Anything else is a bug.
@@ -144,7 +144,7 @@ def _ray_session(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     try:
         ray.init(address=address, **quiet, **(local if address == LOCAL_RAY else {}))
     except ConnectionError as error:
-        raise PlaybackError(f"no Ray cluster answers at '{address}': {error}") from error
+        raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
     try:
         yield
     finally:
