@@ -194,7 +194,7 @@ def _report(
             "label_set": model.segmenter.label_set.to_dict(),
             "model_size": list(model.segmenter.model_size),
         },
-        "settings": {**asdict(settings), **_run_settings(model)},
+        "settings": {**asdict(settings), "void": list(settings.void), **_run_settings(model)},
         "versions": _versions(),
         "labels_sha256": scores.labels_sha256(),
         "scores": scores.scores(),

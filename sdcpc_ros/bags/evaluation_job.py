@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.live_evaluation import LivePlan, live_comparison
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
 from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 if TYPE_CHECKING:
@@ -60,6 +62,14 @@ class JobFiles:
     @property
     def labelled_bag(self) -> Path:
         return self.folder / "labelled_bag"
+
+    def clear(self) -> None:
+        """Make the folder, without an earlier evaluation's results: none of them may be taken for this one's."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in (self.report, self.page):
+            file.unlink(missing_ok=True)
+        if (self.labelled_bag / "metadata.yaml").is_file():
+            shutil.rmtree(self.labelled_bag)
 
 
 @dataclass(frozen=True)
@@ -137,8 +147,7 @@ def run_job(
     """
     key = job.key()  # before the work, lest a bag that changes meanwhile is taken for done
     model = _loaded(job.model, job.model.sha256())
-    job.output.mkdir(parents=True, exist_ok=True)
-    job.files.report.unlink(missing_ok=True)
+    job.files.clear()
     watchers: list[Callable[[SegmentedFrame | Unusable], None]] = []
     with ExitStack() as stack:
         comparison = None
@@ -156,8 +165,6 @@ def run_job(
     report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}
     if comparison is not None:
         report["live"] = comparison.summary()
-    from sdcpc_ros.evaluation.html_report import write_report
-
     write_report(job.files.page, report, evaluation.pictures)
     write_json(job.files.report, report)
     return report
