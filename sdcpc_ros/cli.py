@@ -17,9 +17,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "score a model on labelled video",
         "Score a model on labelled video, as a stream and frame by frame with the same weights.",
     ),
+    "evaluate-bag": (
+        "replay bags through the node's segmenter and report",
+        "Evaluate rosbag2 bags: every frame, in order, through the node's segmenter; scores, a page to look at, gates.",
+    ),
+    "make-bag": (
+        "make a bag of a folder of images and labels",
+        "Write a folder of images, with or without label images, as a rosbag2 bag.",
+    ),
     "compare": (
         "compare evaluations of one recording",
-        "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how sure it is.",
+        "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how surely.",
     ),
     "train": (
         "train a model on labelled video",
@@ -34,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.
-_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags")
+_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags") | {"ray": "fleet"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

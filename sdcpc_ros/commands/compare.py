@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare_files
+    from sdcpc_ros.evaluation.comparison_gates import Gate, judged
     from sdcpc_ros.evaluation.comparison_table import comparison_tables, gate_sentences
-    from sdcpc_ros.evaluation.gates import Gate, judged
 
     gates = [Gate.parsed(text) for text in arguments.fail_if]
     settings = ComparisonSettings(arguments.draws, arguments.level, arguments.block, arguments.seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcpc_ros.evaluation.comparison import Compared, Comparison, ComparisonSettings, Difference
-from sdcpc_ros.evaluation.gates import GateResult
+from sdcpc_ros.evaluation.comparison_gates import GateResult
 from sdcpc_ros.evaluation.pages.forest import Interval, forest
 from sdcpc_ros.evaluation.pages.numbers import counted
 from sdcpc_ros.evaluation.pages.rendering import HALF_PX, PAGE_PX, DrawnChart, render, write_page
@@ -49,8 +49,8 @@ def _method(settings: ComparisonSettings) -> str:
         f"The intervals hold {100 * settings.level:g} % of {settings.replicates} draws from the frames (seed "
         f"{settings.seed}). Runs of consecutive frames are drawn, since neighbouring frames are alike, and the same "
         "ones for both sides. What lies clear of zero is better or worse beyond the chance of which frames were "
-        f"filmed. Of many classes, about {by_chance:.2g} in a hundred do by chance alone. Times depend on what else the "
-        "machine was doing, which no draw from the frames can tell."
+        f"filmed. Of many classes, about {by_chance:.2g} in a hundred do by chance alone. Times depend on what else "
+        "the machine was doing, which no draw from the frames can tell."
     )
 
 

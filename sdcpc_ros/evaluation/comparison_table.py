@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sdcpc_ros.evaluation.comparison import Compared, Comparison, Difference
-from sdcpc_ros.evaluation.gates import GateResult
+from sdcpc_ros.evaluation.comparison_gates import GateResult
 
 _PLOT_LETTERS = 29  # odd: zero is in the middle
 _PLOT_FROM = 110  #: letters on a line

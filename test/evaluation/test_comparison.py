@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare, compare_files
+from sdcpc_ros.evaluation.comparison_gates import Gate, judged
 from sdcpc_ros.evaluation.comparison_table import comparison_tables, gate_sentences, interval_plot
-from sdcpc_ros.evaluation.gates import Gate, judged
 from sdcpc_ros.evaluation.report_file import ReportError
 from sdcpc_ros.label_set import CITYSCAPES_19
 
