@@ -1,4 +1,4 @@
-"""The memory of this process: how much there is, and how glibc keeps what is freed."""
+"""The memory of this process and of its device: how much there is, and how glibc keeps what is freed."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def resident_mib() -> float | None:
     except (OSError, IndexError, ValueError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def device_mib(device: str) -> float | None:
+    """Memory of a CUDA device that PyTorch holds for this process, MiB; None where `device` is not one."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.memory_reserved(device) / 2**20

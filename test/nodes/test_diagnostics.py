@@ -68,8 +68,13 @@ def test_every_cause_has_a_value_whether_it_came_or_not(report):
     ("change", "level", "words"),
     [
         ({"received": 20, "processed": 20}, DiagnosticStatus.OK, "segmenting"),
-        ({"received": 20, "dropped": 5}, DiagnosticStatus.OK, "segmenting"),
-        ({"received": 20, "dropped": 6}, DiagnosticStatus.WARN, "6 of 10"),
+        ({"received": 20, "dropped": {"newer": 5}}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "dropped": {"newer": 6}}, DiagnosticStatus.WARN, "6 of 10"),
+        ({"received": 20, "dropped": {"deactivated": 6}}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "input_age_s": 0.9}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "input_age_s": 1.1}, DiagnosticStatus.WARN, "1.1 s behind"),
+        ({"received": 20, "input_age_s": -3600.0}, DiagnosticStatus.WARN, "3600.0 s ahead of"),
+        ({"received": 20, "input_age_s": 9.0, "dropped": {"newer": 6}}, DiagnosticStatus.WARN, "6 of 10"),
         ({"received": 20, "rejected": {"truncated": 1}}, DiagnosticStatus.WARN, "truncated (1)"),
         ({"received": 20, "rejected": {"truncated": 9, "corrupt": 1}}, DiagnosticStatus.ERROR, "every image"),
         ({"received": 20, "resets": {"backward": 1}}, DiagnosticStatus.WARN, "backward (1)"),
@@ -83,7 +88,7 @@ def test_levels_follow_from_what_is_new(report, change, level, words):
     changed = replace(GOOD, last_received_s=101.0, **change)
     status = report(changed)
     assert status.level == level and words in status.message
-    status = report(replace(changed, received=30, processed=30, last_received_s=102.0))
+    status = report(replace(changed, received=30, processed=30, last_received_s=102.0, input_age_s=0.01))
     assert status.level == DiagnosticStatus.OK  # the old is forgotten
 
 

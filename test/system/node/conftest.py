@@ -87,6 +87,7 @@ class Peer:
         self._publishers: dict[str, Any] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._report_count = 0
+        self._change_state: Any | None = None
         self.collect("/diagnostics", DiagnosticArray, self._keep_reports)
 
     def close(self) -> None:
@@ -153,9 +154,18 @@ class Peer:
         return future.result()
 
     def change_state(self, transition: int) -> bool:
+        future = self.begin_to_change_state(transition)
+        self.wait_until(future.done, "an answer of change_state")
+        return future.result().success
+
+    def begin_to_change_state(self, transition: int) -> Any:
+        """A future of the answer."""
+        if self._change_state is None:
+            self._change_state = self.node.create_client(ChangeState, self.topic("change_state"))
+        self.wait_until(self._change_state.service_is_ready, "the service change_state")
         request = ChangeState.Request()
         request.transition.id = transition
-        return self.call(ChangeState, "change_state", request).success
+        return self._change_state.call_async(request)
 
     def state(self) -> str:
         return self.call(GetState, "get_state", GetState.Request()).current_state.label
@@ -206,10 +216,20 @@ def make_street(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarra
 @pytest.fixture
 def start_process(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Starts any command, to be ended with the test."""
+    yield from _starter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts any command, to be ended with the module."""
+    yield from _starter(tmp_path_factory.mktemp("commands"))
+
+
+def _starter(folder: Path) -> Iterator[Callable[..., NodeProcess]]:
     started: list[NodeProcess] = []
 
     def start(*command: str) -> NodeProcess:
-        started.append(NodeProcess(list(command), tmp_path / f"process_{len(started)}.txt"))
+        started.append(NodeProcess(list(command), folder / f"process_{len(started)}.txt"))
         return started[-1]
 
     yield start

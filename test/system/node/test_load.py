@@ -16,7 +16,8 @@ DELAY_S = 0.4
 
 
 def start(start_node, model, delay_s=0.0, fail_every=0, **parameters):
-    return start_node(program=(TROUBLED, str(delay_s), str(fail_every)), model=model, device="cpu", **parameters)
+    trouble = ("--delay", str(delay_s), "--fail-every", str(fail_every))
+    return start_node(program=(TROUBLED, *trouble), model=model, device="cpu", **parameters)
 
 
 def test_the_newest_frame_wins_and_cameras_take_turns(start_node, peer, image, street, tiny_checkpoint):
