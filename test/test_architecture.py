@@ -18,6 +18,7 @@ DOORS: dict[str, set[str]] = {
     "commands": {
         *("bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"),
     },
+    "consumers": {"nodes"},
     "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
     "training": {"checkpoint", "datasets", "evaluation", "label_set", "network", "streaming"},
@@ -33,7 +34,7 @@ DOORS: dict[str, set[str]] = {
     "label_set": set(),
     "network": set(),
 }
-ROOMS_WITH_ROS = {"nodes", "bags"}
+ROOMS_WITH_ROS = {"nodes", "bags", "consumers"}
 ROS_MODULES = {
     *("ament_index_python", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "launch", "launch_ros"),
     *("lifecycle_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs"),
