@@ -34,7 +34,7 @@ from sdcpc_ros.nodes.diagnostics import make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
-from sdcpc_ros.nodes.process_memory import device_mib, keep_freed_image_buffers, resident_mib
+from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_image_buffers, resident_mib
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -94,6 +94,7 @@ class SegmentationNode(ManagedNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
+        give_back_freed_memory()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -65,10 +65,8 @@ def _compressed_fields(draw: st.DrawFn) -> dict:
         for _ in range(draw(st.integers(0, 4))):
             data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
         data = data[: draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))]
-    return {
-        "format": draw(st.one_of(st.sampled_from(["jpeg", "png", "rgb8; jpeg compressed bgr8"]), st.text(max_size=20))),
-        "data": bytes(data),
-    }
+    kind = draw(st.one_of(st.sampled_from(["jpeg", "png", "rgb8; jpeg compressed bgr8"]), st.text(max_size=20)))
+    return {"format": kind, "data": bytes(data)}
 
 
 def _hostile(fields: st.SearchStrategy) -> st.SearchStrategy:

@@ -245,14 +245,17 @@ def start_node(
     started: list[NodeProcess] = []
 
     def start(
-        *, program: tuple[str, ...] = ("-m", "sdcpc_ros.nodes.segmentation_node"), **parameters: Any
+        *,
+        program: tuple[str, ...] = ("-m", "sdcpc_ros.nodes.segmentation_node"),
+        namespace: str = "/",
+        **parameters: Any,
     ) -> NodeProcess:
         package_root = str(Path(sdcpc_ros.__file__).parents[1])  # the very package that the tests see
         search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         arguments = [f"{name.replace('__', '.')}:={value}" for name, value in parameters.items()]
         options = [option for argument in arguments for option in ("-p", argument)]
         log_file = tmp_path_factory.mktemp("node") / "log.txt"
-        command = [sys.executable, *program, "--ros-args", *options]
+        command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *options]
         started.append(NodeProcess(command, log_file, {"PYTHONPATH": search_path}))
         return started[-1]
 
@@ -262,8 +265,9 @@ def start_node(
 
 
 @pytest.fixture(scope="module")
-def peer(module_ros_domain: int) -> Iterator[Peer]:
-    peer = Peer(module_ros_domain)
+def peer(module_ros_domain: int, request: pytest.FixtureRequest) -> Iterator[Peer]:
+    """Speaks to the node of the module's NODE_NAME."""
+    peer = Peer(module_ros_domain, getattr(request.module, "NODE_NAME", "/segmentation_node"))
     yield peer
     peer.close()
 
