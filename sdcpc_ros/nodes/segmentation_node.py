@@ -171,12 +171,14 @@ class SegmentationNode(ManagedNode):
         return self._is_configuring or self._segmenter is not None
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        for camera in self._cameras.values():
+        cameras = list(self._cameras.values())  # a snapshot: a configure may be adding to them
+        for camera in cameras:
             camera.stream.request_reset()
-        response.success = bool(self._cameras)
+        response.success = bool(cameras)
+        names = ", ".join(camera.stream.name for camera in cameras)
         response.message = (
-            f"the frame buffers of {', '.join(self._cameras)} are emptied before their next frame"
-            if self._cameras
+            f"the frame buffers of {names} are emptied before their next frame"
+            if cameras
             else "nothing to empty: the node is not configured"
         )
         return response
