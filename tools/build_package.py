@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_PARTS = (
     *("package.xml", "CMakeLists.txt", "setup.py", "pyproject.toml", "LICENSE", "README.md"),
-    *("sdcpc_ros", "msg", "launch", "config", "models", "scripts", "test"),
+    *("sdcpc_ros", "msg", "launch", "config", "models", "scripts"),
+    *("test", "docs", "benchmarks"),  # what the tests read
 )
 
 

@@ -105,8 +105,8 @@ class Peer:
 
     def spin_for(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            self._executor.spin_once(timeout_sec=0.02)
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=min(left_s, 0.02))
 
     def collect(self, topic: str, message_type: Any, callback: Callable | None = None, **qos: Any) -> list:
         """Subscribes; the list that is returned grows as messages come."""
@@ -129,16 +129,16 @@ class Peer:
         self.wait_until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {topic}")
         return publisher
 
-    def exchange(self, topic: str, message: Any, answers: list) -> Any:
+    def exchange(self, topic: str, message: Any, answers: list, patience_s: float = 3.0) -> Any:
         """Publishes an image, again if it got lost (best effort), and returns the first new answer with its header."""
         publisher, before = self.publisher(topic, type(message)), len(answers)
 
         def answer() -> Any:
             return next((a for a in answers[before:] if a.header == message.header), None)
 
-        for _ in range(int(DEADLINE_S / 3)):
+        for _ in range(int(DEADLINE_S / patience_s)):
             publisher.publish(message)
-            end_s = time.monotonic() + 3
+            end_s = time.monotonic() + patience_s
             while time.monotonic() < end_s:
                 if answer():
                     return answer()

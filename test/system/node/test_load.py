@@ -66,7 +66,7 @@ def test_a_fault_in_the_network_costs_a_frame_and_no_more(start_node, peer, imag
     node = start(start_node, tiny_checkpoint, fail_every=3)
     masks = peer.collect(peer.topic("camera/label/image_raw"), Image)
     for stamp in range(5):
-        assert peer.exchange("/camera/image_raw", image(street(), stamp), masks)
+        assert peer.exchange("/camera/image_raw", image(street(), stamp), masks, patience_s=1.0)
     report = peer.fresh_report("camera")
     assert int(report["lost to faults"]) >= 2
     assert int(report["resets: fault"]) >= 2
