@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,17 @@ def send():
     picture.header.stamp = node.get_clock().now().to_msg()
     publisher.publish(picture)
 node.create_timer(0.02, send)
+rclpy.spin(node)
+"""
+
+
+_FROZEN_SUBSCRIBER = """
+import sys, rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("frozen")
+for topic in sys.argv[1:]:
+    node.create_subscription(Image, topic, lambda _: print("came", flush=True), 5)
 rclpy.spin(node)
 """
 
@@ -51,6 +63,22 @@ def test_fifty_subscribers_come_and_go(target):
     target.serves()
     assert threads_of(target) == threads
     assert files_of(target) <= files + 2
+
+
+def test_a_reliable_subscriber_that_freezes_holds_nobody_up(target, start_process):
+    topics = [target.peer.topic(f"front/{name}/image_raw") for name in ("label", "overlay")]
+    subscriber = start_process(sys.executable, "-c", _FROZEN_SUBSCRIBER, *topics)
+    while subscriber.log().count("came") < 2:
+        target.serves()
+    subscriber.process.send_signal(signal.SIGSTOP)
+    before = target.peer.fresh_report("front")
+    for _ in range(15):  # more than its topics keep
+        target.serves()
+    after = target.peer.fresh_report("front")
+    assert int(after["processed"]) >= int(before["processed"]) + 15
+    assert after["level"] in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
+    p95_ms = float(after["publish p50/p95 (ms)"].split("/")[1])
+    assert p95_ms < 1000, f"publishing waited for the frozen subscriber: {p95_ms} ms"
 
 
 def test_a_publisher_that_dies_in_the_middle(target):
