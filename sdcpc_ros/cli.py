@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
         "freshly initialised: a starting point for training.",
     ),
+    "doctor": (
+        "what keeps the ROS node from working here",
+        "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",
+    ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.
