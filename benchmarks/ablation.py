@@ -188,7 +188,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="the recipe's data set")
     parser.add_argument("--from", dest="start", type=Path, metavar="CHECKPOINT", help="the common base; random if none")
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "config/training/camvid_efficientnet_lite2.yaml", metavar="FILE"
+        "--config", type=Path, default=ROOT / "config/training/camvid_efficientnet_lite0.yaml", metavar="FILE"
     )
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of {', '.join(names)}")
     parser.add_argument("--steps", type=int, default=600, help="of each run, default %(default)s")

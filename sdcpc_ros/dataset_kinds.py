@@ -13,17 +13,37 @@ from sdcpc_ros.datasets.cityscapes import Cityscapes
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.datasets.vspw import VSPW
+from sdcpc_ros.label_set import LabelSet
 
-#: Kind -> what opens a split of it: (root, split).
-DATASET_KINDS: dict[str, Callable[[Path, str], VideoDataset]] = {
+#: Kinds that say themselves what their ids mean -> what opens a split of one: (root, split).
+_PUBLISHED: dict[str, Callable[[Path, str], VideoDataset]] = {
     "camvid": CamVid,
     "cityscapes": Cityscapes,
     "vspw": VSPW,
 }
+DATASET_KINDS = (*_PUBLISHED, "bag")
 
 
-def open_dataset(kind: str, root: str | Path, split: str) -> VideoDataset:
-    """A split of the data set at `root`. Raises DatasetError for an unknown kind, or naming the file and the rule."""
-    if kind not in DATASET_KINDS:
+def open_dataset(
+    kind: str, root: str | Path, split: str | None = None, *, label_set: LabelSet | None = None
+) -> VideoDataset:
+    """A split of the data set at `root`; of bags, those in ROOT/SPLIT, or without a split those at ROOT.
+
+    label_set: what the ids in bags mean where no label_set.json beside them says so; the other kinds know.
+    Raises DatasetError for an unknown kind or a missing split, or naming the file and the rule it breaks.
+    """
+    if kind == "bag":
+        return _open_bags(Path(root), split, label_set)
+    if kind not in _PUBLISHED:
         raise DatasetError(f"no kind of data set '{kind}'; {', '.join(DATASET_KINDS)} are known")
-    return DATASET_KINDS[kind](Path(root), split)
+    if split is None:
+        raise DatasetError(f"no split is named; a data set of kind '{kind}' needs one, as train or val")
+    return _PUBLISHED[kind](Path(root), split)
+
+
+def _open_bags(root: Path, split: str | None, label_set: LabelSet | None) -> VideoDataset:
+    try:
+        from sdcpc_ros.bags.bag_dataset import open_bags
+    except ModuleNotFoundError as error:
+        raise DatasetError(f"no Python package '{error.name}'; pip install 'sdcpc_ros[bags]' brings it") from error
+    return open_bags(root, split, label_set)

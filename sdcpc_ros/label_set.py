@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,8 +154,14 @@ VSPW_124 = LabelSet(name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), col
 LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}
 
 
-def find_label_set(name: str) -> LabelSet:
-    """A known label set by its name. Raises LabelSetError with the names there are."""
-    if name not in LABEL_SETS:
-        raise LabelSetError(f"no label set '{name}'; {', '.join(LABEL_SETS)} are known")
-    return LABEL_SETS[name]
+def read_label_set(name_or_path: str) -> LabelSet:
+    """A label set by name ("camvid_11"), or from a JSON file: name, class_names, colours. Raises LabelSetError."""
+    if name_or_path in LABEL_SETS:
+        return LABEL_SETS[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise LabelSetError(f"no label set '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a JSON file")
+    try:
+        return LabelSet.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (LabelSetError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise LabelSetError(f"{path}: {error}") from error

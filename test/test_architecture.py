@@ -122,6 +122,8 @@ def test_ros_stays_in_its_rooms(sources: dict[str, tuple[str, ast.Module]]) -> N
 def test_the_network_knows_torch_and_nothing_else(sources: dict[str, tuple[str, ast.Module]]) -> None:
     known = {"torch", "sdcpc_ros", *sys.stdlib_module_names}
     strangers = {file: top_levels(tree) - known for file, (room, tree) in sources.items() if room == "network"}
+    # The one kernel; imported only where a GPU runs it.
+    strangers["sdcpc_ros/network/window_attention/triton_kernel.py"] -= {"triton"}
     assert not {file: names for file, names in strangers.items() if names}
 
 

@@ -29,7 +29,7 @@ COARSE = 4
 #: Channels of keys and queries that say where they are (`_positions`).
 POSITION_CHANNELS = 4
 _DIFFERENCE_SIGN = {"distrust": -1.0, "seek": 1.0, "none": 0.0}
-#: Probabilities below this are not told apart: a vote is about the classes that are in question.
+#: Probabilities well below this are not told apart: a vote is about the classes that are in question.
 _LEAST_PROBABILITY = 1e-4
 _GATE_WIDTH = 32
 
@@ -190,7 +190,7 @@ def _placed_keys(keys: Tensor, positions: Tensor) -> Tensor:
 
 
 def _log(probabilities: Tensor) -> Tensor:
-    return probabilities.clamp_min(_LEAST_PROBABILITY).log()
+    return (probabilities + _LEAST_PROBABILITY).log()  # a clamp would have no gradient where nobody votes for a class
 
 
 def _difference(root: Tensor, reference_roots: Tensor) -> Tensor:

@@ -159,10 +159,12 @@ class Recipe:
 
     # Losses.
     class_balance: float = 0.0  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
+    jaccard_weight: float = 0.0  #: of 1 - the batch's mean IoU (`losses.jaccard_loss`), beside the cross-entropy
     auxiliary_weight: float = 0.5  #: of the static head's loss
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
     consistency_weight: float = 0.0
+    vote_weight: float = 0.5  #: of the references' vote by itself (`losses.vote_loss`), in phases with references
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
     # What is kept.
@@ -201,7 +203,9 @@ class Recipe:
             "precision": _one_of("float32", "float16", "bfloat16"),
             "class_balance": _SHARE,
             "auxiliary_weight": _number(0),
+            "jaccard_weight": _number(0),
             "consistency_weight": _number(0),
+            "vote_weight": _number(0),
             "save_every": _integer(1),
         }
         _check(self, "", rules)
@@ -211,12 +215,11 @@ class Recipe:
             )
         if self.time_reversal > 0 and self.past == "made_up":
             raise RecipeError("recipe: time_reversal is above 0, but a made_up past has no other side; filmed has")
-        self.network_config(num_classes=1)  # said now, not once the data are read
-        most = max(phase.references for phase in self.phases)
-        if self.past == "filmed" and most > len(self.reference_offsets):
+        ages = self.network_config(num_classes=1).reference_offsets  # raises now, not once the data are read
+        most, least = max(phase.references for phase in self.phases), min(len(ages), len(self.reference_offsets))
+        if most > least:
             raise RecipeError(
-                f"recipe: a phase has {most} references, but there are {len(self.reference_offsets)} offsets to film "
-                "them at; as many are needed"
+                f"recipe: a phase has {most} references, but there are {least} offsets; as many are needed"
             )
 
     @property

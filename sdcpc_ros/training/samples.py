@@ -28,6 +28,7 @@ class ClipSamples(Dataset[Sample]):
 
     def __init__(self, recipe: Recipe, dataset: VideoDataset, towns: Sequence[Town]) -> None:
         self.recipe, self.dataset, self.towns = recipe, dataset, towns
+        self._ages = recipe.network_config(len(dataset.label_set)).reference_offsets
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.clips_per_step
@@ -37,7 +38,7 @@ class ClipSamples(Dataset[Sample]):
         phase = self.recipe.phase_at(index // self.recipe.clips_per_step)
         references = phase.references
         if rng.random() < phase.street_share:
-            images, labels = self.towns[int(rng.integers(len(self.towns)))].clip(references, rng)
+            images, labels = self.towns[int(rng.integers(len(self.towns)))].clip(self._ages[:references], rng)
             present = np.ones(references, bool)
         else:
             images, labels, present = self._from_dataset(references, rng)
@@ -63,14 +64,14 @@ class ClipSamples(Dataset[Sample]):
         index = self.dataset.labelled[int(rng.integers(len(self.dataset.labelled)))]
         if references == 0 or self.recipe.past == "made_up":
             image, labels = self.dataset[index]
-            return pseudo_clip(image, references, rng), labels, np.ones(references, bool)
+            return pseudo_clip(image, self._ages[:references], rng), labels, np.ones(references, bool)
         offsets = self.recipe.reference_offsets[:references]
         if rng.random() < self.recipe.time_reversal:
             offsets = tuple(-offset for offset in offsets)
         clip = self.dataset.clip(index, offsets)
         if self.recipe.missing == "masked" or clip.present.all():
             return clip.images, clip.labels, clip.present
-        made_up = pseudo_clip(clip.images[-1], references, rng)
+        made_up = pseudo_clip(clip.images[-1], self._ages[:references], rng)
         images = [own if present else other for own, other, present in zip(clip.images, made_up, clip.present)]
         return [*images, clip.images[-1]], clip.labels, np.ones(references, bool)
 

@@ -75,11 +75,12 @@ class Town:
         images, labels = zip(*(street.image_and_labels(i) for i in range(len(street))))
         self.images, self.labels = np.stack(images), np.stack(labels)  # (F, H, W, 3), (F, H, W) uint8
 
-    def clip(self, references: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
-        """Images, oldest first, and the labels of the last."""
-        step = int(rng.integers(1, 4))  # 3 frames apart is the deployed spacing; nearer ones stand for a slower drive
-        last = int(rng.integers(min(step * references, len(self.images) - 1), len(self.images)))
-        past = [max(0, last - step * age) for age in range(references, 0, -1)]
+    def clip(self, ages: Sequence[int], rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+        """Images, oldest first, and the labels of the last; the earlier ones are `ages` frames back, or twice that."""
+        speed = int(rng.integers(1, 3))  # as if driven twice as fast
+        oldest = speed * max(ages, default=0)
+        last = int(rng.integers(min(oldest, len(self.images) - 1), len(self.images)))
+        past = [max(0, last - speed * age) for age in reversed(ages)]
         return [self.images[i] for i in (*past, last)], self.labels[last]
 
 

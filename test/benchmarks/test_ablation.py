@@ -17,7 +17,7 @@ from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.recipe import load_recipe, recipe_from
 
-CONFIG = Path(__file__).parents[2] / "config" / "training" / "camvid_efficientnet_lite2.yaml"
+CONFIG = Path(__file__).parents[2] / "config" / "training" / "camvid_efficientnet_lite0.yaml"
 TINY = {
     "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8},
     "crop_size": [32, 48],

@@ -69,7 +69,11 @@ def test_every_module_and_shared_file_is_installed(installed: Path) -> None:
 
 def test_the_executables_are_where_ros2_run_looks(installed: Path) -> None:
     executables = installed / "lib" / "sdcpc_ros"
-    assert {path.name for path in executables.iterdir() if os.access(path, os.X_OK)} == {"sdcpc", "segmentation_node"}
+    assert {path.name for path in executables.iterdir() if os.access(path, os.X_OK)} == {
+        "evaluate_bag",
+        "sdcpc",
+        "segmentation_node",
+    }
     assert run_installed(installed, sys.executable, str(executables / "sdcpc"), "--help").startswith("usage: sdcpc")
 
 

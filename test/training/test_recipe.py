@@ -70,6 +70,7 @@ def _phase(**changes):
         ({"offsets": 3}, "offsets is 3"),
         ({"time_reversal": 0.5}, "time_reversal is above 0, but a made_up past"),
         ({"past": "filmed", "offsets": [1]}, "2 references, but there are 1 offsets"),
+        ({"phases": [{"steps": 3, "references": 4}]}, "4 references, but there are"),
         ({"phases": []}, "phases"),
         ({"phases": 3}, "phases is 3; a list"),
         ({"phases": [3]}, "a phase of a recipe is 3; a mapping"),

@@ -63,8 +63,8 @@ def test_the_second_view_is_the_newest_frame_moved(make_samples):
 
 
 def test_the_street_alone_will_do(make_samples):
-    sample = make_samples(**_phase(3, street_share=1.0))[0]
-    assert sample.clip.shape[0] == 4 and sample.labels.min() >= 0
+    sample = make_samples(**_phase(2, street_share=1.0))[0]
+    assert sample.clip.shape[0] == 3 and sample.labels.min() >= 0
 
 
 def test_only_the_newest_frame_is_disturbed(make_samples):
