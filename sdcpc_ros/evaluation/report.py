@@ -14,12 +14,12 @@ from sdcpc_ros.evaluation.evaluate import Evaluation
 
 
 @contextmanager
-def progress_bar(frames: int) -> Iterator[Callable[[], None]]:
+def progress_bar(frames: int, doing: str = "evaluating") -> Iterator[Callable[[], None]]:
     """A bar on stderr of so many frames; call what it yields after each. Silent where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("evaluating", total=frames)
+        task = progress.add_task(doing, total=frames)
         yield lambda: progress.advance(task)
 
 
