@@ -190,9 +190,8 @@ def test_a_paused_bag_stands_still_and_goes_on_where_it_stopped(drive):
         playing = threading.Thread(target=player.play, args=(on_publish,))
         playing.start()
         assert wait_until(lambda: player.paused)
-        assert not player.linger(
-            lambda: len(published) > 3, timeout_s=6 * PERIOD_NS / 1e9
-        )  # twice what is left to play
+        twice_what_is_left_s = 6 * PERIOD_NS / 1e9
+        assert not player.linger(lambda: len(published) > 3, twice_what_is_left_s)
         answer = client.call(SetBool.Request(data=False))
         resumed_s = time.monotonic()
         playing.join(SETTLED_S)
