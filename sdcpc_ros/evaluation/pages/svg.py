@@ -22,11 +22,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: Colours to draw with; each stands for the variable of this name in page.css, whatever scheme the reader prefers.
-INK, FAINT, LINE, ACCENT, SECOND, BAD, PAPER, CARD = (f"#0{n}0{n}0{n}" for n in range(1, 9))
+INK, FAINT, LINE, ACCENT, SECOND, BAD, GOOD, CARD = (f"#0{n}0{n}0{n}" for n in range(1, 9))
 _VARIABLES = dict(
     zip(
-        (INK, FAINT, LINE, ACCENT, SECOND, BAD, PAPER, CARD),
-        ("ink", "faint", "line", "accent", "second", "bad", "paper", "card"),
+        (INK, FAINT, LINE, ACCENT, SECOND, BAD, GOOD, CARD),
+        ("ink", "faint", "line", "accent", "second", "bad", "good", "card"),
     )
 )
 
