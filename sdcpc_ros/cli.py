@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare evaluations of one recording",
         "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how surely.",
     ),
+    "segment": (
+        "paint or label a video, images or a bag",
+        "Segment a video, images or a bag, without ROS: a video with the class colours over it, or label images.",
+    ),
     "train": (
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
