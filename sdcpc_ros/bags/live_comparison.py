@@ -72,7 +72,7 @@ class LiveComparison:
                     f"the node's masks are {live_labels.shape} pixels (height, width), the images {labels.shape}; "
                     "its parameter output_size must be 'image'"
                 )
-            agreement = np.count_nonzero(live_labels == labels) / labels.size
+            agreement = int(np.count_nonzero(live_labels == labels)) / labels.size
             if agreement < 1:
                 self._note_difference(source, agreement)
             self._live.push(source.stamp_ns)
