@@ -1,4 +1,4 @@
-"""A folder of images, with or without label images, as a bag: the camera drive that it was before someone unpacked it."""
+"""A folder of images, with or without label images, as a bag: the drive that it was before someone unpacked it."""
 
 from __future__ import annotations
 

@@ -29,6 +29,16 @@ class LiveTiming:
         """From just before a frame was published to the arrival of its mask here, for every frame that got one."""
         return np.array([(self.arrived_ns[s] - self.published_ns[s]) / 1e6 for s in self._answered()])
 
+    def latency_ns(self, stamp_ns: int) -> int | None:
+        """Of one frame; None when it was not published, or got no mask."""
+        if stamp_ns not in self.published_ns or stamp_ns not in self.arrived_ns:
+            return None
+        return self.arrived_ns[stamp_ns] - self.published_ns[stamp_ns]
+
+    def jitter_ms(self) -> np.ndarray:
+        """How much the latency changed from each mask to the next: what masks come earlier or later than evenly."""
+        return np.abs(np.diff(self.latencies_ms()))
+
     def input_rate_hz(self) -> float:
         return _rate_hz(list(self.published_ns.values()))
 
@@ -93,15 +103,20 @@ class LiveQuality:
 
 def timing_summary(timing: LiveTiming) -> dict[str, Any]:
     latencies = timing.latencies_ms()
-    percentiles = np.percentile(latencies, (50, 95, 100)).tolist() if latencies.size else [math.nan] * 3
     return {
         "frames_published": len(timing.published_ns),
         "frames_labelled": int(latencies.size),
         "frames_dropped": timing.dropped,
         "input_rate_hz": _number(timing.input_rate_hz()),
         "frame_rate_hz": _number(timing.frame_rate_hz()),
-        "latency_ms": {name: _number(value) for name, value in zip(("p50", "p95", "max"), percentiles)},
+        "latency_ms": _percentiles(latencies),
+        "jitter_ms": _percentiles(timing.jitter_ms()),
     }
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float | None]:
+    percentiles = np.percentile(values, (50, 95, 100)).tolist() if values.size else [math.nan] * 3
+    return {name: _number(value) for name, value in zip(("p50", "p95", "max"), percentiles)}
 
 
 def _number(value: float) -> float | None:

@@ -65,7 +65,10 @@ class Step(nn.Module):
     def blank(self, size: tuple[int, int]) -> FrameMemory:
         """The memory of an empty frame at network size (height, width): zeros, (1, h, w, C) each, on the device."""
         return FrameMemory(
-            *(self.mean.new_zeros(1, height, width, channels) for channels, height, width in memory_shapes(self.config, size))
+            *(
+                self.mean.new_zeros(1, height, width, channels)
+                for channels, height, width in memory_shapes(self.config, size)
+            )
         )
 
 
