@@ -27,6 +27,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
         "freshly initialised: a starting point for training.",
     ),
+    "export": (
+        "write what a robot loads: ONNX, a compiled package, a TensorRT engine",
+        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or compiled for "
+        "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
+        "this one leaves come out.",
+    ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.

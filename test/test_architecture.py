@@ -16,7 +16,8 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands"},
     "commands": {
-        *("bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"),
+        *("bags", "checkpoint", "evaluation", "import_weights", "inference", "label_set", "model_card", "streaming"),
+        "training",
     },
     "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
