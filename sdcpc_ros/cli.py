@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare evaluations of one recording",
         "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how surely.",
     ),
+    "segment": (
+        "paint or label a video, images or a bag",
+        "Segment a video, images or a bag, without ROS: a video with the class colours over it, or label images.",
+    ),
     "train": (
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
@@ -42,6 +46,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, ResNet as "
         "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
         "freshly initialised: a starting point for training.",
+    ),
+    "doctor": (
+        "what keeps the ROS node from working here",
+        "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",
     ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }

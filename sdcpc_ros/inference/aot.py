@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -24,11 +25,21 @@ class AotBackend:
             _check_can_compile(step, path)
             write_package(step, size, path)
         check_trusted(path)
-        self._package = torch._inductor.aoti_load_package(str(path))
+        device = step.mean.device
+        # Frames take turns here, and the locks of the threaded mode cannot be captured in a CUDA graph.
+        self._package = torch._inductor.aoti_load_package(
+            str(path), run_single_threaded=True, device_index=-1 if device.index is None else device.index
+        )
+        self._shapes = [part.shape for part in example_inputs(step, size)]
 
     @torch.inference_mode()
     def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        logits, *memory = self._package(image, *references, valid)
+        inputs = (image, *references, valid)
+        # The package itself looks at neither shapes nor strides, and would read what is not there.
+        shapes = [part.shape for part in inputs]
+        if shapes != self._shapes:
+            raise ValueError(f"backend 'aot' was compiled for {_words(self._shapes)}, not {_words(shapes)}")
+        logits, *memory = self._package(*(part.contiguous() for part in inputs))
         return logits, FrameMemory(*memory)
 
 
@@ -60,8 +71,13 @@ def write_package(step: Step, size: tuple[int, int], path: Path) -> None:
 
 
 def _check_torch() -> None:
-    if not hasattr(torch._inductor, "aoti_load_package"):
-        raise BackendError(f"backend 'aot' needs PyTorch 2.6 or later; this is {torch.__version__}")
+    loader = getattr(torch._inductor, "aoti_load_package", None)
+    if loader is None or "run_single_threaded" not in inspect.signature(loader).parameters:
+        raise BackendError(f"backend 'aot' needs PyTorch 2.7 or later; this is {torch.__version__}")
+
+
+def _words(shapes: list[torch.Size]) -> str:
+    return ", ".join(str(tuple(shape)) for shape in shapes)
 
 
 def _check_can_compile(step: Step, path: Path) -> None:

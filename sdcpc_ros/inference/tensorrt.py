@@ -20,7 +20,7 @@ _MIN_BLOCK_SIZE = 5
 
 
 class TensorRTBackend:
-    """Loads the engine of this network, size, GPU and set of versions from the cache; builds it, minutes, if need be."""
+    """Loads the engine of this network, size, GPU and versions from the cache; builds it first, minutes, if need be."""
 
     def __init__(self, step: Step, size: tuple[int, int]) -> None:
         torch_tensorrt = _require(step.mean.device)
