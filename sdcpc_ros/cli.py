@@ -51,6 +51,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "what keeps the ROS node from working here",
         "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",
     ),
+    "export": (
+        "write what a robot loads: ONNX, a compiled package, a TensorRT engine",
+        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or compiled for "
+        "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
+        "this one leaves come out.",
+    ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands"},
     "commands": {
-        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation", "import_weights", "label_set"),
-        *("model_card", "streaming", "training"),
+        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation", "import_weights", "inference"),
+        *("label_set", "model_card", "streaming", "training"),
     },
     "doctor": {"checkpoint", "installation"},
     "consumers": {"nodes"},

@@ -51,6 +51,12 @@ def check(step: Step) -> None:
         _check_can_compile(step, cache_folder() / f"{wanted}-*.pt2")
 
 
+def check_can_write(step: Step) -> None:
+    """Raises BackendError saying what compiling a package lacks here."""
+    _check_torch()
+    check_compiler("aot", step.mean.device)
+
+
 def package_name(step: Step, size: tuple[int, int]) -> str:
     """The file name of the package for this network, size (height, width), processor and PyTorch."""
     return file_name("aot", "pt2", step, size, target(step.mean.device))
@@ -61,8 +67,7 @@ def write_package(step: Step, size: tuple[int, int], path: Path) -> None:
 
     Raises BackendError when PyTorch is too old, no compiler is there or the folder cannot be written.
     """
-    _check_torch()
-    check_compiler("aot", step.mean.device)
+    check_can_write(step)
     with new_file(path) as temporary:  # first, so that a folder that cannot be written costs no minute of compiling
         leave_cores_to_the_stream()
         with torch.no_grad():
