@@ -17,8 +17,8 @@ _SCORES = (
     ("miou", "Mean IoU", "Overlap of labels and truth over all bags' pixels, the average over the classes that occur."),
     ("mvc8", "mVC8", "Of the pixels whose truth stays for 8 frames, those whose label stays too."),
     ("mvc16", "mVC16", "The same over 16 frames: how long labels hold still."),
-    ("weighted_iou", "Weighted IoU", "Overlap, each class counting by its number of pixels."),
     ("steady", "Steady pixels", "Pixels that keep their label from one frame to the next, where the truth does."),
+    ("weighted_iou", "Weighted IoU", "Overlap, each class counting by its number of pixels."),
     ("confidence", "Confidence", "Probability the network gives its labels, on average."),
 )
 _MAIN = ("miou", "mvc8", "mvc16", "steady")
