@@ -50,7 +50,11 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
     fleet = fleet_report(outcomes, gates, arguments.output)
     write_json(arguments.output / "fleet.json", fleet)
     console.print(fleet_table(fleet))
+    from sdcpc_ros.evaluation.fleet_page import write_fleet_report
+
+    write_fleet_report(arguments.output / "fleet.html", fleet)
     console.print(f"numbers: {escape(str(arguments.output / 'fleet.json'))}", soft_wrap=True)
+    console.print(f"page: {escape(str(arguments.output / 'fleet.html'))}", soft_wrap=True)
     return SOME_FAILED if fleet["failed"] else MISSED if fleet["missed"] else OK
 
 
