@@ -1,1 +1,3 @@
-"""Measurements that take minutes, on this machine, of the real thing: python -m benchmarks.NAME --help."""
+"""Measurements of the real thing. `python -m benchmarks` holds the project to being fast: one run, one table per question,
+every row a ratio with its spread (docs/benchmarks.md). `python -m benchmarks.ablation`, `.soak` and `.overload` take longer.
+"""

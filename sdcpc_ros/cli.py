@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare evaluations of one recording",
         "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how surely.",
     ),
+    "segment": (
+        "paint or label a video, images or a bag",
+        "Segment a video, images or a bag, without ROS: a video with the class colours over it, or label images.",
+    ),
     "train": (
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
@@ -46,6 +50,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": (
         "what keeps the ROS node from working here",
         "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",
+    ),
+    "export": (
+        "write what a robot loads: ONNX, a compiled package, a TensorRT engine",
+        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or compiled for "
+        "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
+        "this one leaves come out.",
     ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands"},
     "commands": {
-        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation", "import_weights", "label_set"),
-        *("model_card", "streaming", "training"),
+        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation", "import_weights", "inference"),
+        *("label_set", "model_card", "streaming", "training"),
     },
     "doctor": {"checkpoint", "installation"},
     "consumers": {"nodes"},
@@ -130,7 +130,7 @@ def test_the_network_knows_torch_and_nothing_else(sources: dict[str, tuple[str, 
 
 
 def test_nothing_runs_what_data_says(sources: dict[str, tuple[str, ast.Module]]) -> None:
-    others = [*(ROOT / "launch").glob("*.py"), *(ROOT / "tools").glob("*.py")]
+    others = [path for folder in ("launch", "tools", "benchmarks") for path in (ROOT / folder).glob("*.py")]
     trees = {path.name: parse(path) for path in others} | {file: tree for file, (_, tree) in sources.items()}
     found = {file: dangers(tree) for file, tree in trees.items()}
     assert not {file: what for file, what in found.items() if what}

@@ -21,7 +21,9 @@ PACKAGE_PARTS = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT, help="for build/, install/ and log/, default %(default)s")
-    parser.add_argument("--with", type=Path, action="append", default=[], dest="others", help="another package's folder")
+    parser.add_argument(
+        "--with", type=Path, action="append", default=[], dest="others", help="another package's folder"
+    )
     arguments = parser.parse_args()
     output = arguments.output.absolute()
     missing = missing_tools()

@@ -121,7 +121,7 @@ class BagDataset(VideoDataset):
         start_s, duration_s = max(0, offset_ns - _SEEK_NS) / 1e9, 2 * _SEEK_NS / 1e9
         for found in bag.messages(topic, start_s=start_s, duration_s=duration_s):
             if found.time_ns - bag.start_ns == offset_ns and _stamp_ns(found) == place.stamp_ns:
-                return bag.decode(found, decoder)
+                return np.require(bag.decode(found, decoder), requirements="W")  # not a view of the message's bytes
         raise BagError(f"bag '{place.bag}' has changed: nothing on {topic} at {offset_ns / 1e9:.3f} s")
 
     def _bag(self, path: Path) -> BagReader:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.bag_evaluation import REPORT_FORMAT, BagSettings, Model, evaluate_bag
+from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.live_evaluation import LivePlan, live_comparison
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
@@ -205,5 +206,7 @@ def _loaded(choice: ModelChoice, sha256: str) -> Model:
 
 
 def _fingerprints(path: Path) -> list[tuple[str, int, int]]:
+    if not path.exists():
+        raise BagError(f"there is no bag at '{path}'")
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

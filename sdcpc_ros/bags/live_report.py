@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.evaluation.metrics import ConfusionMatrix, VideoConsistency
+from sdcpc_ros.evaluation.stream_scores import StreamScores
 from sdcpc_ros.label_set import LabelSet
 
 
@@ -64,40 +64,23 @@ class LiveQuality:
 
     def __init__(self, label_set: LabelSet) -> None:
         self.label_set = label_set
-        self.judged = 0  #: frames with a mask and a ground truth
-        self._confusion = ConfusionMatrix(len(label_set))
-        self._consistency = {n: VideoConsistency(n, "clean") for n in (8, 16)}
-        self._confidence_sum = 0.0
-        self._confidence_frames = 0
+        self._scores = StreamScores(label_set)
 
     def update(self, labels: np.ndarray, truth: np.ndarray | None, confidence: np.ndarray | None) -> None:
         """The next labelled frame. Raises BagError when mask and truth cannot be compared."""
-        if confidence is not None:
-            self._confidence_sum += float(confidence.mean()) / 255
-            self._confidence_frames += 1
-        if truth is None:
-            return
+        number = len(self._scores.log)
         try:
-            self._confusion.update(truth, labels)
-            for consistency in self._consistency.values():
-                consistency.update(truth, labels)
+            self._scores.update(labels, truth, confidence, number=number, stamp_ns=0, references=0, reset=None)
         except ValueError as error:
             raise BagError(f"the bag's ground truth does not go with the masks of the node: {error}") from error
-        self.judged += 1
 
     def summary(self) -> dict[str, Any]:
         """Shares in 0..1, None where there was nothing to judge."""
+        scores = self._scores.scores()
         return {
-            "judged_frames": self.judged,
-            "miou": _number(self._confusion.miou()),
-            "weighted_iou": _number(self._confusion.weighted_iou()),
-            "iou": {
-                name: _number(value) for name, value in zip(self.label_set.class_names, self._confusion.iou().tolist())
-            },
-            **{f"mvc{n}": _number(consistency.value()) for n, consistency in self._consistency.items()},
-            "mean_confidence": _number(
-                self._confidence_sum / self._confidence_frames if self._confidence_frames else math.nan
-            ),
+            **{name: scores[name] for name in ("judged_frames", "miou", "weighted_iou", "mvc8", "mvc16")},
+            "iou": {entry["name"]: entry["iou"] for entry in self._scores.classes()},
+            "mean_confidence": scores["confidence"],
         }
 
 

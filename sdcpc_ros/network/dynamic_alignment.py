@@ -81,11 +81,10 @@ class DynamicAggregation(nn.Module):
         self.difference_weight = nn.Parameter(torch.ones(2))
         #: How strongly nearness counts in each stage, kept positive: most of the world has moved little.
         self.position_weight = nn.Parameter(torch.ones(2))
-        self.gate = nn.Sequential(
-            nn.Conv2d(width + inner + 4, _GATE_WIDTH, 1), nn.ReLU(inplace=True), nn.Conv2d(_GATE_WIDTH, 2, 1)
-        )
-        nn.init.zeros_(self.gate[2].weight)
-        nn.init.zeros_(self.gate[2].bias)
+        open_gate = nn.Conv2d(_GATE_WIDTH, 2, 1)
+        for parameter in open_gate.parameters():
+            nn.init.zeros_(parameter)
+        self.gate = nn.Sequential(nn.Conv2d(width + inner + 4, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
         self.classify = nn.Conv2d(inner, config.num_classes, 1)
 
     def contribute(self, static: Tensor, level: Tensor, logits: Tensor) -> FrameMemory:
@@ -131,7 +130,7 @@ class DynamicAggregation(nn.Module):
         upsampled = upsampled[:, :, : size[0], : size[1]]
         aligned = _shift(references, coarse.offset, size)
         difference = _difference(probability_root, aligned.probability_root)  # (B, K, h, w)
-        votes = (coarse.output[:, inner:],)
+        votes: tuple[Tensor, ...] = (coarse.output[:, inner:],)
         aggregate, vote = upsampled[:, :inner], upsampled[:, inner:]
         if self.config.dynamic_stages > 1:
             positions = _positions(aligned.key, self.config.fine_radius)

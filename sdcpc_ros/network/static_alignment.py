@@ -29,8 +29,8 @@ class StaticAggregation(nn.Module):
         self.fuse = nn.Sequential(
             nn.Conv2d(width * len(channels), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
+        self.query: nn.Linear | None = None  # left out for ablation
         if not config.static_aggregation:
-            self.query = None
             return
         self.level_embedding = nn.Parameter(torch.zeros(len(channels), 1, width))
         self.scale_embedding = nn.Parameter(torch.zeros(len(self.grids), 1, width))
@@ -38,7 +38,7 @@ class StaticAggregation(nn.Module):
         nn.init.trunc_normal_(self.scale_embedding, std=0.02)
         self.position_norm = nn.LayerNorm(width)
         self.token_norm = nn.LayerNorm(width)
-        self.query: nn.Linear | None = nn.Linear(width, config.key_dim)
+        self.query = nn.Linear(width, config.key_dim)
         self.key = nn.Linear(width, config.key_dim)
         self.value = nn.Linear(width, config.key_dim)
         self.project = nn.Linear(config.key_dim, width)

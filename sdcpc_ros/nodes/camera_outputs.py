@@ -16,10 +16,10 @@ from sdcpc_ros.label_set import IGNORE, LabelSet
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.camera_info import scale_camera_info
 from sdcpc_ros.nodes.image_messages import ImageWriter
-from sdcpc_ros.nodes.overlay import OverlayPainter
 from sdcpc_ros.nodes.parameters import NodeParameters
 from sdcpc_ros.nodes.topics import Topic
 from sdcpc_ros.streaming.class_statistics import class_statistics
+from sdcpc_ros.streaming.overlay import OverlayPainter
 
 _UNLABELLED_16 = 65535
 

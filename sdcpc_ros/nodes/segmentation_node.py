@@ -28,6 +28,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from sdcpc_ros.nodes import camera_outputs, topics
+from sdcpc_ros.nodes.backend_reporter import BackendReporter
 from sdcpc_ros.nodes.camera import Camera
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import make_status
@@ -50,6 +51,7 @@ class SegmentationNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("segmentation_node")
         self._segmenter: StreamingSegmenter | None = None
+        self._backend: BackendReporter | None = None
         self._cameras: dict[str, Camera] = {}
         self._worker: FrameWorker | None = None
         self._failure = ""  # of the last transition, for /diagnostics
@@ -126,6 +128,7 @@ class SegmentationNode(ManagedNode):
         self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
         begun = time.monotonic()
         self._segmenter = load_segmenter(parameters)
+        self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
             self._cameras[camera.name] = Camera(self, camera, self._segmenter, self._declared.read)
         height, width = self._segmenter.input_size or self._segmenter.model_size
@@ -159,7 +162,7 @@ class SegmentationNode(ManagedNode):
                 camera.destroy()
             if self._segmenter is not None:
                 self._segmenter.close()
-                self._segmenter = None
+                self._segmenter = self._backend = None
 
     async def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
@@ -202,6 +205,7 @@ class SegmentationNode(ManagedNode):
             values |= {
                 "device": str(segmenter.device),
                 "backend": segmenter.backend,
+                "backend status": str(segmenter.backend_status),
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
             }
@@ -215,7 +219,8 @@ class SegmentationNode(ManagedNode):
         if self._is_configuring:
             return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", "", values)
         state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
-        return make_status(DiagnosticStatus.OK, name, state, "", values)
+        level, words = self._backend.report() if self._backend else (DiagnosticStatus.OK, "")
+        return make_status(level, name, f"{state}; {words}" if words else state, "", values)
 
     def _say_what_is_missing(self) -> None:
         if camera_outputs.label_info_types() is None:

@@ -60,6 +60,7 @@ def test_frames_in_order_and_at_random(camera_messages: Messages, write_bag: Wri
         image, labels = dataset[index]
         assert image.shape == (6, 8, 3) and (image == index).all()
         assert labels.shape == (6, 8) and (labels == index).all()
+        assert image.flags.writeable and labels.flags.writeable  # augmentation may draw in them
 
 
 def test_clips_reach_back(drive: Path) -> None:

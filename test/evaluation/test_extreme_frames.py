@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,6 @@ def test_the_most_extreme_is_always_kept_and_all_lie_apart(values, count, apart,
     assert kept[0].value == (min if lowest else max)(values)
     assert len(kept) <= count
     numbers = sorted(extreme.number for extreme in kept)
-    assert all(later - earlier >= apart for earlier, later in zip(numbers, numbers[1:]))
+    assert all(later - earlier >= apart for earlier, later in pairwise(numbers))
     order = [extreme.value for extreme in kept]
     assert order == sorted(order, reverse=not lowest)

@@ -32,6 +32,7 @@ RECIPE: dict[str, Any] = {
     "warmup_steps": 2,
     "ema_decay": 0.9,
     "class_balance": 0.5,
+    "jaccard_weight": 0.5,
     "consistency_weight": 1.0,
     "prototypes": {"per_class": 2, "dimension": 8},
     "save_every": 2,

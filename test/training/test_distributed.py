@@ -1,4 +1,4 @@
-"""Several ranks: torchrun with two processes learns what one process learns from the joined batch."""
+"""Several ranks: two processes that torchrun starts learn what one process learns from the joined batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from sdcpc_ros.checkpoint import normalization
+from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.distributed import World, joined, with_joined_norms
+from sdcpc_ros.training.objective import Objective
 from sdcpc_ros.training.recipe import RecipeError
+from sdcpc_ros.training.run_state import recipe_values
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -26,33 +31,76 @@ def _rows(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_two_ranks_equal_one(camvid_root, write_recipe, tmp_path, one_thread):
-    """Losses to 1e-4, prototypes and weights to 1e-5: sums over two ranks run in another order, and nothing else."""
-    # Each rank has dropout of its own, and Adam makes a full step of the smallest gradient: neither is asked here.
-    network = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8, "head_dropout": 0.0}
-    recipe = write_recipe(network=network, optimizer="sgd", learning_rate=0.01)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sdcpc_ros.cli", "train"]
-    paths = ["--config", recipe, "--root", camvid_root, "--output", tmp_path / "two", "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ranks = subprocess.run(
-        [sys.executable, *torchrun, *map(str, paths)], env=environment, capture_output=True, text=True
-    )
-    assert ranks.returncode == 0, ranks.stderr
-    trainer.train(recipe, camvid_root, tmp_path / "one", device="cpu")
+# Each rank draws its own dropout, and Adam makes a full step of the smallest gradient: neither is asked here.
+_PLAIN = {
+    "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8, "head_dropout": 0.0},
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "ema_decay": 0.0,
+    "phases": [{"steps": 3, "references": 2}],
+    "save_every": 1,
+    "validation": None,
+}
+# Keeps what was saved after each step, where a run keeps the last alone.
+_TRAIN = """
+import sys
+from sdcpc_ros.training import trainer
+recipe, root, output = sys.argv[1:]
+save = trainer.save_state
+trainer.save_state = lambda path, recipe, parts, values: (
+    save(path, recipe, parts, values), save(path.with_name(f"{values['step']}.safetensors"), recipe, parts, values)
+)
+trainer.train(recipe, root, output, device="cpu")
+"""
 
-    one, two = (_rows(tmp_path / name / trainer.LOG) for name in ("one", "two"))
-    assert [row["step"] for row in one] == [row["step"] for row in two] == [2, 3, 4, 6]
-    for a, b in zip(one, two):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
-        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
-    states = [load_file(tmp_path / name / trainer.STATE) for name in ("one", "two")]
-    assert states[0].keys() == states[1].keys()
-    for name, tensor in states[0].items():
-        torch.testing.assert_close(states[1][name], tensor, atol=1e-5, rtol=1e-4, msg=name)
-    moved = states[0]["objective/prototypes.prototypes"]
-    assert len(_rows(tmp_path / "two" / trainer.VALIDATION_LOG)) == 2  # rank 0 alone wrote
-    assert moved.isfinite().all()
-    assert ranks.stdout.count("wrote") == 1
+
+@pytest.fixture(scope="module")
+def two_ranks(camvid_root, make_recipe, tmp_path_factory):
+    """A folder with a run of two ranks, and one of a single process, by the same recipe."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "train.py").write_text(_TRAIN)
+    values = {**recipe_values(make_recipe(**_PLAIN)), "save_every": 1, "workers": 0}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, launcher in (("ranks", torchrun), ("alone", [])):
+        command = [sys.executable, *launcher, folder / "train.py", folder / "recipe.yaml", camvid_root, folder / name]
+        run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=250)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.count("wrote") == 1  # rank 0 alone writes
+    return folder
+
+
+def _apart(folder: Path, step: int, start: dict[str, torch.Tensor]) -> float:
+    """How far the runs are from each other after a step, as a share of how far they went from where they started."""
+    alone, ranks = (load_file(folder / name / f"{step}.safetensors") for name in ("alone", "ranks"))
+    assert alone.keys() == ranks.keys() and start
+    one, two = (torch.cat([state[f"objective/{key}"].flatten() for key in start]) for state in (alone, ranks))
+    moved = (one - torch.cat([tensor.flatten() for tensor in start.values()])).norm()
+    assert moved > 0
+    return float((one - two).norm() / moved)
+
+
+@pytest.mark.parametrize(("step", "tolerance"), [(1, 1e-4), (3, 2e-2)])
+def test_two_ranks_equal_one(two_ranks, make_recipe, step, tolerance):
+    """After a step, with every loss that there is, to the precision of sums in another order; after more the two go
+    apart a little, since a pixel that lies on the kink of a ReLU falls to this side or that."""
+    alone, ranks = (_rows(two_ranks / name / trainer.LOG)[step - 1] for name in ("alone", "ranks"))
+    assert ranks["loss"] == pytest.approx(alone["loss"], rel=tolerance / 10)
+    assert ranks["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=tolerance)
+    recipe = make_recipe(**_PLAIN)
+    assert recipe.prototypes and recipe.consistency_weight and recipe.vote_weight and recipe.jaccard_weight
+    torch.manual_seed(recipe.seed)
+    network = SDCPC(recipe.network_config(11))
+    start = Objective(network, recipe, torch.ones(11), *normalization("resnet18")).state_dict()
+    parameters = {f"network.{key}" for key, _ in network.named_parameters()}
+    for part in (
+        {key: tensor for key, tensor in start.items() if key in parameters},
+        {key: tensor for key, tensor in start.items() if "running_" in key},
+        {key: tensor for key, tensor in start.items() if key == "prototypes.prototypes"},
+        {key: tensor for key, tensor in start.items() if key.startswith("prototypes.project.")},
+    ):
+        assert _apart(two_ranks, step, part) < tolerance, next(iter(part))
 
 
 def test_alone_joined_norms_are_batch_norms():

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
-from sdcpc_ros.nodes.overlay import OverlayPainter
+from sdcpc_ros.streaming.overlay import OverlayPainter
 from sdcpc_ros.nodes.parameters import NodeParameters, declarations_for
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
