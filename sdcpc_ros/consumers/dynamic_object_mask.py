@@ -21,7 +21,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
-from sdcpc_ros.consumers.running import label_info_type, run_node
+from sdcpc_ros.consumers.running import Refused, label_info_type, run_node
 from sdcpc_ros.nodes.image_messages import ImageWriter
 
 #: What moves, as the usual label sets spell it.
@@ -33,7 +33,7 @@ _LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class DynamicObjectMask(Node):
-    """Raises ValueError at the start when it can't know which id a class has."""
+    """Raises Refused when it can't know which id a class has, or none of the classes is there."""
 
     def __init__(self) -> None:
         super().__init__("dynamic_object_mask")
@@ -41,14 +41,19 @@ class DynamicObjectMask(Node):
         class_names = self._declare_names(
             "class_names", "Names of the classes in the order of their ids. Empty: those of the LabelInfo.", ()
         )
-        dilation_range = [IntegerRange(from_value=0, to_value=200)]
         self._dilation: int = self.declare_parameter(
             "dilation",
             5,
-            ParameterDescriptor(description="Pixels by which ignored regions grow.", integer_range=dilation_range),
+            ParameterDescriptor(
+                description="Pixels by which ignored regions grow.",
+                integer_range=[IntegerRange(from_value=0, to_value=200)],
+                read_only=True,
+            ),
         ).value
         self._ignore_unlabelled: bool = self.declare_parameter(
-            "ignore_unlabelled", False, ParameterDescriptor(description="Take no features on unlabelled pixels.")
+            "ignore_unlabelled",
+            False,
+            ParameterDescriptor(description="Take no features on unlabelled pixels.", read_only=True),
         ).value
         self._masker: FeatureMasker | None = None
         self._writer = ImageWriter("mono8")
@@ -57,10 +62,12 @@ class DynamicObjectMask(Node):
         )
         label_info = label_info_type()
         if class_names:
-            self._set_classes({name: number for number, name in enumerate(class_names)})
+            try:
+                self._set_classes({name: number for number, name in enumerate(class_names)})
+            except ValueError as error:
+                raise Refused(str(error)) from None
         elif label_info is None:
-            self.destroy_node()
-            raise ValueError("without vision_msgs there is no LabelInfo: install it, or set class_names")
+            raise Refused("without vision_msgs there is no LabelInfo: install it, or set class_names")
         else:
             self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
         self.create_subscription(Image, "label/image_raw", self._on_label, 5)

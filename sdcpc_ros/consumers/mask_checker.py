@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -28,7 +28,7 @@ from sdcpc_ros.consumers.mask_rules import (
     broken_pair_rules,
     stamp_s,
 )
-from sdcpc_ros.consumers.running import Done, label_info_type, run_node
+from sdcpc_ros.consumers.running import Done, Refused, label_info_type, run_node
 
 #: Seconds that a LabelInfo may take to arrive after a mask that needs it: topics have no order among each other.
 GRACE_S = 5.0
@@ -37,21 +37,26 @@ _LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class MaskChecker(Node):
-    """Checks every mask that comes against the rules; raises ValueError without vision_msgs."""
+    """Checks every mask that comes against the rules; raises Refused without vision_msgs."""
 
     def __init__(self) -> None:
         super().__init__("mask_checker")
         label_info = label_info_type()
         if label_info is None:
-            self.destroy_node()
-            raise ValueError("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
-        self._wanted_masks = self.declare_parameter(
-            "masks", 0, ParameterDescriptor(description="End after this many masks; 0: never.")
+            raise Refused("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
+        self._wanted_masks: int = self.declare_parameter(
+            "masks",
+            0,
+            ParameterDescriptor(
+                description="End after this many masks; 0: never.",
+                integer_range=[IntegerRange(from_value=0, to_value=1_000_000_000)],
+                read_only=True,
+            ),
         ).value
         names = self.declare_parameter(
             "class_names",
             Parameter.Type.STRING_ARRAY,
-            ParameterDescriptor(description="Classes that the costmap looks for by name."),
+            ParameterDescriptor(description="Classes that the costmap looks for by name.", read_only=True),
         ).value
         self._wanted_names: list[str] = list(names or [])
         self._class_ids: dict[str, int] | None = None

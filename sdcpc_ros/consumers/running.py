@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -19,23 +20,23 @@ class Done(Exception):
         self.status = status
 
 
+class Refused(ValueError):
+    """Why a node cannot start, in a sentence."""
+
+
 def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
-    """The exit status: 0 after a signal, that of Done, or 1 with a sentence on stderr for a ValueError at the start."""
+    """The exit status: 0 after a signal, that of Done, or 1 and a sentence on stderr when `create` refuses to start."""
     rclpy.init(args=args)
-    node: Node | None = None
     try:
-        node = create()
-        rclpy.spin(node)
+        rclpy.spin(create())
     except Done as done:
         return done.status
-    except ValueError as error:
+    except (Refused, ParameterException) as error:  # the latter: a parameter of the wrong type, or out of its range
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     finally:
-        if node is not None:
-            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

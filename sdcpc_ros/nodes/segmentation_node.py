@@ -160,9 +160,10 @@ class SegmentationNode(ManagedNode):
             cameras, self._cameras = self._cameras, {}
             for camera in cameras.values():
                 camera.destroy()
-            if self._segmenter is not None:
-                self._segmenter.close()
-                self._segmenter = self._backend = None
+            # First out of sight of /diagnostics, which may be asked for meanwhile, then closed.
+            segmenter, self._segmenter, self._backend = self._segmenter, None, None
+            if segmenter is not None:
+                segmenter.close()
 
     async def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)

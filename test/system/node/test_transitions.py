@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +41,6 @@ def test_without_autostart_it_waits_to_be_told(node, peer):
 
 
 def test_while_the_model_loads_everything_else_is_answered(node, peer):
-    begun = time.monotonic()
     answer = peer.begin_to_change_state(CONFIGURE)
     node.wait_for_log("loading model")
     assert peer.state() == "configuring"
@@ -53,7 +51,6 @@ def test_while_the_model_loads_everything_else_is_answered(node, peer):
     assert not peer.call(Trigger, "reset", Trigger.Request()).success
     assert not peer.change_state(CONFIGURE) and not peer.change_state(ACTIVATE)
     assert not answer.done(), "the model was loaded before all this was asked; nothing is shown"
-    assert time.monotonic() - begun < LOADING_S
     peer.wait_until(answer.done, "the end of configuring")
     assert answer.result().success
     refuses_all_but_allowed(peer, "inactive")
