@@ -26,7 +26,7 @@ DOORS: dict[str, set[str]] = {
     "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
     "dataset_kinds": {"bags", "datasets", "label_set"},
     "evaluation": {"datasets", "label_set", "streaming"},
-    "datasets": {"label_set"},
+    "datasets": {"images", "label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
     "images": set(),
     "inference": {"network"},

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.images.compressed_headers import read_header
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -105,8 +106,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decode(content: bytes, path: Path, flags: int) -> np.ndarray:
-    """(H, W) or (H, W, channels), BGR."""
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    """(H, W) or (H, W, channels), BGR, as stored: an EXIF tag would turn an image away from its labels."""
+    header = read_header(memoryview(content))
+    if header is not None and not header.complete:  # of a shortened JPEG some versions of OpenCV make up the rest
+        raise DatasetError(f"'{path}' is not an image that can be decoded: it is cut short after {len(content)} bytes")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # of a size beyond its limits
+        image = None
     if image is None:
         raise DatasetError(f"'{path}' is not an image that can be decoded")
     return image

@@ -71,6 +71,37 @@ def test_a_palette_image_cut_short(tmp_path: Path, cut: int) -> None:
         read_ids(tmp_path / "cut.png")
 
 
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+def test_an_image_cut_short(tmp_path: Path, ending: str, share: float) -> None:
+    path = tmp_path / f"image{ending}"
+    assert cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DatasetError, match=rf"image{ending}' is not an image that can be decoded: it is cut short"):
+        read_image(path)
+
+
+def test_a_header_that_claims_gigabytes(tmp_path: Path) -> None:
+    content = bytearray(png(np.zeros((4, 4), np.uint8), 8, palette=False))
+    content[16:24] = struct.pack(">II", 1 << 20, 1 << 20)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    (tmp_path / "huge.png").write_bytes(bytes(content))
+    with pytest.raises(DatasetError, match=r"huge.png' is not an image that can be decoded"):
+        read_ids(tmp_path / "huge.png")
+
+
+def test_an_image_is_read_as_stored_whatever_its_exif_says(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    assert cv2.imwrite(str(path), np.zeros((16, 32, 3), np.uint8))
+    turned = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: a quarter
+    exif = b"Exif\0\0" + turned
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+    assert cv2.imread(str(path)).shape == (32, 16, 3)  # what OpenCV does by itself
+    assert read_image(path).shape == (16, 32, 3)
+
+
 @given(st.binary(max_size=80), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]))
 def test_any_bytes_are_refused_in_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, rest: bytes, magic: bytes
