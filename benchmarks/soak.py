@@ -22,6 +22,7 @@ from rich.table import Table
 from benchmarks.line_chart import line_chart
 from benchmarks.node_load import Bench, Resources, percentile, running_bench
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.bags.errors import PlaybackError
 
 CAMERAS = ("left", "right")
 _BAG_S = 20.0  # a loop of the stamps
@@ -179,4 +180,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except PlaybackError as error:
+        sys.exit(f"soak: {error}")
