@@ -22,15 +22,19 @@ import torch
 import yaml
 
 from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
-from sdcpc_ros.evaluation.labelled_video import street_video
+from sdcpc_ros.dataset_kinds import open_dataset
+from sdcpc_ros.datasets.street_dataset import StreetDataset
+from sdcpc_ros.evaluation.labelled_video import labelled_video
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.training.recipe import Recipe, recipe_from
+from sdcpc_ros.training.recipe import Recipe, load_recipe, recipe_from
 from sdcpc_ros.training.trainer import train
-from sdcpc_ros.training.validation import validate, validation_video
+from sdcpc_ros.training.validation import validate
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The street that TC is taken on; training uses the seeds from 1000 up.
 STREET_SEED = 0
+_BUDGET = {"steps": 600, "seeds": 3, "street_frames": 60}
+_QUICK = {"steps": 60, "seeds": 1, "street_frames": 20, "towns": 4, "crop": [160, 224]}
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,13 @@ class Row:
 ROWS = (
     Row("single", "single frame", None, {"static_aggregation": False, "dynamic_stages": 0}),
     Row("ssea", "+ SSEA", "single", {"dynamic_stages": 0}),
-    Row("stage1", "+ DSSA, stage 1", "ssea", {"dynamic_stages": 1, "selection": False}),
-    Row("stage2", "+ DSSA, stage 2", "stage1", {"selection": False}),
-    Row("selection", "+ selection", "stage2"),
+    Row("stage1", "+ DSSA, stage 1", "ssea", {"dynamic_stages": 1, "class_vote": False, "selection": False}),
+    Row("stage2", "+ DSSA, stage 2", "stage1", {"class_vote": False, "selection": False}),
+    Row("vote", "+ the references' vote", "stage2", {"selection": False}),
+    Row("selection", "+ selection", "vote"),
     Row("whole", "+ MCP-CL: the whole", "selection", prototypes=10),
     Row("seek", "a difference asks for attention", "whole", {"difference_role": "seek"}, prototypes=10),
     Row("none", "a difference means nothing", "whole", {"difference_role": "none"}, prototypes=10),
-    Row("novote", "references do not vote", "whole", {"class_vote": False}, prototypes=10),
     Row("prototypes1", "1 prototype a class", "whole", prototypes=1),
     Row("prototypes5", "5 prototypes a class", "whole", prototypes=5),
 )
@@ -85,7 +89,9 @@ def recipe_for(row: Row, base: dict[str, Any], steps: int, seed: int) -> dict[st
             phases.append({**phase, "steps": own, **({"references": 0} if row.single_frames else {})})
     values["phases"] = phases
     values["prototypes"] = {**(base.get("prototypes") or {}), "per_class": row.prototypes} if row.prototypes else None
-    values["validation"] = {**(base.get("validation") or {"split": "val"}), "every": steps}
+    values["validation"] = None  # scored at the end, and here
+    if not row.network.get("class_vote", True):
+        values["vote_weight"] = 0.0  # a loss of what is not there
     return values
 
 
@@ -119,9 +125,8 @@ def run(row: Row, seed: int, options: argparse.Namespace, base: dict[str, Any], 
         start = folder / "start.safetensors"
         starting_weights(load_checkpoint(options.start), recipe, start)
     checkpoint = load_checkpoint(train(folder / "recipe.yaml", options.root, folder, start, options.device))
-    video = validation_video(recipe, options.root)
-    assert video is not None  # `recipe_for` asks for one
-    street = street_video(STREET_SEED, options.street_frames, recipe.input_size)
+    video = labelled_video(open_dataset(recipe.dataset, options.root, options.split))
+    street = labelled_video(StreetDataset([STREET_SEED], length=options.street_frames, size=recipe.input_size))
     result = {
         "row": row.name,
         "seed": seed,
@@ -191,15 +196,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--config", type=Path, default=ROOT / "config/training/camvid_efficientnet_lite0.yaml", metavar="FILE"
     )
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of {', '.join(names)}")
-    parser.add_argument("--steps", type=int, default=600, help="of each run, default %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each row, default %(default)s")
-    parser.add_argument("--street-frames", type=int, default=60, help="scored on the street, default %(default)s")
-    parser.add_argument("--towns", type=int, help="towns to train on, where the recipe's are too many")
+    parser.add_argument("--split", default="val", help="that is scored, default %(default)s")
+    parser.add_argument("--steps", type=int, help=f"of each run, default {_BUDGET['steps']}")
+    parser.add_argument("--seeds", type=int, help=f"runs of each row, default {_BUDGET['seeds']}")
+    parser.add_argument("--street-frames", type=int, help=f"of the street, scored; default {_BUDGET['street_frames']}")
+    parser.add_argument("--towns", type=int, help="of the street, to train on; the recipe's if not given")
+    parser.add_argument("--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="px, the recipe's if not given")
+    quick = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _QUICK.items())
+    parser.add_argument("--quick", action="store_true", help=f"a small budget where not said otherwise: {quick}")
     parser.add_argument("--threads", type=int, help="of PyTorch, all cores if not given")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--work", type=Path, default=ROOT / "checkpoints/ablation", metavar="DIR", help="for the runs")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", metavar="DIR")
     options = parser.parse_args(arguments)
+    for name, value in {**_BUDGET, **(_QUICK if options.quick else {})}.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     for name in ("steps", "seeds", "street_frames"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; 1 or more is needed")
@@ -210,11 +222,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    load_recipe(options.config)  # says what is wrong with it
     base = yaml.safe_load(options.config.read_text())
     if options.towns is not None:
         base["street_towns"] = options.towns
+    if options.crop is not None:
+        base["crop_size"] = options.crop
     start = hashlib.sha256(options.start.read_bytes()).hexdigest() if options.start else ""
-    key = f"{start} {options.street_frames}"
+    key = f"{start} {options.split} {options.street_frames}"
     options.results.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     runs = [(row, seed) for seed in range(options.seeds) for row in ROWS if row.name in options.rows]
@@ -222,7 +237,9 @@ def main(arguments: list[str] | None = None) -> int:
     header = (
         f"`{command} --steps {options.steps} --seeds {options.seeds}`"
         f"{f' from `{options.start.name}` (SHA-256 {start[:12]})' if start else ''}, {options.device}, "
-        f"{platform.machine()}, PyTorch {torch.__version__}. mVC as `clean`; TC by the exact flow of street "
+        f"{platform.machine()}, PyTorch {torch.__version__}. Batches of {base.get('batch_size', 8)} at "
+        f"{base['crop_size'][0]} x {base['crop_size'][1]} px; scored on split `{options.split}`. "
+        "mVC as `clean`; TC by the exact flow of street "
         f"{STREET_SEED}, {options.street_frames} frames."
     )
     for number, (row, seed) in enumerate(runs, start=1):

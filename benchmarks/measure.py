@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import platform
@@ -17,6 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+# The profiler's own log would run through the tables.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 #: A sample is of at least this long: shorter calls are repeated within it, as clocks and interrupts blur them.
 _SHORTEST_SAMPLE_S = 0.002
@@ -87,11 +89,11 @@ def _seconds(call: Callable[[], object], repeats: int, effort: Effort) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def peak_mib(call: Callable[[], object], effort: Effort) -> float | None:
-    """What one warm call takes beyond what was there, results included, at its peak, MiB.
+def peak_mib(call: Callable[[], object], effort: Effort) -> float:
+    """What one warm call takes of PyTorch's allocator beyond what was there, results included, at its peak, MiB.
 
-    On a GPU by PyTorch's allocator. Elsewhere it is the process's resident set, so that buffers of libraries count too;
-    None where Linux's counter of its peak can't be reset.
+    On a CPU the profiler's record of every allocation, operators' temporary buffers among them. Resident memory would
+    say less: it depends on what the process had freed before, by more than a small call takes.
     """
     call()
     gc.collect()
@@ -102,14 +104,11 @@ def peak_mib(call: Callable[[], object], effort: Effort) -> float | None:
         call()
         effort.synchronize()
         return (torch.cuda.max_memory_allocated(effort.device) - before) / 2**20
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # freed memory back to the system, or the call would take it unseen
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status_kib("VmRSS")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
-        return (_status_kib("VmHWM") - before) / 1024
-    except (OSError, AttributeError):
-        return None
+    records = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted((record.start_ns(), record.nbytes()) for record in records if record.name() == "[memory]")
+    return max(np.cumsum([0, *(change for _, change in changes)])) / 2**20
 
 
 def resident_mib() -> float:

@@ -150,8 +150,11 @@ def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Ro
         ours_mb=(pixels.nbytes + size[0] * size[1]) / 1e6,
         note=note,
     )
-    split = {"over DDS, both ways": whole.median_ms - in_node_ms} | {
-        stage: p50 for stage, (p50, _) in stages.items() if stage not in ("total", "network")
+    working = {stage: p50 for stage, (p50, _) in stages.items() if stage not in ("total", "network")}
+    split = {
+        "over DDS, both ways": whole.median_ms - in_node_ms,
+        **working,
+        "waiting inside the node": in_node_ms - network_ms - sum(working.values()),
     }
     for stage, milliseconds in split.items():
         p95 = f"p95 {stages[stage][1]:.1f} ms" if stage in stages else ""

@@ -50,7 +50,11 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
     fleet = fleet_report(outcomes, gates, arguments.output)
     write_json(arguments.output / "fleet.json", fleet)
     console.print(fleet_table(fleet))
+    from sdcpc_ros.evaluation.fleet_page import write_fleet_report
+
+    write_fleet_report(arguments.output / "fleet.html", fleet)
     console.print(f"numbers: {escape(str(arguments.output / 'fleet.json'))}", soft_wrap=True)
+    console.print(f"page: {escape(str(arguments.output / 'fleet.html'))}", soft_wrap=True)
     return SOME_FAILED if fleet["failed"] else MISSED if fleet["missed"] else OK
 
 
@@ -95,8 +99,9 @@ def _tell_one(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
     console.print(report_table(report))
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")
-    if report["bag"]["unusable"]:
-        console.print(f"{report['bag']['unusable']} images were left out; the first: {escape(report['problems'][0])}")
+    if report["problems"]:
+        left_out = f"{report['bag']['unusable']} images were left out"
+        console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
     named = {"numbers": files.report, "page": files.page, "labelled bag": files.labelled_bag}
     for what, path in named.items():
         if path.exists():

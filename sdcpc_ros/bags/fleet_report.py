@@ -87,8 +87,16 @@ class _Pool:
             **{name: _rounded(total / count) if count else None for name, (total, count) in self._sums.items()},
         }
         names = self._label_set["class_names"]
-        classes = [{"name": name, "iou": _rounded(iou)} for name, iou in zip(names, self._confusion.iou())]
-        return {"scores": scores, "classes": classes, "confusion": self._confusion.matrix.tolist()}
+        classes = [
+            {"name": name, "colour": colour, "iou": _rounded(iou)}
+            for name, colour, iou in zip(names, self._label_set["colours"], self._confusion.iou())
+        ]
+        return {
+            "scores": scores,
+            "classes": classes,
+            "confusion": self._confusion.matrix.tolist(),
+            "unlabelled": self._confusion.unlabelled.tolist(),
+        }
 
 
 def fleet_table(fleet: dict[str, Any]) -> Table:

@@ -227,7 +227,7 @@ def _shift(references: FrameMemory, offset: Tensor, size: tuple[int, int]) -> Fr
     x = (torch.arange(width, device=offset.device) + dx).clamp(0, width - 1)
     batch, count = offset.shape[:2]
     frame = torch.arange(batch * count, device=offset.device).view(batch, count, 1, 1) * (height * width)
-    index = (frame + y * width + x).flatten()
+    index = (frame + y * width + x).flatten().int()  # which gathers faster than int64
 
     def gather(features: Tensor) -> Tensor:
         """(B, K, C, h, w), rows of C moved whole: fast where channels are last in memory, as they come out too."""

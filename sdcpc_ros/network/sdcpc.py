@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -32,9 +34,8 @@ class ClipOutput(NamedTuple):
     logits: Tensor  #: (B, C, H/4, W/4)
     static_logits: Tensor  #: (B, C, h, w), the static head's classes Y: an auxiliary output, for training
     static: Tensor  #: (B, D, h, w), what the static logits are read from
-    votes: tuple[
-        Tensor, ...
-    ] = ()  #: what the references stand for (`dynamic_alignment.DynamicOutput`); none without any
+    alone: Tensor  #: (B, C, H/4, W/4), the logits of the frame by itself; without references, the very logits
+    votes: tuple[Tensor, ...] = ()  #: what the references stand for (`dynamic_alignment.DynamicOutput`), if any
 
 
 class SDCPC(nn.Module):
@@ -72,10 +73,10 @@ class SDCPC(nn.Module):
     def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
 
-        Gives the logits that streaming gives. In training, references pass the encoder without gradient: their memory
-        is learnt, their features are the current frame's business. With `views` V above 1 the clip is
-        (B, K + V, 3, H, W): its last V frames are all labelled with the same references, and the output's batch is
-        B * V, the views of a clip side by side.
+        Gives the logits that streaming gives. In training, references are perceived without gradient and in evaluation
+        mode, as a stream perceives them: their memory is learnt, their features are the current frame's business.
+        With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the same
+        references, and the output's batch is B * V, the views of a clip side by side.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
@@ -83,7 +84,7 @@ class SDCPC(nn.Module):
         frame = self.encode(clip[:, references:].flatten(0, 1))
         static_logits = self.static_head(frame.static)
         if references == 0 or self.config.dynamic_stages == 0:  # what `aggregate` gives without references, for less
-            return ClipOutput(frame.logits, static_logits, frame.static)
+            return ClipOutput(frame.logits, static_logits, frame.static, frame.logits)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
         memories = self._reference_memories(clip[:, :references])
@@ -91,7 +92,7 @@ class SDCPC(nn.Module):
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
             valid = valid.repeat_interleave(views, 0)
         logits, votes = self._aggregate(frame, memories, valid)
-        return ClipOutput(logits, static_logits, frame.static, votes)
+        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes)
 
     def _perceive(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The logits, static features and stride-8 level of frames, each as it stands alone."""
@@ -115,10 +116,23 @@ class SDCPC(nn.Module):
         return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
 
     def _reference_memories(self, frames: Tensor) -> FrameMemory:
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
             perceived = self._perceive(frames.flatten(0, 1))
         memory = self._contribute(*perceived)
         return FrameMemory(*(part.unflatten(0, frames.shape[:2]) for part in memory))
+
+
+@contextmanager
+def _evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Norms use, and keep, the statistics they have gathered: earlier frames leave no trace in them."""
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 class RefinementHead(nn.Module):

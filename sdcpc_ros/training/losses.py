@@ -31,15 +31,22 @@ def segmentation_loss(
     """Class-weighted cross-entropy at image size, plus that of the static head at its own stride.
 
     labels: (B, H, W) int64, IGNORE where void; a batch that is all void costs 0. jaccard_weight: of `jaccard_loss`.
+    auxiliary_weight: of the static head, and where references took part, of the frame's logits by itself: they are what
+    a stream begins with, and what votes later.
     """
-    logits = F.interpolate(output.logits, labels.shape[1:], mode="bilinear", align_corners=False)
-    loss = _cross_entropy(logits, labels, weights)
-    if jaccard_weight:
-        loss = loss + jaccard_weight * jaccard_loss(logits, labels)
+    loss = _logits_loss(output.logits, labels, weights, jaccard_weight)
     if auxiliary_weight:
         coarse = labels_at(labels, output.static_logits)
         loss = loss + auxiliary_weight * _cross_entropy(output.static_logits, coarse, weights)
+        if output.votes:
+            loss = loss + auxiliary_weight * _logits_loss(output.alone, labels, weights, jaccard_weight)
     return loss
+
+
+def _logits_loss(logits: Tensor, labels: Tensor, weights: Tensor, jaccard_weight: float) -> Tensor:
+    logits = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
+    loss = _cross_entropy(logits, labels, weights)
+    return loss + jaccard_weight * jaccard_loss(logits, labels) if jaccard_weight else loss
 
 
 def jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:

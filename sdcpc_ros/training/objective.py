@@ -60,8 +60,10 @@ class Objective(nn.Module):
         labels = batch.labels.flatten(0, 1)
         loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight, self.jaccard_weight)
         if self.consistency_weight:
-            divergence = consistency_loss(output.logits[::2], output.logits[1::2], batch.motion)
-            loss = loss + self.consistency_weight * divergence
+            # With references, of the frames by themselves too: the steadier they are, the less there is to mend.
+            for logits in (output.logits, output.alone) if output.votes else (output.logits,):
+                divergence = consistency_loss(logits[::2], logits[1::2], batch.motion)
+                loss = loss + self.consistency_weight * divergence
         if self.vote_weight and output.votes:
             valid = batch.valid.repeat_interleave(self.views, 0)
             loss = loss + self.vote_weight * vote_loss(output.votes, labels, valid)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
-from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo
+from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.report import progress_bar
-from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError
 
@@ -28,31 +23,7 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVi
     settings = recipe.validation
     if settings is None:
         return None
-    dataset = open_dataset(recipe.dataset, Path(root), settings.split)
-    runs = [run for run in dataset.runs if any(dataset.frames[index].labelled for index in run)]
-    if settings.clips:
-        runs = list(islice(runs, settings.clips))
-    if not runs:
-        raise RecipeError(f"recipe: validation: {dataset.name} has no labelled frame; choose another split")
-    return LabelledVideo(
-        dataset.name, dataset.label_set, [_Run(dataset, run) for run in runs], sum(len(run) for run in runs)
-    )
-
-
-class _Run:
-    """The frames of a run, each read when it is its turn; one without labels is all void."""
-
-    def __init__(self, dataset: VideoDataset, run: range) -> None:
-        self._dataset, self._run = dataset, run
-
-    def __iter__(self) -> Iterator[LabelledFrame]:
-        for index in self._run:
-            if self._dataset.frames[index].labelled:
-                image, labels = self._dataset[index]
-            else:
-                image = self._dataset.image(index)
-                labels = np.full(image.shape[:2], IGNORE, np.uint8)
-            yield LabelledFrame(image, labels, self._dataset.stamp_s(index))
+    return labelled_video(open_dataset(recipe.dataset, Path(root), settings.split), clips=settings.clips)
 
 
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:

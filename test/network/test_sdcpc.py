@@ -136,3 +136,19 @@ def test_views_of_the_newest_frame_share_its_references():
     for index in (0, 1):
         torch.testing.assert_close(together.logits[index::2], apart[index].logits)
         torch.testing.assert_close(together.static_logits[index::2], apart[index].static_logits)
+
+
+def test_earlier_frames_leave_no_trace_in_the_statistics_of_norms():
+    """They are perceived as a stream perceives them; what is learnt from a clip is learnt from its newest frame."""
+    model = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).train()
+    names = [n for n, _ in model.named_buffers() if "running" in n and not n.startswith("dynamic")]
+    clip = torch.randn(2, 4, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for past in (clip[:, :3], 9 * clip[:, :3]):
+        torch.manual_seed(0)  # of what is dropped
+        twin = SDCPC(model.config).train()
+        twin.load_state_dict(model.state_dict())
+        twin(torch.cat((past, clip[:, 3:]), 1))
+        assert all(part.training for part in twin.modules())
+        seen.append({name: buffer for name, buffer in twin.named_buffers() if name in names})
+    assert names and all(torch.equal(seen[0][name], seen[1][name]) for name in names)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdcpc_ros.network.window_attention import portable, window_attention
 from sdcpc_ros.network.window_attention.portable import TILE
@@ -77,14 +78,34 @@ def test_equals_its_definition_anywhere(seed, batch, references, height, width, 
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("strip_numbers", [1, 10_000])
-def test_strips_join_without_a_seam(monkeypatch, strip_numbers, with_bias):
+@pytest.mark.parametrize("tiles", [1, 5])
+def test_strips_join_without_a_seam(monkeypatch, tiles, with_bias):
     query, keys, values, bias = _inputs(6, 2, 2, 5, 3, 15, 10)
     arguments = {"radius": 2, "valid": torch.tensor([[True, False], [True, True]]), "bias": bias if with_bias else None}
     whole = window_attention(query, keys, values, **arguments)
-    monkeypatch.setattr(portable, "_STRIP_NUMBERS", strip_numbers)
+    monkeypatch.setattr(portable, "_STRIP_NUMBERS", 1)
+    monkeypatch.setattr(portable, "_FEWEST_TILES", tiles)
     for expected, found in zip(whole, window_attention(query, keys, values, **arguments)):
         torch.testing.assert_close(found, expected)
+
+
+def test_no_tensor_holds_all_pairs_or_all_windows():
+    class LargestMade(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            for tensor in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() >= tensor.nbytes:
+                    self.numbers = max(self.numbers, tensor.numel())
+            return result
+
+    query, keys, values, bias = _inputs(8, 1, 2, 16, 16, 40, 40)
+    with torch.inference_mode(), LargestMade() as largest:
+        window_attention(query, keys, values, radius=2, valid=torch.ones(1, 2, dtype=torch.bool), bias=bias)
+    positions, window = 40 * 40, 5 * 5
+    assert largest.numbers < positions * positions
+    assert largest.numbers < positions * window * 16
 
 
 def test_what_is_remembered_fits_the_next_call():

@@ -18,7 +18,10 @@ _ORACLE = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_ORACLE)
 
 if importlib.util.find_spec("triton") is None:
-    pytest.skip("no triton in this environment (pip install --no-deps triton)", allow_module_level=True)
+    pytest.skip(
+        "no triton here: PyTorch's CUDA builds bring it; beside a CPU build of 2.13, pip install --no-deps triton==3.7.1",
+        allow_module_level=True,
+    )
 
 # Name: B, K, d, Dv, h, w, radius; type; bias; missing references; multiprocessors, of which many make for small tiles.
 CASES = {
@@ -108,3 +111,32 @@ def test_the_kernel_equals_the_definition(kernel_results: dict[str, torch.Tensor
     for (b, k, y, x), candidates in logits.items():
         if valid[b, k]:  # a KeyError would be an offset out of the window or frame
             assert candidates[tuple(offsets[b, k, :, y, x])] == pytest.approx(max(candidates.values()), abs=tolerance)
+
+
+# dtype, channels, wanted tile, compute capability.
+COMPILED = [(torch.bfloat16, 64, 8, 90), (torch.float16, 128, 8, 80), (torch.float32, 256, 8, 87)]
+
+
+@pytest.mark.parametrize(("dtype", "channels", "tile", "capability"), COMPILED)
+def test_the_kernel_compiles_for_a_gpu_and_fits_it(
+    dtype: torch.dtype, channels: int, tile: int, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down to machine code, by the assembler that comes with Triton; no GPU is needed."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    compiler = pytest.importorskip("triton.compiler")
+    from triton.backends.compiler import GPUTarget
+
+    from sdcpc_ros.network.window_attention import triton_kernel
+
+    constants, options = triton_kernel.choices(dtype, 3, channels, channels, tile)
+    constants |= {"RADIUS": 4, "WITH_BIAS": True, "WITH_OFFSET": True, "INTERPRETED": False}
+    constants |= dict.fromkeys(("query_sc", "key_sc", "value_sc"), 1)  # channels last
+    element = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
+    types = dict.fromkeys(("query", "keys", "values", "bias", "output", "mass"), element)
+    types |= {"valid": "*i1", "offset": "*i64", "scale": "fp32"}
+    kernel = triton_kernel._window_attention
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
+    source = compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    compiled = compiler.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert compiled.metadata.shared <= 99 * 1024
+    assert len(compiled.asm["cubin"]) > 0

@@ -14,10 +14,15 @@ import pytest
 from sdcpc_ros.bags.bag_evaluation import BagSettings, Model, evaluate_bag
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare
+from sdcpc_ros.evaluation.comparison_gates import Gate, judged
+from sdcpc_ros.evaluation.comparison_report import write_comparison
+from sdcpc_ros.evaluation.fleet_page import write_fleet_report
 from sdcpc_ros.evaluation.html_report import report_page
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 WIDTHS = (1280, 390)
+PAPER = {"light": "rgb(248, 247, 244)", "dark": "rgb(20, 23, 27)"}
 # Loads the page in a frame of each width, lets it settle, and leaves what it measured as the document's only text.
 PROBE = """<!DOCTYPE html><body><script type="application/json" id="page">%s</script><script>
 const page = JSON.parse(document.getElementById("page").textContent);
@@ -57,16 +62,28 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def page(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of a short drive down the synthetic street, by a network that knows nothing yet."""
-    bag = tmp_path_factory.mktemp("bags") / "a_street_with_a_name_that_is_too_long_for_any_telephone_in_one_line"
-    write_street_bag(bag, StreetBag(size=(96, 128), length=12))
-    model = Model.of(tiny_checkpoint, StreamingSegmenter(load_checkpoint(tiny_checkpoint)))
+def pages(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a short drive down the synthetic street, by a network that knows nothing yet."""
+    folder = tmp_path_factory.mktemp("pages")
+    bag = folder / "a_street_with_a_name_that_is_too_long_for_any_telephone_in_one_line"
+    write_street_bag(bag, StreetBag(size=(96, 128), length=18))
+    model = Model(StreamingSegmenter(load_checkpoint(tiny_checkpoint)), tiny_checkpoint.stem, "0" * 64)
     evaluation = evaluate_bag(bag, model, BagSettings())
-    report = json.loads(json.dumps(evaluation.report, default=str))
+    report = json.loads(json.dumps(evaluation.report))
     report["frames"]["reset"][5] = "gap"
     report["command"] = f"sdcpc evaluate-bag {bag} --model {tiny_checkpoint} " + "--an-option with-a-value " * 8
-    return report_page(report, evaluation.pictures)
+    other = {**report, "settings": {**report["settings"], "backend": "a_backend_of_a_long_name"}}
+    comparison = compare(["baseline.json", "other.json"], [report, other], ComparisonSettings(replicates=100))
+    results = judged(comparison, [Gate.parsed("miou<-0.5")])
+    write_comparison(folder / "comparison.html", comparison, results, command=report["command"])
+    entry = {"name": bag.name, "status": "done", "page": "x/report.html", "problem": "", "scores": report["scores"]}
+    lost = {"name": "lost", "status": "failed", "problem": f"there is no bag at '{bag}/somewhere/else'"}
+    fleet = {**report, "bags": [entry, lost], "failed": 1, "missed": 0}
+    write_fleet_report(folder / "fleet.html", fleet)
+    return {
+        "report": report_page(report, evaluation.pictures),
+        **{name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in ("comparison", "fleet")},
+    }
 
 
 def look_at(chromium: str, folder: Path, page: str, *options: str) -> tuple[list[dict], str]:
@@ -93,18 +110,23 @@ def look_at(chromium: str, folder: Path, page: str, *options: str) -> tuple[list
     return json.loads(html.unescape(measured[1])), "\n".join(console)
 
 
-@pytest.mark.parametrize(("scheme", "paper"), [("light", "rgb(248, 247, 244)"), ("dark", "rgb(20, 23, 27)")])
-def test_the_report_fits_and_is_quiet(chromium: str, page: str, tmp_path: Path, scheme: str, paper: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "scheme", "charts", "images"),
+    [("report", "light", 3, 5), ("report", "dark", 3, 5), ("comparison", "dark", 3, 0), ("fleet", "light", 2, 0)],
+)
+def test_a_page_fits_and_is_quiet(
+    chromium: str, pages: dict[str, str], tmp_path: Path, name: str, scheme: str, charts: int, images: int
+) -> None:
     preferred = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
-    measured, console = look_at(chromium, tmp_path, page, preferred)
+    measured, console = look_at(chromium, tmp_path, pages[name], preferred)
     assert console == ""
     assert [each["width"] for each in measured] == list(WIDTHS)
     for each in measured:
         assert each["scrolls_to"] == each["width"] and each["over"] == []
-        assert each["charts"] == 3
-        assert each["shown"] == each["images"] > 4
+        assert each["charts"] == charts
+        assert each["shown"] == each["images"] >= images
         assert each["smallest_text_px"] > 10
-        assert each["paper"] == paper
+        assert each["paper"] == PAPER[scheme]
 
 
 def test_the_probe_sees_what_is_wrong(chromium: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
+from sdcpc_ros import cli
 from sdcpc_ros.training.run_log import RunLog, read_log
 from sdcpc_ros.training.trainer import LOG, VALIDATION_LOG
 from sdcpc_ros.training.validation import COLUMNS
@@ -31,6 +32,15 @@ def test_the_curves_are_drawn(folder):
     assert (cv2.imread(str(folder / "curves.png"))[:, :600] != before).any()  # the loss alone is as wide as both
     plot_training(folder, folder / "curves.svg")
     assert "<svg" in (folder / "curves.svg").read_text()
+
+
+def test_the_command_draws_beside_the_logs(folder, capsys):
+    assert cli.main(["plot-training", str(folder)]) == 0
+    assert (
+        capsys.readouterr().out == f"wrote {folder / 'curves.png'}\n" and (folder / "curves.png").stat().st_size > 1000
+    )
+    assert cli.main(["plot-training", str(folder / "gone")]) == 1
+    assert "no 'log.csv' in" in capsys.readouterr().err
 
 
 def test_what_cannot_be_drawn_is_named(folder, tmp_path):

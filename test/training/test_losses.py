@@ -15,7 +15,7 @@ from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_
 
 
 def _output(logits):
-    return ClipOutput(logits, logits[:, :, ::2, ::2], static=logits)
+    return ClipOutput(logits, logits[:, :, ::2, ::2], static=logits, alone=logits)
 
 
 def test_indifference_costs_the_logarithm_of_the_classes():

@@ -34,7 +34,8 @@ def _batch(references, views, clips=2):
 
 
 def test_without_more_it_is_the_segmentation_loss_of_the_normalised_clip(make):
-    objective = make(consistency_weight=0.0, prototypes=None, auxiliary_weight=0.25).eval()
+    nothing = {"consistency_weight": 0.0, "vote_weight": 0.0, "jaccard_weight": 0.0, "prototypes": None}
+    objective = make(**nothing, auxiliary_weight=0.25).eval()
     batch = _batch(references=2, views=1)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in normalization("resnet18"))
     output = objective.network((batch.clip.float() - mean) / std, batch.valid)
@@ -44,18 +45,22 @@ def test_without_more_it_is_the_segmentation_loss_of_the_normalised_clip(make):
 
 
 def test_the_weights_of_its_parts_count(make):
+    """The loss is linear in each weight, and each part adds to it."""
     batch = _batch(references=1, views=2)
-    losses = {
-        (consistency, weight): make(consistency_weight=consistency, prototypes={"weight": weight, "dimension": 8})
-        .eval()(batch, 0)
-        .item()
-        for consistency in (1.0, 3.0)
-        for weight in (0.1, 0.4)
-    }
-    first = losses[1.0, 0.1]
-    assert losses[3.0, 0.1] > first and losses[1.0, 0.4] > first
-    both = losses[3.0, 0.1] + losses[1.0, 0.4] - first
-    assert losses[3.0, 0.4] == pytest.approx(both, rel=1e-5)
+
+    def loss(**changes):
+        weights = {"consistency_weight": 1.0, "vote_weight": 0.0, "jaccard_weight": 0.0, "prototypes": None, **changes}
+        return make(**weights).eval()(batch, 0).item()
+
+    base = loss()
+    for name, low, high in (
+        ("consistency_weight", 2.0, 3.0),
+        ("vote_weight", 0.5, 1.0),
+        ("jaccard_weight", 0.5, 1.0),
+        ("prototypes", {"weight": 0.1, "dimension": 8}, {"weight": 0.2, "dimension": 8}),
+    ):
+        once, twice = loss(**{name: low}) - base, loss(**{name: high}) - base
+        assert once > 0 and twice == pytest.approx(2 * once, rel=1e-3), name
 
 
 def test_prototypes_move_in_training_alone_and_stay_out_of_the_network(make):

@@ -42,16 +42,16 @@ def tiles(report: dict[str, Any]) -> list[Tile]:
     """The headline numbers, each with its meaning. What could not be judged is left out."""
     scores, timing = report["scores"], report.get("timing", {})
     found = [
-        _share(
+        share_tile(
             "Mean IoU", scores["miou"], "Overlap of labels and truth, the average over the classes that occur.", True
         ),
-        _share(
+        share_tile(
             "mVC8", scores["mvc8"], "Of the pixels whose truth stays for 8 frames, those whose label stays too.", True
         ),
-        _share("mVC16", scores["mvc16"], "The same over 16 frames: how long labels hold still.", True),
-        _share("Weighted IoU", scores["weighted_iou"], "Overlap, each class counting by its number of pixels."),
-        _share("Steady pixels", scores["steady"], _steady_meaning(scores), scores["miou"] is None),
-        _share("Confidence", scores["confidence"], "Probability the network gives its labels, on average."),
+        share_tile("mVC16", scores["mvc16"], "The same over 16 frames: how long labels hold still.", True),
+        share_tile("Weighted IoU", scores["weighted_iou"], "Overlap, each class counting by its number of pixels."),
+        share_tile("Steady pixels", scores["steady"], _steady_meaning(scores), scores["miou"] is None),
+        share_tile("Confidence", scores["confidence"], "Probability the network gives its labels, on average."),
     ]
     per_frame = timing.get("ms_per_frame")
     if per_frame is not None:
@@ -77,10 +77,6 @@ def class_section(report: dict[str, Any]) -> dict[str, Any]:
     shown, key = (
         (judged, "iou") if judged else ([each for each in classes if each["predicted_share"]], "predicted_share")
     )
-    bars = [
-        Bar(each["name"], tuple(each["colour"]), each[key], _note(each))
-        for each in sorted(shown, key=lambda each: -each[key])
-    ]
     absent = [_name(each) for each in classes if each not in shown]
     title = "How well each class is found" if judged else "What is seen"
     meaning = (
@@ -90,13 +86,10 @@ def class_section(report: dict[str, Any]) -> dict[str, Any]:
     )
     without = "Not in the truth: " if judged else "Never seen: "
 
-    def draw(name: str, width: float) -> Any:
-        return class_bars(name, f"{title}: {'; '.join(bar.note for bar in bars)}.", bars, width)
-
     return {
         "title": title,
         "meaning": meaning,
-        "chart": DrawnChart.of("classes", draw, HALF_PX if judged else PAGE_PX) if bars else None,
+        "chart": class_chart(shown, key, title, HALF_PX if judged else PAGE_PX) if shown else None,
         "absent": f"{without}{', '.join(absent)}." if absent else "",
         "head": ["class", "IoU", "of the truth", "of the labels", "confidence"],
         "rows": [
@@ -107,6 +100,16 @@ def class_section(report: dict[str, Any]) -> dict[str, Any]:
             for each in classes
         ],
     }
+
+
+def class_chart(classes: list[dict[str, Any]], key: str, title: str, width_px: float) -> DrawnChart:
+    """Bars of the classes, those of the largest `key` first."""
+    bars = [
+        Bar(each["name"], tuple(each["colour"]), each[key], _note(each))
+        for each in sorted(classes, key=lambda each: -each[key])
+    ]
+    told = "; ".join(bar.note for bar in bars)
+    return DrawnChart.of("classes", lambda name, width: class_bars(name, f"{title}: {told}.", bars, width), width_px)
 
 
 def confusion_section(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -128,7 +131,8 @@ def confusion_section(report: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _share(name: str, value: float | None, meaning: str, main: bool = False) -> Tile | None:
+def share_tile(name: str, value: float | None, meaning: str, main: bool = False) -> Tile | None:
+    """A share in 0..1 as a tile in percent; None where there is none."""
     return None if value is None else Tile(name, f"{100 * value:.1f}", meaning, "%", main)
 
 
@@ -145,10 +149,12 @@ def _name(each: dict[str, Any]) -> str:
 
 
 def _note(each: dict[str, Any]) -> str:
-    told = [f"{_name(each)}: "]
-    if each["iou"] is not None:
-        told.append(f"IoU {percent(each['iou'])}, {percent(each['truth_share'])} of the truth, ")
-    told.append(f"{percent(each['predicted_share'])} of the labels")
-    if each["confidence"] is not None:
-        told.append(f", confidence {percent(each['confidence'])}")
-    return "".join(told)
+    """A class in words, as far as it is known."""
+    known = (
+        ("iou", "IoU {}"),
+        ("truth_share", "{} of the truth"),
+        ("predicted_share", "{} of the labels"),
+        ("confidence", "confidence {}"),
+    )
+    told = (words.format(percent(each[key])) for key, words in known if each.get(key) is not None)
+    return f"{_name(each)}: {', '.join(told)}"

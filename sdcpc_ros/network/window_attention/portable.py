@@ -17,10 +17,11 @@ from torch import Tensor
 #: measured against 2 and 8 at radius 2 and 4, it was fastest at the network's sizes.
 TILE = 4
 #: Keys that are gathered at once, in numbers: a strip and its logits stay in the processor's second-level cache (2^17,
-#: 2^19 and 2^20 were slower), and memory beyond inputs and outputs stays a few MB. A compiler gets larger strips: fewer
-#: nodes to compile.
+#: 2^19 and 2^20 were slower), and memory beyond inputs and outputs stays small. But never so few tiles that calls cost
+#: more than the work. A compiler gets larger strips: each is a part of its graph, which takes it seconds.
 _STRIP_NUMBERS = 2**18
 _STRIP_NUMBERS_COMPILED = 2**20
+_FEWEST_TILES = 8
 
 
 def attend(
@@ -38,32 +39,40 @@ def attend(
     size = references * (TILE + 2 * radius) ** 2
     compiled = torch.compiler.is_compiling()
     haloed_keys, haloed_values = ((_Unfolded if compiled else _Gathered)(part, radius) for part in (keys, values))
-    query = _tiles(query[:, None] * channels**-0.5, rows, columns)[..., 0, :]  # (B, rows, columns, T*T, d)
-    # Everything additive but the window itself: absent references and the caller's bias, (B, rows, columns, T*T, K).
+    query_tiles = _tiles(query[:, None] * channels**-0.5, rows, columns)[..., 0, :]  # (B, tiles, T*T, d)
+    # Everything additive but the window itself: absent references and the caller's bias, (B, tiles, T*T, K).
     lowest = torch.finfo(query.dtype).min / 4  # finite, and sums of a few stay finite, so an all-masked row is no NaN
     zero = torch.zeros((), dtype=query.dtype, device=query.device)
-    additive = zero.masked_fill(~valid, lowest)[:, None, None, None, :].expand(batch, rows, 1, 1, references)
+    additive = zero.masked_fill(~valid, lowest)[:, None, None, :].expand(batch, rows * columns, 1, references)
     if bias is not None:
         additive = additive + _tiles(bias[:, :, None], rows, columns)[..., 0]
-    window = _constant(_window, query, radius, height, width, query.dtype, query.device)  # (rows, columns, T*T, halo^2)
-
-    step = max(1, (_STRIP_NUMBERS_COMPILED if compiled else _STRIP_NUMBERS) // (batch * columns * size * channels))
-    strips = []
-    for first in range(0, rows, step):
-        strip = slice(first, min(first + step, rows))
-        # (n, T*T, K * halo^2) for the n tiles of the strip
-        masked = (additive[:, strip, ..., None] + window[strip, :, :, None]).flatten(0, 2).flatten(2)
-        logits = torch.baddbmm(masked, query[:, strip].flatten(0, 2), haloed_keys.strip(strip).transpose(1, 2))
-        weights = logits.softmax(-1)
-        parts = [weights @ haloed_values.strip(strip), weights.unflatten(-1, (references, -1)).sum(-1)]
-        if with_offset:
-            parts.append(logits.unflatten(-1, (references, -1)).argmax(-1))  # the strongest key's cell in the halo
-        strips.append([part.unflatten(0, (batch, -1, columns)) for part in parts])
-    output, mass, *strongest = (_untile(torch.cat(parts, 1), height, width) for parts in zip(*strips))
+    window = _constant(_window, query, radius, height, width, query.dtype, query.device)  # (tiles, T*T, halo^2)
     # As numbers: multiplying by a bool tensor would convert it again for every element.
-    output = output * valid.any(1).to(output.dtype)[:, None, None, None]
-    present = valid[:, :, None, None]
-    mass = mass * present.to(mass.dtype)
+    present = valid.to(query.dtype)[:, None, None]  # (B, 1, 1, K)
+    any_present = present.amax(-1, keepdim=True)
+
+    step = max(_FEWEST_TILES, _STRIP_NUMBERS // (batch * size * channels))
+    if compiled:  # whole rows of tiles
+        step = columns * max(1, _STRIP_NUMBERS_COMPILED // (batch * columns * size * channels))
+    strips = []
+    for first in range(0, rows * columns, step):
+        strip = slice(first, min(first + step, rows * columns))
+        # (B * n, T*T, K * halo^2) for the n tiles of the strip
+        masked = (additive[:, strip, ..., None] + window[strip, :, None]).flatten(0, 1).flatten(2)
+        logits = torch.baddbmm(masked, query_tiles[:, strip].flatten(0, 1), haloed_keys.strip(strip).transpose(1, 2))
+        del masked
+        weights = logits.softmax(-1)
+        output = (weights @ haloed_values.strip(strip)).unflatten(0, (batch, -1)) * any_present
+        mass = weights.unflatten(-1, (references, -1)).sum(-1).unflatten(0, (batch, -1)) * present
+        parts = [output, mass]
+        if with_offset:  # the strongest key's cell in the halo
+            parts.append(logits.unflatten(-1, (references, -1)).argmax(-1).unflatten(0, (batch, -1)))
+        strips.append(parts)
+        del logits, weights
+    del query_tiles  # as large as the output: the least memory is wanted where both that and its parts are there
+    whole = [torch.cat(parts, 1) for parts in zip(*strips)]
+    del strips, parts, output, mass
+    output, mass, *strongest = (_untile(part, rows, columns)[..., :height, :width] for part in whole)
     if not with_offset:
         return output, mass, None
     # As an offset: the cell in the halo, less the cell of the query.
@@ -71,7 +80,7 @@ def attend(
     y, x = (torch.arange(length, device=query.device) % TILE for length in (height, width))
     dy = torch.div(strongest[0], halo, rounding_mode="floor") - y[:, None] - radius
     dx = strongest[0] % halo - x - radius
-    return output, mass, torch.stack((dy, dx), 2) * present[:, :, None].to(dy.dtype)
+    return output, mass, torch.stack((dy, dx), 2) * valid.to(dy.dtype)[:, :, None, None, None]
 
 
 class _Gathered:
@@ -82,15 +91,14 @@ class _Gathered:
         self._batch, references, self._channels, height, width = maps.shape
         self._rows = maps.permute(0, 1, 3, 4, 2).flatten(0, 3)  # a view when the maps lie channels-last
         self._index = _constant(_positions, maps, radius, references, height, width, maps.device)
-        self._frames = torch.arange(self._batch, device=maps.device)[:, None, None, None] * (
-            references * height * width
-        )
+        frames = torch.arange(self._batch, dtype=torch.int32, device=maps.device)[:, None, None]
+        self._frames = frames * (references * height * width)
 
     def strip(self, strip: slice) -> Tensor:
-        """(n, K * halo^2, C) for the n tiles of these rows of tiles."""
+        """(B * n, K * halo^2, C) for n of the tiles."""
         index = self._index[strip]
         positions = index if self._batch == 1 else self._frames + index
-        return self._rows.index_select(0, positions.flatten()).view(-1, index.shape[2], self._channels)
+        return self._rows.index_select(0, positions.flatten()).view(-1, index.shape[1], self._channels)
 
 
 class _Unfolded:
@@ -101,42 +109,50 @@ class _Unfolded:
         bottom, right = -maps.shape[3] % TILE, -maps.shape[4] % TILE
         halo = (0, 0, radius, right + radius, radius, bottom + radius)
         self._padded = F.pad(maps.permute(0, 1, 3, 4, 2), halo)
-        self._radius = radius
+        self._radius, self._columns = radius, (maps.shape[4] + right) // TILE
 
     def strip(self, strip: slice) -> Tensor:
-        """(n, K * halo^2, C) for the n tiles of these rows of tiles."""
+        """(B * n, K * halo^2, C) for n of the tiles, whole rows of them."""
         size = TILE + 2 * self._radius
-        rows = self._padded[:, :, strip.start * TILE : strip.stop * TILE + 2 * self._radius]
+        first, last = strip.start // self._columns, strip.stop // self._columns
+        rows = self._padded[:, :, first * TILE : last * TILE + 2 * self._radius]
         squares = rows.unfold(2, size, TILE).unfold(3, size, TILE)  # (B, K, r, columns, C, size, size)
         return squares.permute(0, 2, 3, 1, 5, 6, 4).flatten(3, 5).flatten(0, 2)
 
 
 def _tiles(maps: Tensor, rows: int, columns: int) -> Tensor:
-    """(B, X, C, h, w) -> (B, rows, columns, T*T, X, C), zeros beyond the frame."""
+    """(B, X, C, h, w) -> (B, rows * columns, T*T, X, C), zeros beyond the frame."""
     padded = F.pad(maps, (0, columns * TILE - maps.shape[4], 0, rows * TILE - maps.shape[3]))
-    return padded.unflatten(4, (columns, TILE)).unflatten(3, (rows, TILE)).permute(0, 3, 5, 4, 6, 1, 2).flatten(3, 4)
+    return (
+        padded.unflatten(4, (columns, TILE))
+        .unflatten(3, (rows, TILE))
+        .permute(0, 3, 5, 4, 6, 1, 2)
+        .flatten(3, 4)
+        .flatten(1, 2)
+    )
 
 
-def _untile(tiles: Tensor, height: int, width: int) -> Tensor:
-    """(B, rows, columns, T*T, C) -> (B, C, h, w), channels-last in memory."""
-    frame = tiles.unflatten(3, (TILE, TILE)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-    return frame[:, :height, :width].permute(0, 3, 1, 2)
+def _untile(tiles: Tensor, rows: int, columns: int) -> Tensor:
+    """(B, rows * columns, T*T, C) -> (B, C, rows * T, columns * T), channels-last in memory."""
+    squares = tiles.unflatten(2, (TILE, TILE)).unflatten(1, (rows, columns))
+    return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def _window(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(rows, columns, T*T, halo^2): 0 where a haloed key lies in a query's window and in the frame, else very low."""
+    """(tiles, T*T, halo^2): 0 where a haloed key lies in a query's window and in the frame, else very low."""
     (_, row_sees), (_, column_sees) = _axis(radius, height, device), _axis(radius, width, device)
     seen = row_sees[:, None, :, None, :, None] & column_sees[None, :, None, :, None, :]
     window = torch.zeros((), dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min / 4)
-    return window.flatten(4, 5).flatten(2, 3)
+    return window.flatten(4, 5).flatten(2, 3).flatten(0, 1)
 
 
 def _positions(radius: int, references: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(rows, columns, K * halo^2): k*h*w + y*w + x of each key of each tile; beyond the frame, the nearest in it."""
+    """(tiles, K * halo^2) int32, which gathers faster than int64: k*h*w + y*w + x of each key of each tile;
+    beyond the frame, the nearest in it."""
     (y, _), (x, _) = _axis(radius, height, device), _axis(radius, width, device)
     positions = (y[:, None, :, None] * width + x[None, :, None, :]).flatten(2)  # (rows, columns, halo^2)
     frames = torch.arange(references, device=device)[:, None] * (height * width)
-    return (frames + positions[:, :, None]).flatten(2)
+    return (frames + positions[:, :, None]).flatten(2).flatten(0, 1).int()
 
 
 def _constant(make: Callable[..., Tensor], like: Tensor, *arguments: object) -> Tensor:

@@ -7,6 +7,8 @@ inputs and outputs touches memory. Importing this needs the `triton` package; TR
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -186,10 +188,9 @@ def launch(
     offset = valid.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64)
     # Large tiles share more keys; small ones keep every multiprocessor busy when there are few queries.
     tile = 8 if batch * triton.cdiv(height, 8) * triton.cdiv(width, 8) >= processors else 4
-    tiles_x = triton.cdiv(width, tile)
-    row_bytes = max(channels, value_channels) * query.element_size()
-    single = query.dtype == torch.float32
-    _window_attention[(triton.cdiv(height, tile) * tiles_x, batch)](
+    constants, options = choices(query.dtype, references, channels, value_channels, tile)
+    tiles_x = triton.cdiv(width, constants["TILE"])
+    _window_attention[(triton.cdiv(height, constants["TILE"]) * tiles_x, batch)](
         query,
         keys,
         values,
@@ -210,17 +211,33 @@ def launch(
         *values.stride(),
         *((0, 0, 0, 0) if bias is None else bias.stride()),
         RADIUS=radius,
-        TILE=tile,
-        BLOCK=64 if row_bytes <= 256 else 32 if row_bytes <= 512 else 16,
-        CHANNELS=max(16, triton.next_power_of_2(channels)),
-        VALUE_CHANNELS=max(16, triton.next_power_of_2(value_channels)),
-        REFERENCES=triton.next_power_of_2(references),
         WITH_BIAS=bias is not None,
         WITH_OFFSET=with_offset,
-        # As PyTorch's own matrix products: TF32 only where the user allowed it.
-        PRECISION="ieee" if single and torch.get_float32_matmul_precision() == "highest" else "tf32",
         INTERPRETED=isinstance(_window_attention, InterpretedFunction),
-        num_warps=8 if tile == 8 and max(channels, value_channels) > 128 else 4,
-        num_stages=2,
+        **constants,
+        **options,
     )
     return output, mass, offset
+
+
+def choices(
+    dtype: torch.dtype, references: int, channels: int, value_channels: int, tile: int
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """The kernel's constants that follow from types and channels, and the compiler's options.
+
+    By what the compiler reports for compute capability 8.0 and 9.0: registers that need not be spilt, and less than the
+    99 KiB of shared memory that the smallest multiprocessors have. `tile` is what is wanted; very wide keys get 4.
+    """
+    row_bytes = max(channels, value_channels) * dtype.itemsize
+    tile = tile if row_bytes <= 512 else 4
+    single = dtype == torch.float32
+    constants = {
+        "TILE": tile,
+        "BLOCK": max(16, min(64, 2 ** ((8192 // row_bytes).bit_length() - 1) // (2 if single and tile == 4 else 1))),
+        "CHANNELS": max(16, triton.next_power_of_2(channels)),
+        "VALUE_CHANNELS": max(16, triton.next_power_of_2(value_channels)),
+        "REFERENCES": triton.next_power_of_2(references),
+        # As PyTorch's own matrix products: TF32 only where the user allowed it.
+        "PRECISION": "ieee" if single and torch.get_float32_matmul_precision() == "highest" else "tf32",
+    }
+    return constants, {"num_warps": 8 if tile == 8 and row_bytes > 128 else 4, "num_stages": 2}
