@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sdcpc_ros.bags.errors import PlaybackError
 from sdcpc_ros.bags.node_process import NodeCommand, NodeProcess, ros_environment
 
 NODE = "/segmentation_node"
@@ -79,6 +80,7 @@ class Bench:
         self.process, self.answers = process, Answers()
         self._node = rclpy.create_node("bench")
         self._reports: dict[str, dict[str, str]] = {}
+        self._failure = ""
         self._publishers, self._images = {}, {}
         for camera in cameras:
             self._publishers[camera] = self._node.create_publisher(
@@ -114,14 +116,16 @@ class Bench:
         return total
 
     def wait_for_masks(self) -> None:
-        """Returns when every camera has been answered. Raises TimeoutError, PlaybackError when the node ends."""
+        """Returns when every camera has been answered. Raises PlaybackError when that will not be."""
         give_up_s, number = time.monotonic() + START_S, 0
         for camera in self._publishers:
             self.answers.take()
             while not self.answers.take():
                 self.process.require_running()
+                if self._failure:
+                    raise PlaybackError(f"the node {self._failure}")
                 if time.monotonic() > give_up_s:
-                    raise TimeoutError(f"no mask came within {START_S:g} s; see {self.process.log_path}")
+                    raise PlaybackError(f"no mask came within {START_S:g} s; see {self.process.log_path}")
                 number += 1
                 self.publish(camera, number, float(number))
                 time.sleep(0.2)
@@ -140,8 +144,12 @@ class Bench:
         self.answers.came(camera, mask.header.stamp.nanosec % 10_000)
 
     def _on_report(self, message: Any) -> None:
+        from diagnostic_msgs.msg import DiagnosticStatus
+
         for status in message.status:
             part = status.name.rpartition(": ")[2]
+            if part == "model" and status.level == DiagnosticStatus.ERROR:
+                self._failure = status.message
             if part in self._publishers:
                 self._reports[part] = {pair.key: pair.value for pair in status.values}
 
@@ -152,12 +160,13 @@ def running_bench(model: str, cameras: Sequence[str], size: tuple[int, int], out
     output.mkdir(parents=True, exist_ok=True)
     os.environ.update(ros_environment(output))
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
 
     parameters = {"model": model, "device": "auto", "cameras": f"[{', '.join(cameras)}]", "max_gap": "3600.0"}
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     words = [sys.executable, "-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", *options]
     with NodeProcess(NodeCommand(words, "the node"), output / "node.log") as process:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is ours: what was measured is kept
         bench = Bench(cameras, size, process)
         try:
             bench.wait_for_masks()

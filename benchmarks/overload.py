@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.node_load import Bench, percentile, running_bench
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.bags.errors import PlaybackError
 
 CAMERA = "camera"
 _LATENCY_RULE = 2.0  # inference times
@@ -51,7 +52,7 @@ def one_at_a_time(bench: Bench, seconds: float) -> list[float]:
             time.sleep(0.001)
         latencies += came
     if not latencies:
-        raise TimeoutError(f"the node answered nothing in {seconds:g} s")
+        raise PlaybackError(f"the node answered nothing in {seconds:g} s")
     return latencies
 
 
@@ -122,4 +123,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except PlaybackError as error:
+        sys.exit(f"overload: {error}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from rich.table import Table
 from benchmarks.line_chart import line_chart
 from benchmarks.node_load import Bench, Resources, percentile, running_bench
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.bags.errors import PlaybackError
 
 CAMERAS = ("left", "right")
 _BAG_S = 20.0  # a loop of the stamps
@@ -112,11 +114,12 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
         raise ValueError(f"{len(samples)} samples are too few to judge; run for longer, or sample more often")
     first, last = settled[:third], settled[-third:]
 
-    def mean(part: Sequence[Sample], name: str) -> float:
-        return sum(getattr(sample, name) for sample in part) / len(part)
+    def typical(part: Sequence[Sample], name: str) -> float:
+        """The median: one sample in which the machine was busy with something else is no drift."""
+        return statistics.median(getattr(sample, name) for sample in part)
 
-    growth = mean(last, "rss_mib") / mean(first, "rss_mib") - 1
-    drift = mean(last, "p99_ms") / mean(first, "p99_ms") - 1
+    growth = typical(last, "rss_mib") / typical(first, "rss_mib") - 1
+    drift = typical(last, "p99_ms") / typical(first, "p99_ms") - 1
     threads, files = (
         max(getattr(s, n) for s in last) - max(getattr(s, n) for s in first) for n in ("threads", "files")
     )
@@ -179,4 +182,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except PlaybackError as error:
+        sys.exit(f"soak: {error}")
