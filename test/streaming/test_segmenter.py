@@ -29,7 +29,7 @@ def checkpoint():
         SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
     )
     with torch.no_grad():
-        network.dynamic_aggregation.project.weight.normal_()  # as if trained: the past counts
+        network.dynamic_aggregation.gate[2].weight.normal_()  # as if trained: the past counts
     return Checkpoint(network.config, CAMVID_11, MEAN, STD, (64, 96), network.state_dict())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not here")
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 
 from sdcpc_ros.bags.errors import PlaybackError
 from sdcpc_ros.bags.messages import IMAGE, serialise_image
@@ -170,6 +172,33 @@ def test_playing_stops_when_it_is_told_to(drive):
         published: list[RawMessage] = []
         BagPlayer(node, bag, [TOPIC], Playback(rate=0.5)).play(published.append, lambda: len(published) < 2)
     assert len(published) == 2
+
+
+def test_a_paused_bag_stands_still_and_goes_on_where_it_stopped(drive):
+    with spinning_node("bag_player") as node, spinning_node("caller") as caller, BagReader(drive) as bag:
+        player = BagPlayer(node, bag, [TOPIC], Playback(rate=2))
+        player.serve_pause()
+        client = caller.create_client(SetBool, "/bag_player/set_paused")
+        assert client.wait_for_service(SETTLED_S)
+        published: list[float] = []
+
+        def on_publish(message: RawMessage) -> None:
+            published.append(time.monotonic())
+            if len(published) == 3:
+                player.pause()
+
+        playing = threading.Thread(target=player.play, args=(on_publish,))
+        playing.start()
+        assert wait_until(lambda: player.paused)
+        twice_what_is_left_s = 6 * PERIOD_NS / 1e9
+        assert not player.linger(lambda: len(published) > 3, twice_what_is_left_s)
+        answer = client.call(SetBool.Request(data=False))
+        resumed_s = time.monotonic()
+        playing.join(SETTLED_S)
+    assert (answer.success, answer.message) == (True, "playing")
+    assert len(published) == FRAMES
+    # What was left to play was not made up for in a hurry.
+    assert published[-1] - resumed_s > 0.5 * (FRAMES - 4) * PERIOD_NS / 1e9 / 2
 
 
 @pytest.mark.parametrize("message_type", ["nowhere_msgs/msg/Image", "sensor_msgs/msg/Smell", "os/path", "sensor_msgs"])

@@ -109,7 +109,7 @@ def test_a_backend_that_cannot_be_had_is_refused_unless_eager_will_do(unconfigur
 
 def test_up_and_down_again_and_again(unconfigured, peer, masks, image, street, tiny_checkpoint):
     assert peer.set_parameter("model", str(tiny_checkpoint)).successful
-    threads = []
+    resources = []
     for _ in range(3):
         assert peer.change_state(Transition.TRANSITION_CONFIGURE)
         for _ in range(2):
@@ -121,8 +121,9 @@ def test_up_and_down_again_and_again(unconfigured, peer, masks, image, street, t
             )
         assert peer.change_state(Transition.TRANSITION_CLEANUP)
         assert peer.state() == "unconfigured"
-        threads.append(len(list(Path(f"/proc/{unconfigured.process.pid}/task").iterdir())))
-    assert threads[-1] <= threads[0]
+        process = Path(f"/proc/{unconfigured.process.pid}")
+        resources.append([len(list((process / folder).iterdir())) for folder in ("task", "fd")])
+    assert all(last <= first for first, last in zip(resources[0], resources[-1])), resources
     assert "Traceback" not in unconfigured.log()
 
 

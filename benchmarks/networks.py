@@ -1,0 +1,42 @@
+"""Networks to measure, with random weights: time does not depend on what they have learnt."""
+
+from __future__ import annotations
+
+import torch
+
+from sdcpc_ros.inference.step import Step, example_inputs
+from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
+
+#: ImageNet's, in units of 0..255.
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def make_config(encoder: str, *, num_classes: int = 19, quick: bool = False) -> SDCPCConfig:
+    """The configuration that this encoder is trained with; with `quick` a tiny network of the same parts."""
+    if quick:
+        return SDCPCConfig(num_classes=num_classes, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)
+    return SDCPCConfig(num_classes=num_classes, encoder=encoder, embed_dim=_EMBED_DIM.get(encoder, 128))
+
+
+_EMBED_DIM = {f"mit_b{size}": 256 for size in range(1, 6)}
+
+
+def make_step(config: SDCPCConfig, device: torch.device) -> Step:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = SDCPC(config).eval()
+        # As initialised, the aggregation adds nothing; a trained one does, everywhere or in parts.
+        torch.nn.init.normal_(model.dynamic_aggregation.project.weight, std=0.1)
+    return Step(model, _MEAN, _STD, device)
+
+
+def make_inputs(step: Step, size: tuple[int, int]) -> tuple[torch.Tensor, FrameMemory, torch.Tensor]:
+    """An image (1, 3, H, W) uint8, the memories of earlier frames, (1, K, h, w, C) each, and which are valid: all."""
+    image, *references, valid = example_inputs(step, size)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (1, *size, 3), generator=generator, dtype=torch.uint8).to(image.device)
+    image = pixels.permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        _, *memory = step(image, *references, torch.zeros_like(valid))
+    filled = (part[:, None].expand_as(blank).contiguous() for part, blank in zip(memory, references))
+    return image, FrameMemory(*filled), valid

@@ -1,0 +1,121 @@
+"""Question b: what temporal context costs: streaming against encoding the references again, and against one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from benchmarks.measure import Effort, gflop, interleaved, megabytes
+from benchmarks.networks import make_config, make_inputs, make_step
+from benchmarks.rows import Row
+from sdcpc_ros.inference.step import Step
+from sdcpc_ros.network import FrameMemory
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+
+TITLE = "b. Streaming: a frame with its cached references, against encoding them again, and against one frame alone"
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Rows as they are measured."""
+    encoders = ("a tiny network",) if effort.quick else ("mit_b0", "efficientnet_lite2", "mit_b2")
+    size = (64, 96) if effort.quick else (360, 480)
+    for encoder in encoders:
+        yield from _one_network(encoder, size, effort)
+
+
+def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
+    config = make_config(encoder, quick=effort.quick)
+    step = make_step(config, effort.device)
+    model = step.model
+    image, references, valid = make_inputs(step, size)
+    with torch.inference_mode():
+        pixels = (image.float() - step.mean) * step.scale
+        clip = pixels[:, None].expand(-1, valid.shape[1] + 1, -1, -1, -1).contiguous()
+        frame = model.encode(pixels)
+        inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in references))
+        aggregate = model.dynamic_aggregation
+        root = frame.memory.probability_root
+        long = make_step(replace(config, reference_offsets=(16, 32, 64)), effort.device)
+        timings = interleaved(
+            {
+                "streaming": lambda: step(image, *references, valid),
+                "again": lambda: model(clip),
+                "single": lambda: model(clip[:, -1:]),
+                "aggregation": lambda: aggregate(frame.static, root, inputs, valid),
+                "short history": _stream(step, image, references, 9),
+                "long history": _stream(long, image, references, 64),
+            },
+            effort,
+        )
+    work = _work(step, size)
+    label, weights = f"{encoder} {size[1]}x{size[0]}", megabytes(model)
+    streaming_mb = weights + megabytes(image, references, frame.memory, frame.static_logits)
+    yield Row(
+        f"{label}: streaming / encoding {valid.shape[1] + 1} frames",
+        **timings["streaming"].compared_to(timings["again"]),
+        target=0.35,
+        ours_gflop=work["streaming"],
+        peer_gflop=work["again"],
+        ours_mb=streaming_mb,
+        peer_mb=weights + megabytes(clip, frame.static_logits),
+    )
+    yield Row(
+        f"{label}: streaming / one frame alone",
+        **timings["streaming"].compared_to(timings["single"]),
+        ours_gflop=work["streaming"],
+        peer_gflop=work["single"],
+        ours_mb=streaming_mb,
+        peer_mb=weights + megabytes(pixels, frame.static_logits),
+    )
+    yield Row(
+        f"{label}: aggregation / the frame's time",
+        **timings["aggregation"].compared_to(timings["streaming"]),
+        target=0.15,
+        ours_gflop=work["aggregation"],
+        peer_gflop=work["streaming"],
+        ours_mb=megabytes(aggregate, references, frame.static, frame.static),
+        peer_mb=streaming_mb,
+    )
+    yield Row(
+        f"{label}: a stream that remembers 64 frames / 9",
+        **timings["long history"].compared_to(timings["short history"]),
+        target=1.05,
+        ours_gflop=work["streaming"],
+        peer_gflop=work["streaming"],
+    )
+
+
+def _stream(step: Step, image: torch.Tensor, references: FrameMemory, frames: int):  # type: ignore[no-untyped-def]
+    """One more frame of a stream whose buffer is full, `frames` long."""
+    buffer = FrameBuffer(step.config.reference_offsets, FrameMemory(*(part[:, 0] for part in references)))
+    for stamp in range(frames):
+        buffer.push(FrameMemory(*(part[:, 0] for part in references)), float(stamp))
+
+    def call() -> None:
+        remembered, valid = buffer.references()
+        _, *memory = step(image, *remembered, valid)
+        buffer.push(FrameMemory(*memory), 0.0)
+
+    return call
+
+
+def _work(step: Step, size: tuple[int, int]) -> dict[str, float]:
+    """10^9 operations of each, on meta tensors. Window attention counts as it is computed, haloes included."""
+    meta = make_step(step.config, torch.device("cpu")).to("meta")
+    model = meta.model
+    image, references, valid = make_inputs(step, size)
+    moved = FrameMemory(*(part.to("meta") for part in references))
+    image, valid = image.to("meta"), valid.to("meta")
+    clip = torch.empty((1, valid.shape[1] + 1, 3, *size), device="meta")
+    frame = model.encode(clip[:, 0])
+    inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in moved))
+    return {
+        "streaming": gflop(lambda: meta(image, *moved, valid)),
+        "again": gflop(lambda: model(clip)),
+        "single": gflop(lambda: model(clip[:, :1])),
+        "aggregation": gflop(
+            lambda: model.dynamic_aggregation(frame.static, frame.memory.probability_root, inputs, valid)
+        ),
+    }

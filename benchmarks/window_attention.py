@@ -1,0 +1,238 @@
+"""Question a: window attention against dense attention and what libraries offer for windows; its growth and memory."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.measure import Effort, interleaved, megabytes, peak_mib
+from benchmarks.rows import Row
+from sdcpc_ros.network.window_attention import window_attention
+
+TITLE = "a. Window attention: ours against attention over all keys, and against libraries' windows"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One attention to compute: K references of (C, h, w), windows of 2 * radius + 1."""
+
+    height: int
+    width: int
+    channels: int
+    radius: int
+    references: int = 3
+    dtype: torch.dtype = torch.float32
+
+    def __str__(self) -> str:
+        side = 2 * self.radius + 1
+        precision = "" if self.dtype == torch.float32 else f" {str(self.dtype).removeprefix('torch.')}"
+        return f"{self.height}x{self.width}, C {self.channels}, {side}x{side}, {self.references} references{precision}"
+
+    def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """query, keys, values, valid; channels last in memory, as the frame buffer holds them."""
+        generator = torch.Generator().manual_seed(0)
+        query = torch.randn(1, self.height, self.width, self.channels, generator=generator)
+        keys, values = (
+            torch.randn(1, self.references, self.height, self.width, self.channels, generator=generator)
+            for _ in range(2)
+        )
+        move = partial(torch.Tensor.to, device=device, dtype=self.dtype)
+        valid = torch.ones(1, self.references, dtype=torch.bool, device=device)
+        return (
+            move(query).permute(0, 3, 1, 2),
+            move(keys).permute(0, 1, 4, 2, 3),
+            move(values).permute(0, 1, 4, 2, 3),
+            valid,
+        )
+
+    @property
+    def window_gflop(self) -> float:
+        """Two products for each key that a query sees, borders left out."""
+        seen = [
+            sum(min(p + self.radius, length - 1) - max(p - self.radius, 0) + 1 for p in range(length))
+            for length in (self.height, self.width)
+        ]
+        return 4e-9 * seen[0] * seen[1] * self.references * self.channels
+
+    @property
+    def dense_gflop(self) -> float:
+        return 4e-9 * (self.height * self.width) ** 2 * self.references * self.channels
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """Rows as they are measured."""
+    if effort.quick:
+        problems = [Problem(12, 15, 16, 2)]
+    else:
+        problems = [Problem(45, 60, 64, 2), Problem(45, 60, 64, 4), Problem(64, 128, 64, 4), Problem(64, 128, 128, 4)]
+        if effort.on_gpu:
+            half = torch.bfloat16
+            problems += [Problem(64, 128, 64, 2, 3, half), Problem(64, 128, 128, 4, 3, half)]
+            problems += [Problem(128, 256, 128, 4, 3, half)]
+    with torch.inference_mode():
+        for problem in problems:
+            yield from _against_peers(problem, effort, last=problem is problems[-1])
+        yield from _growth(problems[-1], effort)
+        yield from _memory(problems[-1], effort)
+
+
+def _against_peers(problem: Problem, effort: Effort, *, last: bool) -> Iterator[Row]:
+    inputs = problem.inputs(effort.device)
+    calls: dict[str, Callable[[], object]] = {"ours": lambda: _ours(problem, inputs)}
+    absent: dict[str, str] = {}
+    for name, make in _PEERS.items():
+        try:
+            call = make(problem, inputs)
+            call()
+            calls[name] = call
+        except _Absent as error:
+            absent[name] = str(error)
+        except Exception as error:  # a library that cannot do this here: out of memory, no compiler, not on this device
+            absent[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error) else ''}"
+    timings = interleaved(calls, effort)
+    peaks = {name: peak_mib(call, effort) for name, call in calls.items()}
+    moved = megabytes(inputs, inputs[0])
+    for name in _PEERS:
+        if name in absent:
+            yield Row(f"{problem}: ours / {name}", note=absent[name])
+            continue
+        yield Row(
+            f"{problem}: ours / {name}",
+            **timings["ours"].compared_to(timings[name]),
+            # For the largest problem, which the targets are about.
+            target=_TARGETS.get(name) if last else None,
+            ours_mib=peaks["ours"],
+            peer_mib=peaks[name],
+            ours_gflop=problem.window_gflop,
+            peer_gflop=problem.dense_gflop if name.startswith("dense") else problem.window_gflop,
+            ours_mb=moved,
+            peer_mb=moved,
+        )
+
+
+def _growth(problem: Problem, effort: Effort) -> Iterator[Row]:
+    """How time grows with pixels, window and references: linear is the target, with a tenth for borders."""
+    base = Problem(problem.height, problem.width, problem.channels, problem.radius, 1, problem.dtype)
+    changes = {
+        "4x the pixels": Problem(2 * base.height, 2 * base.width, base.channels, base.radius, 1, base.dtype),
+        "4x the references": Problem(base.height, base.width, base.channels, base.radius, 4, base.dtype),
+        "half the radius": Problem(base.height, base.width, base.channels, base.radius // 2, 1, base.dtype),
+    }
+    problems = {"base": base, **changes}
+    calls = {name: partial(_ours, changed, changed.inputs(effort.device)) for name, changed in problems.items()}
+    timings = interleaved(calls, effort)
+    for name, changed in changes.items():
+        yield Row(
+            f"growth from {base}: {name}",
+            **timings[name].compared_to(timings["base"]),
+            target=4.4 if name.startswith("4x") else None,
+            ours_gflop=changed.window_gflop,
+            peer_gflop=base.window_gflop,
+            ours_mb=megabytes(changed.inputs(torch.device("cpu"))[:3], changed.inputs(torch.device("cpu"))[0]),
+            peer_mb=megabytes(base.inputs(torch.device("cpu"))[:3], base.inputs(torch.device("cpu"))[0]),
+        )
+
+
+def _memory(problem: Problem, effort: Effort) -> Iterator[Row]:
+    """Peak memory, inputs included, against the least there can be: inputs and outputs."""
+    inputs = problem.inputs(effort.device)
+    peak = peak_mib(lambda: _ours(problem, inputs), effort)
+    name = f"{problem}: peak memory / (inputs + outputs)"
+    if peak is None:
+        yield Row(name, note="the peak of resident memory can't be reset on this system")
+        return
+    inputs_mib = megabytes(inputs) * 1e6 / 2**20
+    mass_mib = problem.references * problem.height * problem.width * inputs[0].element_size() / 2**20
+    least_mib = inputs_mib + megabytes(inputs[0]) * 1e6 / 2**20 + mass_mib
+    yield Row(name, ratio=(inputs_mib + peak) / least_mib, target=1.5, ours_mib=inputs_mib + peak, peer_mib=least_mib)
+
+
+def _ours(problem: Problem, inputs: tuple[Tensor, ...]) -> Tensor:
+    query, keys, values, valid = inputs
+    return window_attention(query, keys, values, radius=problem.radius, valid=valid, with_offset=False).output
+
+
+class _Absent(Exception):
+    """A peer that is not here, and how to get it."""
+
+
+def _dense(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """Attention over all keys of all references: more than is asked, without the mask that would slow it."""
+    query, keys, values, _ = inputs
+    rows = query.flatten(2).transpose(1, 2)[:, None]  # (1, 1, N, C)
+    all_keys, all_values = (part.permute(0, 1, 3, 4, 2).reshape(1, 1, -1, problem.channels) for part in (keys, values))
+    return lambda: F.scaled_dot_product_attention(rows, all_keys, all_values)
+
+
+def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """The textbook form: the w*w shifted copies of keys and values that F.unfold makes; borders see zeros."""
+    query, keys, values, _ = inputs
+    side, radius, count = 2 * problem.radius + 1, problem.radius, problem.references
+
+    def call() -> Tensor:
+        copies = [
+            F.unfold(part[0], side, padding=radius).view(count, problem.channels, side * side, -1)
+            for part in (keys, values)
+        ]  # (K, C, w*w, N)
+        logits = (query.flatten(2)[0][None, :, None] * copies[0]).sum(1) * problem.channels**-0.5  # (K, w*w, N)
+        weights = logits.flatten(0, 1).softmax(0).view(count, 1, side * side, -1)
+        return (weights * copies[1]).sum((0, 2))
+
+    return call
+
+
+def _flex_attention(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """PyTorch's FlexAttention, compiled, with a block mask of the windows."""
+    try:
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    except ImportError as error:
+        raise _Absent(f"this PyTorch has no FlexAttention: {error}") from error
+    query, keys, values, _ = inputs
+    height, width, radius = problem.height, problem.width, problem.radius
+    positions = height * width
+
+    def in_window(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        at = k % positions
+        return ((q // width - at // width).abs() <= radius) & ((q % width - at % width).abs() <= radius)
+
+    device = query.device.type
+    mask = create_block_mask(in_window, None, None, positions, problem.references * positions, device=device)
+    rows = query.flatten(2).transpose(1, 2)[:, None].contiguous()
+    all_keys, all_values = (
+        part.permute(0, 1, 3, 4, 2).reshape(1, 1, -1, problem.channels).contiguous() for part in (keys, values)
+    )
+    compiled = torch.compile(flex_attention, dynamic=False)
+    return lambda: compiled(rows, all_keys, all_values, block_mask=mask)
+
+
+def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+    """NATTEN's neighbourhood attention, a call for each reference and no joint softmax: less than is asked. At borders
+    its windows move inwards where ours are cut."""
+    if importlib.util.find_spec("natten") is None:
+        raise _Absent("NATTEN is not installed: natten.org has builds for CUDA")
+    from natten.functional import na2d
+
+    query, keys, values, _ = inputs
+    rows = query.permute(0, 2, 3, 1)[:, :, :, None].contiguous()  # (1, h, w, 1, C)
+    frames = [
+        tuple(part[:, k].permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (keys, values))
+        for k in range(problem.references)
+    ]
+    side = 2 * problem.radius + 1
+    return lambda: [na2d(rows, key, value, kernel_size=side) for key, value in frames]
+
+
+_DENSE, _UNFOLD, _FLEX, _NATTEN = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled", "NATTEN"
+_PEERS: dict[str, Callable[[Problem, tuple[Tensor, ...]], Callable[[], object]]] = {
+    _DENSE: _dense,
+    _UNFOLD: _unfold,
+    _FLEX: _flex_attention,
+    _NATTEN: _natten,
+}
+_TARGETS = {_DENSE: 1 / 14, _UNFOLD: 1 / 1.5, _FLEX: 1 / 1.5, _NATTEN: 1 / 1.5}

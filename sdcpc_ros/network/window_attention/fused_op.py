@@ -1,0 +1,122 @@
+"""The operator `sdcpc_ros::window_attention`: the Triton kernel as PyTorch knows it.
+
+Registered with the shapes of its results and its gradient, so that torch.compile, torch.export and Torch-TensorRT (as a
+segment left to PyTorch) take it as one node. On a GPU it is the kernel; elsewhere, so that a program exported for a GPU
+still runs, the portable form. Gradients are those of the portable form, computed again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdcpc_ros.network.window_attention import portable
+
+#: Channels of keys or values beyond which a tile no longer fits a GPU's registers.
+MAX_CHANNELS = 256
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
+#: The first NVIDIA GPUs that Triton compiles for, by type of number: Volta, and Ampere for bfloat16.
+_OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8, 0)}
+
+
+def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, a type it knows, not too many channels."""
+    return (
+        query.device.type == "cuda"
+        and _HAS_TRITON
+        and torch.version.cuda is not None
+        and query.dtype in _OLDEST_GPU
+        and query.dtype == keys.dtype == values.dtype
+        and 0 < max(query.shape[1], values.shape[2]) <= MAX_CHANNELS
+        and query.numel() > 0
+        and torch.cuda.get_device_capability(query.device) >= _OLDEST_GPU[query.dtype]
+    )
+
+
+def attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    bias: Tensor | None,
+    radius: int,
+    with_offset: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `window_attention`: output (B, Dv, h, w), mass (B, K, h, w) and offset (B, K, 2, h, w) or None."""
+    output, mass, offset = _window_attention(query, keys, values, valid, bias, radius, with_offset)
+    return output.permute(0, 3, 1, 2), mass, offset if with_offset else None
+
+
+# An operator's results have one layout and number: the output channels-last, and an empty offset where none is wanted.
+@torch.library.custom_op("sdcpc_ros::window_attention", mutates_args=(), device_types="cuda")
+def _window_attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    bias: Tensor | None,
+    radius: int,
+    with_offset: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from sdcpc_ros.network.window_attention import triton_kernel
+
+    with torch.cuda.device(query.device):
+        processors = torch.cuda.get_device_properties(query.device).multi_processor_count
+        return triton_kernel.launch(query, keys, values, valid, bias, radius, with_offset, processors)
+
+
+@_window_attention.register_kernel("cpu")
+def _portable_kernel(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    bias: Tensor | None,
+    radius: int,
+    with_offset: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    output, mass, offset = portable.attend(query, keys, values, valid, bias, radius, with_offset)
+    offset = valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
+    return output.permute(0, 2, 3, 1).contiguous(), mass.contiguous(), offset
+
+
+@_window_attention.register_fake
+def _shapes(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    bias: Tensor | None,
+    radius: int,
+    with_offset: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, references, value_channels, height, width = values.shape
+    return (
+        query.new_empty((batch, height, width, value_channels)),
+        query.new_empty((batch, references, height, width)),
+        query.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.radius, _ = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, output_gradient: Tensor, mass_gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    query, keys, values, valid, bias = ctx.saved_tensors
+    differentiable = [part for part in (query, keys, values, bias) if part is not None]
+    with torch.enable_grad():
+        leaves = [part.detach().requires_grad_() for part in differentiable]
+        of_bias = leaves[3] if bias is not None else None
+        output, mass, _offset = portable.attend(leaves[0], leaves[1], leaves[2], valid, of_bias, ctx.radius, False)
+        gradients = torch.autograd.grad(
+            (output, mass), leaves, (output_gradient.permute(0, 3, 1, 2), mass_gradient), materialize_grads=True
+        )
+    return *gradients[:3], None, gradients[3] if bias is not None else None, None, None
+
+
+_window_attention.register_autograd(_backward, setup_context=_save)

@@ -1,0 +1,226 @@
+"""Window attention as one Triton kernel: a program takes a tile of queries through all references, in one pass.
+
+The haloed keys of the tile are indexed linearly, so that blocks of them fill the matrix units whatever the window; an
+online softmax runs over references and offsets jointly, in powers of two. Masks are computed, not read; nothing but
+inputs and outputs touches memory. Importing this needs the `triton` package; TRITON_INTERPRET=1 runs it without a GPU.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
+
+_LOG2_E = 1.4426950408889634
+
+
+@triton.jit
+def _window_attention(  # type: ignore[no-untyped-def]
+    query,
+    keys,
+    values,
+    valid,
+    bias,
+    output,
+    mass,
+    offset,
+    references,
+    height,
+    width,
+    channels,
+    value_channels,
+    tiles_x,
+    scale,
+    query_sb,
+    query_sc,
+    query_sy,
+    query_sx,
+    key_sb,
+    key_sk,
+    key_sc,
+    key_sy,
+    key_sx,
+    value_sb,
+    value_sk,
+    value_sc,
+    value_sy,
+    value_sx,
+    bias_sb,
+    bias_sk,
+    bias_sy,
+    bias_sx,
+    RADIUS: tl.constexpr,
+    TILE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    VALUE_CHANNELS: tl.constexpr,
+    REFERENCES: tl.constexpr,
+    WITH_BIAS: tl.constexpr,
+    WITH_OFFSET: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """One tile of TILE x TILE queries of one frame. Capitals are fixed at compilation, powers of two but RADIUS."""
+    HALO: tl.constexpr = TILE + 2 * RADIUS
+    batch = tl.program_id(1).to(tl.int64)
+    tile_y = (tl.program_id(0) // tiles_x) * TILE
+    tile_x = (tl.program_id(0) % tiles_x) * TILE
+
+    cell = tl.arange(0, TILE * TILE)
+    y = tile_y + cell // TILE
+    x = tile_x + cell % TILE
+    in_frame = (y < height) & (x < width)
+    position = y * width + x
+    channel = tl.arange(0, CHANNELS)
+    value_channel = tl.arange(0, VALUE_CHANNELS)
+    reference = tl.arange(0, REFERENCES)
+    q = tl.load(
+        query + batch * query_sb + (y * query_sy + x * query_sx)[:, None] + channel[None, :] * query_sc,
+        mask=in_frame[:, None] & (channel < channels)[None, :],
+        other=0.0,
+    )
+    if INTERPRETED:  # without a GPU there are no products of bfloat16
+        q = q.to(tl.float32)
+
+    # Far below any logit, but finite: the difference of two of them is a number.
+    highest = tl.full([TILE * TILE], -3.0e38, tl.float32)
+    total = tl.zeros([TILE * TILE, REFERENCES], tl.float32)  # of exp2(logit - highest), for each reference
+    result = tl.zeros([TILE * TILE, VALUE_CHANNELS], tl.float32)
+
+    for k in range(references):
+        present = tl.load(valid + batch * references + k) != 0
+        additive = tl.zeros([TILE * TILE], tl.float32)
+        if WITH_BIAS:
+            at = bias + batch * bias_sb + k * bias_sk + y * bias_sy + x * bias_sx
+            additive = tl.load(at, mask=in_frame, other=0.0).to(tl.float32) * 1.4426950408889634
+        best = tl.full([TILE * TILE], float("-inf"), tl.float32)
+        strongest = tl.zeros([TILE * TILE], tl.int32)
+
+        for start in range(0, tl.where(present, HALO * HALO, 0), BLOCK):
+            key_cell = start + tl.arange(0, BLOCK)
+            key_y = tile_y - RADIUS + key_cell // HALO
+            key_x = tile_x - RADIUS + key_cell % HALO
+            exists = (key_cell < HALO * HALO) & (key_y >= 0) & (key_y < height) & (key_x >= 0) & (key_x < width)
+            block = tl.load(
+                keys
+                + (batch * key_sb + k * key_sk)
+                + (key_y * key_sy + key_x * key_sx)[None, :]
+                + channel[:, None] * key_sc,
+                mask=exists[None, :] & (channel < channels)[:, None],
+                other=0.0,
+            )
+            if INTERPRETED:
+                block = block.to(tl.float32)
+            logits = tl.dot(q, block, input_precision=PRECISION) * scale + additive[:, None]
+            dy = key_y[None, :] - y[:, None]
+            dx = key_x[None, :] - x[:, None]
+            seen = exists[None, :] & (dy >= -RADIUS) & (dy <= RADIUS) & (dx >= -RADIUS) & (dx <= RADIUS)
+            logits = tl.where(seen, logits, float("-inf"))
+            block_best = tl.max(logits, 1)
+
+            if WITH_OFFSET:  # of equal logits, the first
+                block_strongest = start + tl.argmax(logits, 1, tie_break_left=True).to(tl.int32)
+                strongest = tl.where(block_best > best, block_strongest, strongest)
+                best = tl.maximum(best, block_best)
+
+            higher = tl.maximum(highest, block_best)
+            shrink = tl.exp2(highest - higher)
+            weights = tl.exp2(logits - higher[:, None])
+            highest = higher
+            this_one = (reference == k)[None, :]
+            total = total * shrink[:, None] + tl.where(this_one, tl.sum(weights, 1)[:, None], 0.0)
+            block = tl.load(
+                values
+                + (batch * value_sb + k * value_sk)
+                + (key_y * value_sy + key_x * value_sx)[:, None]
+                + value_channel[None, :] * value_sc,
+                mask=exists[:, None] & (value_channel < value_channels)[None, :],
+                other=0.0,
+            )
+            if INTERPRETED:
+                block = block.to(tl.float32)
+            result = tl.dot(weights.to(block.dtype), block, acc=result * shrink[:, None], input_precision=PRECISION)
+
+        if WITH_OFFSET:
+            at = offset + (batch * references + k) * 2 * height * width + position
+            dy = tile_y - RADIUS + strongest // HALO - y
+            dx = tile_x - RADIUS + strongest % HALO - x
+            tl.store(at, tl.where(present, dy, 0).to(tl.int64), mask=in_frame)
+            tl.store(at + height * width, tl.where(present, dx, 0).to(tl.int64), mask=in_frame)
+
+    # A query in the frame sees at least itself in any reference that is there; without any, everything is zero.
+    whole = tl.sum(total, 1)
+    inverse = tl.where(whole > 0, 1.0 / tl.where(whole > 0, whole, 1.0), 0.0)
+    tl.store(
+        output + (batch * height * width + position)[:, None] * value_channels + value_channel[None, :],
+        (result * inverse[:, None]).to(output.dtype.element_ty),
+        mask=in_frame[:, None] & (value_channel < value_channels)[None, :],
+    )
+    tl.store(
+        mass + (batch * references + reference)[None, :] * (height * width) + position[:, None],
+        (total * inverse[:, None]).to(mass.dtype.element_ty),
+        mask=in_frame[:, None] & (reference < references)[None, :],
+    )
+
+
+def launch(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    bias: Tensor | None,
+    radius: int,
+    with_offset: bool,
+    processors: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output (B, h, w, Dv), mass (B, K, h, w) and offset (B, K, 2, h, w) int64, of no elements when not wanted.
+
+    Arguments as of `window_attention`; d and Dv at most 256. processors: the GPU's multiprocessors.
+    """
+    batch, references, channels, height, width = keys.shape
+    value_channels = values.shape[2]
+    output = query.new_empty((batch, height, width, value_channels))
+    mass = query.new_empty((batch, references, height, width))
+    offset = valid.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64)
+    # Large tiles share more keys; small ones keep every multiprocessor busy when there are few queries.
+    tile = 8 if batch * triton.cdiv(height, 8) * triton.cdiv(width, 8) >= processors else 4
+    tiles_x = triton.cdiv(width, tile)
+    row_bytes = max(channels, value_channels) * query.element_size()
+    single = query.dtype == torch.float32
+    _window_attention[(triton.cdiv(height, tile) * tiles_x, batch)](
+        query,
+        keys,
+        values,
+        valid.contiguous(),
+        bias,
+        output,
+        mass,
+        offset,
+        references,
+        height,
+        width,
+        channels,
+        value_channels,
+        tiles_x,
+        channels**-0.5 * _LOG2_E,
+        *query.stride(),
+        *keys.stride(),
+        *values.stride(),
+        *((0, 0, 0, 0) if bias is None else bias.stride()),
+        RADIUS=radius,
+        TILE=tile,
+        BLOCK=64 if row_bytes <= 256 else 32 if row_bytes <= 512 else 16,
+        CHANNELS=max(16, triton.next_power_of_2(channels)),
+        VALUE_CHANNELS=max(16, triton.next_power_of_2(value_channels)),
+        REFERENCES=triton.next_power_of_2(references),
+        WITH_BIAS=bias is not None,
+        WITH_OFFSET=with_offset,
+        # As PyTorch's own matrix products: TF32 only where the user allowed it.
+        PRECISION="ieee" if single and torch.get_float32_matmul_precision() == "highest" else "tf32",
+        INTERPRETED=isinstance(_window_attention, InterpretedFunction),
+        num_warps=8 if tile == 8 and max(channels, value_channels) > 128 else 4,
+        num_stages=2,
+    )
+    return output, mass, offset

@@ -1,0 +1,132 @@
+"""The benchmark itself, on tiny sizes: that it measures what it says, and loses nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import rows, window_attention
+from benchmarks.__main__ import main
+from benchmarks.measure import Effort, Timing, gflop, interleaved, peak_mib
+from benchmarks.rows import Row
+
+CPU = Effort(torch.device("cpu"), rounds=2, quick=True)
+
+
+def test_two_questions_give_tables_and_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Compiling FlexAttention takes a minute: here it is a peer that isn't there.
+    def absent(*_: object) -> None:
+        raise window_attention._Absent("not in this test")
+
+    monkeypatch.setitem(window_attention._PEERS, window_attention._FLEX, absent)
+    file = tmp_path / "rows.json"
+    assert main(["--only", "b,a", "--quick", "--rounds", "2", "--device", "cpu", "--json", str(file)]) == 0
+    written = json.loads(file.read_text())
+    assert [row["question"] for row in written] == sorted(row["question"] for row in written)
+    assert {row["question"] for row in written} == {"a", "b"}
+    needed = {"question", "name", "ours_ms", "peer_ms", "ratio", "low", "high", "device", "command"}
+    assert all(needed <= row.keys() for row in written)
+    measured = [row for row in written if row["ours_ms"] is not None]
+    assert len(measured) >= 8
+    for row in measured:
+        assert row["ratio"] > 0
+        assert row["low"] <= row["ratio"] <= row["high"]
+        assert row["ours_gflop"] > 0
+    assert [row["note"] for row in written if "FlexAttention" in row["name"]] == ["not in this test"]
+    shown = capsys.readouterr().out
+    assert window_attention.TITLE in shown
+    assert "streaming / encoding 4 frames" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "a,z"], "'a,z' names no question"),
+        (["--only", ","], "names no question"),
+        (["--rounds", "0"], "'0' is not a number of rounds"),
+        (["--device", "tpu"], "'tpu' is not a device"),
+        (["--json", "/no/such/folder/rows.json"], "no folder /no/such/folder"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main([*arguments, "--quick"])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    output = capsys.readouterr()
+    assert message in " ".join((output.out + output.err).split())
+
+
+def test_a_question_that_fails_does_not_take_the_others_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_row_then_failure(effort: Effort):  # type: ignore[no-untyped-def]
+        yield Row("measured")
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr("benchmarks.window_attention.rows", one_row_then_failure)
+    monkeypatch.setattr("benchmarks.streaming.rows", lambda effort: iter([Row("also measured", ratio=1.0)]))
+    file = tmp_path / "rows.json"
+    assert main(["--only", "a,b", "--quick", "--device", "cpu", "--json", str(file)]) == 1
+    assert [row["name"] for row in json.loads(file.read_text())] == ["measured", "also measured"]
+    assert "the machine is on fire" in capsys.readouterr().out
+
+
+def test_rounds_are_interleaved_and_short_calls_repeated() -> None:
+    order: list[str] = []
+    result = interleaved({"x": lambda: order.append("x"), "y": lambda: order.append("y")}, CPU)
+    assert [len(timing.samples_ms) for timing in result.values()] == [2, 2]
+    turns = [name for name, before in zip(order, ["", *order]) if name != before]
+    assert turns[-4:] == ["x", "y", "x", "y"]
+    assert len(order) > 1000  # a call of nanoseconds fills its two milliseconds
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    ours, peer = Timing((1.0, 10.0, 3.0)), Timing((2.0, 20.0, 2.0))  # a neighbour slows the second round down tenfold
+    assert ours.ratio_to(peer)[0] == 0.5
+    assert ours.compared_to(peer)["ours_ms"] == 3.0
+
+
+def test_peak_memory_is_seen_though_it_is_gone_afterwards() -> None:
+    def call() -> torch.Tensor:
+        return torch.zeros(64 * 2**18).add_(1).sum()  # 64 MiB for a moment
+
+    peak = peak_mib(call, CPU)
+    if peak is None:
+        pytest.skip("the peak of resident memory can't be reset on this system")
+    assert 60 < peak < 90
+
+
+def test_operations_of_attention_are_counted_on_meta_tensors() -> None:
+    query = torch.empty(1, 1, 10, 8, device="meta")
+    counted = gflop(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
+    assert counted == pytest.approx(4 * 10 * 10 * 8 / 1e9)
+
+
+def test_operations_of_a_window_leave_out_what_lies_beyond_the_frame() -> None:
+    problem = window_attention.Problem(height=3, width=2, channels=5, radius=1, references=2)
+    seen = (2 + 3 + 2) * (2 + 2)
+    assert problem.window_gflop == pytest.approx(4e-9 * seen * 5 * 2)
+
+
+@pytest.mark.parametrize("peer", [window_attention._DENSE, window_attention._UNFOLD])
+def test_peers_compute_what_is_compared(peer: str) -> None:
+    """Where the window holds the whole frame, all are the same attention; F.unfold sees zeros beyond the border."""
+    problem = window_attention.Problem(height=1, width=1, channels=4, radius=0, references=3)
+    inputs = problem.inputs(torch.device("cpu"))
+    found = window_attention._PEERS[peer](problem, inputs)()
+    torch.testing.assert_close(found.flatten(), window_attention._ours(problem, inputs).flatten())
+
+
+def test_a_table_says_which_targets_are_met() -> None:
+    assert Row("x", ratio=0.3, target=0.35).verdict == "met"
+    assert Row("x", ratio=0.4, target=0.35).verdict == "missed"
+    assert Row("x", target=0.35).verdict == ""
+    columns = [column.header for column in rows.to_table("t", [Row("x", ratio=0.3, note="why")]).columns]
+    assert columns == ["ours / peer", "ratio", "low..high", "target", "note"]

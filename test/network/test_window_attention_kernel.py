@@ -1,0 +1,110 @@
+"""The Triton kernel against the definition, run by Triton's interpreter: no GPU is needed, the `triton` package is."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+_SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("window_attention_oracle.py"))
+_ORACLE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_ORACLE)
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("no triton in this environment (pip install --no-deps triton)", allow_module_level=True)
+
+# Name: B, K, d, Dv, h, w, radius; type; bias; missing references; multiprocessors, of which many make for small tiles.
+CASES = {
+    "borders and ragged tiles": ((1, 3, 16, 16, 9, 11, 2), torch.float32, True, (), 1),
+    "small tiles": ((1, 3, 20, 12, 6, 9, 4), torch.float32, True, (), 1000),
+    "a window of one": ((2, 1, 5, 3, 3, 11, 0), torch.float32, False, (), 1),
+    "a frame of one": ((1, 2, 8, 8, 1, 1, 3), torch.float32, True, (), 1),
+    "missing references": ((2, 3, 8, 8, 5, 6, 1), torch.float32, True, ((0, 1), (1, 0), (1, 1), (1, 2)), 1),
+    "many references": ((1, 5, 8, 24, 6, 5, 1), torch.float32, False, ((0, 4),), 1),
+    "half precision": ((1, 2, 16, 16, 9, 7, 2), torch.float16, True, (), 1),
+    "bfloat16": ((1, 2, 16, 16, 9, 7, 2), torch.bfloat16, True, (), 1),
+}
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+
+# Reads the tensors of all cases, runs the kernel on each and writes its results: in a process of its own, as the
+# interpreter has to be chosen before Triton is imported, and would stay.
+_CHILD = """
+import sys
+from safetensors.torch import load_file, save_file
+from sdcpc_ros.network.window_attention.triton_kernel import launch
+
+tensors, results = load_file(sys.argv[1]), {}
+for case in sorted({name.split("/")[0] for name in tensors}):
+    query, keys, values, valid, bias, options = (
+        tensors.get(f"{case}/{part}") for part in ("query", "keys", "values", "valid", "bias", "options")
+    )
+    radius, processors = options.tolist()
+    # As they lie in the frame buffer, channels last; values stay as they are, so that both layouts are read.
+    query = query.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    keys = keys.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    arguments = query, keys, values, valid, bias, radius
+    for name, result in zip(("output", "mass", "offset"), launch(*arguments, True, processors)):
+        results[f"{case}/{name}"] = result
+    *same, none = launch(*arguments, False, processors)
+    assert none.numel() == 0 and all((a == results[f"{case}/{b}"]).all() for a, b in zip(same, ("output", "mass")))
+save_file(results, sys.argv[2])
+"""
+
+
+def _inputs(case: str) -> dict[str, torch.Tensor]:
+    (batch, references, channels, value_channels, height, width, radius), dtype, with_bias, missing, processors = CASES[
+        case
+    ]
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        "query": (batch, channels, height, width),
+        "keys": (batch, references, channels, height, width),
+        "values": (batch, references, value_channels, height, width),
+        **({"bias": (batch, references, height, width)} if with_bias else {}),
+    }
+    tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+    valid = torch.ones(batch, references, dtype=torch.bool)
+    for b, k in missing:
+        valid[b, k] = False
+    return tensors | {"valid": valid, "options": torch.tensor([radius, processors])}
+
+
+@pytest.fixture(scope="module")
+def kernel_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    folder = tmp_path_factory.mktemp("kernel")
+    save_file(
+        {f"{case}/{name}": x for case in CASES for name, x in _inputs(case).items()}, folder / "inputs.safetensors"
+    )
+    subprocess.run(
+        [sys.executable, "-c", _CHILD, folder / "inputs.safetensors", folder / "results.safetensors"],
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=True,
+    )
+    return load_file(folder / "results.safetensors")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_equals_the_definition(kernel_results: dict[str, torch.Tensor], case: str) -> None:
+    inputs = _inputs(case)
+    query, keys, values = (inputs[name].double().numpy() for name in ("query", "keys", "values"))
+    bias = inputs["bias"].double().numpy() if "bias" in inputs else None
+    radius, valid, tolerance = int(inputs["options"][0]), inputs["valid"].numpy(), TOLERANCE[inputs["query"].dtype]
+    output, mass, logits = _ORACLE.window_attention_oracle(query, keys, values, radius, valid, bias)
+
+    found = {name: kernel_results[f"{case}/{name}"] for name in ("output", "mass", "offset")}
+    assert found["output"].dtype == found["mass"].dtype == inputs["query"].dtype
+    assert found["offset"].dtype == torch.int64
+    np.testing.assert_allclose(found["output"].permute(0, 3, 1, 2).double().numpy(), output, atol=tolerance)
+    np.testing.assert_allclose(found["mass"].double().numpy(), mass, atol=tolerance)
+    offsets = found["offset"].numpy()
+    assert not offsets[~valid].any()
+    for (b, k, y, x), candidates in logits.items():
+        if valid[b, k]:  # a KeyError would be an offset out of the window or frame
+            assert candidates[tuple(offsets[b, k, :, y, x])] == pytest.approx(max(candidates.values()), abs=tolerance)

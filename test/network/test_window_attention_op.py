@@ -1,0 +1,123 @@
+"""The operator `sdcpc_ros::window_attention`, as PyTorch's compilers and autograd see it; here with its CPU kernel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdcpc_ros.network.window_attention import WindowAttention, fused_op, window_attention
+
+
+def _inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 9, 7), (2, 3, 4, 9, 7), (2, 3, 5, 9, 7), (2, 3, 9, 7))
+    return tuple(torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
+
+
+VALID = torch.tensor([[True, False, True], [False, False, False]])
+
+
+@pytest.fixture
+def through_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: `window_attention` calls the operator."""
+    monkeypatch.setattr(fused_op, "takes", lambda *_: True)
+
+
+def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> WindowAttention:
+    return window_attention(query, keys, values, radius=2, valid=VALID, bias=bias)
+
+
+class _Module(torch.nn.Module):
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(_attend(*inputs))
+
+
+@pytest.mark.parametrize(("with_bias", "with_offset"), [(True, True), (False, False)])
+def test_the_operator_is_what_it_says_it_is(with_bias: bool, with_offset: bool) -> None:
+    query, keys, values, bias = (part.requires_grad_() for part in _inputs())
+    arguments = (query, keys, values, VALID, bias if with_bias else None, 1, with_offset)
+    torch.library.opcheck(torch.ops.sdcpc_ros.window_attention.default, arguments)
+
+
+def test_the_operator_gives_what_the_function_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    direct = _attend(*_inputs())
+    monkeypatch.setattr(fused_op, "takes", lambda *_: True)
+    for expected, found in zip(direct, _attend(*_inputs())):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.usefixtures("through_the_operator")
+def test_its_gradients_are_those_of_finite_differences() -> None:
+    def differentiable(*inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        result = _attend(*inputs)
+        return result.output, result.mass
+
+    inputs = [part[..., :2, :3].contiguous().requires_grad_() for part in _inputs(torch.float64)]
+    assert torch.autograd.gradcheck(differentiable, inputs)
+
+
+@pytest.mark.usefixtures("through_the_operator")
+def test_a_compiler_takes_it_as_one_node_and_trains_through_it() -> None:
+    eager = [part.requires_grad_() for part in _inputs()]
+    compiled = [part.requires_grad_() for part in _inputs()]
+    function = torch.compile(lambda *inputs: _attend(*inputs)[0], fullgraph=True, backend="aot_eager")
+    expected, found = _attend(*eager).output, function(*compiled)
+    torch.testing.assert_close(found, expected)
+    for result in (expected, found):
+        result.square().sum().backward()
+    for a, b in zip(eager, compiled):
+        torch.testing.assert_close(b.grad, a.grad)
+
+
+@pytest.mark.usefixtures("through_the_operator")
+def test_an_exported_program_holds_it_as_one_node() -> None:
+    exported = torch.export.export(_Module(), _inputs())
+    names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    assert names.count("sdcpc_ros.window_attention.default") == 1
+    for expected, found in zip(_attend(*_inputs()), exported.module()(*_inputs())):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_portable_form_compiles_whole_and_exports() -> None:
+    function = torch.compile(lambda *inputs: tuple(_attend(*inputs)), fullgraph=True, backend="aot_eager")
+    exported = torch.export.export(_Module(), _inputs()).module()
+    for expected, compiled, loaded in zip(_attend(*_inputs()), function(*_inputs()), exported(*_inputs())):
+        torch.testing.assert_close(compiled, expected)
+        torch.testing.assert_close(loaded, expected)
+
+
+def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_op, "_HAS_TRITON", True)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    capability = [(9, 0)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
+
+    class OnGpu:
+        device = torch.device("cuda", 0)
+
+        def __init__(self, dtype: torch.dtype, *shape: int) -> None:
+            self.dtype, self.shape = dtype, shape
+
+        def numel(self) -> int:
+            return torch.Size(self.shape).numel()
+
+    def takes(dtype: torch.dtype, channels: int = 64, other: torch.dtype | None = None, height: int = 8) -> bool:
+        maps = OnGpu(other or dtype, 1, 3, channels, height, 8)
+        return fused_op.takes(OnGpu(dtype, 1, channels, height, 8), maps, maps)
+
+    assert takes(torch.float16)
+    assert takes(torch.bfloat16)
+    assert takes(torch.float32, channels=256)
+    assert not takes(torch.float64)
+    assert not takes(torch.float16, channels=257)
+    assert not takes(torch.float16, other=torch.float32)
+    assert not takes(torch.float16, height=0)
+    capability[0] = (7, 5)
+    assert takes(torch.float16)
+    assert not takes(torch.bfloat16)
+    monkeypatch.setattr(torch.version, "cuda", None)  # a ROCm build
+    assert not takes(torch.float16)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(fused_op, "_HAS_TRITON", False)
+    assert not takes(torch.float16)
+    assert not fused_op.takes(*_inputs()[:3])
