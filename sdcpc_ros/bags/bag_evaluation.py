@@ -149,6 +149,8 @@ def evaluate_bag(
         if not len(observed.scores.log):
             first = f"; the first: {observed.problems[0]}" if observed.problems else ""
             raise BagError(f"bag '{path}' has no usable image on {camera} ({observed.unusable} unusable{first})")
+        if truth.description != "none" and not observed.scores.judged:
+            observed.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
         report = _report(bag, camera, truth, model, settings, observed)
     report["timing"] = _timing(observed, wall_s)
     pictures = ReportPictures(

@@ -99,8 +99,9 @@ def _tell_one(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
     console.print(report_table(report))
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")
-    if report["bag"]["unusable"]:
-        console.print(f"{report['bag']['unusable']} images were left out; the first: {escape(report['problems'][0])}")
+    if report["problems"]:
+        left_out = f"{report['bag']['unusable']} images were left out"
+        console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
     named = {"numbers": files.report, "page": files.page, "labelled bag": files.labelled_bag}
     for what, path in named.items():
         if path.exists():

@@ -9,6 +9,8 @@ import hashlib
 import multiprocessing
 import os
 import queue
+import re
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +26,7 @@ from sdcpc_ros.bags.evaluation_job import Job, run_job
 #: What a job may raise for reasons that lie in its bag, its model or this machine's disk. Anything else is a bug.
 JOB_ERRORS = (ValueError, OSError, PlaybackError)
 LOCAL_RAY = "local"
+_CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -141,14 +144,26 @@ def _ray_session(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     quiet = {"log_to_driver": False, "configure_logging": False}
+    _require_listener(address)
     try:
         ray.init(address=address, **quiet, **(local if address == LOCAL_RAY else {}))
-    except ConnectionError as error:
+    except (ConnectionError, ray.exceptions.RayError) as error:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raises FleetError when nobody listens at HOST:PORT; Ray itself would try for minutes before it says so."""
+    match = re.fullmatch(r"(?:ray://)?(?P<host>[^/]+):(?P<port>\d{1,5})", address)
+    if match is None:
+        return  # "auto" and "local": Ray knows at once
+    try:
+        socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=_CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
 def _outcome(job: Job, force: bool, run: Callable[[Job], Any]) -> Outcome:

@@ -70,6 +70,21 @@ def message_class(message_type: str) -> Any:
     raise PlaybackError(f"the message type '{message_type}' is not installed here")
 
 
+def playable_topics(bag: BagReader) -> list[str]:
+    """The topics of a bag whose types are installed here; the others are told on stderr. PlaybackError if none is."""
+    playable = []
+    for topic in bag.topics.values():
+        try:
+            message_class(topic.type)
+        except PlaybackError as error:
+            print(f"{topic.name} is not played: {error}", file=sys.stderr)
+        else:
+            playable.append(topic.name)
+    if not playable:
+        raise PlaybackError(f"bag '{bag.path}' holds nothing that can be played here")
+    return playable
+
+
 class BagPlayer:
     """Publishes topics of a bag from a node.
 
@@ -246,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         playback = Playback(args.rate, args.start, args.duration, args.loop, not args.best_effort, not args.no_clock)
         with BagReader(args.bag) as bag, spinning_node("bag_player") as node:
-            topics = args.topics or list(bag.topics)
+            topics = args.topics or playable_topics(bag)
             player = BagPlayer(node, bag, topics, playback)
             player.serve_pause()
             if args.paused:

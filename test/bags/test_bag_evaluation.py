@@ -186,6 +186,15 @@ def test_a_truth_that_does_not_fit_is_refused(street, tiny_model: Model, tmp_pat
     evaluate_bag(tmp_path / "wrong", tiny_model, BagSettings(void=(11,), duration_s=0.2))
 
 
+def test_a_truth_that_belongs_to_no_image_is_told(street, tiny_model: Model, tmp_path):
+    (tmp_path / "masks").mkdir()
+    assert cv2.imwrite(str(tmp_path / "masks" / "77.png"), np.zeros((64, 96), np.uint8))
+    settings = BagSettings(truth=str(tmp_path / "masks"), duration_s=0.1)
+    result = evaluate_bag(street, tiny_model, settings).report
+    assert result["problems"] == ["none of the images has a ground truth in the masks in masks/, matched by number"]
+    assert result["scores"]["judged_frames"] == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -11,8 +11,9 @@ import pytest
 
 from sdcpc_ros.bags import evaluation_job, fleet
 from sdcpc_ros.bags.bag_evaluation import BagSettings
+from sdcpc_ros.bags.errors import FleetError
 from sdcpc_ros.bags.evaluation_job import Job, ModelChoice
-from sdcpc_ros.bags.fleet import Outcome, output_folders, run_here, run_workers
+from sdcpc_ros.bags.fleet import Outcome, output_folders, run_here, run_ray, run_workers
 from sdcpc_ros.bags.fleet_report import fleet_report
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.evaluation.gates import MEASURES, Gate
@@ -136,16 +137,12 @@ class TestRay:
         monkeypatch.setenv("RAY_worker_niceness", "0")  # at Ray's own 15 they starve on a machine that is busy
 
     def test_a_local_cluster_does_what_one_process_does(self, jobs):
-        from sdcpc_ros.bags.fleet import run_ray
-
         outcomes = list(run_ray(jobs, "local", 2, force=False))
         assert sorted(told(outcomes)) == [("first", "done"), ("second", "done"), ("torn.mcap", "failed")]
         again = list(run_here(jobs, force=False))
         assert told(again) == [("first", "reused"), ("torn.mcap", "failed"), ("second", "reused")]
 
     def test_a_worker_that_dies_takes_no_other_bag_along(self, jobs, monkeypatch):
-        from sdcpc_ros.bags.fleet import run_ray
-
         def die(job: Job, force: bool) -> Outcome:
             if job.bag.suffix == ".mcap":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -155,9 +152,9 @@ class TestRay:
         outcomes = list(run_ray(jobs, "local", 2, force=False))
         assert sorted(told(outcomes)) == [("first", "done"), ("second", "done"), ("torn.mcap", "failed")]
 
-    def test_a_cluster_that_is_not_there_is_a_sentence(self, jobs):
-        from sdcpc_ros.bags.errors import FleetError
-        from sdcpc_ros.bags.fleet import run_ray
 
-        with pytest.raises(FleetError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
-            list(run_ray(jobs, "127.0.0.1:1", None, force=False))
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_cluster_that_is_not_there_is_a_sentence(jobs, address):
+    pytest.importorskip("ray", reason="Ray is not here: pip install 'sdcpc_ros[fleet]'")
+    with pytest.raises(FleetError, match=f"no Ray cluster answers at '{address}'"):
+        list(run_ray(jobs, address, None, force=False))
