@@ -20,6 +20,7 @@ from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 _USUAL_RATE_HZ = 30.0  # of a video that does not tell its own
+_RATES_HZ = (0.02, 240.0)
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,19 @@ def _is_pattern(path: str) -> bool:
 def _of_bag(bag: BagReader, camera: str | None) -> PictureSource:
     topic = bag.camera_topic(camera)
     images = bag.topics[topic].message_count
-    rate_hz = (images - 1) / bag.duration_s if images > 1 and bag.duration_s > 0 else _USUAL_RATE_HZ
+    rate_hz = _sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
     return PictureSource(bag_frames(bag, topic, NoTruth()), images, rate_hz, lambda frame: str(frame.stamp_ns))
 
 
+def _sane_rate_hz(rate_hz: float) -> float:
+    """What was recorded within a moment, or a container makes up, is no rate to play at."""
+    return rate_hz if _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1] else _USUAL_RATE_HZ
+
+
 def _of_images(files: Sequence[Path], rate_hz: float) -> PictureSource:
-    if not 0 < rate_hz < float("inf"):
-        raise BagError(f"the rate is {rate_hz}; a positive number of images a second is needed")
+    low, high = _RATES_HZ
+    if not low <= rate_hz <= high:
+        raise BagError(f"the rate is {rate_hz}; {low:g} to {high:g} images a second are allowed")
     stems = [file.stem for file in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     # Images of one name from several folders: numbered, for their labels must not overwrite each other.
@@ -129,7 +136,7 @@ def _opened_video(path: str) -> Iterator[InputContainer]:
 def _of_video(path: str, container: InputContainer) -> PictureSource:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    rate_hz = float(stream.average_rate or stream.guessed_rate or _USUAL_RATE_HZ)
+    rate_hz = _sane_rate_hz(float(stream.average_rate or stream.guessed_rate or 0))
     expected = stream.frames or None
     if expected is None and container.duration:
         expected = round(container.duration / av.time_base * rate_hz)

@@ -23,6 +23,8 @@ from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _PROBLEMS_TOLD = 20
+#: Between two pictures of a video. What is shorter cannot be told apart, what is longer is a clock that was set.
+_SHORTEST_S, _LONGEST_S = 0.001, 60.0
 
 
 class Output(AbstractContextManager["Output"], Protocol):
@@ -44,8 +46,8 @@ class Segmented:
 class OverlayVideo:
     """Class colours over the pictures, as an mp4 in which each is shown at its own time.
 
-    The first picture decides the size (made even, as video wants it); others are fitted into it. Where a bag's time
-    jumps back the video goes on. The file appears when it is complete, or not at all.
+    The first picture decides the size (made even, as video wants it); others are fitted into it. Where a bag's clock
+    jumps, back or by more than a minute, the video goes on. The file appears when it is complete, or not at all.
     """
 
     def __init__(self, path: Path, label_set: LabelSet, *, rate_hz: float, opacity: float) -> None:
@@ -53,19 +55,17 @@ class OverlayVideo:
             raise BagError(f"the opacity is {opacity}; 0 to 1 is allowed")
         self.path, self._label_set, self._rate_hz, self._opacity = path, label_set, rate_hz, opacity
         self._size: tuple[int, int] | None = None
-        self._first_ns, self._time_s = 0, 0.0
+        self._last_ns, self._time_s = 0, 0.0
 
     def write(self, frame: SegmentedFrame, name: str) -> None:
         painted = overlay(frame.source.image, frame.segmentation.labels, self._label_set, self._opacity)
-        stamp_ns = frame.source.stamp_ns
         if self._size is None:
             painted = shrink(painted, painted.shape[1])
-            self._size, self._first_ns = (painted.shape[0], painted.shape[1]), stamp_ns
+            self._size = painted.shape[0], painted.shape[1]
         else:
-            after = self._time_s + 1 / self._rate_hz
-            if (stamp_ns - self._first_ns) / 1e9 <= self._time_s:
-                self._first_ns = stamp_ns - round(after * 1e9)
-            self._time_s = (stamp_ns - self._first_ns) / 1e9
+            step_s = (frame.source.stamp_ns - self._last_ns) / 1e9
+            self._time_s += step_s if _SHORTEST_S <= step_s <= _LONGEST_S else 1 / self._rate_hz
+        self._last_ns = frame.source.stamp_ns
         self._video.write(fitted(painted, self._size), self._time_s)
 
     def __enter__(self) -> OverlayVideo:
