@@ -111,7 +111,9 @@ class DynamicAggregation(nn.Module):
 
         least, most = _extremes(difference, valid)
         confidence = probability_root.amax(1, keepdim=True).square()
-        gate = self.gate(torch.cat((normed, aggregate, least, most, confidence), 1)).sigmoid()
+        # A map of one channel lies both ways in memory; left so, it would turn the whole concatenation channels-first.
+        hints = torch.cat((least, most, confidence), 1).contiguous(memory_format=torch.channels_last)
+        gate = self.gate(torch.cat((normed, aggregate, hints), 1)).sigmoid()
         update = gate * self.project(aggregate)
         if self.config.selection:
             disagree = most > self.config.selection_difference
