@@ -12,9 +12,11 @@ TESTS ?=
 ONLY ?=
 JSON ?=
 VENV ?= .venv
+# How long `make soak` runs.
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo benchmark test test-oldest lint format types build clean
+.PHONY: help setup demo benchmark test test-oldest lint format types build soak overload clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +54,12 @@ types: setup  ## check types
 build: setup  ## build the ROS package with colcon into install/
 	@"$(VENV)/bin/python" tools/build_package.py
 
+soak: setup  ## run the node for MINUTES=30 with two cameras and watch what grows; writes soak_output/
+	"$(VENV)/bin/python" -m benchmarks.soak --minutes $(MINUTES)
+
+overload: setup  ## send the node 1, 3 and 10 times what it manages; writes overload_output/
+	"$(VENV)/bin/python" -m benchmarks.overload
+
 clean:  ## remove .venv and all that was built or written
-	rm -rf .venv .venv-oldest build install log demo_output sdcpc_ros.egg-info
+	rm -rf .venv .venv-oldest build install log demo_output soak_output overload_output sdcpc_ros.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

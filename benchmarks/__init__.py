@@ -1,4 +1,5 @@
-"""What holds the project to being fast: one run, one table per question, every row a ratio with its spread.
+"""Measurements of the real thing.
 
-Run `python -m benchmarks`, or `make benchmark`; docs/benchmarks.md says how to read the tables.
+`python -m benchmarks` holds the project to being fast: one run, one table per question, every row a ratio with its
+spread (docs/benchmarks.md). `python -m benchmarks.ablation`, `.soak` and `.overload` take longer.
 """

@@ -41,7 +41,11 @@ _ARGUMENTS = (
         choices=["", "true", "false"],
         description="Take the time from /clock, as with a played bag or a simulator." + _AS_IN_FILE,
     ),
-    DeclareLaunchArgument("backend", default_value="", description="How the network is run: eager." + _AS_IN_FILE),
+    DeclareLaunchArgument(
+        "backend",
+        default_value="",
+        description="How the network is run: eager, inductor, aot or tensorrt." + _AS_IN_FILE,
+    ),
     DeclareLaunchArgument(
         "device", default_value="", description="Where the network runs: auto, cpu, cuda, cuda:N." + _AS_IN_FILE
     ),

@@ -2,4 +2,4 @@
 
 __version__ = "0.1.0"
 #: The shipped model that node and commands use when none is named.
-DEFAULT_MODEL = "camvid_efficientnet_lite2"
+DEFAULT_MODEL = "camvid_efficientnet_lite0"

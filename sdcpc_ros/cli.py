@@ -17,9 +17,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "score a model on labelled video",
         "Score a model on labelled video, as a stream and frame by frame with the same weights.",
     ),
+    "evaluate-bag": (
+        "replay bags through the node's segmenter and report",
+        "Evaluate rosbag2 bags: every frame, in order, through the node's segmenter; scores, a page to look at, gates.",
+    ),
+    "make-bag": (
+        "make a bag of a folder of images and labels",
+        "Write a folder of images, with or without label images, as a rosbag2 bag.",
+    ),
+    "compare": (
+        "compare evaluations of one recording",
+        "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how surely.",
+    ),
+    "segment": (
+        "paint or label a video, images or a bag",
+        "Segment a video, images or a bag, without ROS: a video with the class colours over it, or label images.",
+    ),
     "train": (
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
+    ),
+    "plot-training": (
+        "draw the curves of a training run",
+        "Draw loss and validation scores of a training run, finished or not, from its logs.",
     ),
     "import-weights": (
         "make a starting point for training from public encoder weights",
@@ -27,10 +47,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
         "freshly initialised: a starting point for training.",
     ),
+    "doctor": (
+        "what keeps the ROS node from working here",
+        "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",
+    ),
+    "export": (
+        "write what a robot loads: ONNX, a compiled package, a TensorRT engine",
+        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or compiled for "
+        "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
+        "this one leaves come out.",
+    ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 #: Third-party package -> the extra of ours that brings it.
-_EXTRAS = {"rosbags": "bags", "av": "bags"}
+_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags") | {"ray": "fleet"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parsed.run(parsed) or 0
     except (ValueError, OSError) as error:
         print(f"sdcpc {parsed.command}: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if _extra(error) is None:
+            raise
+        print(f"sdcpc {parsed.command}: {_missing(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"sdcpc {parsed.command}: interrupted", file=sys.stderr)
@@ -67,8 +102,13 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    extra = _EXTRAS.get(str(error.name).split(".")[0])
+    extra = _extra(error)
     return f"no Python package '{error.name}'" + (f"; pip install 'sdcpc_ros[{extra}]' brings it" if extra else "")
+
+
+def _extra(error: ModuleNotFoundError) -> str | None:
+    """The extra that brings what is missing, if it is one of ours."""
+    return _EXTRAS.get(str(error.name).split(".")[0])
 
 
 def _sentence(error: Exception) -> str:

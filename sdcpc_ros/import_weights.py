@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, normalization, save_checkpoint
-from sdcpc_ros.label_set import LABEL_SETS, LabelSet, LabelSetError
+from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.network.public_keys import encoder_state
 
@@ -83,16 +82,3 @@ def _read_public_weights(path: Path) -> tuple[dict[str, Tensor], str]:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return tensors, digest.hexdigest()
-
-
-def read_label_set(name_or_path: str) -> LabelSet:
-    """A label set by name ("camvid_11"), or from a JSON file: name, class_names, colours. Raises LabelSetError."""
-    if name_or_path in LABEL_SETS:
-        return LABEL_SETS[name_or_path]
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise LabelSetError(f"no label set '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a JSON file")
-    try:
-        return LabelSet.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (LabelSetError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LabelSetError(f"{path}: {error}") from error

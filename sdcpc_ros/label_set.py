@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,8 +138,8 @@ screen_or_television computer printer Mobile_phone keyboard other_electronic_pro
 
 
 def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
-    """A colour for each id: its bits, dealt out in turn to red, green and blue from the highest bit down (the rule of the
-    PASCAL VOC palette)."""
+    """A colour for each id: its bits, dealt out in turn to red, green and blue from the highest bit down (the rule of
+    the PASCAL VOC palette)."""
 
     def channel(number: int, first_bit: int) -> int:
         return sum((number >> (3 * place + first_bit) & 1) << (7 - place) for place in range(3))
@@ -145,17 +147,21 @@ def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
     return tuple((channel(number, 0), channel(number, 1), channel(number, 2)) for number in ids)
 
 
-#: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are 0 to
-#: 123 here. It publishes no colours: these are by rule.
-VSPW_124 = LabelSet(
-    name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125))
-)
+#: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are
+#: 0 to 123 here. It publishes no colours: these are by rule.
+VSPW_124 = LabelSet(name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125)))
 
 LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}
 
 
-def find_label_set(name: str) -> LabelSet:
-    """A known label set by its name. Raises LabelSetError with the names there are."""
-    if name not in LABEL_SETS:
-        raise LabelSetError(f"no label set '{name}'; {', '.join(LABEL_SETS)} are known")
-    return LABEL_SETS[name]
+def read_label_set(name_or_path: str) -> LabelSet:
+    """A label set by name ("camvid_11"), or from a JSON file: name, class_names, colours. Raises LabelSetError."""
+    if name_or_path in LABEL_SETS:
+        return LABEL_SETS[name_or_path]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise LabelSetError(f"no label set '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a JSON file")
+    try:
+        return LabelSet.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (LabelSetError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise LabelSetError(f"{path}: {error}") from error

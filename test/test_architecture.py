@@ -16,13 +16,17 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands"},
     "commands": {
-        *("bags", "checkpoint", "evaluation", "import_weights", "label_set", "model_card", "streaming", "training"),
+        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation", "import_weights", "inference"),
+        *("label_set", "model_card", "streaming", "training"),
     },
+    "doctor": {"checkpoint", "installation"},
+    "consumers": {"nodes"},
     "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
-    "training": {"checkpoint", "datasets", "evaluation", "label_set", "network", "streaming"},
+    "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
+    "dataset_kinds": {"bags", "datasets", "label_set"},
     "evaluation": {"datasets", "label_set", "streaming"},
-    "datasets": {"label_set"},
+    "datasets": {"images", "label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
     "images": set(),
     "inference": {"network"},
@@ -33,7 +37,7 @@ DOORS: dict[str, set[str]] = {
     "label_set": set(),
     "network": set(),
 }
-ROOMS_WITH_ROS = {"nodes", "bags"}
+ROOMS_WITH_ROS = {"nodes", "bags", "consumers", "doctor"}
 ROS_MODULES = {
     *("ament_index_python", "builtin_interfaces", "cv_bridge", "diagnostic_msgs", "launch", "launch_ros"),
     *("lifecycle_msgs", "rcl_interfaces", "rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs"),

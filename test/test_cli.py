@@ -74,7 +74,7 @@ class TestEvaluate:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert "CamVid val: 10 frames in 1 clip" in done.stdout
-        assert "mVC8 % (clean)" in done.stdout
+        assert "mVC8 % (clean)" in done.stdout and "mVC8 % (reference)" in done.stdout
         scores = json.loads(file.read_text())
         assert (scores["model"], scores["device"], scores["backend"]) == ("thin", "cpu", "eager")
         assert scores["model_size"] == [64, 96]
@@ -89,11 +89,13 @@ class TestEvaluate:
 
     def test_synthetic(self, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file = tmp_path / "scores.json"
-        arguments = ["evaluate", "--dataset", "synthetic", "--seed", "3", "--frames", "9", "--mvc", "reference"]
+        arguments = ["evaluate", "--dataset", "synthetic", "--seed", "3", "--frames", "9"]
         assert cli.main([*arguments, "--model", str(model), "--json", str(file)]) == 0
         assert "synthetic street, seed 3: 9 frames" in capsys.readouterr().out
         scores = json.loads(file.read_text())
-        assert (scores["frames"], scores["mvc_mode"]) == (9, "reference")
+        assert (scores["frames"], scores["labelled_frames"]) == (9, 9)
+        for mvc in ("mvc8", "mvc8_reference"):
+            assert 0 <= scores["streaming"][mvc] <= 1
         assert 0 <= scores["streaming"]["tc"] <= 1
 
     @pytest.mark.parametrize(
@@ -102,7 +104,8 @@ class TestEvaluate:
             (["--dataset", "camvid"], "--dataset camvid needs --root"),
             (["--dataset", "camvid", "--root", ".", "--seed", "1"], "--seed does not go with --dataset camvid"),
             (["--dataset", "synthetic", "--split", "val"], "--split does not go with --dataset synthetic"),
-            (["--dataset", "cityscapes"], "invalid choice: 'cityscapes'"),
+            (["--dataset", "bag"], "--dataset bag needs --root"),
+            (["--dataset", "kitti"], "invalid choice: 'kitti'"),
             (["--dataset", "synthetic", "--json", "nowhere/scores.json"], "--json: no folder 'nowhere'"),
         ],
     )
@@ -120,8 +123,8 @@ class TestErrorsAreOneSentence:
         assert captured.err.count("\n") == 1
         return captured.err
 
-    def test_as_the_user_sees_it(self, tmp_path: Path) -> None:
-        done = sdcpc("evaluate", "--dataset", "camvid", "--root", tmp_path, "--model", "camvid_mit_b0")
+    def test_as_the_user_sees_it(self, model: Path, tmp_path: Path) -> None:
+        done = sdcpc("evaluate", "--dataset", "camvid", "--root", tmp_path, "--model", model)
         assert done.returncode == 1
         assert done.stdout == ""
         assert done.stderr.startswith("sdcpc evaluate: no folder")

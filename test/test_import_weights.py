@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdcpc_ros.checkpoint import IMAGENET_MEAN, CheckpointError, load_checkpoint
-from sdcpc_ros.import_weights import import_weights, read_label_set
-from sdcpc_ros.label_set import CAMVID_11, LabelSetError
+from sdcpc_ros.import_weights import import_weights
+from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.encoders import build_encoder
 
@@ -100,24 +99,3 @@ def test_a_bad_configuration_is_refused(weights: Path, tmp_path: Path, fields: d
         import_weights(
             weights, tmp_path / "o.safetensors", encoder="resnet18", label_set=CAMVID_11, config_fields=fields
         )
-
-
-class TestReadLabelSet:
-    def test_by_name(self) -> None:
-        assert read_label_set("camvid_11") is CAMVID_11
-
-    def test_from_a_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "labels.json"
-        path.write_text(json.dumps(CAMVID_11.to_dict()))
-        assert read_label_set(str(path)) == CAMVID_11
-
-    def test_neither(self) -> None:
-        with pytest.raises(LabelSetError, match="no label set 'camvid_12': neither 'camvid_11' nor a JSON file"):
-            read_label_set("camvid_12")
-
-    @pytest.mark.parametrize("content", [b"{", b"[]", b'{"name": "a"}', b"\xff"])
-    def test_a_file_that_is_none(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "labels.json"
-        path.write_bytes(content)
-        with pytest.raises(LabelSetError, match=r"labels\.json: "):
-            read_label_set(str(path))

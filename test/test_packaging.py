@@ -21,7 +21,12 @@ else:
     import tomli as tomllib  # comes with pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "PyYAML"}  # where the name differs from the module's
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "jinja2": "Jinja2",
+    "markupsafe": "MarkupSafe",
+    "yaml": "PyYAML",
+}  # where the name differs from the module's
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,15 @@ def test_pip_puts_the_shared_files_where_colcon_does(installed: Path) -> None:
         wanted = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.*") if "__pycache__" not in path.parts}
         share = installed / "share" / "sdcpc_ros"
         assert {path.relative_to(share) for path in (share / folder).rglob("*.*")} == wanted
+
+
+def test_pip_and_colcon_give_all_that_lies_beside_the_code(installed: Path) -> None:
+    """The templates of the pages, say: whatever in the package is no code must be named in two places."""
+    beside = [path for path in (ROOT / "sdcpc_ros").rglob("*.*") if path.is_file() and "__pycache__" not in path.parts]
+    site_packages = next(installed.glob("l*/python3*/*-packages"))
+    assert not [path for path in beside if not (site_packages / path.relative_to(ROOT)).is_file()]
+    patterns = re.findall(r'PATTERN "\*(\.\w+)"', (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert {path.suffix for path in beside} == set(patterns)
 
 
 def test_pip_gives_the_shipped_models(installed: Path, tmp_path: Path) -> None:

@@ -13,20 +13,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_PARTS = (
     *("package.xml", "CMakeLists.txt", "setup.py", "pyproject.toml", "LICENSE", "README.md"),
-    *("sdcpc_ros", "msg", "launch", "config", "models", "scripts", "test"),
+    *("sdcpc_ros", "msg", "launch", "config", "models", "scripts"),
+    *("test", "docs", "benchmarks"),  # what the tests read
 )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT, help="for build/, install/ and log/, default %(default)s")
-    output = parser.parse_args().output.absolute()
+    parser.add_argument(
+        "--with", type=Path, action="append", default=[], dest="others", help="another package's folder"
+    )
+    arguments = parser.parse_args()
+    output = arguments.output.absolute()
     missing = missing_tools()
     if missing:
         print(f"build: no {', '.join(missing)} here: sudo apt install cmake g++ python3-dev", file=sys.stderr)
         return 1
     source = stage(output / "build" / "source")
-    status = subprocess.run(colcon_command(source, output), env=build_environment()).returncode
+    status = subprocess.run(colcon_command([source, *arguments.others], output), env=build_environment()).returncode
     if status == 0:
         print(f"build: done; to use it: source {output / 'install' / 'setup.bash'}")
     return status
@@ -52,9 +57,9 @@ def stage(source: Path) -> Path:
     return source
 
 
-def colcon_command(source: Path, output: Path) -> list[str]:
+def colcon_command(sources: list[Path], output: Path) -> list[str]:
     return [
-        *("colcon", "--log-base", str(output / "log"), "build", "--base-paths", str(source)),
+        *("colcon", "--log-base", str(output / "log"), "build", "--base-paths", *map(str, sources)),
         *("--build-base", str(output / "build"), "--install-base", str(output / "install"), "--merge-install"),
         *("--event-handlers", "console_cohesion+"),
         *("--cmake-args", f"-DPython3_EXECUTABLE={sys.executable}"),

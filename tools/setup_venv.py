@@ -116,7 +116,7 @@ def requirements_beside_ros(torch: str, numpy_version: str) -> list[str]:
 
 
 def project() -> list[str]:
-    return ["--editable", f"{ROOT}[bags,dev]"]
+    return ["--editable", f"{ROOT}[bags,dev,export]"]
 
 
 def create(venv: Path, ros: str) -> None:

@@ -1,13 +1,13 @@
-"""Evaluate one bag offline: every frame through the node's segmenter, everything that can be said of it in one report."""
+"""Evaluate one bag offline: every frame through the node's segmenter, and all that can be said of it in one report."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
+from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
 from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
-from sdcpc_ros.evaluation.html_report import ReportPictures
 from sdcpc_ros.evaluation.pictures import shrink
+from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.stream_scores import StreamScores
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -62,10 +64,6 @@ class Model:
     name: str
     sha256: str  #: of the checkpoint's file
 
-    @classmethod
-    def of(cls, path: Path, segmenter: StreamingSegmenter) -> Model:
-        return cls(segmenter, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
-
 
 @dataclass(frozen=True)
 class BagEvaluation:
@@ -85,8 +83,8 @@ class _Observed:
     backdrop: np.ndarray | None = None
     problems: list[str] = field(default_factory=list)
     unusable: int = 0
-    elapsed_ms: list[float] = field(default_factory=list)
-    network_ms: list[float] = field(default_factory=list)
+    elapsed_ms: array[float] = field(default_factory=lambda: array("f"))
+    network_s: float = 0.0
 
     def take(self, frame: SegmentedFrame | Unusable) -> None:
         if isinstance(frame, Unusable):
@@ -112,7 +110,7 @@ class _Observed:
         if self.backdrop is None:
             self.backdrop = shrink(source.image, _BACKDROP_WIDTH)
         self.elapsed_ms.append(frame.elapsed_ms)
-        self.network_ms.append(result.stage_ms.get("network", 0.0))
+        self.network_s += result.stage_ms["network"] / 1e3
 
 
 def evaluate_bag(
@@ -121,13 +119,11 @@ def evaluate_bag(
     settings: BagSettings | None = None,
     *,
     on_start: Callable[[int], None] = lambda frames: None,
-    on_frame: Callable[[], None] = lambda: None,
-    tap: Callable[[BagReader, str, Iterator[SegmentedFrame | Unusable]], Iterator[SegmentedFrame | Unusable]]
-    | None = None,
+    watchers: Sequence[Callable[[SegmentedFrame | Unusable], None]] = (),
 ) -> BagEvaluation:
     """Evaluate a bag. The report is the same for the same bag, model and settings but for what stands under "timing".
 
-    `on_start` gets the number of images, `on_frame` is called after each. `tap` may watch the frames as they pass.
+    `on_start` gets the number of images that are expected, each of `watchers` every frame in turn.
     Images that cannot be used are left out and listed; BagError is raised when the bag itself cannot be read or judged,
     or holds no usable image.
     """
@@ -140,17 +136,21 @@ def evaluate_bag(
         source = bag_frames(bag, camera, truth, start_s=settings.start_s, duration_s=settings.duration_s)
         frames = segmented(model.segmenter, source, max_gap_s=settings.max_gap_s)
         started = time.perf_counter()
-        with closing(frames if tap is None else tap(bag, camera, frames)) as watched:
-            for frame in watched:
+        # Three threads: one reads and decodes, one runs the network, this one scores.
+        with closing(prefetched(frames, depth=2)) as ahead:
+            for frame in ahead:
                 try:
                     observed.take(frame)
                 except ValueError as error:
                     raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
-                on_frame()
+                for watch in watchers:
+                    watch(frame)
         wall_s = time.perf_counter() - started
         if not len(observed.scores.log):
             first = f"; the first: {observed.problems[0]}" if observed.problems else ""
             raise BagError(f"bag '{path}' has no usable image on {camera} ({observed.unusable} unusable{first})")
+        if truth.description != "none" and not observed.scores.judged:
+            observed.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
         report = _report(bag, camera, truth, model, settings, observed)
     report["timing"] = _timing(observed, wall_s)
     pictures = ReportPictures(
@@ -160,20 +160,6 @@ def evaluate_bag(
         backdrop=observed.backdrop,
     )
     return BagEvaluation(report, pictures)
-
-
-def evaluation_key(path: Path, model: Model, settings: BagSettings) -> str:
-    """Changes when a bag's files, the model or the settings do: what was evaluated under the same key need not be again."""
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    facts = {
-        "format": REPORT_FORMAT,
-        "version": __version__,
-        "files": [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],
-        "model": model.sha256,
-        "run": _run_settings(model),
-        "settings": asdict(settings),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
@@ -210,7 +196,7 @@ def _report(
             "label_set": model.segmenter.label_set.to_dict(),
             "model_size": list(model.segmenter.model_size),
         },
-        "settings": {**asdict(settings), **_run_settings(model)},
+        "settings": {**asdict(settings), "void": list(settings.void), **_run_settings(model)},
         "versions": _versions(),
         "labels_sha256": scores.labels_sha256(),
         "scores": scores.scores(),
@@ -230,20 +216,21 @@ def _report(
 def _run_settings(model: Model) -> dict[str, Any]:
     size = model.segmenter.input_size
     return {
-        "device": model.segmenter.device,
+        "device": str(model.segmenter.device),
         "backend": model.segmenter.backend,
         "input_size": None if size is None else list(size),
+        "threads": torch.get_num_threads(),  # another number sums in another order: the last digits may differ
     }
 
 
 def _timing(observed: _Observed, wall_s: float) -> dict[str, Any]:
     p50, p95, longest = np.percentile(observed.elapsed_ms, (50, 95, 100)).tolist()
-    network_s = sum(observed.network_ms) / 1e3
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_s": round(wall_s, 3),
-        "network_s": round(network_s, 3),
-        "wall_over_network": round(wall_s / network_s, 3) if network_s else None,
+        "segmenter_s": round(math.fsum(observed.elapsed_ms) / 1e3, 3),
+        "network_s": round(observed.network_s, 3),
+        "wall_over_network": round(wall_s / observed.network_s, 3),
         "ms_per_frame": {"p50": round(p50, 2), "p95": round(p95, 2), "max": round(longest, 2)},
         "frames_ms": [round(elapsed, 2) for elapsed in observed.elapsed_ms],
         "cpus": os.cpu_count(),

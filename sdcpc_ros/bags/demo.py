@@ -12,13 +12,9 @@ import math
 import os
 import platform
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -35,6 +31,7 @@ from sdcpc_ros.bags.node_process import (
     NodeProcess,
     node_command,
     ros_environment,
+    terminated_as_interrupted,
     write_parameters,
 )
 from sdcpc_ros.bags.reader import BagReader
@@ -85,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     console, error_console = Console(highlight=False), Console(highlight=False, stderr=True)
     files = DemoFiles(args.output)
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             _run(args, files, console)
     except (BagError, PlaybackError, CheckpointError, OSError) as error:
         error_console.print(f"[bold red]sdcpc demo:[/] {escape(str(error))}", soft_wrap=True)
@@ -276,17 +273,3 @@ def _progress(console: Console) -> Progress:
     return Progress(
         TextColumn("      {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that the node is stopped then as well."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -9,3 +9,7 @@ class BagError(ValueError):
 
 class PlaybackError(RuntimeError):
     """A bag could be read, but playing it or hearing the answers failed."""
+
+
+class FleetError(ValueError):
+    """Those who were to do the work cannot be had."""

@@ -1,10 +1,10 @@
-"""A folder of images, with or without label images, as a bag: the camera drive that it was before someone unpacked it."""
+"""A folder of images, with or without label images, as a bag: the drive that it was before someone unpacked it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +91,11 @@ def image_files(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise BagError(f"no images in '{folder}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
+    return in_order(files)
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """By name, but numbers in names by their value: `frame_2.png` before `frame_10.png`."""
     return sorted(files, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
 
 

@@ -57,10 +57,10 @@ class TopicTruth:
 class MaskFolder:
     """PNG masks of one channel and 8 bits, a class id a pixel, 255 = void, named for the images they belong to.
 
-    By stamp in nanoseconds (`1700000000066666667.png`) or seconds (`1700000000.066667.png`), taken when all are named so
-    and to the millisecond; else by the frames' names, where the bag's metadata hold them (`sdcpc make-bag` writes them);
-    else by the number they end in, counting the camera's images from 0. Raises BagError when there is none, or a name
-    tells nothing.
+    By stamp in nanoseconds (`1700000000066666667.png`) or seconds (`1700000000.066667.png`), taken when all are named
+    so and to the millisecond; else by the frames' names, where the bag's metadata hold them (`sdcpc make-bag` writes
+    them); else by the number they end in, counting the camera's images from 0. Raises BagError when there is none, or
+    a name tells nothing.
     """
 
     topic = None
@@ -133,7 +133,7 @@ def find_ground_truth(
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A PNG file as (H, W) uint8 class ids. Raises BagError when it cannot be read, or is not of one channel, 8 bits."""
+    """A PNG file as (H, W) uint8 class ids. Raises BagError when it cannot be read, or has more channels or bits."""
     mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
     if mask is None:
         raise BagError(f"'{path}' is not an image that can be decoded")

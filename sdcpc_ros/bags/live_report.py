@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.evaluation.metrics import ConfusionMatrix, VideoConsistency
+from sdcpc_ros.evaluation.stream_scores import StreamScores
 from sdcpc_ros.label_set import LabelSet
 
 
@@ -28,6 +28,16 @@ class LiveTiming:
     def latencies_ms(self) -> np.ndarray:
         """From just before a frame was published to the arrival of its mask here, for every frame that got one."""
         return np.array([(self.arrived_ns[s] - self.published_ns[s]) / 1e6 for s in self._answered()])
+
+    def latency_ns(self, stamp_ns: int) -> int | None:
+        """Of one frame; None when it was not published, or got no mask."""
+        if stamp_ns not in self.published_ns or stamp_ns not in self.arrived_ns:
+            return None
+        return self.arrived_ns[stamp_ns] - self.published_ns[stamp_ns]
+
+    def jitter_ms(self) -> np.ndarray:
+        """How much the latency changed from each mask to the next: what masks come earlier or later than evenly."""
+        return np.abs(np.diff(self.latencies_ms()))
 
     def input_rate_hz(self) -> float:
         return _rate_hz(list(self.published_ns.values()))
@@ -54,54 +64,42 @@ class LiveQuality:
 
     def __init__(self, label_set: LabelSet) -> None:
         self.label_set = label_set
-        self.judged = 0  #: frames with a mask and a ground truth
-        self._confusion = ConfusionMatrix(len(label_set))
-        self._consistency = {n: VideoConsistency(n, "clean") for n in (8, 16)}
-        self._confidence_sum = 0.0
-        self._confidence_frames = 0
+        self._scores = StreamScores(label_set)
 
     def update(self, labels: np.ndarray, truth: np.ndarray | None, confidence: np.ndarray | None) -> None:
         """The next labelled frame. Raises BagError when mask and truth cannot be compared."""
-        if confidence is not None:
-            self._confidence_sum += float(confidence.mean()) / 255
-            self._confidence_frames += 1
-        if truth is None:
-            return
+        number = len(self._scores.log)
         try:
-            self._confusion.update(truth, labels)
-            for consistency in self._consistency.values():
-                consistency.update(truth, labels)
+            self._scores.update(labels, truth, confidence, number=number, stamp_ns=0, references=0, reset=None)
         except ValueError as error:
             raise BagError(f"the bag's ground truth does not go with the masks of the node: {error}") from error
-        self.judged += 1
 
     def summary(self) -> dict[str, Any]:
         """Shares in 0..1, None where there was nothing to judge."""
+        scores = self._scores.scores()
         return {
-            "judged_frames": self.judged,
-            "miou": _number(self._confusion.miou()),
-            "weighted_iou": _number(self._confusion.weighted_iou()),
-            "iou": {
-                name: _number(value) for name, value in zip(self.label_set.class_names, self._confusion.iou().tolist())
-            },
-            **{f"mvc{n}": _number(consistency.value()) for n, consistency in self._consistency.items()},
-            "mean_confidence": _number(
-                self._confidence_sum / self._confidence_frames if self._confidence_frames else math.nan
-            ),
+            **{name: scores[name] for name in ("judged_frames", "miou", "weighted_iou", "mvc8", "mvc16")},
+            "iou": {entry["name"]: entry["iou"] for entry in self._scores.classes()},
+            "mean_confidence": scores["confidence"],
         }
 
 
 def timing_summary(timing: LiveTiming) -> dict[str, Any]:
     latencies = timing.latencies_ms()
-    percentiles = np.percentile(latencies, (50, 95, 100)).tolist() if latencies.size else [math.nan] * 3
     return {
         "frames_published": len(timing.published_ns),
         "frames_labelled": int(latencies.size),
         "frames_dropped": timing.dropped,
         "input_rate_hz": _number(timing.input_rate_hz()),
         "frame_rate_hz": _number(timing.frame_rate_hz()),
-        "latency_ms": {name: _number(value) for name, value in zip(("p50", "p95", "max"), percentiles)},
+        "latency_ms": _percentiles(latencies),
+        "jitter_ms": _percentiles(timing.jitter_ms()),
     }
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float | None]:
+    percentiles = np.percentile(values, (50, 95, 100)).tolist() if values.size else [math.nan] * 3
+    return {name: _number(value) for name, value in zip(("p50", "p95", "max"), percentiles)}
 
 
 def _number(value: float) -> float | None:

@@ -10,15 +10,15 @@ from time import time_ns
 from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.live_report import LiveTiming
 from sdcpc_ros.bags.messages import DIAGNOSTICS, IMAGE, standard_types
-from sdcpc_ros.bags.node_process import CAMERA, CONFIDENCE_TOPIC, DIAGNOSTICS_TOPIC, LABEL_TOPIC, NODE_NAME, NodeProcess
+from sdcpc_ros.bags.node_process import DIAGNOSTICS_TOPIC, ForeignNode, NodeProcess, NodeTopics
 from sdcpc_ros.bags.player import BagPlayer, Playback, spinning_node
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.recorder import BagRecorder
 from sdcpc_ros.bags.writer import BagWriter
 
-_RECORDED = {LABEL_TOPIC: IMAGE, CONFIDENCE_TOPIC: IMAGE, DIAGNOSTICS_TOPIC: DIAGNOSTICS}
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 _START_TIMEOUT_S = 180.0  # importing torch, loading and warming up the model on a busy, slow machine
+_FOREIGN_TIMEOUT_S = 20.0  # discovering a node that is up already
 _DRAIN_TIMEOUT_S = 20.0
 _DIAGNOSTICS_TIMEOUT_S = 3.0  # they come once a second
 
@@ -27,6 +27,7 @@ _DIAGNOSTICS_TIMEOUT_S = 3.0  # they come once a second
 class LiveRun:
     """What was played, what came back, and what the node said about it."""
 
+    topics: NodeTopics = field(default_factory=NodeTopics)
     timing: LiveTiming = field(default_factory=LiveTiming)
     bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when the bag has a frame, by the frame's stamp
     node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last ones
@@ -45,13 +46,13 @@ class LiveRun:
 
     def note_answer(self, message: RawMessage) -> None:
         """Something of the node's arrived."""
-        if message.topic == LABEL_TOPIC:
+        if message.topic == self.topics.label:
             self.timing.arrived_ns[message.stamp_ns] = message.time_ns
         elif message.topic == DIAGNOSTICS_TOPIC:
             for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
-                if status.hardware_id == CAMERA:
+                if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.name}:"):
                     self.node_diagnostics = {pair.key: pair.value for pair in status.values}
-                elif status.name == f"{NODE_NAME}: model":
+                elif status.name == f"{self.topics.name}: model":
                     self.node_failure = status.message if status.level == _ERROR else ""
 
 
@@ -60,22 +61,36 @@ def run_live(
     camera: str,
     companions: Sequence[str],
     playback: Playback,
-    node_process: NodeProcess,
+    node_process: NodeProcess | ForeignNode,
     recording: Path,
     *,
+    topics: NodeTopics | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_progress: Callable[[LiveTiming], None] = lambda timing: None,
 ) -> LiveRun:
     """Wait for the node, play the camera's topic and its companions, and record the answers into the bag `recording`.
 
-    `on_ready` is called when playing starts, `on_progress` with every frame that is published.
+    `topics`: where the answers come, if not from the node that is started here. `on_ready` is called when playing
+    starts, `on_progress` with every frame that is published.
     Raises PlaybackError when the node ends, does not get ready or does not answer; BagError when the bag is at fault.
     """
-    live = LiveRun()
-    with BagWriter(recording) as writer, spinning_node("sdcpc_demo") as node:
-        recorder = BagRecorder(node, writer, _RECORDED, live.note_answer)
+    live = LiveRun(topics or NodeTopics())
+    timeout_s = _FOREIGN_TIMEOUT_S if isinstance(node_process, ForeignNode) else _START_TIMEOUT_S
+    outputs = (live.topics.label, live.topics.confidence)
+    with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
+        recorded = {**dict.fromkeys(outputs, IMAGE), DIAGNOSTICS_TOPIC: DIAGNOSTICS}
+        recorder = BagRecorder(node, writer, recorded, live.note_answer)
         player = BagPlayer(node, bag, (camera, *companions), playback)
-        _wait_until_ready(player, recorder, camera, lambda: node_process.is_running() and not live.node_failure)
+
+        def keep_waiting() -> bool:
+            return node_process.is_running() and not live.node_failure
+
+        ready = recorder.wait_for_publishers([live.topics.label], timeout_s, keep_waiting)
+        ready = ready and player.wait_for_subscribers([camera], timeout_s, keep_waiting)
+        if not ready and keep_waiting():
+            raise PlaybackError(
+                f"no node publishes {live.topics.label} and listens to {camera} after {timeout_s:.0f} s"
+            )
         node_process.require_running()
         if live.node_failure:
             raise PlaybackError(f"the node {live.node_failure}")
@@ -90,27 +105,19 @@ def run_live(
         node_process.require_running()
         if not live.bag_times_ns:
             raise BagError(f"what was to be played of bag '{bag.path}' holds no image on {camera}")
-        _drain(player, recorder, next(reversed(live.bag_times_ns)))
+        _drain(player, recorder, outputs, next(reversed(live.bag_times_ns)))
         on_progress(live.timing)
     if not live.timing.arrived_ns:
         raise PlaybackError(f"the node answered none of the {len(live.bag_times_ns)} images")
     return live
 
 
-def _wait_until_ready(player: BagPlayer, recorder: BagRecorder, camera: str, keep_going: Callable[[], bool]) -> None:
-    """Returns when the node can be heard and listens, or `keep_going` says no."""
-    ready = recorder.wait_for_publishers([LABEL_TOPIC], _START_TIMEOUT_S, keep_going)
-    ready = ready and player.wait_for_subscribers([camera], _START_TIMEOUT_S, keep_going)
-    if not ready and keep_going():
-        raise PlaybackError(f"the node did not subscribe to {camera} within {_START_TIMEOUT_S:.0f} s")
-
-
-def _drain(player: BagPlayer, recorder: BagRecorder, last_stamp_ns: int) -> None:
+def _drain(player: BagPlayer, recorder: BagRecorder, outputs: Sequence[str], last_stamp_ns: int) -> None:
     """Wait for the mask of the last frame (as the newest one it is not dropped), then for counters that include it."""
 
     def answered(topic: str) -> bool:
         return topic in recorder.last and recorder.last[topic].stamp_ns == last_stamp_ns
 
-    player.linger(lambda: answered(LABEL_TOPIC) and answered(CONFIDENCE_TOPIC), _DRAIN_TIMEOUT_S)
+    player.linger(lambda: all(map(answered, outputs)), _DRAIN_TIMEOUT_S)
     reports = recorder.received[DIAGNOSTICS_TOPIC]
     player.linger(lambda: recorder.received[DIAGNOSTICS_TOPIC] > reports, _DIAGNOSTICS_TIMEOUT_S)

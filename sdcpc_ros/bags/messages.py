@@ -11,17 +11,29 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.images.decoding import BadImage, image_format, to_rgb
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.streaming.class_statistics import class_statistics
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
+CLASS_STATISTICS = "sdcpc_ros/msg/ClassStatistics"
+
+#: Types that no ROS installation is sure to have, as their .msg files define them (comments left out).
+_FURTHER_TYPES = {
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
+    LABEL_INFO: "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",
+    CLASS_STATISTICS: (
+        "std_msgs/Header header\nuint16[] class_ids\nfloat32[] pixel_share\nfloat32[] mean_confidence\n"
+    ),
+}
 
 #: Larger pictures are refused: a few damaged bytes can claim gigabytes.
 _MAX_PIXELS = 1 << 26
@@ -30,8 +42,14 @@ _LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
 
 @lru_cache(maxsize=1)
 def standard_types() -> Typestore:
-    """The message types of a ROS 2 installation; those used here are the same from Humble to Kilted."""
-    return get_typestore(Stores.ROS2_JAZZY)
+    """The message types of a ROS 2 installation; those used here are the same from Humble to Kilted.
+
+    Besides them LabelInfo of vision_msgs and this package's own ClassStatistics.
+    """
+    types = get_typestore(Stores.ROS2_JAZZY)
+    for name, definition in _FURTHER_TYPES.items():
+        types.register(get_types_from_msg(definition, name))
+    return types
 
 
 def header_stamp_ns(data: bytes) -> int:
@@ -109,6 +127,31 @@ def serialise_camera_info(size: tuple[int, int], camera_matrix: np.ndarray, stam
     return bytes(types.serialize_cdr(message, CAMERA_INFO))
 
 
+def serialise_label_info(label_set: LabelSet, stamp_ns: int, frame_id: str, threshold: float = 0.0) -> bytes:
+    """A vision_msgs/LabelInfo of the classes and their ids, as CDR."""
+    types = standard_types()
+    vision_class = types.types["vision_msgs/msg/VisionClass"]
+    message = types.types[LABEL_INFO](
+        header=_header(stamp_ns, frame_id),
+        class_map=[vision_class(class_id=i, class_name=name) for i, name in enumerate(label_set.class_names)],
+        threshold=threshold,
+    )
+    return bytes(types.serialize_cdr(message, LABEL_INFO))
+
+
+def serialise_class_statistics(labels: np.ndarray, confidence: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
+    """An sdcpc_ros/ClassStatistics of a mask and its confidence, both (H, W) uint8, as CDR."""
+    types = standard_types()
+    numbers = class_statistics(labels, confidence)
+    message = types.types[CLASS_STATISTICS](
+        header=_header(stamp_ns, frame_id),
+        class_ids=np.array(numbers["class_ids"], np.uint16),
+        pixel_share=np.array(numbers["pixel_share"], np.float32),
+        mean_confidence=np.array(numbers["mean_confidence"], np.float32),
+    )
+    return bytes(types.serialize_cdr(message, CLASS_STATISTICS))
+
+
 def _rows(message: Any, pixel_bytes: int) -> np.ndarray:
     """The bytes of an Image that are pixels, (H, W * pixel_bytes): whatever padding its step leaves is cut off."""
     height, width, step = int(message.height), int(message.width), int(message.step)
@@ -133,7 +176,7 @@ def decode_image(message: Any) -> np.ndarray:
 
 
 def image_encoding(message: Any) -> str:
-    """The encoding of a deserialised Image, "jpeg" or "png" of a CompressedImage. Raises BagError when it is neither."""
+    """The encoding of a deserialised Image, "jpeg" or "png" of a CompressedImage. BagError when it is neither."""
     try:
         return image_format(message, _MAX_PIXELS).encoding
     except BadImage as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,17 +17,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import yaml
 
-from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.installation import share_folders
 
 NODE_NAME = "segmentation_node"
 CAMERA = "camera"  #: the one camera that the node has unless told otherwise
 LABEL_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/image_raw"
+LABEL_INFO_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/label_info"
 CONFIDENCE_TOPIC = f"/{NODE_NAME}/{CAMERA}/confidence/image_raw"
+CLASS_STATISTICS_TOPIC = f"/{NODE_NAME}/{CAMERA}/class_statistics"
 DIAGNOSTICS_TOPIC = "/diagnostics"
 
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
@@ -59,10 +62,63 @@ def ros_environment(log_dir: Path) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
-def write_parameters(path: Path, *, model: Path, image_topic: str, compressed: bool) -> None:
-    """The node's parameters for a camera that is played from a bag, as a parameter file."""
+@dataclass(frozen=True)
+class NodeTopics:
+    """What a node publishes for one camera, by name; of the node that is started here unless told otherwise."""
+
+    node: str = f"/{NODE_NAME}"  #: with its namespace
+    camera: str = CAMERA
+
+    @classmethod
+    def of(cls, label_topic: str) -> NodeTopics:
+        """Those beside a label topic. Raises BagError when it is not named as the node names it."""
+        match = re.fullmatch(r"(/[\w/]*\w)/(\w+)/label/image_raw", label_topic)
+        if match is None:
+            raise BagError(f"the label topic is '{label_topic}'; one as {LABEL_TOPIC} is needed")
+        return cls(match[1], match[2])
+
+    @property
+    def name(self) -> str:
+        """The node's name, without its namespace."""
+        return self.node.rpartition("/")[2]
+
+    @property
+    def label(self) -> str:
+        return f"{self.node}/{self.camera}/label/image_raw"
+
+    @property
+    def confidence(self) -> str:
+        return f"{self.node}/{self.camera}/confidence/image_raw"
+
+
+def write_parameters(
+    path: Path,
+    *,
+    model: Path,
+    image_topic: str,
+    compressed: bool,
+    device: str | None = None,
+    backend: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    max_gap_s: float | None = None,
+) -> None:
+    """The node's parameters for a camera that is played from a bag, as a parameter file; None: the node's default."""
     camera = {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"}
-    parameters = {"model": str(model.resolve()), "use_sim_time": True, "cameras": [CAMERA], CAMERA: camera}
+    height, width = input_size or (None, None)
+    optional = {
+        "device": device,
+        "backend": backend,
+        "input_height": height,
+        "input_width": width,
+        "max_gap": max_gap_s,
+    }
+    parameters = {
+        "model": str(model.resolve()),
+        "use_sim_time": True,
+        **{name: value for name, value in optional.items() if value is not None},
+        "cameras": [CAMERA],
+        CAMERA: camera,
+    }
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False))
 
 
@@ -100,6 +156,16 @@ def _launch_file_is_usable() -> bool:
     return (prefix / "share" / "sdcpc_ros" / "launch" / "segment.launch.py").is_file()
 
 
+class ForeignNode:
+    """A node that somebody else started: it runs as far as is known here."""
+
+    def is_running(self) -> bool:
+        return True
+
+    def require_running(self) -> None:
+        pass
+
+
 class NodeProcess:
     """A running node, in a process group of its own; leaving the block ends all of it, whatever happened.
 
@@ -122,6 +188,10 @@ class NodeProcess:
                     )
             except OSError as error:
                 raise PlaybackError(f"the node could not be started: {error}") from None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def is_running(self) -> bool:
         return self._process.poll() is None
@@ -169,6 +239,20 @@ class NodeProcess:
         with self.log_path.open(errors="replace") as log:
             lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
         return f": {lines[0]}" if lines else ""
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that a node started in it is stopped then as well."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _image_transport() -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Play a bag over DDS, as `ros2 bag play` does, from Python and without rosbag2: messages go out as the bytes they are.
 
-python -m sdcpc_ros.bags.player BAG [--rate 0.5] [--start 10] [--duration 5] [--loop] [--topics TOPIC ...]
+python -m sdcpc_ros.bags.player BAG [--rate 0.5] [--start 10] [--duration 5] [--loop] [--paused] [--topics TOPIC ...]
+
+While it plays: ros2 service call /bag_player/set_paused std_srvs/srv/SetBool "{data: true}"
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
+from std_srvs.srv import SetBool
 
 from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.reader import BagReader, RawMessage
@@ -67,6 +70,21 @@ def message_class(message_type: str) -> Any:
     raise PlaybackError(f"the message type '{message_type}' is not installed here")
 
 
+def playable_topics(bag: BagReader) -> list[str]:
+    """The topics of a bag whose types are installed here; the others are told on stderr. PlaybackError if none is."""
+    playable = []
+    for topic in bag.topics.values():
+        try:
+            message_class(topic.type)
+        except PlaybackError as error:
+            print(f"{topic.name} is not played: {error}", file=sys.stderr)
+        else:
+            playable.append(topic.name)
+    if not playable:
+        raise PlaybackError(f"bag '{bag.path}' holds nothing that can be played here")
+    return playable
+
+
 class BagPlayer:
     """Publishes topics of a bag from a node.
 
@@ -81,7 +99,9 @@ class BagPlayer:
         self._publishers = {topic: self._create_publisher(topic) for topic in topics}
         self._clock = node.create_publisher(Clock, "/clock", 1) if self.playback.clock else None
         self._start_offset_ns = int(self.playback.start_s * 1e9)  # in the bag's time, from its start
+        self._time_lock = threading.Lock()  # of the two below: pausing is for any thread
         self._started_s = time.monotonic()
+        self._paused_s: float | None = None  # since when the bag's time stands still
 
     def _create_publisher(self, topic: str) -> Any:
         reliability = ReliabilityPolicy.RELIABLE if self.playback.reliable else ReliabilityPolicy.BEST_EFFORT
@@ -89,6 +109,33 @@ class BagPlayer:
         durability = DurabilityPolicy.TRANSIENT_LOCAL if recorded.latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=10, reliability=reliability, durability=durability)
         return self._node.create_publisher(message_class(recorded.type), topic, qos)
+
+    @property
+    def paused(self) -> bool:
+        return self._paused_s is not None
+
+    def pause(self) -> None:
+        """Let the bag's time stand still: nothing goes out but /clock, until `resume`."""
+        with self._time_lock:
+            if self._paused_s is None:
+                self._paused_s = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+        with self._time_lock:
+            if self._paused_s is not None:
+                self._started_s += time.monotonic() - self._paused_s
+                self._paused_s = None
+
+    def serve_pause(self) -> None:
+        """Offer `~/set_paused` (std_srvs/SetBool) on the node."""
+
+        def set_paused(request: Any, response: Any) -> Any:
+            self.pause() if request.data else self.resume()
+            response.success, response.message = True, "paused" if self.paused else "playing"
+            return response
+
+        self._node.create_service(SetBool, "~/set_paused", set_paused)
 
     def wait_for_subscribers(
         self, topics: Iterable[str], timeout_s: float, keep_going: Callable[[], bool] = lambda: True
@@ -122,7 +169,10 @@ class BagPlayer:
 
     def _play_once(self, on_publish: Callable[[RawMessage], None], keep_going: Callable[[], bool]) -> bool:
         playback = self.playback
-        self._started_s = time.monotonic()
+        with self._time_lock:
+            self._started_s = time.monotonic()
+            if self._paused_s is not None:
+                self._paused_s = self._started_s
         published_any = False
         for message in self._bag.messages(*self._publishers, start_s=playback.start_s, duration_s=playback.duration_s):
             offset_ns = message.time_ns - self._bag.start_ns
@@ -146,14 +196,17 @@ class BagPlayer:
 
     def _bag_offset_ns(self) -> int:
         """Where in the bag playing stands now, in ns from its start."""
-        return self._start_offset_ns + int((time.monotonic() - self._started_s) * self.playback.rate * 1e9)
+        with self._time_lock:
+            now_s = time.monotonic() if self._paused_s is None else self._paused_s
+            return self._start_offset_ns + int((now_s - self._started_s) * self.playback.rate * 1e9)
 
     def _wait_for_bag_time(self, offset_ns: int, keep_going: Callable[[], bool]) -> bool:
-        while (remaining_ns := offset_ns - self._bag_offset_ns()) > 0:
+        while (remaining_ns := offset_ns - self._bag_offset_ns()) > 0 or self.paused:
             if not keep_going():
                 return False
             self._publish_clock(self._bag_offset_ns())
-            time.sleep(min(remaining_ns / 1e9 / self.playback.rate, _CLOCK_PERIOD_S))
+            due_s = _CLOCK_PERIOD_S if self.paused else remaining_ns / 1e9 / self.playback.rate
+            time.sleep(min(max(due_s, 0.0), _CLOCK_PERIOD_S))
         return keep_going()
 
     def _publish_clock(self, offset_ns: int) -> None:
@@ -198,6 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to start at")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to play (default: all)")
     parser.add_argument("--loop", action="store_true", help="start again at the end")
+    parser.add_argument("--paused", action="store_true", help="wait for the service set_paused before playing")
     parser.add_argument("--best-effort", action="store_true", help="best-effort publishers instead of reliable ones")
     parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
     parser.add_argument(
@@ -207,8 +261,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         playback = Playback(args.rate, args.start, args.duration, args.loop, not args.best_effort, not args.no_clock)
         with BagReader(args.bag) as bag, spinning_node("bag_player") as node:
-            topics = args.topics or list(bag.topics)
+            topics = args.topics or playable_topics(bag)
             player = BagPlayer(node, bag, topics, playback)
+            player.serve_pause()
+            if args.paused:
+                player.pause()
             if args.wait and not player.wait_for_subscribers(topics, args.wait):
                 raise PlaybackError(f"nobody subscribed to all of {', '.join(topics)} within {args.wait:g} s")
             player.play()

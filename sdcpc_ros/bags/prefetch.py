@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar, cast
 
 _Item = TypeVar("_Item")
 _POLL_S = 0.1
 
 
-def prefetched(items: Iterable[_Item], depth: int = 4) -> Iterator[_Item]:
+def prefetched(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, None]:
     """The same items in the same order, made up to `depth` ahead in a thread of their own.
 
     An exception of the source is raised here, after the items before it. When this iterator is closed, or dropped, the
-    thread ends and is waited for: nothing of the source is in use afterwards.
+    thread closes the source and is waited for: nothing of it is in use afterwards.
     """
     waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -38,6 +38,9 @@ def prefetched(items: Iterable[_Item], depth: int = 4) -> Iterator[_Item]:
             put("error", error)
         else:
             put("end", None)
+        finally:
+            if isinstance(items, Generator):  # its own clean-up, in the thread that it ran in
+                items.close()
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()

@@ -40,6 +40,8 @@ _STORAGE_SUFFIXES = (".mcap", ".db3")
 #: Image topics with one of these in their name carry no camera picture: masks, depth, what this package publishes.
 _NOT_A_CAMERA = ("ground_truth", "label", "mask", "confidence", "overlay", "depth", "disparity")
 _GROUND_TRUTH = "ground_truth"
+#: What MCAP files describe other messages by than those of ROS 2; rosbags raises KeyError for them.
+_FOREIGN_SCHEMAS = ("jsonschema", "protobuf", "flatbuffer", "ros1msg")
 #: How far apart in the bag's time two messages of one stamp may have been recorded and still be joined.
 _JOIN_WINDOW_NS = 2_000_000_000
 
@@ -205,7 +207,9 @@ class BagReader:
     def deserialise(self, message: RawMessage) -> Any:
         """A message with the fields that its type defines."""
         with self._explained(f"has a damaged message on {message.topic} at {self.offset_s(message):.3f} s"):
-            return self.typestore.deserialize_cdr(message.data, message.type)
+            # A bag may define some of its types, and leave those out that every ROS has.
+            defines = message.type in self.typestore.fielddefs
+            return (self.typestore if defines else standard_types()).deserialize_cdr(message.data, message.type)
 
     def decode(self, message: RawMessage, decoder: Callable[[Any], _Decoded]) -> _Decoded:
         """What `decode_image`, `decode_labels` or the like make of a message; a BagError also says where it was."""
@@ -266,7 +270,7 @@ class BagReader:
         except BagError:
             raise
         except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
-            reason = str(error).strip().rstrip(".") or type(error).__name__
+            reason = _reason(error)
             cut_short = _cut_short(self.path)
             if cut_short is not None:
                 reason = (
@@ -274,6 +278,13 @@ class BagReader:
                     "(`mcap recover` or `ros2 bag reindex` can save what is there)"
                 )
             raise BagError(f"bag '{self.path}' {what() if callable(what) else what}: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What the reading library says of what is wrong, on one line."""
+    if isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
+        return f"it holds messages described by '{error.args[0]}', not by ROS (`mcap filter` leaves out their topics)"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _is_latched(connections: list[Connection]) -> bool:

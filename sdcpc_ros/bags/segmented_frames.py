@@ -16,6 +16,7 @@ from sdcpc_ros.bags.messages import decode_image, image_encoding
 from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.reader import BagFrame, BagReader
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
+from sdcpc_ros.streaming.geometry import MIN_SIDE
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _STREAM = "offline"
@@ -94,7 +95,7 @@ def segmented(
 ) -> Iterator[SegmentedFrame | Unusable]:
     """Every frame through the segmenter as one stream that begins here; the source runs ahead in its own thread.
 
-    The memory is emptied where the node would empty it. A picture that the segmenter refuses comes out as unusable.
+    The memory is emptied where the node would empty it. A picture too small for the network comes out as unusable.
     """
     segmenter.reset(_STREAM)
     previous: SourceFrame | None = None
@@ -103,15 +104,16 @@ def segmented(
             if isinstance(frame, Unusable):
                 yield frame
                 continue
+            height, width = frame.size
+            if min(height, width) < MIN_SIDE:
+                smallest = f"at least {MIN_SIDE}x{MIN_SIDE} is needed"
+                yield Unusable(frame.number, f"image {frame.number} is {width}x{height} px; {smallest}")
+                continue
             reset = None if previous is None else break_between(previous, frame, max_gap_s)
             if reset is not None:
                 segmenter.reset(_STREAM)
             started = time.perf_counter()
-            try:
-                result = segmenter.segment(frame.image, frame.stamp_ns / 1e9, stream=_STREAM, confidence=confidence)
-            except ValueError as error:
-                yield Unusable(frame.number, str(error))
-                continue
+            result = segmenter.segment(frame.image, frame.stamp_ns / 1e9, stream=_STREAM, confidence=confidence)
             elapsed_ms = (time.perf_counter() - started) * 1e3
             previous = frame
             yield SegmentedFrame(frame, result, reset, elapsed_ms)
@@ -119,4 +121,6 @@ def segmented(
 
 
 def _picture(message: Any) -> _Picture:
-    return _Picture(decode_image(message), str(message.header.frame_id), image_encoding(message))
+    # A view into a bag's read-only bytes becomes an image of its own: PyTorch takes no other.
+    image = np.require(decode_image(message), requirements="W")
+    return _Picture(image, str(message.header.frame_id), image_encoding(message))

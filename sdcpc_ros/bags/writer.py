@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
@@ -20,6 +20,18 @@ from sdcpc_ros.bags.reader import RawMessage
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 #: Metadata version 8: the newest that every distribution from Humble to Kilted reads.
 _METADATA_VERSION: Literal[8] = 8
+_FOR_EVER = QosTime(9223372036, 854775807)  # as ROS writes "no limit"
+_LATCHED = Qos(
+    history=QosHistory.KEEP_LAST,
+    depth=1,
+    reliability=QosReliability.RELIABLE,
+    durability=QosDurability.TRANSIENT_LOCAL,
+    deadline=_FOR_EVER,
+    lifespan=_FOR_EVER,
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=_FOR_EVER,
+    avoid_ros_namespace_conventions=False,
+)
 
 
 class BagWriter:
@@ -28,14 +40,26 @@ class BagWriter:
         with BagWriter("street") as bag:
             bag.write(RawMessage("/camera/image_raw", IMAGE, time_ns, cdr))
 
-    An existing bag of that name is replaced. `notes` go into the bag's metadata (`BagReader.custom_data`).
-    Raises BagError for an unknown storage, or when something that is not a bag stands in the way.
+    An existing bag of that name is replaced. `notes` go into the bag's metadata (`BagReader.custom_data`); `compressed`
+    packs an mcap file's chunks with zstd, which every mcap reader unpacks; `latched` topics are offered to late
+    subscribers when the bag is played. BagError for an unknown storage, or when something that is not a bag stands
+    in the way.
     """
 
-    def __init__(self, path: str | Path, *, storage: str = "mcap", notes: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        storage: str = "mcap",
+        notes: dict[str, str] | None = None,
+        compressed: bool = False,
+        latched: Collection[str] = (),
+    ) -> None:
         self.path = Path(path)
         if storage not in STORAGES:
             raise BagError(f"storage is '{storage}'; {' and '.join(STORAGES)} are allowed")
+        if compressed and storage != "mcap":
+            raise BagError(f"only mcap packs its own chunks; the storage is '{storage}'")
         if self.path.exists() and not (self.path / "metadata.yaml").is_file():
             raise BagError(f"'{self.path}' is in the way of the bag to write there, and is no bag itself")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +70,9 @@ class BagWriter:
         )
         for key, value in (notes or {}).items():
             self._writer.set_custom_data(key, value)
+        if compressed:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._latched = frozenset(latched)
         self._connections: dict[str, Connection] = {}
         self._writer.open()
 
@@ -54,7 +81,10 @@ class BagWriter:
         connection = self._connections.get(message.topic)
         if connection is None:
             connection = self._writer.add_connection(
-                message.topic, message.type, typestore=typestore or standard_types()
+                message.topic,
+                message.type,
+                typestore=typestore or standard_types(),
+                offered_qos_profiles=[_LATCHED] if message.topic in self._latched else [],
             )
             self._connections[message.topic] = connection
         self._writer.write(connection, message.time_ns, message.data)

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.import_weights import import_weights, read_label_set
+    from sdcpc_ros.import_weights import import_weights
+    from sdcpc_ros.label_set import read_label_set
 
     import_weights(
         arguments.file,

@@ -1,124 +1,176 @@
-"""CamVid (Brostow et al. 2009) with eleven classes, as plain folders of images and label images.
+"""CamVid (Brostow et al. 2009) with eleven classes, in each of the layouts that it is passed around in.
 
-Layout: `root/<split>/images/<name>.{png,jpg,jpeg}` and `root/<split>/labels/<name>.png`; a label image has one channel
-of 8 bits and the image's size, ids 0..10 as in `CAMVID_11`, and 11 for void. A name ends in the number of the frame
-in its video, `0016E5_07959`; videos run at 30 frames a second.
+- plain: `ROOT/SPLIT/images/NAME.{png,jpg,jpeg}` and `ROOT/SPLIT/labels/NAME.png`;
+- as in the SegNet tutorial: `ROOT/SPLIT/NAME.png` and `ROOT/SPLITannot/NAME.png`;
+- original: `ROOT/701_StillsRaw_full/NAME.png` and `ROOT/LabeledApproved_full/NAME_L.png`, all splits together. It knows
+  no splits: they are SegNet's, by name.
+
+A label image of the first two has one channel of 8 bits: ids 0..10 as in `CAMVID_11`, and 11 for void. One of the
+original shows its 32 classes as colours, which become eleven as SegNet's did. A name ends in the number of the frame in
+its video, `0016E5_07959`; videos run at 30 frames a second, and most frames that have labels are a second apart.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet
+from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
+from sdcpc_ros.datasets.image_files import (
+    found_in,
+    id_table,
+    list_images,
+    read_ids,
+    read_image,
+    require_folders,
+    require_pairs,
+    translate,
+)
+from sdcpc_ros.label_set import CAMVID_11, IGNORE
 
 VIDEO_RATE_HZ = 30.0
 _VOID_ON_DISK = 11
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_IDS = id_table({**{id_: id_ for id_ in range(len(CAMVID_11))}, _VOID_ON_DISK: IGNORE})
+_STILLS, _APPROVED = "701_StillsRaw_full", "LabeledApproved_full"
+_LAYOUTS = (
+    "CamVid needs ROOT/SPLIT/images and ROOT/SPLIT/labels, or ROOT/SPLIT and ROOT/SPLITannot, "
+    f"or ROOT/{_STILLS} and ROOT/{_APPROVED}"
+)
+
+#: The original's 32 classes by colour (red, green, blue), under the one of the eleven that each belongs to, as SegNet
+#: grouped them.
+_COLOURS: dict[str, dict[str, tuple[int, int, int]]] = {
+    "sky": {"Sky": (128, 128, 128)},
+    "building": {
+        "Archway": (192, 0, 128),
+        "Bridge": (0, 128, 64),
+        "Building": (128, 0, 0),
+        "Tunnel": (64, 0, 64),
+        "Wall": (64, 192, 0),
+    },
+    "pole": {"Column_Pole": (192, 192, 128), "TrafficCone": (0, 0, 64)},
+    "road": {"LaneMkgsDriv": (128, 0, 192), "LaneMkgsNonDriv": (192, 0, 64), "Road": (128, 64, 128)},
+    "pavement": {"ParkingBlock": (64, 192, 128), "RoadShoulder": (128, 128, 192), "Sidewalk": (0, 0, 192)},
+    "tree": {"Tree": (128, 128, 0), "VegetationMisc": (192, 192, 0)},
+    "sign_symbol": {"Misc_Text": (128, 128, 64), "SignSymbol": (192, 128, 128), "TrafficLight": (0, 64, 64)},
+    "fence": {"Fence": (64, 64, 128)},
+    "car": {
+        "Car": (64, 0, 128),
+        "OtherMoving": (128, 64, 64),
+        "SUVPickupTruck": (64, 128, 192),
+        "Train": (192, 64, 128),
+        "Truck_Bus": (192, 128, 192),
+    },
+    "pedestrian": {
+        "Animal": (64, 128, 64),
+        "CartLuggagePram": (64, 0, 192),
+        "Child": (192, 128, 64),
+        "Pedestrian": (64, 64, 0),
+    },
+    "bicyclist": {"Bicyclist": (0, 128, 192), "MotorcycleScooter": (192, 0, 192)},
+}
+_VOID_COLOUR = (0, 0, 0)
 
 
-class DatasetError(ValueError):
-    """A data set on disk is not laid out as it should be, or a file of it cannot be used."""
-
-
-class CamVid:
-    """One split as a sequence of (image (H, W, 3) uint8 RGB, labels (H, W) uint8 with 255 = void), by video and frame.
-
-    Files are read when an item is asked for. Raises DatasetError naming the file and the rule it breaks.
-    """
+class CamVid(FolderDataset):
+    """One split of CamVid, every frame of it labelled. Raises DatasetError naming the file and the rule it breaks."""
 
     def __init__(self, root: str | os.PathLike[str], split: str) -> None:
-        folder = Path(root) / split
-        images_folder, labels_folder = folder / "images", folder / "labels"
-        for needed in (images_folder, labels_folder):
-            if not needed.is_dir():
+        root = Path(root)
+        self._coloured = False
+        if (root / split / "images").is_dir() or (root / split / "labels").is_dir():
+            images, labels = _paired(root / split / "images", root / split / "labels")
+        elif (root / f"{split}annot").is_dir():
+            images, labels = _paired(root / split, root / f"{split}annot")
+        elif (root / _STILLS).is_dir() or (root / _APPROVED).is_dir():
+            self._coloured = True
+            images, labels = _paired(root / _STILLS, root / _APPROVED, label_ending="_L")
+            images = {name: path for name, path in images.items() if segnet_split(path) == split}
+            if not images:
                 raise DatasetError(
-                    f"no folder '{needed}'; CamVid needs ROOT/SPLIT/images and ROOT/SPLIT/labels "
-                    f"(root '{root}', split '{split}')"
+                    f"no frame in '{root / _STILLS}' belongs to split '{split}'; train, val and test are known"
                 )
-        images = {path.stem: path for path in images_folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES}
-        labels = {path.stem: path for path in labels_folder.iterdir() if path.suffix.lower() == ".png"}
-        if not images:
-            raise DatasetError(f"no images in '{images_folder}'; files ending in {', '.join(_IMAGE_SUFFIXES)} are read")
-        for name in sorted(images.keys() ^ labels.keys()):
-            if name in images:
-                raise DatasetError(f"'{images[name]}' has no label image; '{labels_folder / name}.png' is needed")
-            raise DatasetError(f"'{labels[name]}' has no image of that name in '{images_folder}'")
-        self.label_set: LabelSet = CAMVID_11
-        frames = sorted((*_video_and_frame_number(path), path) for path in images.values())
-        self._frames = [(video, number) for video, number, _ in frames]
-        self._files = [(path, labels[path.stem]) for _, _, path in frames]
-        self.names: list[str] = [path.stem for path, _ in self._files]
+        else:
+            raise DatasetError(f"no folder '{root / split}' with CamVid in it; {_LAYOUTS}; {found_in(root)}")
+        files = []
+        for name, path in images.items():
+            video, number = _video_and_number(path)
+            files.append(FrameFiles(video, number / VIDEO_RATE_HZ, name, path, labels[name]))
+        super().__init__(f"CamVid {split}", CAMVID_11, files)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image_path, labels_path = self._files[index]
-        bgr = _read(image_path, cv2.IMREAD_COLOR)
-        labels = _read(labels_path, cv2.IMREAD_UNCHANGED)
-        if labels.ndim != 2 or labels.dtype != np.uint8:
-            raise DatasetError(f"'{labels_path}' is not a single-channel 8-bit image; one class id a pixel is needed")
-        if labels.shape != bgr.shape[:2]:
-            raise DatasetError(
-                f"'{labels_path}' is {_size(labels)} but its image '{image_path.name}' is {_size(bgr)}; "
-                "they must be of one size"
-            )
-        if labels.max() > _VOID_ON_DISK:
-            raise DatasetError(
-                f"'{labels_path}' holds id {labels.max()}; 0 to {len(self.label_set) - 1}, "
-                f"and {_VOID_ON_DISK} for void, are allowed"
-            )
-        labels[labels == _VOID_ON_DISK] = IGNORE
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), labels
-
-    def stamp_s(self, index: int) -> float:
-        """When the frame was filmed, in seconds from the start of its video."""
-        return self._frames[index][1] / VIDEO_RATE_HZ
-
-    def clips(self) -> list[range]:
-        """Indices of runs of frames that follow each other in one video.
-
-        A video's frames follow each other at its smallest step; a gap half as long again starts a new run (the
-        train split has a few steps of 29 and 31 among those of 30).
-        """
-        frames = self._frames
-        smallest_step: dict[str, int] = {}
-        for (video, number), (next_video, next_number) in pairwise(frames):
-            if video == next_video:
-                step = next_number - number
-                smallest_step[video] = min(step, smallest_step.get(video, step))
-        starts = [0]
-        for index in range(1, len(frames)):
-            (last_video, last_number), (video, number) = frames[index - 1], frames[index]
-            if video != last_video or number - last_number > 1.5 * smallest_step[video]:
-                starts.append(index)
-        return [range(start, end) for start, end in zip(starts, [*starts[1:], len(frames)])]
+    def read_labels(self, path: Path) -> np.ndarray:
+        if self._coloured:
+            return _ids_of_colours(read_image(path), path)
+        return translate(read_ids(path), _IDS, path, f"0 to {len(CAMVID_11) - 1}, and {_VOID_ON_DISK} for void,")
 
 
-def _video_and_frame_number(path: Path) -> tuple[str, int]:
-    match = re.fullmatch(r"(.*?)(\d+)", path.stem)
+def segnet_split(path: Path) -> str:
+    """Which of SegNet's splits (367 train, 101 val, 233 test) a frame of the original belongs to, "" for none.
+
+    val is the one stretch that is labelled at 15 Hz; test a whole drive and the second half of another.
+    """
+    video, number = _video_and_number(path)
+    if video == "0016E5":
+        return "val" if 7959 <= number <= 8159 else "train"
+    if video == "0001TP":
+        return "train" if number <= 8520 else "test"
+    return {"0006R0": "train", "Seq05VD": "test"}.get(video, "")
+
+
+def _paired(
+    images_folder: Path, labels_folder: Path, label_ending: str = ""
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and label images by name, one of each for every name."""
+    require_folders((images_folder, labels_folder), _LAYOUTS)
+    images = list_images(images_folder)
+    if not images:
+        raise DatasetError(f"no images in '{images_folder}'; .png, .jpg and .jpeg are read; {found_in(images_folder)}")
+    labels = {}
+    for stem, path in list_images(labels_folder, (".png",)).items():
+        if not stem.endswith(label_ending):
+            raise DatasetError(f"'{path}' is not named as a label image; NAME{label_ending}.png is needed")
+        labels[stem.removesuffix(label_ending)] = path
+    require_pairs(images, labels, lambda name: labels_folder / f"{name}{label_ending}.png", images_folder)
+    return images, labels
+
+
+def _video_and_number(path: Path) -> tuple[str, int]:
+    """'0016E5_07959' -> ('0016E5', 7959), '0006R0_f00930' -> ('0006R0', 930)."""
+    match = re.fullmatch(r"(.*?)(?:_f?)?(\d+)", path.stem)
     if match is None:
         raise DatasetError(f"'{path}' is not named by its video and frame number, as '0016E5_07959' is")
     return match[1], int(match[2])
 
 
-def _read(path: Path, flags: int) -> np.ndarray:
-    """An image file as (H, W) or (H, W, 3) BGR."""
-    try:
-        encoded = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DatasetError(f"cannot read '{path}': {error.strerror}") from error
-    image = cv2.imdecode(encoded, flags) if encoded.size else None
-    if image is None:
-        raise DatasetError(f"'{path}' is not an image that can be decoded")
-    return image
+def _colour_table() -> np.ndarray:
+    """(256,) int16: class id by `_packed` colour, 255 for void, -1 for none of the 32."""
+    classes = {
+        colour: CAMVID_11.class_names.index(name) for name, group in _COLOURS.items() for colour in group.values()
+    }
+    classes[_VOID_COLOUR] = IGNORE
+    packed = _packed(np.array(list(classes), np.uint8)).tolist()
+    return id_table(dict(zip(packed, classes.values())))
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+def _packed(rgb: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) uint8 of multiples of 64, as all 32 are, in six bits each: (...) uint8."""
+    steps = rgb >> 6
+    return steps[..., 0] << 4 | steps[..., 1] << 2 | steps[..., 2]
+
+
+_CLASS_OF_COLOUR = _colour_table()
+
+
+def _ids_of_colours(rgb: np.ndarray, path: Path) -> np.ndarray:
+    """A coloured label image (H, W, 3) uint8 -> (H, W) uint8 class ids, 255 = void."""
+    ids = _CLASS_OF_COLOUR[_packed(rgb)]
+    strays = np.argwhere((ids < 0) | (rgb & 63).any(axis=2))
+    if len(strays):
+        y, x = strays[0]
+        colour = ", ".join(map(str, rgb[y, x]))
+        raise DatasetError(f"'{path}' holds colour {colour} (first at x {x}, y {y}); CamVid's 32 are allowed")
+    return ids.astype(np.uint8)

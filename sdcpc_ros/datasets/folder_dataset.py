@@ -51,4 +51,4 @@ class FolderDataset(VideoDataset):
 
     def sources(self, index: int) -> tuple[str, str]:
         image, labels = self._files[index]
-        return f"'{image}'", f"'{labels}'"
+        return f"'{image}'", f"the labels of '{image}'" if labels is None else f"'{labels}'"

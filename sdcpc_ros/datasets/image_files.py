@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.images.compressed_headers import read_header
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -24,7 +25,7 @@ def require_folders(folders: Iterable[Path], rule: str) -> None:
     """Raises DatasetError for the first that is missing, with the rule and what lies there instead."""
     for folder in folders:
         if not folder.is_dir():
-            raise DatasetError(f"no folder '{folder}'; {rule}; {_found_beside(folder)}")
+            raise DatasetError(f"no folder '{folder}'; {rule}; {found_in(folder.parent)}")
 
 
 def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -37,6 +38,25 @@ def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dic
                 raise DatasetError(f"'{found[stem]}' and '{entry.path}' are both named '{stem}'; one must go")
             found[stem] = Path(entry.path)
     return found
+
+
+def require_pairs(
+    images: Mapping[str, Path], labels: Mapping[str, Path], needed: Callable[[str], Path], images_folder: Path
+) -> None:
+    """Raises DatasetError for the first image, by name, that has no label image (`needed`: where), or the other way."""
+    for name in sorted(images.keys() ^ labels.keys()):
+        if name in images:
+            raise DatasetError(f"'{images[name]}' has no label image; '{needed(name)}' is needed")
+        raise DatasetError(f"'{labels[name]}' has no image of that name in '{images_folder}'")
+
+
+def found_in(folder: Path) -> str:
+    """What lies in a folder, or in the nearest one above it that exists, as a clause of a message."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    return f"'{folder}' holds {listed or 'nothing'}"
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -66,7 +86,7 @@ def id_table(ids: dict[int, int]) -> np.ndarray:
 
 
 def translate(ids: np.ndarray, table: np.ndarray, path: Path, allowed: str) -> np.ndarray:
-    """Ids (H, W) uint8 as on disk -> class ids and 255, by an `id_table`; DatasetError for one that it does not hold."""
+    """Ids (H, W) uint8 as on disk -> class ids and 255, by an `id_table`. Raises DatasetError for one that has none."""
     found = np.bincount(ids.ravel(), minlength=256)
     strays = np.flatnonzero((found > 0) & (table < 0))
     if strays.size:
@@ -86,8 +106,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decode(content: bytes, path: Path, flags: int) -> np.ndarray:
-    """(H, W) or (H, W, channels), BGR."""
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    """(H, W) or (H, W, channels), BGR, as stored: an EXIF tag would turn an image away from its labels."""
+    header = read_header(memoryview(content))
+    if header is not None and not header.complete:  # of a shortened JPEG some versions of OpenCV make up the rest
+        raise DatasetError(f"'{path}' is not an image that can be decoded: it is cut short after {len(content)} bytes")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # of a size beyond its limits
+        image = None
     if image is None:
         raise DatasetError(f"'{path}' is not an image that can be decoded")
     return image
@@ -111,13 +137,3 @@ def _as_grey(content: bytes) -> bytes:
             chunks.append(content[at:end])
         at = end
     return b"".join(chunks)
-
-
-def _found_beside(folder: Path) -> str:
-    """What the nearest folder that exists holds."""
-    here = folder.parent
-    while not here.is_dir() and here != here.parent:
-        here = here.parent
-    names = sorted(path.name for path in here.iterdir() if not path.name.startswith("."))
-    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-    return f"'{here}' holds {listed or 'nothing'}"

@@ -64,18 +64,31 @@ class SyntheticStreet:
         return self._camera.matrix.copy()
 
     def __getitem__(self, i: int) -> StreetFrame:
-        image, labels = self.image_and_labels(i)
-        i = range(self.length)[i]
-        flow, flow_valid = self._camera.flow(self._scene.surfaces, self._view(i), self._view(i + 1))
-        return StreetFrame(image, labels, flow, flow_valid)
+        return StreetFrame(self.image(i), self.labels(i), *self.flow(i))
 
     def image_and_labels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and labels of frame i alone, quicker than the whole frame. Raises IndexError past the end."""
+        return self.image(i), self.labels(i)
+
+    def image(self, i: int) -> np.ndarray:
+        """The image of frame i, (H, W, 3) uint8 RGB. Raises IndexError past the end, as do `labels` and `flow`."""
+        i = self._checked(i)
+        return self._picture(self._view(i), i)
+
+    def labels(self, i: int) -> np.ndarray:
+        """The labels of frame i, (H, W) uint8."""
+        return self._scene.surfaces.labels[self._view(self._checked(i)).surface]
+
+    def flow(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Flow from frame i to the next, and where it is valid, as in StreetFrame."""
+        i = self._checked(i)
+        return self._camera.flow(self._scene.surfaces, self._view(i), self._view(i + 1))
+
+    def _checked(self, i: int) -> int:
+        """A frame's number from 0, of one that may count from the end."""
         if not -self.length <= i < self.length:
             raise IndexError(f"frame {i} of a street of {self.length} frames")
-        i = range(self.length)[i]
-        view = self._view(i)
-        return self._picture(view, i), self._scene.surfaces.labels[view.surface]
+        return range(self.length)[i]
 
     def _view(self, i: int) -> View:
         """What is seen in frame i. The last two are kept, since the flow of a frame needs the next one too."""

@@ -50,7 +50,7 @@ class FlickerMap:
         self._previous = None
 
     def rate(self) -> np.ndarray:
-        """Changes per frame by pixel, (H, W) float32 in 0..1, nan where never judged; (0, 0) before the second frame."""
+        """Changes per frame by pixel, (H, W) float32 in 0..1, nan where never judged; (0, 0) before a second frame."""
         if self.changes is None or self.chances is None:
             return np.zeros((0, 0), np.float32)
         rate = np.full(self.changes.shape, np.nan, np.float32)

@@ -1,24 +1,23 @@
-"""Video with ground truth, whatever it comes from, as the evaluator takes it: clips of labelled frames."""
+"""Video with ground truth, whatever it comes from, as the evaluator takes it: clips of frames in a row."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sdcpc_ros.datasets.camvid import CamVid
-from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.label_set import LabelSet
 
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A frame of a clip and its ground truth."""
+    """A frame of a clip and its ground truth. One without is there to be remembered: nothing is judged by it."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    labels: np.ndarray  # (H, W) uint8, 255 = void
+    labels: np.ndarray | None  # (H, W) uint8, 255 = void
     stamp_s: float
     flow: np.ndarray | None = None  # (H, W, 2) float32, px, to the next frame of the clip
     flow_valid: np.ndarray | None = None  # (H, W) bool, see TemporalConsistency
@@ -35,34 +34,31 @@ class LabelledVideo:
 
 
 class _Clip:
-    """Frames made one at a time by `frame_at`, for each index in turn."""
+    """A stretch of a data set, one frame after the other."""
 
-    def __init__(self, indices: range, frame_at: Callable[[int], LabelledFrame]) -> None:
-        self._indices = indices
-        self._frame_at = frame_at
+    def __init__(self, dataset: VideoDataset, indices: range) -> None:
+        self._dataset, self._indices = dataset, indices
 
     def __iter__(self) -> Iterator[LabelledFrame]:
-        return map(self._frame_at, self._indices)
+        dataset = self._dataset
+        for index in self._indices:
+            image, labels = dataset[index] if dataset.frames[index].labelled else (dataset.image(index), None)
+            flow, flow_valid = dataset.flow(index) or (None, None)
+            yield LabelledFrame(image, labels, dataset.stamp_s(index), flow, flow_valid)
 
 
-def camvid_video(root: str | os.PathLike[str], split: str) -> LabelledVideo:
-    """A split of CamVid, cut into its runs of consecutive frames. Raises DatasetError."""
-    camvid = CamVid(root, split)
+def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
+    """A data set's runs of frames, as far as they matter: those with labels, each up to its last labelled frame.
 
-    def frame_at(index: int) -> LabelledFrame:
-        image, labels = camvid[index]
-        return LabelledFrame(image, labels, camvid.stamp_s(index))
-
-    clips = [_Clip(indices, frame_at) for indices in camvid.clips()]
-    return LabelledVideo(f"CamVid {split}", camvid.label_set, clips, len(camvid))
-
-
-def street_video(seed: int, frames: int, size: tuple[int, int] = (360, 480)) -> LabelledVideo:
-    """One drive down a synthetic street, with its exact flow; `size` is (height, width) in px. Raises ValueError."""
-    street = SyntheticStreet(seed=seed, size=size, length=frames)
-
-    def frame_at(index: int) -> LabelledFrame:
-        frame = street[index]
-        return LabelledFrame(frame.image, frame.labels, index / street.rate_hz, frame.flow, frame.flow_valid)
-
-    return LabelledVideo(f"synthetic street, seed {seed}", CAMVID_11, [_Clip(range(frames), frame_at)], frames)
+    clips: only the first so many of them, 0: all. Raises DatasetError where there are no labels.
+    """
+    stretches = []
+    for run in dataset.runs:
+        labelled = [index for index in run if dataset.frames[index].labelled]
+        if labelled:
+            stretches.append(range(run.start, labelled[-1] + 1))
+    if not stretches:
+        raise DatasetError(f"{dataset.name} has no labels to judge by")
+    stretches = stretches[: clips or None]
+    frames = sum(len(stretch) for stretch in stretches)
+    return LabelledVideo(dataset.name, dataset.label_set, [_Clip(dataset, stretch) for stretch in stretches], frames)

@@ -108,7 +108,8 @@ class VideoConsistency:
     Modes:
     - "clean": every window counts; void is no ground truth, so a pixel that was void within a window is left out of it.
     - "reference": counts as the script published with VSPW does. It leaves out the last window of each video (and so
-      every video of n frames or fewer), and takes void for a class like any other.
+      every video of n frames or fewer), and takes void for a class like any other. (It compares masks as they are on
+      disk, where void has two ids, 0 and 255; the version of it that CFFM uses makes them one, as is done here.)
 
     Rather than looking n frames back, it remembers for every pixel since when its truth and its prediction have been
     still: memory and time per frame do not depend on n.

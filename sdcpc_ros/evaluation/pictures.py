@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.streaming.overlay import OverlayPainter
 
 _PAPER = (250, 250, 248)
 _INK = (38, 42, 48)
@@ -23,14 +24,13 @@ def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity:
 
     `image` (H, W, 3) uint8 RGB, `labels` (H, W) uint8; returns (H, W, 3) uint8.
     """
-    colours = label_set.palette()[labels]
-    blended = cv2.addWeighted(image, 1 - opacity, colours, opacity, 0)
+    painted = OverlayPainter(label_set).paint(image, labels, opacity)
     border = np.zeros(labels.shape, bool)
     border[:, 1:] = labels[:, 1:] != labels[:, :-1]
     border[1:] |= labels[1:] != labels[:-1]
-    blended[border] = blended[border] // 2 + 110
-    blended[labels == IGNORE] = image[labels == IGNORE]
-    return blended
+    border &= labels != IGNORE
+    painted[border] = painted[border] // 2 + 110
+    return painted
 
 
 def shrink(picture: np.ndarray, max_width: int) -> np.ndarray:
@@ -43,6 +43,20 @@ def shrink(picture: np.ndarray, max_width: int) -> np.ndarray:
     return cv2.resize(
         picture, (width, height), interpolation=cv2.INTER_NEAREST if picture.ndim == 2 else cv2.INTER_AREA
     )
+
+
+def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image (H, W, 3) as large as fits into `size` (height, width), in the middle of black."""
+    height, width = size
+    if picture.shape[:2] == size:
+        return picture
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    rows, columns = (max(1, min(side, round(scale * own))) for side, own in zip(size, picture.shape[:2]))
+    page = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    page[top : top + rows, left : left + columns] = cv2.resize(picture, (columns, rows), interpolation=interpolation)
+    return page
 
 
 def text_width(text: str, height_px: float) -> int:

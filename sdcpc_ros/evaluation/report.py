@@ -14,18 +14,21 @@ from sdcpc_ros.evaluation.evaluate import Evaluation
 
 
 @contextmanager
-def progress_bar(frames: int) -> Iterator[Callable[[], None]]:
+def progress_bar(frames: int, doing: str = "evaluating") -> Iterator[Callable[[], None]]:
     """A bar on stderr of so many frames; call what it yields after each. Silent where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("evaluating", total=frames)
+        task = progress.add_task(doing, total=frames)
         yield lambda: progress.advance(task)
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Both ways of using the weights side by side: the scores that sum up, then IoU by class; shares in percent."""
-    table = Table(title=f"{evaluation.video}: {evaluation.frames} frames in {_plural(evaluation.clips, 'clip')}")
+    judged = evaluation.labelled_frames
+    labelled = "" if judged == evaluation.frames else f", {judged} of them labelled"
+    clips = _plural(evaluation.clips, "clip")
+    table = Table(title=f"{evaluation.video}: {_plural(evaluation.frames, 'frame')} in {clips}{labelled}")
     table.add_column("")
     table.add_column("streaming", justify="right")
     table.add_column("single frame", justify="right")
@@ -37,8 +40,10 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
     add("mIoU %", (100 * scores.miou for scores in both))
     add("weighted IoU %", (100 * scores.weighted_iou for scores in both))
-    add(f"mVC8 % ({evaluation.mvc_mode})", (100 * scores.mvc8 for scores in both))
-    add(f"mVC16 % ({evaluation.mvc_mode})", (100 * scores.mvc16 for scores in both))
+    add("mVC8 % (clean)", (100 * scores.mvc8 for scores in both))
+    add("mVC16 % (clean)", (100 * scores.mvc16 for scores in both))
+    add("mVC8 % (reference)", (100 * scores.mvc8_reference for scores in both))
+    add("mVC16 % (reference)", (100 * scores.mvc16_reference for scores in both))
     if not math.isnan(evaluation.streaming.tc):
         add("TC % (exact flow, nearest, occlusions masked)", (100 * scores.tc for scores in both))
     add("ms a frame (median)", (scores.ms_per_frame for scores in both))

@@ -2,10 +2,17 @@
 
 from sdcpc_ros.inference.backend import BACKENDS, Backend, check_backend, checked_device, create_backend
 from sdcpc_ros.inference.errors import BackendError
-from sdcpc_ros.inference.serving import BackendSwitch
+from sdcpc_ros.inference.serving import BackendStatus, BackendSwitch
 from sdcpc_ros.inference.step import Step
 
 __all__ = [
-    *("BACKENDS", "Backend", "BackendError", "BackendSwitch", "Step"),
-    *("check_backend", "checked_device", "create_backend"),
+    "BACKENDS",
+    "Backend",
+    "BackendError",
+    "BackendStatus",
+    "BackendSwitch",
+    "Step",
+    "check_backend",
+    "checked_device",
+    "create_backend",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -24,11 +25,21 @@ class AotBackend:
             _check_can_compile(step, path)
             write_package(step, size, path)
         check_trusted(path)
-        self._package = torch._inductor.aoti_load_package(str(path))
+        device = step.mean.device
+        # Frames take turns here, and the locks of the threaded mode cannot be captured in a CUDA graph.
+        self._package = torch._inductor.aoti_load_package(
+            str(path), run_single_threaded=True, device_index=-1 if device.index is None else device.index
+        )
+        self._shapes = [part.shape for part in example_inputs(step, size)]
 
     @torch.inference_mode()
     def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        logits, *memory = self._package(image, *references, valid)
+        inputs = (image, *references, valid)
+        # The package itself looks at neither shapes nor strides, and would read what is not there.
+        shapes = [part.shape for part in inputs]
+        if shapes != self._shapes:
+            raise ValueError(f"backend 'aot' was compiled for {_words(self._shapes)}, not {_words(shapes)}")
+        logits, *memory = self._package(*(part.contiguous() for part in inputs))
         return logits, FrameMemory(*memory)
 
 
@@ -38,6 +49,12 @@ def check(step: Step) -> None:
     wanted = re.sub(r"-[0-9a-f]{16}\.pt2$", "", package_name(step, (1, 1))).replace("-1x1-", "-*-")
     if not any(cache_folder().glob(f"{wanted}-*.pt2")):
         _check_can_compile(step, cache_folder() / f"{wanted}-*.pt2")
+
+
+def check_can_write(step: Step) -> None:
+    """Raises BackendError saying what compiling a package lacks here."""
+    _check_torch()
+    check_compiler("aot", step.mean.device)
 
 
 def package_name(step: Step, size: tuple[int, int]) -> str:
@@ -50,8 +67,7 @@ def write_package(step: Step, size: tuple[int, int], path: Path) -> None:
 
     Raises BackendError when PyTorch is too old, no compiler is there or the folder cannot be written.
     """
-    _check_torch()
-    check_compiler("aot", step.mean.device)
+    check_can_write(step)
     with new_file(path) as temporary:  # first, so that a folder that cannot be written costs no minute of compiling
         leave_cores_to_the_stream()
         with torch.no_grad():
@@ -60,8 +76,13 @@ def write_package(step: Step, size: tuple[int, int], path: Path) -> None:
 
 
 def _check_torch() -> None:
-    if not hasattr(torch._inductor, "aoti_load_package"):
-        raise BackendError(f"backend 'aot' needs PyTorch 2.6 or later; this is {torch.__version__}")
+    loader = getattr(torch._inductor, "aoti_load_package", None)
+    if loader is None or "run_single_threaded" not in inspect.signature(loader).parameters:
+        raise BackendError(f"backend 'aot' needs PyTorch 2.7 or later; this is {torch.__version__}")
+
+
+def _words(shapes: list[torch.Size]) -> str:
+    return ", ".join(str(tuple(shape)) for shape in shapes)
 
 
 def _check_can_compile(step: Step, path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdcpc_ros.inference import aot, inductor, tensorrt
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.errors import BackendError, UnknownBackend
 from sdcpc_ros.inference.step import Step
 from sdcpc_ros.network import FrameMemory
 
@@ -20,8 +20,8 @@ class Backend(Protocol):
     """Runs one step of a stream, at the size it was made for, on one device."""
 
     def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        """image (1, 3, H, W) uint8 RGB, channels last in memory; references (1, K, h, w, C) each, valid (1, K) bool; all
-        on the device. Returns logits (1, classes, H/4, W/4) and this frame's memory, (1, h, w, C) each."""
+        """image (1, H, W, 3) uint8 RGB; references (1, K, h, w, C) each, valid (1, K) bool; all contiguous and on the
+        device. Returns logits (1, classes, H/4, W/4) and this frame's memory, (1, h, w, C) each."""
 
 
 class _Kind(NamedTuple):
@@ -40,9 +40,9 @@ BACKENDS = tuple(_REGISTRY)
 
 
 def check_backend(name: str, step: Step) -> None:
-    """Raises BackendError when there is no such backend, or saying exactly what it lacks on this machine."""
+    """Raises BackendError saying exactly what a backend lacks on this machine, or UnknownBackend."""
     if name not in _REGISTRY:
-        raise BackendError(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
+        raise UnknownBackend(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
     _REGISTRY[name].check(step)
 
 
@@ -51,13 +51,10 @@ def create_backend(name: str, step: Step, size: tuple[int, int]) -> Backend:
 
     Raises BackendError as `check_backend` does, or when building fails.
     """
-    check_backend(name, step)
-    if name == "eager":
-        return EagerBackend(step)
-    # Exporting swaps a module's weights while it traces, and another thread may be running this one.
-    own = copy.deepcopy(step)
     try:
-        return _REGISTRY[name].build(own, size)
+        check_backend(name, step)
+        # Exporting swaps a module's weights while it traces, and another thread may be running this one.
+        return _REGISTRY[name].build(step if name == "eager" else copy.deepcopy(step), size)
     except BackendError:
         raise
     except Exception as error:  # compilers raise whatever they like

@@ -66,9 +66,9 @@ def new_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".building-", dir=path.parent))
     except OSError as error:
+        choice = f", or name another folder in {VARIABLE}" if path.parent == cache_folder() else ""
         raise BackendError(
-            f"compiled networks cannot be kept in '{path.parent}' ({error.strerror}): "
-            f"make it writable, or name another folder in {VARIABLE}"
+            f"'{path.name}' cannot be kept in '{path.parent}' ({error.strerror}): make it a writable folder{choice}"
         ) from error
     temporary = folder / path.name
     try:
@@ -81,6 +81,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def check_trusted(path: Path) -> None:
     """A compiled network is machine code. Raises BackendError when others than its user could have put it there."""
+    path = path.resolve()
     for place in (path, path.parent):
         status = place.stat()
         if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:

@@ -16,15 +16,15 @@ def fold_batch_norms(model: nn.Module, run: Callable[[], object]) -> int:
     runs more than once stays as it is. What a folded convolution puts out must go to its norm alone, as in our encoders
     and heads.
     """
-    produced: dict[int, tuple[Tensor, nn.Module]] = {}  # the tensor is kept, so that its id stays its own
-    pairs: dict[nn.Module, nn.Module] = {}  # norm -> convolution
+    produced: dict[int, tuple[Tensor, nn.Conv2d]] = {}  # the tensor is kept, so that its id stays its own
+    pairs: dict[nn.BatchNorm2d, nn.Conv2d] = {}  # norm -> convolution
     runs: Counter[nn.Module] = Counter()
 
-    def after_convolution(convolution: nn.Module, _: object, output: Tensor) -> None:
+    def after_convolution(convolution: nn.Conv2d, _: object, output: Tensor) -> None:
         runs[convolution] += 1
         produced[id(output)] = (output, convolution)
 
-    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def before_norm(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
         runs[norm] += 1
         if id(inputs[0]) in produced:
             pairs[norm] = produced[id(inputs[0])][1]

@@ -1,6 +1,9 @@
-"""The network compiled by torch.compile in the process that runs it: nothing to ship, a compiler needed on the robot."""
+"""The network compiled by torch.compile in the process that runs it: nothing to ship, but a compiler on the robot."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +19,7 @@ class InductorBackend:
     def __init__(self, step: Step, size: tuple[int, int]) -> None:
         leave_cores_to_the_stream()
         # Weights become constants, laid out as the kernels like them.
-        options = {"freezing": True} if step.mean.device.type == "cpu" else {}
+        options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": step.mean.device.type == "cpu"}
         self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
         with torch.inference_mode():
             self._compiled(*example_inputs(step, size))

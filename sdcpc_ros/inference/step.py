@@ -1,8 +1,9 @@
 """One step of a stream as one function of tensors: what every backend runs, compiles or exports.
 
 A frame and what is remembered go in; logits and what this frame leaves behind come out. Nothing is kept inside, so that
-one compiled step serves any number of streams. Memories are channels-last here, the order in which they are read:
-(1, K, h, w, C) for K references, (1, h, w, C) for one frame, where the network's own `FrameMemory` has C before h and w.
+one compiled step serves any number of streams. All tensors are contiguous with channels last, the order in which they
+arrive and are read: (1, H, W, 3) for the image, (1, K, h, w, C) for K references, (1, h, w, C) for one frame, where the
+network's own tensors have C before h and w. A compiled step may rely on that without looking.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Step(nn.Module):
         units of 0..255."""
         super().__init__()
         self.config = model.config
-        # Convolutions on CPU and GPU alike are fastest channels-last, which is also how images arrive.
+        # Convolutions on CPU and GPU alike are fastest channels-last.
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("mean", torch.tensor(mean, device=device).view(3, 1, 1))
         self.register_buffer("scale", 1 / torch.tensor(std, device=device).view(3, 1, 1))
@@ -54,9 +55,11 @@ class Step(nn.Module):
         probability_root: Tensor,
         valid: Tensor,
     ) -> tuple[Tensor, ...]:
-        """image: (1, 3, H, W) uint8 RGB. key .. probability_root: the references' memories, (1, K, h, w, C) float32.
+        """image: (1, H, W, 3) uint8 RGB. key .. probability_root: the references' memories, (1, K, h, w, C) float32.
         valid: (1, K) bool. Returns logits (1, classes, H/4, W/4) and this frame's memory, five of (1, h, w, C)."""
-        frame = self.model.encode((image.float() - self.mean) * self.scale)
+        # (1, 3, H, W), channels last in memory. Cast first: TensorRT takes uint8, but does nothing else with it.
+        pixels = image.float().permute(0, 3, 1, 2)
+        frame = self.model.encode((pixels - self.mean) * self.scale)
         channels_last = (key, value, coarse_key, coarse_value, probability_root)
         references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in channels_last))
         logits = self.model.aggregate(frame, references, valid)
@@ -64,15 +67,13 @@ class Step(nn.Module):
 
     def blank(self, size: tuple[int, int]) -> FrameMemory:
         """The memory of an empty frame at network size (height, width): zeros, (1, h, w, C) each, on the device."""
-        return FrameMemory(
-            *(self.mean.new_zeros(1, height, width, channels) for channels, height, width in memory_shapes(self.config, size))
-        )
+        shapes = memory_shapes(self.config, size)
+        return FrameMemory(*(self.mean.new_zeros(1, height, width, channels) for channels, height, width in shapes))
 
 
 def example_inputs(step: Step, size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Inputs of the right shapes, types and layouts for a step at network size (height, width), on its device."""
+    """Inputs of the right shapes and types for a step at network size (height, width), on its device."""
     device, count = step.mean.device, len(step.config.reference_offsets)
-    # As images arrive: channels last in memory.
-    image = torch.zeros(1, *size, 3, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    image = torch.zeros(1, *size, 3, dtype=torch.uint8, device=device)
     references = (part[:, None].repeat(1, count, 1, 1, 1) for part in step.blank(size))
     return (image, *references, torch.ones(1, count, dtype=torch.bool, device=device))

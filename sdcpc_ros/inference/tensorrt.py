@@ -20,13 +20,13 @@ _MIN_BLOCK_SIZE = 5
 
 
 class TensorRTBackend:
-    """Loads the engine of this network, size, GPU and set of versions from the cache; builds it, minutes, if need be."""
+    """Loads the engine of this network, size, GPU and versions from the cache; builds it first, minutes, if need be."""
 
     def __init__(self, step: Step, size: tuple[int, int]) -> None:
         torch_tensorrt = _require(step.mean.device)
         path = cache_folder() / engine_name(step, size)
         if not path.is_file():
-            _write_engine(torch_tensorrt, step, size, path)
+            write_engine(step, size, path)
         check_trusted(path)
         self._engine = torch_tensorrt.load(str(path)).module()
 
@@ -47,7 +47,12 @@ def engine_name(step: Step, size: tuple[int, int]) -> str:
     return file_name("tensorrt", "ep", step, size, target(step.mean.device, **versions))
 
 
-def _write_engine(torch_tensorrt: Any, step: Step, size: tuple[int, int], path: Path) -> None:
+def write_engine(step: Step, size: tuple[int, int], path: Path) -> None:
+    """Build the engine for network size (height, width), minutes, and write `path`, whole or not at all.
+
+    Raises BackendError when Torch-TensorRT is missing or the folder cannot be written.
+    """
+    torch_tensorrt = _require(step.mean.device)
     inputs = example_inputs(step, size)
     with new_file(path) as temporary, torch.no_grad():
         exported = torch.export.export(step, inputs)

@@ -41,6 +41,12 @@ class SDCPCConfig:
     key_dim: int = 64
     #: SSEA: side lengths of the pooling grids whose cells are the static tokens (inferred).
     pool_grids: tuple[int, ...] = (1, 2, 4, 8)
+    #: SSEA: attend to the static tokens; without, the fused pyramid is S. Off for ablation only.
+    static_aggregation: bool = True
+    #: DSSA: 2, or for ablation 1 (coarse alone) or 0 (no references at all: a single-frame network).
+    dynamic_stages: int = 2
+    #: DSSA: what the references were taken for, where they fit, votes on the classes (inferred).
+    class_vote: bool = True
     #: DSSA: how many frames back the references lie (inferred from the CFFM / MRCFA protocol).
     reference_offsets: tuple[int, ...] = (3, 6, 9)
     #: DSSA stage 1: reach of the window at stride 32, in cells (inferred: 4, that is +-128 px).
@@ -84,7 +90,9 @@ class SDCPCConfig:
         for field in ("coarse_radius", "fine_radius"):
             require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
         require("difference_role", self.difference_role in DIFFERENCE_ROLES, f"one of {', '.join(DIFFERENCE_ROLES)}")
-        require("selection", isinstance(self.selection, bool), "true or false")
+        require("dynamic_stages", _is_int(self.dynamic_stages) and 0 <= self.dynamic_stages <= 2, "0, 1 or 2")
+        for field in ("static_aggregation", "class_vote", "selection"):
+            require(field, isinstance(getattr(self, field), bool), "true or false")
         for field in ("selection_difference", "selection_confidence"):
             require(field, 0 <= getattr(self, field) <= 1, "a number in 0..1")
 

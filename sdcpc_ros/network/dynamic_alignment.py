@@ -5,13 +5,16 @@ differences, computed by window attention. The form below is inferred:
 
     stage 1, at stride 32: a wide window finds, for each reference, where this cell was then, and how well it fits;
     stage 2, at stride 8: a narrow window around that place gathers the detail;
-    selection: only where frames disagree or the static head is unsure does the result change anything.
+    vote: what the attended places were taken for is what this place should be taken for too, unless they differ;
+    selection: only where frames disagree or the static perception is unsure does the result change anything.
 
-All that a frame contributes to later ones depends on that frame alone (`FrameMemory`), so it is computed once.
+The result is a change of class logits at stride 8. All that a frame contributes to later ones depends on that frame
+alone (`FrameMemory`), so it is computed once.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -23,103 +26,172 @@ from sdcpc_ros.network.window_attention import window_attention
 
 #: Stage 1 works on cells of COARSE x COARSE stride-8 positions, that is at stride 32.
 COARSE = 4
+#: Channels of keys and queries that say where they are (`_positions`).
+POSITION_CHANNELS = 4
 _DIFFERENCE_SIGN = {"distrust": -1.0, "seek": 1.0, "none": 0.0}
+#: Probabilities well below this are not told apart: a vote is about the classes that are in question.
+_LEAST_PROBABILITY = 1e-4
+_GATE_WIDTH = 32
 
 
 class FrameMemory(NamedTuple):
     """What one frame contributes to later frames; with a reference axis K after B when it holds several frames."""
 
-    key: Tensor  #: (B, d, h, w) at stride 8
+    key: Tensor  #: (B, d - 4, h, w) at stride 8
     value: Tensor  #: (B, d, h, w)
-    coarse_key: Tensor  #: (B, d, h/4, w/4) at stride 32, rounded up
+    coarse_key: Tensor  #: (B, d - 4, h/4, w/4) at stride 32, rounded up
     coarse_value: Tensor  #: (B, d, h/4, w/4)
-    probability_root: Tensor  #: (B, C, h, w), square roots of the static class probabilities
+    probability_root: Tensor  #: (B, C, h, w), square roots of the frame's class probabilities, as it stands alone
 
 
 def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
     """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
     fine = (-(-size[0] // 8), -(-size[1] // 8))
     coarse = (-(-fine[0] // COARSE), -(-fine[1] // COARSE))
-    key, classes = config.key_dim, config.num_classes
-    return (key, *fine), (key, *fine), (key, *coarse), (key, *coarse), (classes, *fine)
+    value, classes = config.key_dim, config.num_classes
+    key = value - POSITION_CHANNELS
+    return (key, *fine), (value, *fine), (key, *coarse), (value, *coarse), (classes, *fine)
+
+
+class DynamicOutput(NamedTuple):
+    """What `DynamicAggregation` finds."""
+
+    change: Tensor  #: (B, C, h, w), to be added to the logits of the frame as it stands alone
+    votes: tuple[Tensor, ...]  #: class probabilities that the references stand for, (B, C, ., .) at strides 32 and 8
 
 
 class DynamicAggregation(nn.Module):
-    """Static features S and the memory of reference frames -> aggregated features O, both (B, D, h, w).
+    """Static features S, the encoder's stride-8 level and the memory of reference frames -> a change of class logits.
 
-    Freshly initialised, O = S: an untrained temporal path changes nothing.
+    Freshly initialised the change is zero: an untrained temporal path changes nothing.
     """
 
-    def __init__(self, config: SDCPCConfig) -> None:
+    def __init__(self, config: SDCPCConfig, level_channels: int) -> None:
+        """level_channels: of the encoder's level at stride 8, by which places are told apart better than by S alone."""
         super().__init__()
-        width, inner = config.embed_dim, config.key_dim
+        width, inner = config.embed_dim + level_channels, config.key_dim
+        content = inner - POSITION_CHANNELS
         self.config = config
         self.norm = nn.BatchNorm2d(width)
-        self.query = nn.Conv2d(width, inner, 1)
-        self.key_value = nn.Conv2d(width, 2 * inner, 1)
-        self.coarse_query = nn.Conv2d(width, inner, 1)
-        self.coarse_key_value = nn.Conv2d(width, 2 * inner, 1)
+        self.query = nn.Conv2d(width, content, 1)
+        self.key_value = nn.Conv2d(width, content + inner, 1)
+        self.coarse_query = nn.Conv2d(width, content, 1)
+        self.coarse_key_value = nn.Conv2d(width, content + inner, 1)
         #: How strongly a difference counts in each stage; kept positive, the sign is `difference_role`.
         self.difference_weight = nn.Parameter(torch.ones(2))
-        self.gate = nn.Conv2d(width + inner + 3, width, 1)
-        self.project = nn.Conv2d(inner, width, 1, bias=False)
-        nn.init.zeros_(self.project.weight)
+        #: How strongly nearness counts in each stage, kept positive: most of the world has moved little.
+        self.position_weight = nn.Parameter(torch.ones(2))
+        open_gate = nn.Conv2d(_GATE_WIDTH, 2, 1)
+        for parameter in open_gate.parameters():
+            nn.init.zeros_(parameter)
+        self.gate = nn.Sequential(nn.Conv2d(width + inner + 4, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
+        self.classify = nn.Conv2d(inner, config.num_classes, 1)
 
-    def contribute(self, static: Tensor, static_logits: Tensor) -> FrameMemory:
-        """What a frame with static features (B, D, h, w) and static logits (B, C, h, w) leaves for later ones."""
-        normed = self.norm(static)
-        key, value = self.key_value(normed).chunk(2, 1)
-        coarse_key, coarse_value = self.coarse_key_value(_to_coarse(normed)).chunk(2, 1)
+    def contribute(self, static: Tensor, level: Tensor, logits: Tensor) -> FrameMemory:
+        """What a frame leaves for later ones.
+
+        static: (B, D, h, w). level: (B, C2, h, w), the encoder's. logits: (B, C, h, w), of the frame by itself.
+        """
+        normed = self._normed(static, level)
+        content = self.query.out_channels
+        key, value = self.key_value(normed).tensor_split((content,), 1)
+        coarse_key, coarse_value = self.coarse_key_value(_to_coarse(normed)).tensor_split((content,), 1)
         # exp of half the log instead of sqrt: its gradient at zero is finite.
-        root = (0.5 * static_logits.log_softmax(1)).exp()
+        root = (0.5 * logits.log_softmax(1)).exp()
         return FrameMemory(key, value, coarse_key, coarse_value, root)
 
-    def forward(self, static: Tensor, probability_root: Tensor, references: FrameMemory, valid: Tensor) -> Tensor:
+    def forward(
+        self, static: Tensor, level: Tensor, probability_root: Tensor, references: FrameMemory, valid: Tensor
+    ) -> DynamicOutput:
         """Aggregate.
 
-        static: (B, D, h, w) of this frame; probability_root: (B, C, h, w), its own. references: the memories of K
-        frames, (B, K, ...) each. valid: (B, K) bool; missing references are masked, and without any O = S.
+        static (B, D, h, w), level (B, C2, h, w), probability_root (B, C, h, w): of this frame. references: the memories
+        of K frames, (B, K, ...) each. valid: (B, K) bool; missing references are masked, and without any nothing
+        changes.
         """
         size = (static.shape[2], static.shape[3])
-        normed = self.norm(static)
+        normed = self._normed(static, level)
         sign = _DIFFERENCE_SIGN[self.config.difference_role]
         coarse_weight, fine_weight = sign * F.softplus(self.difference_weight)
+        inner = self.config.key_dim
 
+        coarse_positions = _positions(references.coarse_key, self.config.coarse_radius)
+        coarse_classes = _to_coarse(references.probability_root.square().flatten(0, 1)).unflatten(0, valid.shape)
         coarse = window_attention(
-            self.coarse_query(_to_coarse(normed)),
-            references.coarse_key,
-            references.coarse_value,
+            self._placed_query(self.coarse_query(_to_coarse(normed)), coarse_positions, 0),
+            _placed_keys(references.coarse_key, coarse_positions),
+            torch.cat((references.coarse_value, coarse_classes), 2),
             radius=self.config.coarse_radius,
             valid=valid,
             bias=coarse_weight * _to_coarse(_difference(probability_root, references.probability_root)),
         )
         assert coarse.offset is not None
+        upsampled = F.interpolate(coarse.output, scale_factor=COARSE, mode="bilinear", align_corners=False)
+        upsampled = upsampled[:, :, : size[0], : size[1]]
         aligned = _shift(references, coarse.offset, size)
         difference = _difference(probability_root, aligned.probability_root)  # (B, K, h, w)
-        fit = _from_coarse(coarse.mass, size).clamp_min(1e-4).log()
-        fine = window_attention(
-            self.query(normed),
-            aligned.key,
-            aligned.value,
-            radius=self.config.fine_radius,
-            valid=valid,
-            bias=fit + fine_weight * difference,
-            with_offset=False,
-        )
-        upsampled = F.interpolate(coarse.output, scale_factor=COARSE, mode="bilinear", align_corners=False)
-        aggregate = fine.output + upsampled[:, :, : size[0], : size[1]]
+        votes: tuple[Tensor, ...] = (coarse.output[:, inner:],)
+        aggregate, vote = upsampled[:, :inner], upsampled[:, inner:]
+        if self.config.dynamic_stages > 1:
+            positions = _positions(aligned.key, self.config.fine_radius)
+            fit = _from_coarse(coarse.mass, size).clamp_min(1e-4).log()
+            fine = window_attention(
+                self._placed_query(self.query(normed), positions, 1),
+                _placed_keys(aligned.key, positions),
+                torch.cat((aligned.value, aligned.probability_root.square()), 2),
+                radius=self.config.fine_radius,
+                valid=valid,
+                bias=fit + fine_weight * difference,
+                with_offset=False,
+            )
+            vote = fine.output[:, inner:]
+            votes = (*votes, vote)
+            aggregate = aggregate + fine.output[:, :inner]
 
+        own = probability_root.square()
+        confidence = own.amax(1, keepdim=True)
         least, most = _extremes(difference, valid)
-        confidence = probability_root.amax(1, keepdim=True).square()
+        dissent = 1 - (probability_root * vote.clamp_min(0).add(1e-8).sqrt()).sum(1, keepdim=True).clamp(max=1)
         # A map of one channel lies both ways in memory; left so, it would turn the whole concatenation channels-first.
-        hints = torch.cat((least, most, confidence), 1).contiguous(memory_format=torch.channels_last)
-        gate = self.gate(torch.cat((normed, aggregate, hints), 1)).sigmoid()
-        update = gate * self.project(aggregate)
+        hints = torch.cat((least, most, dissent, confidence), 1).contiguous(memory_format=torch.channels_last)
+        gates = self.gate(torch.cat((normed, aggregate, hints), 1)).tanh()
+        change = gates[:, 1:] * self.classify(aggregate)
+        if self.config.class_vote:
+            change = change + gates[:, :1] * (_log(vote) - _log(own))
         if self.config.selection:
             disagree = most > self.config.selection_difference
             unsure = confidence < self.config.selection_confidence
-            update = update * (disagree | unsure)
-        return static + update
+            change = change * (disagree | unsure)
+        return DynamicOutput(change * valid.any(1)[:, None, None, None], votes)
+
+    def _normed(self, static: Tensor, level: Tensor) -> Tensor:
+        return self.norm(torch.cat((static, level), 1))
+
+    def _placed_query(self, query: Tensor, positions: Tensor, stage: int) -> Tensor:
+        """A query (B, d - 4, h, w) with its position, (B, d, h, w), such that the logit gains weight * nearness."""
+        weight = F.softplus(self.position_weight[stage]) * math.sqrt(self.config.key_dim)  # attention divides by it
+        return torch.cat((query, (weight * positions).expand(len(query), -1, -1, -1)), 1)
+
+
+def _positions(like: Tensor, radius: int) -> Tensor:
+    """(4, h, w): where a position is, as points on two circles.
+
+    The dot product of two depends on their offset alone, and falls from 2 at none as it grows to `radius` in each
+    direction: nearness, without a table that window attention would have to look up.
+    """
+    frequency = math.pi / (radius + 1)
+    y = frequency * torch.arange(like.shape[-2], dtype=like.dtype, device=like.device)[:, None].expand(like.shape[-2:])
+    x = frequency * torch.arange(like.shape[-1], dtype=like.dtype, device=like.device).expand(like.shape[-2:])
+    return torch.stack((y.cos(), y.sin(), x.cos(), x.sin()))
+
+
+def _placed_keys(keys: Tensor, positions: Tensor) -> Tensor:
+    """Keys (B, K, d - 4, h, w) with their positions: (B, K, d, h, w)."""
+    return torch.cat((keys, positions.expand(*keys.shape[:2], -1, -1, -1)), 2)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    return (probabilities + _LEAST_PROBABILITY).log()  # a clamp would have no gradient where nobody votes for a class
 
 
 def _difference(root: Tensor, reference_roots: Tensor) -> Tensor:

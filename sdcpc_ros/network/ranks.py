@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -16,6 +19,21 @@ def summed(tensor: Tensor) -> Tensor:
     if rank_count() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+class _JoinedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return summed(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return summed(gradients[0].clone())
+
+
+def joined_sum(values: Tensor) -> Tensor:
+    """The sum over ranks, with its gradient: every rank's loss depends on every rank's summand."""
+    return _JoinedSum.apply(values)
 
 
 def mean_share(total: Tensor, weight: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,11 +20,11 @@ MIN_SIDE = 32
 
 
 class EncodedFrame(NamedTuple):
-    """One frame, encoded: what its own masks need, and what it leaves for later frames."""
+    """One frame, encoded: its classes by itself, what aggregation needs, and what it leaves for later frames."""
 
-    detail: Tensor  #: (B, C1, H/4, W/4), the encoder's finest level
+    logits: Tensor  #: (B, C, H/4, W/4)
     static: Tensor  #: (B, D, h, w), static features S at stride 8
-    static_logits: Tensor  #: (B, C, h, w), the static head's classes Y
+    level: Tensor  #: (B, C2, h, w), the encoder's level at stride 8
     memory: FrameMemory
 
 
@@ -30,8 +32,10 @@ class ClipOutput(NamedTuple):
     """What the clip form returns, for the last frame of the clip."""
 
     logits: Tensor  #: (B, C, H/4, W/4)
-    static_logits: Tensor  #: (B, C, h, w)
+    static_logits: Tensor  #: (B, C, h, w), the static head's classes Y: an auxiliary output, for training
     static: Tensor  #: (B, D, h, w), what the static logits are read from
+    alone: Tensor  #: (B, C, H/4, W/4), the logits of the frame by itself; without references, the very logits
+    votes: tuple[Tensor, ...] = ()  #: what the references stand for (`dynamic_alignment.DynamicOutput`), if any
 
 
 class SDCPC(nn.Module):
@@ -46,8 +50,8 @@ class SDCPC(nn.Module):
         self.encoder = build_encoder(config)
         self.static_aggregation = StaticAggregation(config, self.encoder.channels)
         self.static_head = nn.Conv2d(config.embed_dim, config.num_classes, 1)
-        self.dynamic_aggregation = DynamicAggregation(config)
         self.head = RefinementHead(config, self.encoder.channels[0])
+        self.dynamic_aggregation = DynamicAggregation(config, self.encoder.channels[1])
 
     def encode(self, image: Tensor) -> EncodedFrame:
         """Encode one frame, (B, 3, H, W): all of its cost but the aggregation. Raises ValueError on its shape."""
@@ -55,12 +59,8 @@ class SDCPC(nn.Module):
             raise ValueError(
                 f"SDCPC.encode: the image is {tuple(image.shape)}; (B, 3, H, W) with H, W >= {MIN_SIDE} is needed"
             )
-        pyramid = self.encoder(image)
-        static = self.static_aggregation(pyramid, (pyramid[1].shape[2], pyramid[1].shape[3]))
-        static_logits = self.static_head(static)
-        return EncodedFrame(
-            pyramid[0], static, static_logits, self.dynamic_aggregation.contribute(static, static_logits)
-        )
+        logits, static, level = self._perceive(image)
+        return EncodedFrame(logits, static, level, self._contribute(logits, static, level))
 
     def aggregate(self, frame: EncodedFrame, references: FrameMemory, valid: Tensor) -> Tensor:
         """Logits of a frame in the light of its references, (B, C, H/4, W/4).
@@ -68,48 +68,80 @@ class SDCPC(nn.Module):
         references: the memories of K earlier frames, (B, K, ...) each, in any order. valid: (B, K) bool, false where a
         reference is missing; its contents are then ignored.
         """
-        aggregated = self.dynamic_aggregation(frame.static, frame.memory.probability_root, references, valid)
-        return self.head(torch.cat((frame.static, aggregated), 1), frame.detail)
+        return self._aggregate(frame, references, valid)[0]
 
     def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
 
-        Gives the logits that streaming gives. In training, references pass the encoder without gradient: their memory
-        is learnt, their features are the current frame's business. With `views` V above 1 the clip is
-        (B, K + V, 3, H, W): its last V frames are all labelled with the same references, and the output's batch is
-        B * V, the views of a clip side by side.
+        Gives the logits that streaming gives. In training, references are perceived without gradient and in evaluation
+        mode, as a stream perceives them: their memory is learnt, their features are the current frame's business.
+        With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the same
+        references, and the output's batch is B * V, the views of a clip side by side.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
         batch, references = clip.shape[0], clip.shape[1] - views
         frame = self.encode(clip[:, references:].flatten(0, 1))
-        if references == 0:  # what `aggregate` gives when no reference is valid, without its cost
-            logits = self.head(torch.cat((frame.static, frame.static), 1), frame.detail)
-            return ClipOutput(logits, frame.static_logits, frame.static)
+        static_logits = self.static_head(frame.static)
+        if references == 0 or self.config.dynamic_stages == 0:  # what `aggregate` gives without references, for less
+            return ClipOutput(frame.logits, static_logits, frame.static, frame.logits)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
         memories = self._reference_memories(clip[:, :references])
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
             valid = valid.repeat_interleave(views, 0)
-        return ClipOutput(self.aggregate(frame, memories, valid), frame.static_logits, frame.static)
+        logits, votes = self._aggregate(frame, memories, valid)
+        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes)
+
+    def _perceive(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits, static features and stride-8 level of frames, each as it stands alone."""
+        pyramid = self.encoder(image)
+        level = pyramid[1]
+        static = self.static_aggregation(pyramid, (level.shape[2], level.shape[3]))
+        return self.head(static, pyramid[0]), static, level
+
+    def _contribute(self, logits: Tensor, static: Tensor, level: Tensor) -> FrameMemory:
+        perceived = F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False)  # stride 4 to 8
+        return self.dynamic_aggregation.contribute(static, level, perceived)
+
+    def _aggregate(
+        self, frame: EncodedFrame, references: FrameMemory, valid: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self.config.dynamic_stages == 0:
+            return frame.logits, ()
+        root = frame.memory.probability_root
+        change, votes = self.dynamic_aggregation(frame.static, frame.level, root, references, valid)
+        size = frame.logits.shape[2:]
+        return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
 
     def _reference_memories(self, frames: Tensor) -> FrameMemory:
-        with torch.no_grad():
-            pyramid = self.encoder(frames.flatten(0, 1))
-            static = self.static_aggregation(pyramid, (pyramid[1].shape[2], pyramid[1].shape[3]))
-            static_logits = self.static_head(static)
-        memory = self.dynamic_aggregation.contribute(static, static_logits)
+        with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
+            perceived = self._perceive(frames.flatten(0, 1))
+        memory = self._contribute(*perceived)
         return FrameMemory(*(part.unflatten(0, frames.shape[:2]) for part in memory))
 
 
+@contextmanager
+def _evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Norms use, and keep, the statistics they have gathered: earlier frames leave no trace in them."""
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 class RefinementHead(nn.Module):
-    """cat(S, O) at stride 8, refined with the encoder's finest level, to class logits at stride 4."""
+    """Static features at stride 8, refined with the encoder's finest level, to class logits at stride 4."""
 
     def __init__(self, config: SDCPCConfig, detail_channels: int) -> None:
         super().__init__()
         inner = config.key_dim
-        self.fuse = nn.Conv2d(2 * config.embed_dim, inner, 1, bias=False)
+        self.fuse = nn.Conv2d(config.embed_dim, inner, 1, bias=False)
         self.fuse_norm = nn.BatchNorm2d(inner)
         self.detail = nn.Conv2d(detail_channels, inner, 1, bias=False)
         self.detail_norm = nn.BatchNorm2d(inner)

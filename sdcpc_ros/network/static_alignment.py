@@ -29,6 +29,9 @@ class StaticAggregation(nn.Module):
         self.fuse = nn.Sequential(
             nn.Conv2d(width * len(channels), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
+        self.query: nn.Linear | None = None  # left out for ablation
+        if not config.static_aggregation:
+            return
         self.level_embedding = nn.Parameter(torch.zeros(len(channels), 1, width))
         self.scale_embedding = nn.Parameter(torch.zeros(len(self.grids), 1, width))
         nn.init.trunc_normal_(self.level_embedding, std=0.02)
@@ -45,6 +48,8 @@ class StaticAggregation(nn.Module):
         """pyramid: four maps, finest first. size: (h, w) of the result, (B, D, h, w)."""
         levels = [project(features) for project, features in zip(self.levels, pyramid)]
         x = self.fuse(torch.cat([_resize(level, size) for level in levels], 1))
+        if self.query is None:
+            return x
         tokens = self.token_norm(self._static_tokens(levels))  # (B, M, D)
         positions = self.position_norm(x.flatten(2).transpose(1, 2))  # (B, N, D)
         # One head, as an axis of its own: without it PyTorch makes the whole (B, N, M) matrix.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -17,9 +16,10 @@ from sdcpc_ros.label_set import IGNORE, LabelSet
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.camera_info import scale_camera_info
 from sdcpc_ros.nodes.image_messages import ImageWriter
-from sdcpc_ros.nodes.overlay import OverlayPainter
 from sdcpc_ros.nodes.parameters import NodeParameters
 from sdcpc_ros.nodes.topics import Topic
+from sdcpc_ros.streaming.class_statistics import class_statistics
+from sdcpc_ros.streaming.overlay import OverlayPainter
 
 _UNLABELLED_16 = 65535
 
@@ -145,14 +145,3 @@ class CameraOutputs:
         wide = labels.astype(np.uint16)
         wide[labels == IGNORE] = _UNLABELLED_16
         return wide
-
-
-def class_statistics(labels: np.ndarray, confidence: np.ndarray) -> dict[str, list[Any]]:
-    """The arrays of ClassStatistics for a mask and its confidence, both (H, W) uint8."""
-    counts = np.bincount(labels.ravel(), minlength=256)[:IGNORE]
-    present = np.flatnonzero(counts)
-    return {
-        "class_ids": present.tolist(),
-        "pixel_share": (counts[present] / labels.size).tolist(),
-        "mean_confidence": [cv2.mean(confidence, (labels == i).view(np.uint8))[0] / 255 for i in present],
-    }

@@ -17,6 +17,8 @@ from sdcpc_ros.streaming.continuity import break_between
 
 #: Why a camera's frame buffer was emptied.
 RESET_CAUSES = ("backward", "gap", "size", "encoding", "frame_id", "requested", "fault")
+#: Why a good frame was not segmented: a newer one came while it waited, or the node stopped listening.
+DROP_CAUSES = ("newer", "deactivated")
 #: Frames over which stage times are summarised: half a minute at 10 Hz.
 TIMING_WINDOW = 300
 _WARNING_PERIOD_S = 5.0
@@ -44,7 +46,7 @@ class StreamStatus:
 
     received: int = 0
     processed: int = 0
-    dropped: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)  # by cause, DROP_CAUSES
     rejected: Mapping[str, int] = field(default_factory=dict)  # by BadImage cause
     resets: Mapping[str, int] = field(default_factory=dict)  # by cause, RESET_CAUSES
     faults: int = 0  # frames lost to an exception in the network
@@ -70,7 +72,7 @@ class CameraStream:
         self._pending_reset: str | None = None
         self._received = 0
         self._processed = 0
-        self._dropped = 0
+        self._dropped: Counter[str] = Counter()
         self._faults = 0
         self._bad_camera_info = 0
         self._rejected: Counter[str] = Counter()
@@ -86,7 +88,7 @@ class CameraStream:
             self._note_arrival(frame.received_s)
             self._input_age_s = input_age_s
             if self._waiting is not None:
-                self._dropped += 1
+                self._dropped["newer"] += 1
             self._waiting = frame
 
     def take(self) -> Frame | None:
@@ -115,7 +117,7 @@ class CameraStream:
         """Drops what waits and what was last seen; the counters stay. For a node that stops listening."""
         with self._lock:
             if self._waiting is not None:
-                self._dropped += 1
+                self._dropped["deactivated"] += 1
             self._waiting = self._previous = self._pending_reset = None
 
     def count_rejected(self, cause: str, received_s: float | None = None) -> None:
@@ -157,7 +159,7 @@ class CameraStream:
             status = StreamStatus(
                 received=self._received,
                 processed=self._processed,
-                dropped=self._dropped,
+                dropped=dict(self._dropped),
                 rejected=dict(self._rejected),
                 resets=dict(self._resets),
                 faults=self._faults,

@@ -1,14 +1,7 @@
-"""What the node tells an operator once a second on /diagnostics.
+"""What the node tells an operator once a second on /diagnostics: one status for the model, one for each camera.
 
-One status for the model, one for each camera. Levels of a camera, judged over the time since the last report:
-
-- STALE: the node is active but no image has come for STALE_AFTER_S.
-- ERROR: frames were lost to an exception in the network, or every image that came was rejected.
-- WARN: some images were rejected, the frame buffer was emptied without anyone asking, CameraInfo was refused, or more
-  than half of the images were dropped because the network could not keep up.
-- OK: none of these, or the node is not active.
-
-The model's status is ERROR after a configuration that failed, with the reason, until one succeeds; OK otherwise.
+The levels, their rules and what to do about each are in docs/node.md; a camera's are judged over the time since the
+last report, the worst rule that holds first.
 """
 
 from __future__ import annotations
@@ -19,9 +12,14 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from sdcpc_ros.images.decoding import BadImage
-from sdcpc_ros.nodes.camera_stream import RESET_CAUSES, StreamStatus
+from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, RESET_CAUSES, StreamStatus
 
+#: An active camera without an image for this long is stale.
 STALE_AFTER_S = 2.0
+#: More than this share of the images dropped: the network can't keep up.
+TOLERABLE_DROPS = 0.5
+#: Stamps further than this from the node's clock, either way, are nothing that anybody can match by time.
+TOLERABLE_AGE_S = 1.0
 
 
 class CameraReporter:
@@ -45,7 +43,8 @@ class CameraReporter:
         values = {
             "received": status.received,
             "processed": status.processed,
-            "dropped": status.dropped,
+            "dropped": sum(status.dropped.values()),
+            **{f"dropped: {cause}": status.dropped.get(cause, 0) for cause in DROP_CAUSES},
             "rejected": sum(status.rejected.values()),
             **{f"rejected: {cause}": status.rejected.get(cause, 0) for cause in BadImage.CAUSES},
             "lost to faults": status.faults,
@@ -83,9 +82,12 @@ class CameraReporter:
             return DiagnosticStatus.WARN, f"frame buffer emptied: {_listed(resets)}"
         if status.bad_camera_info > self._last.bad_camera_info:
             return DiagnosticStatus.WARN, "CameraInfo refused: it holds values that are not finite, or no size"
-        dropped = status.dropped - self._last.dropped
-        if dropped > received / 2:
+        dropped = _new(status.dropped, self._last.dropped).get("newer", 0)
+        if dropped > received * TOLERABLE_DROPS:
             return DiagnosticStatus.WARN, f"the network can't keep up: {dropped} of {received} images dropped"
+        if status.input_age_s is not None and abs(status.input_age_s) > TOLERABLE_AGE_S:
+            offset = f"{abs(status.input_age_s):.1f} s {'behind' if status.input_age_s > 0 else 'ahead of'}"
+            return DiagnosticStatus.WARN, f"the stamps are {offset} the node's clock: is use_sim_time right?"
         return DiagnosticStatus.OK, "segmenting"
 
 

@@ -24,7 +24,14 @@ def load_segmenter(parameters: NodeParameters) -> StreamingSegmenter:
     device = parameters.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return StreamingSegmenter(checkpoint, device=device, backend=parameters.backend, input_size=parameters.input_size)
+    return StreamingSegmenter(
+        checkpoint,
+        device=device,
+        backend=parameters.backend,
+        input_size=parameters.input_size,
+        background_build=True,
+        fallback=parameters.backend_fallback,
+    )
 
 
 def check_class_names(expected: tuple[str, ...], label_set: LabelSet, model: str) -> None:

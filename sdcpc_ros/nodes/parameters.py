@@ -80,7 +80,14 @@ DECLARATIONS = (
     Declaration(
         "backend",
         "eager",
-        "How the network is run; one that is not installed is refused when configuring, with a list of those that are.",
+        "How the network is run: by PyTorch as it is, compiled here, compiled ahead of time, or as a TensorRT engine. "
+        "While one is built, eager serves. One that cannot run here is refused when configuring, with what is missing.",
+        choices=("eager", "inductor", "aot", "tensorrt"),
+    ),
+    Declaration(
+        "backend_fallback",
+        False,
+        "Run eagerly, with a warning in the diagnostics, where the backend cannot be had.",
     ),
     Declaration(
         "input_height",
@@ -202,6 +209,7 @@ class NodeParameters:
     model: str
     device: str
     backend: str
+    backend_fallback: bool
     input_height: int
     input_width: int
     cameras: tuple[CameraParameters, ...]

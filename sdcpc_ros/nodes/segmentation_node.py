@@ -1,7 +1,8 @@
 """`segmentation_node`: camera images in, masks out, as a managed node. Wiring only.
 
-Which thread does what: the executor's thread takes messages and answers services, the worker's thread runs the network
-and publishes, and the main thread waits for the signal to end. One executor thread is enough, as callbacks only check
+Which thread does what (docs/node.md has the picture): the executor's thread takes messages and answers services, the
+worker's thread runs the network and publishes, a thread that lives as long as *configure* loads the model, and the main
+thread waits for the signal to end. One executor thread is enough, as callbacks only check
 and store, and it is all there may be: rclpy's MultiThreadedExecutor spins while a callback of a busy group is due, and
 holds the GIL against the network, which then takes ten times as long.
 """
@@ -22,17 +23,19 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor, ExternalShutdownException, ShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from sdcpc_ros.nodes import camera_outputs, topics
+from sdcpc_ros.nodes.backend_reporter import BackendReporter
 from sdcpc_ros.nodes.camera import Camera
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
+from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
-from sdcpc_ros.nodes.process_memory import keep_freed_image_buffers, resident_mib
+from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_image_buffers, resident_mib
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -42,17 +45,20 @@ _SHUTDOWN_DEADLINE_S = 1.8
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class SegmentationNode(LifecycleNode):
+class SegmentationNode(ManagedNode):
     """Configure loads the model and creates the publishers; activate subscribes and starts the worker."""
 
     def __init__(self) -> None:
         super().__init__("segmentation_node")
         self._segmenter: StreamingSegmenter | None = None
+        self._backend: BackendReporter | None = None
         self._cameras: dict[str, Camera] = {}
         self._worker: FrameWorker | None = None
         self._failure = ""  # of the last transition, for /diagnostics
+        self._is_configuring = False
+        self._failed_callbacks = self._reported_failures = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
-        self._declared = DeclaredParameters(self, is_configured=lambda: self._segmenter is not None)
+        self._declared = DeclaredParameters(self, is_configured=self._is_configured)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
         # Timers run on the steady clock: an operator wants reports even while simulated time stands still.
@@ -61,10 +67,21 @@ class SegmentationNode(LifecycleNode):
         self._say_what_is_missing()
         if self.get_parameter("autostart").value:
             # The first thing that the executor does.
-            self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady_clock)
+            self._autostart_timer = self.create_timer(
+                0.0, self._autostart, clock=steady_clock, callback_group=self.transition_callbacks
+            )
+
+    def count_failed_callback(self, error: Exception) -> None:
+        """For /diagnostics: an exception that a callback, or the taking of an undecodable message, ended in."""
+        self._failed_callbacks += 1
+        self.get_logger().error(f"a callback failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("configure", self._configure, undo=self._release)
+        self._is_configuring = True
+        try:
+            return self._attempt("configure", self._configure, undo=self._release)
+        finally:
+            self._is_configuring = False
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         super().on_activate(state)  # enables the publishers
@@ -79,6 +96,7 @@ class SegmentationNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
+        give_back_freed_memory()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -110,6 +128,7 @@ class SegmentationNode(LifecycleNode):
         self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
         begun = time.monotonic()
         self._segmenter = load_segmenter(parameters)
+        self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
             self._cameras[camera.name] = Camera(self, camera, self._segmenter, self._declared.read)
         height, width = self._segmenter.input_size or self._segmenter.model_size
@@ -141,22 +160,29 @@ class SegmentationNode(LifecycleNode):
             cameras, self._cameras = self._cameras, {}
             for camera in cameras.values():
                 camera.destroy()
-            if self._segmenter is not None:
-                self._segmenter.close()
-                self._segmenter = None
+            # First out of sight of /diagnostics, which may be asked for meanwhile, then closed.
+            segmenter, self._segmenter, self._backend = self._segmenter, None, None
+            if segmenter is not None:
+                segmenter.close()
 
-    def _autostart(self) -> None:
+    async def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if await self.configure_in_thread() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    def _is_configured(self) -> bool:
+        """Whether the parameters that may not change from now on have been read, or are about to be."""
+        return self._is_configuring or self._segmenter is not None
+
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        for camera in self._cameras.values():
+        cameras = list(self._cameras.values())  # a snapshot: a configure may be adding to them
+        for camera in cameras:
             camera.stream.request_reset()
-        response.success = bool(self._cameras)
+        response.success = bool(cameras)
+        names = ", ".join(camera.stream.name for camera in cameras)
         response.message = (
-            f"the frame buffers of {', '.join(self._cameras)} are emptied before their next frame"
-            if self._cameras
+            f"the frame buffers of {names} are emptied before their next frame"
+            if cameras
             else "nothing to empty: the node is not configured"
         )
         return response
@@ -169,28 +195,43 @@ class SegmentationNode(LifecycleNode):
         self._diagnostics.publish(message)
 
     def _model_status(self) -> DiagnosticStatus:
-        segmenter = self._segmenter
-        memory = resident_mib()
-        values = {"process memory (MiB)": "" if memory is None else f"{memory:.0f}"}
+        segmenter, failed = self._segmenter, self._failed_callbacks
+        values = {
+            "process memory (MiB)": _in_mib(resident_mib()),
+            "device memory (MiB)": _in_mib(None if segmenter is None else device_mib(str(segmenter.device))),
+            "failed callbacks": str(failed),
+        }
         if segmenter is not None:
             height, width = segmenter.input_size or segmenter.model_size
             values |= {
-                "device": segmenter.device,
+                "device": str(segmenter.device),
                 "backend": segmenter.backend,
+                "backend status": str(segmenter.backend_status),
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
             }
         name = f"{self.get_name()}: model"
+        new_failures, self._reported_failures = failed - self._reported_failures, failed
         if self._failure:
             return make_status(DiagnosticStatus.ERROR, name, self._failure, "", values)
+        if new_failures:
+            message = f"{new_failures} messages or calls could not be taken: see the log"
+            return make_status(DiagnosticStatus.WARN, name, message, "", values)
+        if self._is_configuring:
+            return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", "", values)
         state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
-        return make_status(DiagnosticStatus.OK, name, state, "", values)
+        level, words = self._backend.report() if self._backend else (DiagnosticStatus.OK, "")
+        return make_status(level, name, f"{state}; {words}" if words else state, "", values)
 
     def _say_what_is_missing(self) -> None:
         if camera_outputs.label_info_types() is None:
             self.get_logger().info("vision_msgs is not installed: label/label_info is not published")
         if camera_outputs.statistics_message_type() is None:
             self.get_logger().info("the messages of sdcpc_ros are not built: class_statistics is not published")
+
+
+def _in_mib(memory: float | None) -> str:
+    return "" if memory is None else f"{memory:.0f}"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -231,7 +272,7 @@ def _spin(executor: Executor, node: SegmentationNode, stop: threading.Event) -> 
         except (ShutdownException, ExternalShutdownException):
             return
         except Exception as error:
-            node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
+            node.count_failed_callback(error)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,11 @@ from sdcpc_ros.network import FrameMemory
 class FrameBuffer:
     """A preallocated ring of per-frame memories with their stamps, of fixed shapes at fixed addresses.
 
-    A reference is chosen by its age in frames (`offsets`); one that is not there yet is marked invalid, not left out, so
-    that what consumes them always sees the same shapes.
+    A reference is chosen by its age in frames (`offsets`); one that is not there yet is marked invalid, not left out,
+    so that what consumes them always sees the same shapes.
+
+    Where the offsets are the multiples of one number, as 3, 6, 9, frames that are references at the same time lie next
+    to each other in the ring, and are handed out as they lie. Others are gathered for every frame.
     """
 
     def __init__(self, offsets: tuple[int, ...], blank: FrameMemory) -> None:
@@ -24,9 +27,19 @@ class FrameBuffer:
             raise ValueError(f"FrameBuffer: offsets are {offsets}; one or more integers of 1 or more are needed")
         self.offsets = offsets
         self.capacity = max(offsets)
+        self._stride = min(offsets)
+        self._is_even = sorted(offsets) == [self._stride * (i + 1) for i in range(len(offsets))]
         self._ring = FrameMemory(*(part.new_zeros((self.capacity, *part.shape[1:])) for part in blank))
+        self._filled = torch.zeros(self.capacity, dtype=torch.bool, device=blank.key.device)
         self._stamps_s: list[float | None] = [None] * self.capacity
         self._pushed = 0
+        if not self._is_even:
+            count = len(offsets)
+            self._gathered = FrameMemory(*(part.new_zeros((count, *part.shape[1:])) for part in blank))
+            self._gathered_filled = self._filled.new_zeros(count)
+            # On the device already: row n % capacity holds the slots of the references of frame n.
+            slots = [[self._slot(frame - offset) for offset in offsets] for frame in range(self.capacity)]
+            self._slots = torch.tensor(slots, device=blank.key.device)
 
     def __len__(self) -> int:
         """How many frames are remembered, 0..capacity."""
@@ -40,8 +53,13 @@ class FrameBuffer:
     @property
     def stamps_s(self) -> list[float]:
         """Stamps of the remembered frames in seconds, oldest first."""
-        slots = (slot % self.capacity for slot in range(self._pushed - len(self), self._pushed))
+        slots = (self._slot(frame) for frame in range(self._pushed - len(self), self._pushed))
         return [stamp for slot in slots if (stamp := self._stamps_s[slot]) is not None]
+
+    @property
+    def reference_count(self) -> int:
+        """How many references the frame that comes next has."""
+        return sum(offset <= self._pushed for offset in self.offsets)
 
     def push(self, memory: FrameMemory, stamp_s: float) -> None:
         """Remember a frame, (1, ...) each; the oldest gives way. Raises ValueError when shapes are not the ring's."""
@@ -51,15 +69,31 @@ class FrameBuffer:
                     f"FrameBuffer: {name} is {tuple(part.shape)}, but the ring holds {(1, *stored.shape[1:])}; "
                     "a stream that changes size needs a new buffer"
                 )
-        slot = self._pushed % self.capacity
+        slot = self._slot(self._pushed)
         for stored, part in zip(self._ring, memory):
             stored[slot].copy_(part[0])
+        if self._pushed < self.capacity:
+            self._filled[slot] = True
         self._stamps_s[slot] = stamp_s
         self._pushed += 1
 
     def references(self) -> tuple[FrameMemory, Tensor]:
-        """The memories at `offsets` before the frame that comes next, (1, K, ...) each, and which are valid, (1, K) bool."""
-        device = self._ring.key.device
-        slots = torch.tensor([(self._pushed - offset) % self.capacity for offset in self.offsets], device=device)
-        valid = torch.tensor([[offset <= len(self) for offset in self.offsets]], device=device)
-        return FrameMemory(*(stored.index_select(0, slots)[None] for stored in self._ring)), valid
+        """The memories at `offsets` before the frame that comes next, (1, K, ...) each, and which are valid, (1, K).
+
+        In no particular order, contiguous, and to be read before the next call or push: the same memory serves again.
+        """
+        if self._is_even:
+            first = self._pushed % self._stride * len(self.offsets)
+            phase = slice(first, first + len(self.offsets))
+            return FrameMemory(*(stored[phase][None] for stored in self._ring)), self._filled[phase][None]
+        slots = self._slots[self._pushed % self.capacity]
+        for stored, gathered in zip((*self._ring, self._filled), (*self._gathered, self._gathered_filled)):
+            torch.index_select(stored, 0, slots, out=gathered)
+        return FrameMemory(*(gathered[None] for gathered in self._gathered)), self._gathered_filled[None]
+
+    def _slot(self, frame: int) -> int:
+        """Where the ring holds the frame of this number, counted from the first pushed."""
+        if not self._is_even:
+            return frame % self.capacity
+        phase, turn = frame % self._stride, frame // self._stride
+        return phase * len(self.offsets) + turn % len(self.offsets)

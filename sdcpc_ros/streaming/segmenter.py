@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sdcpc_ros.checkpoint import Checkpoint
-from sdcpc_ros.inference import BackendSwitch, Step, checked_device
+from sdcpc_ros.inference import BackendStatus, BackendSwitch, Step, checked_device
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass
 from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
-from sdcpc_ros.streaming.label_upsampling import labels_from_logits
+
+#: Sizes of images whose passes are kept: on a GPU each holds a graph and its memory.
+_PASSES = 16
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,21 @@ class StreamingSegmenter:
     ) -> None:
         """input_size: (height, width) of the network's input; by default each image keeps its aspect ratio and gets the
         number of pixels that the model was trained at. background_build: frames run eagerly while the backend is
-        built; else the first of each size waits. fallback: they run eagerly where the backend cannot be had at all."""
+        built, from now on when input_size says for what; else the first of each size waits. fallback: they run eagerly
+        where the backend cannot be had at all."""
         if input_size is not None and min(input_size) < MIN_SIDE:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         self.label_set = checkpoint.label_set
-        self.device, self.backend = checked_device(device), backend
+        self._device = checked_device(device)
+        self.device, self.backend = str(self._device), backend
         self.model_size = checkpoint.input_size
         self.input_size = input_size
         self._offsets = checkpoint.config.reference_offsets
-        self._step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, self.device)
+        self._step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, self._device)
         self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
+        if background_build and input_size is not None:
+            self._backends.backend(input_size)  # begins
+        self._passes: dict[tuple[tuple[int, int], tuple[int, int]], FramePass] = {}
         self._streams: dict[str, _Stream] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -85,8 +92,8 @@ class StreamingSegmenter:
         return self.input_size or network_size(image_size, self.model_size)
 
     @property
-    def backend_status(self) -> str:
-        """What runs the network now, in words: the backend, or what is being built, or why it cannot be had."""
+    def backend_status(self) -> BackendStatus:
+        """What runs the network now: the backend, or what is being built, or why it cannot be had."""
         return self._backends.status
 
     def reset(self, stream: str | None = None) -> None:
@@ -104,6 +111,7 @@ class StreamingSegmenter:
         """Give the memory of weights and buffers back; the segmenter is then of no more use."""
         with self._lock:
             self._streams.clear()
+            self._passes.clear()
             self._closed = True
             del self._backends, self._step
         if torch.cuda.is_available():
@@ -122,31 +130,40 @@ class StreamingSegmenter:
         return _Stream(image_size, size, FrameBuffer(self._offsets, self._step.blank(size)))
 
     def _segment(self, image: np.ndarray, stream: _Stream, stamp_s: float, confidence: bool) -> Segmentation:
-        backend = self._backends.backend(stream.network_size)
+        run = self._pass(stream)
         started = time.perf_counter()
-        resized = to_network(image, stream.network_size)
-        # (1, 3, h, w), a channels-last view of the very pixels
-        pixels = torch.from_numpy(np.ascontiguousarray(resized)).to(self.device).permute(2, 0, 1)[None]
+        pixels = np.ascontiguousarray(to_network(image, stream.network_size))
         prepared = time.perf_counter()
-
-        references, valid = stream.buffer.references()
-        output, memory = backend.step(pixels, references, valid)
-        logits = output[0].float().cpu()  # waits for a GPU
-        inferred = time.perf_counter()
-
+        reference_count = stream.buffer.reference_count
+        result = run(pixels, *stream.buffer.references(), confidence)
         segmentation = Segmentation(
-            labels_from_logits(logits.numpy(), stream.image_size),
-            _confidence(logits, stream.image_size) if confidence else None,
-            int(valid.sum()),
+            result.labels,
+            None if result.probability is None else confidence_from_probability(result.probability, stream.image_size),
+            reference_count,
             {
                 "preprocess": 1e3 * (prepared - started),
-                "network": 1e3 * (inferred - prepared),
-                "postprocess": 1e3 * (time.perf_counter() - inferred),
+                "network": 1e3 * (result.inferred_s - prepared),
+                "postprocess": 1e3 * (time.perf_counter() - result.inferred_s),
             },
         )
         # Last, so that a frame that failed anywhere above leaves no trace.
-        stream.buffer.push(memory, stamp_s)
+        stream.buffer.push(result.memory, stamp_s)
         return segmentation
+
+    def _pass(self, stream: _Stream) -> FramePass:
+        """The way from pixels to labels for the sizes of this stream, through what its backend is now."""
+        backend = self._backends.backend(stream.network_size)
+        sizes = (stream.network_size, stream.image_size)
+        known = self._passes.pop(sizes, None)
+        if known is None or known.backend is not backend:
+            if self._device.type == "cuda":
+                known = DevicePass(backend, self._step, *sizes)
+            else:
+                known = HostPass(backend, stream.image_size)
+        self._passes[sizes] = known  # at the end: the first is the one that was not used for longest
+        if len(self._passes) > _PASSES:
+            del self._passes[next(iter(self._passes))]
+        return known
 
 
 @dataclass
@@ -154,10 +171,6 @@ class _Stream:
     image_size: tuple[int, int]
     network_size: tuple[int, int]
     buffer: FrameBuffer
-
-
-def _confidence(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-    return confidence_from_probability(logits.softmax(0).amax(0).numpy(), size)
 
 
 def _check_image(image: np.ndarray) -> None:

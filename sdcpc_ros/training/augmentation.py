@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -43,19 +45,20 @@ def augment_clip(
     return [np.ascontiguousarray(image) for image in images], np.ascontiguousarray(labels)
 
 
-def pseudo_clip(image: np.ndarray, references: int, rng: np.random.Generator) -> list[np.ndarray]:
+def pseudo_clip(image: np.ndarray, ages: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
     """A clip whose last frame is `image`, its past made up by a smooth zoom, drift and change of light.
 
     For labelled frames whose true neighbours are missing, or seconds away: what a forward-driving camera would have
-    seen a few tenths of a second before, but for parallax. (H, W, 3) uint8 RGB in, references + 1 of them out.
+    seen a few tenths of a second before, but for parallax. ages: of the earlier frames, in fifteenths of a second,
+    nearest first. (H, W, 3) uint8 RGB in; out come the earlier ones, oldest first, and the image.
     """
     height, width = image.shape[:2]
-    zoom = rng.uniform(-0.005, 0.05)  # per reference step: the past lies further from what the camera drives towards
-    drift = rng.normal(0, 0.008, 2) * (width, height)
+    zoom = rng.uniform(-0.002, 0.017)  # per frame: the past lies further from what the camera drives towards
+    drift = rng.normal(0, 0.003, 2) * (width, height)
     centre = np.array([width, height]) * rng.uniform(0.4, 0.6, 2)
-    light = rng.normal(0, 0.03)
+    light = rng.normal(0, 0.01)
     clip = []
-    for age in range(references, 0, -1):
+    for age in reversed(ages):
         factor = (1 + zoom) ** -age
         shift = centre * (1 - factor) + drift * age + rng.normal(0, 0.5, 2)
         matrix = np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])

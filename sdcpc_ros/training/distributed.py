@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sdcpc_ros.network.ranks import summed
+from sdcpc_ros.network.ranks import joined_sum, summed
 from sdcpc_ros.training.recipe import RecipeError
 
 #: The others wait while rank 0 validates: a large split takes its time.
@@ -113,31 +112,15 @@ class _JoinedBatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         count = summed(torch.tensor(float(x.numel() // x.shape[1])))
-        mean = _joined_sum(x.sum((0, 2, 3))) / count
+        mean = joined_sum(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = _joined_sum(centred.square().sum((0, 2, 3))) / count
+        variance = joined_sum(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)
             self.num_batches_tracked += 1
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
-
-
-class _JoinedSum(torch.autograd.Function):
-    """The sum over ranks, with its gradient: every rank's loss depends on every rank's summand."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return summed(values.clone())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return summed(gradients[0].clone())
-
-
-def _joined_sum(values: Tensor) -> Tensor:
-    return _JoinedSum.apply(values)
 
 
 def averaging_gradients(module: nn.Module, world: World, *, some_unused: bool) -> nn.Module:

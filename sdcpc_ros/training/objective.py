@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.class_prototypes import ClassPrototypes
-from sdcpc_ros.training.losses import labels_at, segmentation_loss
+from sdcpc_ros.training.losses import labels_at, segmentation_loss, vote_loss
 from sdcpc_ros.training.recipe import PrototypeSettings, Recipe
 from sdcpc_ros.training.views import consistency_loss
 
 
 class Sample(NamedTuple):
-    """One clip with its labels, or with a batch axis in front a batch of them. V views of the newest frame come last."""
+    """A clip with its labels, or with a batch axis in front a batch of them. V views of the newest frame come last."""
 
     clip: Tensor  #: (K + V, 3, h, w) uint8 RGB, oldest first
     labels: Tensor  #: (V, h, w) int64
@@ -47,6 +47,7 @@ class Objective(nn.Module):
         self.prototypes = _prototypes(network, recipe.prototypes, recipe.seed) if recipe.prototypes else None
         self.prototype_weight = recipe.prototypes.weight if recipe.prototypes else 0.0
         self.auxiliary_weight, self.consistency_weight = recipe.auxiliary_weight, recipe.consistency_weight
+        self.vote_weight, self.jaccard_weight = recipe.vote_weight, recipe.jaccard_weight
         self.views = recipe.views
         for name, values in (("mean", torch.tensor(mean)), ("std", torch.tensor(std))):
             self.register_buffer(name, values.view(3, 1, 1), persistent=False)
@@ -57,10 +58,15 @@ class Objective(nn.Module):
         clip = (batch.clip.float() - self.mean) / self.std
         output = self.network(clip, batch.valid, self.views)
         labels = batch.labels.flatten(0, 1)
-        loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight)
+        loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight, self.jaccard_weight)
         if self.consistency_weight:
-            divergence = consistency_loss(output.logits[::2], output.logits[1::2], batch.motion)
-            loss = loss + self.consistency_weight * divergence
+            # With references, of the frames by themselves too: the steadier they are, the less there is to mend.
+            for logits in (output.logits, output.alone) if output.votes else (output.logits,):
+                divergence = consistency_loss(logits[::2], logits[1::2], batch.motion)
+                loss = loss + self.consistency_weight * divergence
+        if self.vote_weight and output.votes:
+            valid = batch.valid.repeat_interleave(self.views, 0)
+            loss = loss + self.vote_weight * vote_loss(output.votes, labels, valid)
         if self.prototypes is not None:
             coarse = labels_at(labels, output.static)
             contrast = self.prototypes(output.static, output.static_logits.detach(), coarse, step)

@@ -60,8 +60,9 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """After `step` steps. Early on the average follows closely: it must not remember a random start."""
         decay = min(self.decay, (1 + step) / (10 + step))
+        weights = self.network.state_dict()
         for name, average in self.weights.items():
-            tensor = self.network.state_dict()[name]
+            tensor = weights[name]
             if tensor.is_floating_point():
                 average.lerp_(tensor, 1 - decay)
             else:

@@ -57,6 +57,12 @@ def _pair(element: _Rule, allowed: str, *, increasing: bool = False) -> _Rule:
 _TEXT = _Rule(lambda value: isinstance(value, str) and value != "", "a name")
 _SHARE = _number(0, 1)
 _SIZE = _pair(_integer(32), "[height, width], integers of 32 or more")
+_OFFSETS = _Rule(
+    lambda value: (
+        isinstance(value, tuple) and all(_integer(1).holds(v) for v in value) and sorted({*value}) == [*value]
+    ),
+    "a list of increasing integers of 1 or more",
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,11 @@ class Recipe:
     #: Where references come from: "filmed", the data set's own earlier frames; or "made_up" from the labelled frame
     #: itself (`augmentation.pseudo_clip`), where the true ones are missing or seconds away.
     past: str = "made_up"
+    #: Filmed: frames back in the data set, nearest first; none: the network's reference_offsets. (1, 2, 3) suits 1 Hz.
+    offsets: tuple[int, ...] = ()
+    missing: str = (
+        "masked"  #: Filmed: a reference that is not there is "masked" out, or "made_up" from the labelled frame
+    )
     time_reversal: float = 0.0  #: share of the filmed clips that run backwards
     scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
     street_towns: int = 40  #: drawn by the street's seeds from STREET_SEED on, where a phase has a street_share
@@ -136,7 +147,9 @@ class Recipe:
     # Optimisation.
     optimizer: str = "adamw"  #: "adamw", or "sgd" with momentum 0.9
     learning_rate: float = 1e-3
-    encoder_rate: float = 1.0  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
+    encoder_rate: float = (
+        1.0  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
+    )
     weight_decay: float = 0.01
     warmup_steps: int = 0
     schedule_power: float = 0.9  #: of the polynomial by which the learning rate falls to 0
@@ -146,10 +159,12 @@ class Recipe:
 
     # Losses.
     class_balance: float = 0.0  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
+    jaccard_weight: float = 0.0  #: of 1 - the batch's mean IoU (`losses.jaccard_loss`), beside the cross-entropy
     auxiliary_weight: float = 0.5  #: of the static head's loss
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
     consistency_weight: float = 0.0
+    vote_weight: float = 0.5  #: of the references' vote by itself (`losses.vote_loss`), in phases with references
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
     # What is kept.
@@ -168,6 +183,8 @@ class Recipe:
             "dataset": _TEXT,
             "split": _TEXT,
             "past": _one_of("filmed", "made_up"),
+            "offsets": _OFFSETS,
+            "missing": _one_of("masked", "made_up"),
             "time_reversal": _SHARE,
             "scale_range": _pair(_number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
             "street_towns": _integer(1),
@@ -186,7 +203,9 @@ class Recipe:
             "precision": _one_of("float32", "float16", "bfloat16"),
             "class_balance": _SHARE,
             "auxiliary_weight": _number(0),
+            "jaccard_weight": _number(0),
             "consistency_weight": _number(0),
+            "vote_weight": _number(0),
             "save_every": _integer(1),
         }
         _check(self, "", rules)
@@ -196,6 +215,12 @@ class Recipe:
             )
         if self.time_reversal > 0 and self.past == "made_up":
             raise RecipeError("recipe: time_reversal is above 0, but a made_up past has no other side; filmed has")
+        ages = self.network_config(num_classes=1).reference_offsets  # raises now, not once the data are read
+        most, least = max(phase.references for phase in self.phases), min(len(ages), len(self.reference_offsets))
+        if most > least:
+            raise RecipeError(
+                f"recipe: a phase has {most} references, but there are {least} offsets; as many are needed"
+            )
 
     @property
     def views(self) -> int:
@@ -214,6 +239,11 @@ class Recipe:
     @property
     def uses_street(self) -> bool:
         return any(phase.street_share > 0 for phase in self.phases)
+
+    @property
+    def reference_offsets(self) -> tuple[int, ...]:
+        """How many frames back the references of a filmed clip lie, nearest first."""
+        return self.offsets or self.network_config(num_classes=1).reference_offsets
 
     def phase_at(self, step: int) -> Phase:
         """The phase that a step belongs to."""
@@ -251,7 +281,7 @@ def recipe_from(values: Any) -> Recipe:
     for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
         if values.get(name) is not None:
             values[name] = _built(kind, values[name], name)
-    for name in ("crop_size", "input_size", "scale_range"):
+    for name in ("crop_size", "input_size", "scale_range", "offsets"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     return _built(Recipe, values, "a recipe")

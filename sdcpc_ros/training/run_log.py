@@ -26,10 +26,25 @@ class RunLog:
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
-            header, *rows = csv.reader(file)
+            rows = list(csv.reader(file))[1:]
         kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
-        if len(kept) < len(rows):
+        if not kept:
+            self.path.unlink()  # a line that was cut short may have been its header
+        elif len(kept) < len(rows):
             temporary = self.path.with_name(f".{self.path.name}")
             with temporary.open("w", newline="") as file:
-                csv.writer(file).writerows([header, *kept])
+                csv.writer(file).writerows([self.columns, *kept])
             temporary.replace(self.path)
+
+
+def read_log(path: Path) -> dict[str, list[float]]:
+    """A log by column; a line that was cut short is left out. Raises OSError, or ValueError when it is no log."""
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if header[:1] != ["step"]:
+        raise ValueError(f"{path} is not the log of a training run; its first column is to be 'step'")
+    kept = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
+    try:
+        return {name: [float(row[column]) for row in kept] for column, name in enumerate(header)}
+    except ValueError as error:
+        raise ValueError(f"{path} is not the log of a training run ({error})") from error

@@ -1,4 +1,4 @@
-"""The state of a run on disk: one safetensors file that appears whole or not at all, and that holds all to go on from."""
+"""The state of a run on disk: one safetensors file, whole or not there at all, that holds all to go on from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdcpc_ros.training.recipe import Recipe, RecipeError
+from sdcpc_ros.training.recipe import Recipe, RecipeError, recipe_from
 
 
 def save_state(path: Path, recipe: Recipe, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
@@ -28,14 +28,15 @@ def save_state(path: Path, recipe: Recipe, parts: dict[str, dict[str, Tensor]], 
 
 
 def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """What `save_state` wrote, or None without a file. Raises RecipeError when it is unreadable or of another recipe."""
+    """What `save_state` wrote, or None without a file. Raises RecipeError if it is unreadable or of another recipe."""
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        values, theirs = json.loads(metadata["values"]), json.loads(metadata["recipe"])
+        values = json.loads(metadata["values"])
+        theirs = recipe_values(recipe_from(json.loads(metadata["recipe"])))  # fields that are new since: their defaults
     except (SafetensorError, KeyError, ValueError) as error:
         raise RecipeError(f"{path} is not readable as a run's state ({error!r}); remove it to start afresh") from error
     ours = recipe_values(recipe)
@@ -46,7 +47,7 @@ def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]]
     ]
     if differences:
         raise RecipeError(
-            f"{path} was saved by another recipe, with {'; '.join(differences)}; train into another folder, or remove it"
+            f"{path} was saved by another recipe, with {'; '.join(differences)}; train into another folder or remove it"
         )
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -56,9 +57,9 @@ def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]]
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON holds it. Fields that do not change what is learnt are left out: they may change on the way."""
+    """The recipe as JSON holds it, without fields that do not change what is learnt: they may change on the way."""
     values = {name: _plain(value) for name, value in vars(recipe).items()}
-    for name in ("workers", "save_every"):
+    for name in ("workers", "save_every", "validation"):
         del values[name]
     return values
 
@@ -89,3 +90,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         index, key = name.split("/")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for parameter, named in optimizer.state.items():  # in memory as the parameter is: sums run in the order they ran in
+        for key, value in named.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                named[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -1,34 +1,47 @@
-"""The trainer: one recipe, one output folder, resumed from where it stopped."""
+"""The trainer: one recipe, one output folder, gone on with from where it stopped."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint, normalization, save_checkpoint
-from sdcpc_ros.datasets.camvid import CamVid
+from sdcpc_ros.evaluation.labelled_video import LabelledVideo
+from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.training.clips import ClipSamples, FromStep
-from sdcpc_ros.training.losses import class_weights, segmentation_loss
+from sdcpc_ros.network.ranks import summed
+from sdcpc_ros.training import validation
+from sdcpc_ros.training.distributed import World, averaging_gradients, joined, with_joined_norms
+from sdcpc_ros.training.export import data_used, training_record, weights_to_ship
+from sdcpc_ros.training.losses import class_weights
+from sdcpc_ros.training.objective import Objective, Sample
+from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
+from sdcpc_ros.training.progress import StepBar
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
-from sdcpc_ros.training.views import consistency_loss, random_motion, second_view
+from sdcpc_ros.training.run_log import RunLog
+from sdcpc_ros.training.run_state import load_state, optimizer_tensors, restore_optimizer, save_state
+from sdcpc_ros.training.samples import ClipSamples, StepSampler
+from sdcpc_ros.training.sources import class_frequencies, render_towns, training_split
 
-_SAVE_EVERY_STEPS = 100
-_YOUNG_SHARE = 0.3
-_STATE = "state.safetensors"
-_LOG = "log.csv"
-_MODEL = "model.safetensors"
+#: Files of a run's folder.
+STATE, LOG, VALIDATION_LOG = "state.safetensors", "log.csv", "validation.csv"
+MODEL, BEST = "model.safetensors", "best.safetensors"
+_FREQUENCIES = "class_frequencies.json"
+#: Fields of a network's configuration that may differ from those of the checkpoint that a run begins with.
+_WITHOUT_WEIGHTS = {
+    *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "difference_role"),
+    *("class_vote", "selection", "selection_difference", "selection_confidence"),
+}
+_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def train(
@@ -36,217 +49,222 @@ def train(
     root: str | os.PathLike[str],
     output: str | os.PathLike[str],
     start: str | os.PathLike[str] | None = None,
+    device: str | None = None,
 ) -> Path:
-    """Train by the recipe at `config` on the CamVid tree at `root`; returns the checkpoint `output`/model.safetensors.
+    """Train by the recipe at `config` on the data set at `root`; returns the checkpoint `output`/model.safetensors.
 
-    start: a checkpoint whose weights to begin with, of the recipe's network; random ones without.
-    A run that was stopped goes on from its last saved step, and ends as one that never stopped. Raises RecipeError,
-    CheckpointError, DatasetError or OSError with a sentence.
+    start: a checkpoint whose weights to begin with, of the recipe's network; random ones without. device: "cpu" or
+    "cuda"; without, a GPU where there is one. Under torchrun every process calls this, and `output` is a folder that
+    all of them see. A run that was stopped, whatever killed it, goes on from its last saved state, and ends as one that
+    never stopped. Raises RecipeError, CheckpointError, DatasetError or OSError with a sentence.
     """
-    recipe = load_recipe(config)
-    camvid = CamVid(root, "train")
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    run = _Run(recipe, camvid, folder)
-    if not run.resume() and start is not None:
-        run.begin_with(start)
-    run.fit(ClipSamples(recipe, camvid))
-    command = f"sdcpc train --config {Path(config).name} --root CAMVID --output {folder.name}"
+    recipe, folder = load_recipe(config), Path(output)
+    command = f"sdcpc train --config {Path(config).name} --root DATA --output {folder.name}"
     if start is not None:
         command += f" --from {Path(start).name}"
-    run.export(command)
-    return folder / _MODEL
+    with joined(device) as world:
+        world.share_of(recipe.clips_per_step)
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset, video = training_split(recipe, root), validation.validation_video(recipe, root)
+        if video is not None:
+            validation.check_label_sets(video.label_set, dataset.label_set, video.name)
+        frequencies = class_frequencies(dataset, folder / _FREQUENCIES, world) if recipe.class_balance > 0 else None
+        run = _Run(recipe, folder, world, dataset.label_set, frequencies)
+        run.record |= {**data_used(recipe, dataset), "command": command}
+        if not run.resume() and start is not None:
+            run.begin_with(start)
+        if run.step < recipe.steps:
+            run.fit(ClipSamples(recipe, dataset, render_towns(recipe)), video)
+        elif world.leads and not (folder / MODEL).exists():
+            run.export(MODEL)
+        world.wait()
+        if world.leads:
+            print(f"wrote {folder / MODEL}", flush=True)
+    return folder / MODEL
 
 
 class _Run:
     """The state of a training run: the network, its optimiser, its averaged weights and the step they have reached."""
 
-    def __init__(self, recipe: Recipe, camvid: CamVid, folder: Path) -> None:
-        self.recipe, self.label_set, self.folder = recipe, camvid.label_set, folder
-        self.model = SDCPC(recipe.network_config(len(self.label_set))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, recipe), betas=(0.9, 0.99))
-        self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        self.mean, self.std = normalization(self.model.config.encoder)
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        world: World,
+        label_set: LabelSet,
+        frequencies: np.ndarray | None,
+    ) -> None:
+        self.recipe, self.folder, self.world, self.label_set = recipe, folder, world, label_set
+        self.record: dict[str, Any] = {}
+        self.config = recipe.network_config(len(label_set))
+        self.mean, self.std = normalization(self.config.encoder)
+        torch.manual_seed(recipe.seed)
+        weights = (
+            torch.ones(len(label_set)) if frequencies is None else class_weights(frequencies, recipe.class_balance)
+        )
+        objective = Objective(SDCPC(self.config), recipe, weights, self.mean, self.std)
+        if world.size > 1:
+            with_joined_norms(objective, world.device)
+        self.objective = objective.to(world.device)
+        self.objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        some_unused = self.config.dynamic_stages == 1 or not recipe.auxiliary_weight
+        some_unused |= any(phase.references == 0 for phase in recipe.phases)
+        self.module = averaging_gradients(self.objective, world, some_unused=some_unused)
+        self.optimizer = build_optimizer(self.objective, recipe)
+        self.average = WeightAverage(self.objective.network, recipe.ema_decay)
+        self.dtype = _PRECISIONS.get(recipe.precision) if world.device.type == "cuda" else None
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype is torch.float16)
+        self.log = RunLog(folder / LOG, ("loss", "gradient_norm", "learning_rate", "seconds"))
+        self.scores = RunLog(folder / VALIDATION_LOG, validation.COLUMNS)
         self.step = 0
         self.seconds = 0.0
-
-    def fit(self, samples: ClipSamples) -> None:
-        weights = class_weights(samples.class_frequencies(self.label_set), self.recipe.class_balance)
-        loader = DataLoader(samples, self.recipe.clips_per_step, sampler=FromStep(samples, self.step), num_workers=1)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.model.train()
-        console = Console()
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("training", total=self.recipe.steps, completed=self.step)
-            started, losses = time.monotonic(), []
-            for clip, labels in loader:
-                losses.append(self._step(clip, labels, weights))
-                progress.update(task, advance=1, description=f"training, loss {losses[-1]:.3f}")
-                if self.step % _SAVE_EVERY_STEPS == 0 or self.step == self.recipe.steps:
-                    self.seconds += time.monotonic() - started
-                    self._log(sum(losses) / len(losses))
-                    self._save()
-                    if not console.is_terminal:  # a log file gets lines where a terminal has the bar
-                        print(f"step {self.step} of {self.recipe.steps}, loss {losses[-1]:.4f}", flush=True)
-                    started, losses = time.monotonic(), []
-
-    def _step(self, clip: Tensor, labels: Tensor, weights: Tensor) -> float:
-        # All that is random in a step is seeded by the step, so that resuming needs no generator states.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate() * group["rate"]
-        loss = self._loss(clip.float(), labels, weights)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
-        self.step += 1
-        self._update_average()
-        return float(loss.detach())
-
-    def _loss(self, clip: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """clip: (B, K + 1, 3, H, W) in 0..255; labels: (B, H, W) of its last frames."""
-        batch, references = clip.shape[0], clip.shape[1] - 1
-        if not (consistent := self.recipe.consistency_weight > 0):
-            views, motion = 1, torch.empty(0)
-        else:
-            views, motion = 2, random_motion(batch)
-            view, view_labels = second_view(clip[:, -1], labels, motion)
-            clip = torch.cat((clip, view[:, None]), 1)
-            labels = torch.stack((labels, view_labels), 1).flatten(0, 1)
-        mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
-        output = self.model((clip - mean) / std, _young_streams(batch, references), views)
-        loss = segmentation_loss(output, labels, weights, self.recipe.auxiliary_weight)
-        if consistent:
-            loss = loss + self.recipe.consistency_weight * consistency_loss(
-                output.logits[::2], output.logits[1::2], motion
-            )
-        return loss
-
-    def _learning_rate(self) -> float:
-        """Linear warm-up, then polynomial decay (power 0.9) to zero."""
-        warmup = min(1.0, (self.step + 1) / max(1, self.recipe.warmup_steps))
-        return self.recipe.learning_rate * warmup * (1 - self.step / self.recipe.steps) ** 0.9
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Early on the average follows closely: it must not remember the random start.
-        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - decay)
-            else:
-                self.average[name].copy_(tensor)
-
-    def _log(self, loss: float) -> None:
-        path = self.folder / _LOG
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["step", "mean_loss", "learning_rate", "seconds"])
-            writer.writerow([self.step, f"{loss:.5f}", f"{self._learning_rate():.3e}", f"{self.seconds:.0f}"])
-
-    def _save(self) -> None:
-        """Everything to go on from, as one safetensors file that appears whole or not at all."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"average/{name}": tensor for name, tensor in self.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in state.items()}
-        temporary = self.folder / f".{_STATE}"
-        metadata = {"step": str(self.step), "seconds": str(self.seconds), "recipe": _fingerprint(self.recipe)}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
-        os.replace(temporary, self.folder / _STATE)
+        self.best: float | None = None  # mIoU of BEST, in percent
 
     def resume(self) -> bool:
-        """Take up a saved state, if there is one. Raises RecipeError when it is unreadable or another's."""
-        path = self.folder / _STATE
-        if not path.exists():
-            return False
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        except SafetensorError as error:
-            raise RecipeError(f"{path} is not readable ({error}); remove it to start afresh") from error
-        if metadata.get("recipe") != _fingerprint(self.recipe):
-            raise RecipeError(f"{path} was saved by another recipe; train into another folder, or remove it")
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            part, rest = name.split("/", 1)
-            parts[part][rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        self.average = parts["average"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
-            index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        print(f"resuming at step {self.step} of {self.recipe.steps}", flush=True)
-        return True
+        """Take up the saved state, if there is one. Raises RecipeError when it is unreadable or another's."""
+        found = load_state(self.folder / STATE, self.recipe)
+        if found is not None:
+            parts, values = found
+            try:
+                self._restore(parts, values)
+            except (RuntimeError, KeyError, ValueError, TypeError) as error:
+                raise RecipeError(
+                    f"{self.folder / STATE} does not fit this network ({error}); remove it to start afresh"
+                ) from error
+        steps = summed(torch.tensor(float(self.step), device=self.world.device))
+        if steps != self.step * self.world.size:
+            raise RecipeError(f"{self.folder / STATE} is not the same file for all ranks; one folder for all is needed")
+        if self.world.leads:
+            for log in (self.log, self.scores):
+                log.cut_after(self.step)
+            if found is not None:
+                print(f"resuming at step {self.step} of {self.recipe.steps}", flush=True)
+        return found is not None
+
+    def _restore(self, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
+        self.objective.load_state_dict(parts["objective"])
+        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+        for name, tensor in self.average.weights.items():
+            tensor.copy_(parts["average"][name])
+        if values["scaler"]:
+            self.scaler.load_state_dict(values["scaler"])
+        self.step, self.seconds, self.best = values["step"], values["seconds"], values["best"]
 
     def begin_with(self, path: str | os.PathLike[str]) -> None:
         """Take the weights of a checkpoint. Raises CheckpointError when it is of another network than the recipe's."""
         checkpoint = load_checkpoint(path)
-        if checkpoint.config != self.model.config:
-            theirs, ours = checkpoint.config.to_dict(), self.model.config.to_dict()
-            differences = [f"{name} is {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]
+        theirs, ours = checkpoint.config.to_dict(), self.config.to_dict()
+        differences = [
+            f"{name} is {theirs[name]}, not {ours[name]}"
+            for name in ours
+            if theirs[name] != ours[name] and name not in _WITHOUT_WEIGHTS
+        ]
+        if checkpoint.label_set.class_names != self.label_set.class_names:
+            differences.append(f"label set is {checkpoint.label_set.name}, not {self.label_set.name}")
+        if differences:
             raise CheckpointError(f"{path} is not of the recipe's network: its {'; '.join(differences)}")
-        self.model.load_state_dict(checkpoint.build_model().state_dict())
-        self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.objective.network.load_state_dict(checkpoint.build_model().state_dict())
+        self.average.restart()
 
-    def export(self, command: str) -> None:
-        """The averaged weights as a checkpoint, in half precision: half the size."""
-        weights = {n: t.half() if t.is_floating_point() else t for n, t in self.average.items()}
-        record = {
-            "data": "CamVid train (367 frames, SegNet split) and the synthetic street",
-            "licence": "the weights carry CamVid's terms: non-commercial research use",
-            "command": command,
-            "recipe": json.loads(_fingerprint(self.recipe)),
-            "steps": self.step,
-            "hours": round(self.seconds / 3600, 2),
-            "torch": torch.__version__,
+    def fit(self, samples: ClipSamples, video: LabelledVideo | None) -> None:
+        """Go through the rest of the steps; leaves the checkpoint, the logs and the state in the run's folder."""
+        loader = DataLoader(
+            samples,
+            self.world.share_of(self.recipe.clips_per_step),
+            sampler=StepSampler(self.recipe, self.world, self.step),
+            num_workers=self.recipe.workers,
+            pin_memory=self.world.device.type == "cuda",
+            worker_init_fn=_one_thread,
+        )
+        self.module.train()
+        with StepBar(self.recipe.steps, self.step, silent=not self.world.leads).shown() as bar:
+            since, sums = time.monotonic(), np.zeros(3)  # loss, norm of the gradients, steps
+            for batch in loader:
+                loss, norm = self._step(batch.to(self.world.device))
+                sums += loss, norm, 1
+                bar.advance(loss)
+                if self.step % self.recipe.save_every == 0 or self._validates(video) or self.step == self.recipe.steps:
+                    self.seconds += time.monotonic() - since
+                    self._keep(sums, video, bar)
+                    since, sums = time.monotonic(), np.zeros(3)
+
+    def _step(self, batch: Sample) -> tuple[float, float]:
+        """One step of the optimiser: the loss (this rank's share of it), and the gradients' norm before clipping."""
+        # All that is random in a step is seeded by the step, so that resuming needs no generator states.
+        seed = (self.recipe.seed * 1_000_003 + self.step) * 1024 + self.world.rank
+        torch.manual_seed(seed % 2**63)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step) * group["rate"]
+        with torch.autocast(self.world.device.type, self.dtype, enabled=self.dtype is not None):
+            loss = self.module(batch, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.gradient_clip)
+        if not (norm.isfinite() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
+            raise RecipeError(
+                f"recipe: at step {self.step} the loss is {loss.item():g}, the norm of its gradients {norm.item():g}; "
+                f"a lower learning_rate is needed. The state of an earlier step is in '{self.folder}'"
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.average.update(self.step)
+        return float(loss.detach()), float(norm)
+
+    def _validates(self, video: LabelledVideo | None) -> bool:
+        settings = self.recipe.validation
+        if video is None or settings is None:
+            return False
+        return self.step % settings.every == 0 or self.step == self.recipe.steps
+
+    def _keep(self, sums: np.ndarray, video: LabelledVideo | None, bar: StepBar) -> None:
+        """Write down what has been reached. The state comes last: what it does not know of is done again."""
+        totals = summed(torch.from_numpy(sums).to(self.world.device, torch.float32)).cpu()
+        if not self.world.leads:
+            self.world.wait()
+            return
+        loss, norm = (totals[:2] / totals[2]).tolist()
+        rate = learning_rate(self.recipe, self.step - 1)
+        self.log.append(self.step, f"{loss:.6f}", f"{norm:.4f}", f"{rate:.3e}", f"{self.seconds:.0f}")
+        bar.line(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
+        if video is not None and self._validates(video):
+            evaluation = validation.validate(self._checkpoint(), video, str(self.world.device))
+            self.scores.append(self.step, *validation.row(evaluation))
+            streaming = evaluation.streaming
+            bar.line(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
+            if self.best is None or 100 * streaming.miou > self.best:
+                self.best = 100 * streaming.miou
+                self.export(BEST)
+        self.export(MODEL)
+        parts = {
+            "objective": self.objective.state_dict(),
+            "average": self.average.weights,
+            "optimizer": optimizer_tensors(self.optimizer),
         }
-        config = self.model.config
-        save_checkpoint(
-            self.folder / _MODEL,
-            Checkpoint(config, self.label_set, self.mean, self.std, self.recipe.input_size, weights, record),
+        values = {"step": self.step, "seconds": self.seconds, "best": self.best, "scaler": self.scaler.state_dict()}
+        save_state(self.folder / STATE, self.recipe, parts, values)
+        self.world.wait()
+
+    def export(self, name: str) -> None:
+        """Write the averaged weights as a checkpoint into the run's folder."""
+        checkpoint = self._checkpoint()
+        weights = weights_to_ship(self.objective.network, checkpoint.state_dict)
+        save_checkpoint(self.folder / name, replace(checkpoint, state_dict=weights))
+
+    def _checkpoint(self) -> Checkpoint:
+        reached = {"steps": self.step, "hours": round(self.seconds / 3600, 2), "best_validation_miou": self.best}
+        return Checkpoint(
+            self.config,
+            self.label_set,
+            self.mean,
+            self.std,
+            self.recipe.input_size,
+            {name: tensor.detach().cpu() for name, tensor in self.average.state_dict().items()},
+            training_record(self.recipe, self.world, self.record, reached),
         )
 
 
-def _young_streams(batch: int, references: int) -> Tensor:
-    """(B, K) bool, which references of a clip, oldest first, to use: some streams have only just begun.
-
-    What a node publishes after a reset must be as good as it can be, so a share of the clips lacks its oldest
-    references, or all of them.
-    """
-    young = torch.rand(batch) < _YOUNG_SHARE
-    remembered = torch.where(young, (torch.rand(batch) * references).long(), references)
-    return torch.arange(references) >= references - remembered[:, None]
-
-
-def _parameter_groups(model: SDCPC, recipe: Recipe) -> list[dict[str, object]]:
-    """Weight decay for matrices and filters, none for norms, biases, embeddings and depth-wise filters."""
-    groups = []
-    for encoder in (True, False):
-        own = [p for name, p in model.named_parameters() if name.startswith("encoder.") is encoder]
-        decayed = [p for p in own if _mixes_channels(p)]
-        plain = [p for p in own if not _mixes_channels(p)]
-        rate = recipe.encoder_rate if encoder else 1.0
-        groups += [
-            {"params": decayed, "rate": rate, "weight_decay": recipe.weight_decay},
-            {"params": plain, "rate": rate, "weight_decay": 0.0},
-        ]
-    return groups
-
-
-def _mixes_channels(parameter: Tensor) -> bool:
-    return parameter.dim() in (2, 4) and parameter.shape[1] > 1
-
-
-def _fingerprint(recipe: Recipe) -> str:
-    values = dict(vars(recipe))
-    values["phases"] = [vars(phase) for phase in recipe.phases]
-    return json.dumps(values, sort_keys=True, default=list)
+def _one_thread(worker: int) -> None:
+    """A process that prepares samples uses one core, its own."""
+    cv2.setNumThreads(0)

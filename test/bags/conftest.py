@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdcpc_ros.bags.bag_evaluation import Model
 from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, serialise_camera_info, serialise_image
 from sdcpc_ros.bags.reader import RawMessage
+from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
+from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 SIZE = (6, 8)
 START_NS = 1_700_000_000_000_000_000
@@ -53,3 +57,20 @@ def write_bag(tmp_path: Path) -> Callable[..., Path]:
 def drive(write_bag: Callable[..., Path]) -> Path:
     """A drive of five frames, mcap."""
     return write_bag(camera_messages(5))
+
+
+STREET = StreetBag(seed=3, size=(64, 96), length=18, rate_hz=15.0)
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighteen frames of a small street with its ground truth, mcap: what a network can be run on. Read only."""
+    path = tmp_path_factory.mktemp("bags") / "street"
+    write_street_bag(path, STREET)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> Model:
+    """Of random weights, milliseconds a frame."""
+    return Model(StreamingSegmenter(load_checkpoint(tiny_checkpoint)), tiny_checkpoint.stem, "0" * 64)

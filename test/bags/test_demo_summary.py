@@ -12,7 +12,7 @@ from sdcpc_ros.bags.demo_summary import demo_headline, demo_hint, demo_table
 @pytest.fixture
 def summary() -> dict[str, Any]:
     return {
-        "model": "camvid_efficientnet_lite2",
+        "model": "camvid_efficientnet_lite0",
         "bag": "synthetic_street",
         "playback_rate": 1.0,
         "timing": {
@@ -45,7 +45,7 @@ def row(lines: list[str], measure: str) -> str:
 
 def test_the_table_says_what_every_number_is(summary):
     lines = printed(summary)
-    assert "camvid_efficientnet_lite2 on synthetic_street" in lines[0]
+    assert "camvid_efficientnet_lite0 on synthetic_street" in lines[0]
     assert row(lines, "frames") == "frames 150 camera images published, at 15.0 Hz"
     assert row(lines, "dropped") == "dropped 90 (60%) 87 for newer ones, 1 rejected, 2 lost"
     assert row(lines, "latency p50 / p95").startswith("latency p50 / p95 215 / 275 ms image published")
@@ -69,7 +69,7 @@ def test_what_is_not_known_is_a_dash(summary):
 
 def test_the_headline_has_the_main_numbers(summary):
     title, subtitle = demo_headline(summary)
-    assert title == "Synthetic street, segmented live by camvid_efficientnet_lite2"
+    assert title == "Synthetic street, segmented live by camvid_efficientnet_lite0"
     assert subtitle == "60 of 150 frames,  6.0 masks a second,  latency 215 ms,  mIoU 47.3%,  mVC8 87.0%"
 
 

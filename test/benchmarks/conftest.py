@@ -1,4 +1,6 @@
-"""`benchmarks` is no installed package: found in the source tree, after everything that is installed or built."""
+"""The benchmarks are no part of the package: they are imported from the source tree, which comes last on the path."""
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path

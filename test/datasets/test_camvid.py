@@ -1,4 +1,4 @@
-"""CamVid on a tiny tree, and on the real one where it is."""
+"""CamVid on tiny trees of each layout, and on the real one where it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.datasets.camvid import CamVid, DatasetError
+from sdcpc_ros.datasets.camvid import CamVid, segnet_split
+from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import OFFSETS_AT_1_HZ
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
 
 REAL_ROOT = Path(os.environ.get("SDCPC_CAMVID", Path(__file__).resolve().parents[2].parent / "shared" / "camvid"))
@@ -47,10 +49,6 @@ def test_items_are_rgb_with_void_as_255(root: Path) -> None:
     assert camvid.stamp_s(2) - camvid.stamp_s(0) == pytest.approx(4 / 30)
 
 
-def test_iteration_ends(root: Path) -> None:
-    assert len(list(CamVid(root, "val"))) == 3
-
-
 def test_jpeg_images_are_read(root: Path) -> None:
     for path in (root / "val" / "images").iterdir():
         image = cv2.imread(str(path))
@@ -72,22 +70,125 @@ def test_jpeg_images_are_read(root: Path) -> None:
         (["a_1", "b_1"], [range(1), range(1, 2)]),
     ],
 )
-def test_clips_are_runs_of_consecutive_frames(tmp_path: Path, names: list[str], runs: list[range]) -> None:
+def test_runs_are_of_consecutive_frames(tmp_path: Path, names: list[str], runs: list[range]) -> None:
     for name in names:
         write_frame(tmp_path, name, np.zeros((1, 1), np.uint8))
     camvid = CamVid(tmp_path, "val")
     assert camvid.names == names
-    assert camvid.clips() == runs
+    assert camvid.runs == runs
+
+
+def as_tutorial(root: Path, split: str = "val") -> None:
+    """The plain tree moved into the SegNet tutorial's folders."""
+    (root / split / "labels").rename(root / f"{split}annot")
+    (root / split / "images").rename(root / "images")
+    (root / split).rmdir()
+    (root / "images").rename(root / split)
+
+
+def test_the_tutorials_folders_hold_the_same(root: Path) -> None:
+    plain = [CamVid(root, "val")[index] for index in range(3)]
+    as_tutorial(root)
+    tutorial = CamVid(root, "val")
+    assert tutorial.names == ["0016E5_00007", "0016E5_00009", "0016E5_00011"]
+    for (image, labels), (other_image, other_labels) in zip(plain, (tutorial[index] for index in range(3))):
+        np.testing.assert_array_equal(image, other_image)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+#: Some of the 32 colours (red, green, blue) and the class that SegNet made of each.
+COLOURS = {
+    (128, 128, 128): "sky",
+    (64, 192, 0): "building",  # Wall
+    (0, 0, 64): "pole",  # TrafficCone
+    (192, 0, 64): "road",  # LaneMkgsNonDriv
+    (128, 128, 192): "pavement",  # RoadShoulder
+    (192, 192, 0): "tree",  # VegetationMisc
+    (0, 64, 64): "sign_symbol",  # TrafficLight
+    (64, 64, 128): "fence",
+    (128, 64, 64): "car",  # OtherMoving
+    (64, 128, 64): "pedestrian",  # Animal
+    (192, 0, 192): "bicyclist",  # MotorcycleScooter
+    (0, 0, 0): None,  # Void
+}
+
+
+def write_original(root: Path, name: str, rgb: np.ndarray) -> None:
+    write(root / "701_StillsRaw_full" / f"{name}.png", np.full_like(rgb, 9))
+    write(root / "LabeledApproved_full" / f"{name}_L.png", rgb[..., ::-1])
+
+
+class TestTheOriginal:
+    def test_colours_become_eleven_classes(self, tmp_path: Path) -> None:
+        write_original(tmp_path, "0016E5_07959", np.array([list(COLOURS)], np.uint8))
+        camvid = CamVid(tmp_path, "val")
+        expected = [IGNORE if name is None else CAMVID_11.class_names.index(name) for name in COLOURS.values()]
+        assert camvid.label_set is CAMVID_11
+        np.testing.assert_array_equal(camvid[0][1], [expected])
+
+    def test_splits_are_segnets(self, tmp_path: Path) -> None:
+        for name in ("0016E5_07920", "0016E5_07959", "0016E5_07961", "0006R0_f00930", "0001TP_008550"):
+            write_original(tmp_path, name, np.zeros((1, 1, 3), np.uint8))
+        assert CamVid(tmp_path, "train").names == ["0006R0_f00930", "0016E5_07920"]
+        assert CamVid(tmp_path, "val").names == ["0016E5_07959", "0016E5_07961"]
+        assert CamVid(tmp_path, "test").names == ["0001TP_008550"]
+        with pytest.raises(DatasetError, match="belongs to split 'valid'; train, val and test are known"):
+            CamVid(tmp_path, "valid")
+
+    def test_the_splits_are_as_large_as_segnets(self) -> None:
+        drives = {"0006R0_f": range(930, 3931, 30), "0001TP_": range(6690, 10381, 30), "Seq05VD_f": range(0, 5101, 30)}
+        names = [f"{drive}{number:05d}.png" for drive, numbers in drives.items() for number in numbers]
+        names += [f"0016E5_{number:05d}.png" for number in range(7959, 8160, 2)]
+        splits = [segnet_split(Path(name)) for name in names]
+        # The other 204 frames of train are those of 0016E5 outside the stretch of val.
+        assert [splits.count(split) for split in ("train", "val", "test")] == [367 - 204, 101, 233]
+
+    @pytest.mark.parametrize("colour", [(64, 0, 0), (128, 64, 129), (255, 255, 255)])
+    def test_a_stray_colour(self, tmp_path: Path, colour: tuple) -> None:
+        rgb = np.zeros((2, 3, 3), np.uint8)
+        rgb[1, 2] = colour
+        write_original(tmp_path, "0016E5_07959", rgb)
+        with pytest.raises(DatasetError, match=rf"07959_L.png' holds colour {colour[0]}, .*\(first at x 2, y 1\)"):
+            CamVid(tmp_path, "val")[0]
+
+    def test_missing_label_image(self, tmp_path: Path) -> None:
+        write_original(tmp_path, "0016E5_07959", np.zeros((1, 1, 3), np.uint8))
+        write(tmp_path / "701_StillsRaw_full" / "0016E5_07961.png", np.zeros((1, 1, 3), np.uint8))
+        with pytest.raises(DatasetError, match=r"0016E5_07961.png' has no label image; .*0016E5_07961_L.png' is need"):
+            CamVid(tmp_path, "val")
+
+    def test_a_label_image_under_another_name(self, tmp_path: Path) -> None:
+        write_original(tmp_path, "0016E5_07959", np.zeros((1, 1, 3), np.uint8))
+        write(tmp_path / "LabeledApproved_full" / "0016E5_07959.png", np.zeros((1, 1, 3), np.uint8))
+        with pytest.raises(DatasetError, match=r"07959.png' is not named as a label image; NAME_L.png is needed"):
+            CamVid(tmp_path, "val")
 
 
 class TestErrorsNameTheFileAndTheRule:
     def test_wrong_root(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"no folder .*nowhere.*ROOT/SPLIT/images"):
+        with pytest.raises(DatasetError, match=r"no folder .*nowhere.val' .*ROOT/SPLIT/images.* holds nothing$"):
             CamVid(tmp_path / "nowhere", "val")
 
     def test_wrong_split(self, root: Path) -> None:
-        with pytest.raises(DatasetError, match=r"no folder .*split 'valid'"):
+        with pytest.raises(DatasetError, match=r"no folder .*valid' with CamVid in it; .* holds val$"):
             CamVid(root, "valid")
+
+    @pytest.mark.parametrize("folder", ["images", "labels"])
+    def test_half_a_split(self, root: Path, folder: str) -> None:
+        (root / "val" / folder).rename(root / "elsewhere")
+        with pytest.raises(DatasetError, match=rf"no folder '.*{folder}'; CamVid needs .*val' holds (images|labels)$"):
+            CamVid(root, "val")
+
+    def test_the_tutorials_labels_without_images(self, root: Path) -> None:
+        as_tutorial(root)
+        (root / "val").rename(root / "raw")
+        with pytest.raises(DatasetError, match=r"no folder '.*val'; CamVid needs .* holds raw, valannot$"):
+            CamVid(root, "val")
+
+    def test_one_name_twice(self, root: Path) -> None:
+        write(root / "val" / "images" / "0016E5_00009.jpg", np.zeros((2, 3, 3), np.uint8))
+        with pytest.raises(DatasetError, match=r"are both named '0016E5_00009'; one must go"):
+            CamVid(root, "val")
 
     def test_empty_split(self, tmp_path: Path) -> None:
         for folder in ("images", "labels"):
@@ -112,12 +213,12 @@ class TestErrorsNameTheFileAndTheRule:
 
     def test_id_out_of_range(self, root: Path) -> None:
         write(root / "val" / "labels" / "0016E5_00007.png", np.full((2, 3), 12, np.uint8))
-        with pytest.raises(DatasetError, match=r"0016E5_00007.png' holds id 12; 0 to 10, and 11 for void"):
+        with pytest.raises(DatasetError, match=r"00007.png' holds id 12 \(first at x 0, y 0\); 0 to 10, and 11"):
             CamVid(root, "val")[0]
 
     def test_sizes_differ(self, root: Path) -> None:
         write(root / "val" / "labels" / "0016E5_00007.png", np.zeros((4, 3), np.uint8))
-        with pytest.raises(DatasetError, match=r"0016E5_00007.png' is 3x4 but its image '0016E5_00007.png' is 3x2"):
+        with pytest.raises(DatasetError, match=r"labels.0016E5_00007.png' is 3x4 but .*images.*7.png' is 3x2"):
             CamVid(root, "val")[0]
 
     @pytest.mark.parametrize("labels", [np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint16)])
@@ -144,16 +245,20 @@ class TestErrorsNameTheFileAndTheRule:
 class TestRealCamVid:
     def test_train(self) -> None:
         camvid = CamVid(REAL_ROOT, "train")
-        clips = camvid.clips()
-        assert len(camvid) == 367
-        assert [index for clip in clips for index in clip] == list(range(367))
-        assert len(clips) == 5
+        assert len(camvid) == len(camvid.labelled) == 367
+        assert [index for run in camvid.runs for index in run] == list(range(367))
+        assert len(camvid.runs) == 5
+        assert camvid.rate_hz == pytest.approx(1)
+        assert all(segnet_split(Path(f"{name}.png")) == "train" for name in camvid.names)
+        clip = camvid.clip(30, OFFSETS_AT_1_HZ)
+        assert (clip.indices, clip.present.tolist()) == ([27, 28, 29, 30], [True] * 3)
 
-    def test_val_is_one_clip_at_15_hz(self) -> None:
+    def test_val_is_one_run_at_15_hz(self) -> None:
         camvid = CamVid(REAL_ROOT, "val")
         assert len(camvid) == 101
-        assert camvid.clips() == [range(101)]
-        assert camvid.stamp_s(100) - camvid.stamp_s(0) == pytest.approx(100 / 15)
+        assert camvid.runs == [range(101)]
+        assert camvid.rate_hz == pytest.approx(15)
+        assert all(segnet_split(Path(f"{name}.png")) == "val" for name in camvid.names)
 
     @pytest.mark.parametrize("split", ["train", "val"])
     def test_items(self, split: str) -> None:

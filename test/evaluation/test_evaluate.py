@@ -7,16 +7,17 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 import pytest
 from rich.console import Console
 
+from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.street_dataset import StreetDataset
+from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, Scorer, evaluate
-from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, camvid_video, street_video
+from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.report import evaluation_table, progress_bar
 from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
 
@@ -45,12 +46,14 @@ class PerfectStream:
 
     label_set: LabelSet = TWO
     calls: list = field(default_factory=list)
+    single_calls: list = field(default_factory=list)
 
     def segment(self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera") -> Answer:
         self.calls.append((stream, int(image[0, 0, 0]), stamp_s))
         return Answer(np.array([[0, 0, 1, 0]], np.uint8))
 
     def segment_single(self, image: np.ndarray) -> Answer:
+        self.single_calls.append(int(image[0, 0, 0]))
         time.sleep(0.002)
         return Answer(np.array([[0, 0, 1 - image[0, 0, 0] % 2, 0]], np.uint8))
 
@@ -65,7 +68,7 @@ def evaluation() -> Evaluation:
 
 def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
     streaming, single = evaluation.streaming, evaluation.single_frame
-    assert (evaluation.clips, evaluation.frames, evaluation.mvc_mode) == (2, 26, "clean")
+    assert (evaluation.clips, evaluation.frames, evaluation.labelled_frames) == (2, 26, 26)
     assert (streaming.miou, streaming.weighted_iou, streaming.mvc8, streaming.mvc16, streaming.tc) == (1, 1, 1, 1, 1)
     assert streaming.class_iou == {"ground": 1.0, "thing": 1.0}
     # 26 frames, 13 of them with one of three pixels wrong: ground 52 of 52 + 13, thing 13 of 26.
@@ -74,6 +77,7 @@ def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
     assert single.weighted_iou == pytest.approx((52 * 52 / 65 + 26 * 13 / 26) / 78)
     assert single.mvc8 == pytest.approx(2 / 3)
     assert single.mvc16 == pytest.approx(2 / 3)
+    assert single.mvc8_reference == pytest.approx((2 + 1) / 4)  # void counts, and it stands still
     assert single.tc < 1
     assert single.ms_per_frame >= 2
 
@@ -114,11 +118,47 @@ def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
 
 
-def test_reference_mode_reaches_the_metric() -> None:
+def test_both_definitions_of_mvc_reach_the_scores() -> None:
     # In clips of 8 frames there is one window, the last, which the reference leaves out.
-    scores = evaluate(PerfectStream(), video(clip(8), frames=8), mvc_mode="reference").streaming
-    assert math.isnan(scores.mvc8)
-    assert evaluate(PerfectStream(), video(clip(8), frames=8)).streaming.mvc8 == 1
+    scores = evaluate(PerfectStream(), video(clip(8), frames=8)).streaming
+    assert scores.mvc8 == 1
+    assert math.isnan(scores.mvc8_reference)
+    assert evaluate(PerfectStream(), video(clip(17), frames=17)).streaming.mvc16_reference == 1
+
+
+def unlabelled(frame: LabelledFrame) -> LabelledFrame:
+    return replace(frame, labels=None)
+
+
+class TestFramesWithoutLabels:
+    def test_the_stream_passes_through_them_and_nothing_is_judged(self) -> None:
+        """Cityscapes: the last frame of twenty is labelled."""
+        frames = clip(20)
+        segmenter = PerfectStream()
+        sparse = [*map(unlabelled, frames[:19]), frames[19]]
+        evaluation = evaluate(segmenter, video(sparse, frames=20))
+        assert (evaluation.frames, evaluation.labelled_frames) == (20, 1)
+        assert [call[1] for call in segmenter.calls] == ["reset", *range(20), "reset"]
+        assert segmenter.single_calls == [19]
+        # Frame by frame, the thing of an odd frame is missed: one frame, one pixel of three.
+        assert evaluation.single_frame.class_iou == pytest.approx({"ground": 2 / 3, "thing": 0})
+        for scores in (evaluation.streaming, evaluation.single_frame):
+            assert math.isnan(scores.mvc8) and math.isnan(scores.tc)
+
+    def test_consistency_is_judged_between_labelled_neighbours_alone(self) -> None:
+        frames = clip(20)
+        for hole, windows in ((5, [(6, 14)]), (10, [(0, 10), (11, 9)])):
+            sparse = [*frames[:hole], unlabelled(frames[hole]), *frames[hole + 1 :]]
+            with_hole = evaluate(PerfectStream(), video(sparse, frames=20))
+            apart = evaluate(PerfectStream(), video(*(frames[at : at + n] for at, n in windows), frames=20))
+            for ours, theirs in ((with_hole.streaming, apart.streaming), (with_hole.single_frame, apart.single_frame)):
+                assert (ours.mvc8, ours.mvc8_reference) == (theirs.mvc8, theirs.mvc8_reference)
+            assert math.isnan(with_hole.streaming.mvc16)
+
+    def test_the_table_says_how_many_were_judged(self) -> None:
+        sparse = [*map(unlabelled, clip(3)), clip(4)[3]]
+        table = evaluation_table(evaluate(PerfectStream(), video(sparse, frames=4)))
+        assert table.title == "test video: 4 frames in 1 clip, 1 of them labelled"
 
 
 def test_other_classes_are_refused_with_both_sides_named() -> None:
@@ -161,8 +201,8 @@ def test_table_shows_both_ways_side_by_side(evaluation: Evaluation) -> None:
     assert rows["IoU % thing"] == ["100.00", "50.00"]
 
 
-def test_street_video_carries_exact_flow_and_can_be_read_twice() -> None:
-    street = street_video(seed=5, frames=3, size=(48, 64))
+def test_a_street_carries_its_flow_and_can_be_read_twice() -> None:
+    street = labelled_video(StreetDataset([5], length=3, size=(48, 64)))
     first, again = list(street.clips[0]), list(street.clips[0])
     assert (street.frames, len(first), street.label_set) == (3, 3, CAMVID_11)
     assert [frame.stamp_s for frame in first] == pytest.approx([0, 1 / 15, 2 / 15])
@@ -175,13 +215,41 @@ def test_street_video_carries_exact_flow_and_can_be_read_twice() -> None:
     assert scorer.scores().tc > 0.9
 
 
-def test_camvid_video_is_cut_into_clips(tmp_path: Path) -> None:
-    for folder, picture in (("images", np.zeros((4, 6, 3), np.uint8)), ("labels", np.zeros((4, 6), np.uint8))):
-        (tmp_path / "val" / folder).mkdir(parents=True)
-        for number in (1, 3, 5, 31, 33):
-            assert cv2.imwrite(str(tmp_path / "val" / folder / f"0016E5_{number:05d}.png"), picture)
-    camvid = camvid_video(tmp_path, "val")
-    frames = [list(one) for one in camvid.clips]
-    assert (camvid.name, camvid.frames, [len(one) for one in frames]) == ("CamVid val", 5, [3, 2])
-    assert frames[0][1].stamp_s - frames[0][0].stamp_s == pytest.approx(2 / 30)
-    assert frames[0][0].flow is None
+class Film(VideoDataset):
+    """Runs of frames, of which those named by a capital letter are labelled; an image holds its frame's index."""
+
+    def __init__(self, *runs: str) -> None:
+        names = [(f"video {i}", at, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
+        super().__init__("film", TWO, [Frame(video, float(at), name, name.isupper()) for video, at, name in names])
+
+    def image(self, index: int) -> np.ndarray:
+        return np.full((1, 4, 3), index, np.uint8)
+
+    def labels(self, index: int) -> np.ndarray:
+        assert self.frames[index].labelled
+        return TRUTH
+
+    def sources(self, index: int) -> tuple[str, str]:
+        return "image", "labels"
+
+
+class TestLabelledVideo:
+    def test_runs_end_with_their_last_labelled_frame(self) -> None:
+        film = labelled_video(Film("abCde", "fgh", "Ij", "kLm"))
+        frames = [list(one) for one in film.clips]
+        assert (film.name, film.label_set, film.frames) == ("film", TWO, 6)
+        assert [[int(frame.image[0, 0, 0]) for frame in one] for one in frames] == [[0, 1, 2], [8], [10, 11]]
+        assert [[frame.labels is not None for frame in one] for one in frames] == [
+            [False, False, True],
+            [True],
+            [False, True],
+        ]
+        assert frames[0][2].stamp_s == 2.0 and frames[0][0].flow is None
+
+    def test_the_first_clips_alone(self) -> None:
+        film = labelled_video(Film("abC", "d", "eF", "G"), clips=2)
+        assert (len(film.clips), film.frames) == (2, 5)
+
+    def test_nothing_to_judge_by(self) -> None:
+        with pytest.raises(DatasetError, match="film has no labels to judge by"):
+            labelled_video(Film("abc"))

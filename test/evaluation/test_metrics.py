@@ -164,6 +164,20 @@ def video(*pixels: str) -> np.ndarray:
     )
 
 
+def flickering_video(random: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and prediction (T, 12, 16): a few pixels change from frame to frame, some of them to void."""
+    shape = (12, 16)
+    truth, prediction = (random.integers(0, CLASSES, shape, np.uint8) for _ in range(2))
+    truths, predictions = [], []
+    for _ in range(frames):
+        for labels, rate in ((truth, 0.02), (prediction, 0.04)):
+            changed = random.random(shape) < rate
+            labels[changed] = random.choice([0, 1, 2, 3, IGNORE], int(changed.sum()))
+        truths.append(truth.copy())
+        predictions.append(prediction.copy())
+    return np.stack(truths), np.stack(predictions)
+
+
 class TestVideoConsistency:
     def test_known_answer(self) -> None:
         truth = video("0000", "1111", "0001")
@@ -205,6 +219,34 @@ class TestVideoConsistency:
     @settings(max_examples=150)
     def test_agrees_with_the_definition(self, videos: list, n: int, mode: str) -> None:
         np.testing.assert_allclose(mvc(videos, n, mode), brute_force_mvc(videos, n, mode))
+
+    @pytest.mark.parametrize(("n", "mode"), [(8, "clean"), (8, "reference"), (16, "clean"), (16, "reference")])
+    def test_agrees_with_whole_windows_on_long_videos(self, n: int, mode: str) -> None:
+        random = np.random.default_rng(n)
+        videos = [flickering_video(random, frames) for frames in (40, n, n + 1, 5)]
+        shares = []
+        for truths, predictions in videos:
+            for start in range(len(truths) - n + (mode == "clean")):
+                window, predicted = truths[start : start + n], predictions[start : start + n]
+                stable = (window == window[0]).all(axis=0)
+                if mode == "clean":
+                    stable &= window[0] != IGNORE
+                if stable.any():
+                    shares.append((predicted == predicted[0]).all(axis=0)[stable].mean())
+        assert len(shares) > 20 and 0.2 < np.mean(shares) < 0.9
+        np.testing.assert_allclose(mvc(videos, n, mode), np.mean(shares))
+
+    def test_a_window_without_anything_stable_has_no_share_in_either_mode(self) -> None:
+        truth, prediction = video("010111"), video("000001")
+        # Windows of 2 from 0, 1, 2: nothing stands still. From 3 the prediction does, from 4 it does not.
+        assert mvc([(truth, prediction)], 2, "clean") == 0.5
+        assert mvc([(truth, prediction)], 2, "reference") == 1.0
+
+    def test_a_video_as_long_as_the_window_counts_in_clean_mode_alone(self) -> None:
+        for n in (8, 16):
+            videos = [(video("0" * n), video("1" * n)), (video("0" * (n + 1)), video("1" * n + "2"))]
+            assert mvc(videos, n, "clean") == pytest.approx(2 / 3)  # one window, then two of which the last changes
+            assert mvc(videos, n, "reference") == 1.0  # the first window of the second video alone
 
     @pytest.mark.parametrize(("n", "mode", "message"), [(1, "clean", "at least 2"), (8, "vspw", "clean and reference")])
     def test_bad_arguments_are_refused(self, n: int, mode: str, message: str) -> None:
@@ -270,6 +312,34 @@ class TestTemporalConsistency:
         valid = np.array([[True, False]])
         consistency.update(ids([[0, 0]]), ids([[0, 1]]), flow_of(0, 0, 1, 2), valid)
         assert consistency.value() == 1.0
+
+    def test_an_unlabelled_point_that_is_seen_again_lost_its_label(self) -> None:
+        consistency = TemporalConsistency(2)
+        consistency.update(ids([[0, 0, IGNORE]]), ids([[0, IGNORE, 1]]), flow_of(0, 0, 1, 3))
+        assert consistency.value() == 0.5
+
+    @given(
+        hnp.arrays(np.uint8, (3, 3, 4), elements=LABELS),
+        hnp.arrays(np.float32, (2, 3, 4, 2), elements=st.floats(-3, 3, width=32)),
+        hnp.arrays(np.bool_, (2, 3, 4)),
+    )
+    def test_agrees_with_pixels_followed_one_by_one(
+        self, predictions: np.ndarray, flows: np.ndarray, valid: np.ndarray
+    ) -> None:
+        consistency = TemporalConsistency(CLASSES)
+        pairs: list[tuple[int, int]] = []  # class here, class where the flow leads, over both pairs of frames
+        for t in range(2):
+            consistency.update(predictions[t], predictions[t + 1], flows[t], valid[t])
+            for y, x in np.ndindex(3, 4):
+                to_x, to_y = (int(np.floor(np.float64(p) + float(d) + 0.5)) for p, d in zip((x, y), flows[t, y, x]))
+                if valid[t, y, x] and 0 <= to_x < 4 and 0 <= to_y < 3 and predictions[t, y, x] != IGNORE:
+                    pairs.append((int(predictions[t, y, x]), int(predictions[t + 1, to_y, to_x])))
+        by_class = []
+        for class_id in {here for here, _ in pairs}:
+            both = sum(here == there == class_id for here, there in pairs)
+            either = sum(class_id in pair for pair in pairs)
+            by_class.append(both / either)
+        np.testing.assert_allclose(consistency.value(), np.mean(by_class) if by_class else np.nan)
 
     def test_nothing_visible_is_nan(self) -> None:
         consistency = TemporalConsistency(2)

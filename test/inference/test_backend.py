@@ -1,50 +1,129 @@
-"""Backends: the same contract for every one in the registry, and what is said where one cannot be had."""
+"""Backends: the same contract for every one that runs here, and what is said where one cannot be had."""
 
 from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sdcpc_ros.inference import BACKENDS, BackendError, Step, check_backend, checked_device, create_backend
-from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
+from sdcpc_ros.inference import (
+    BACKENDS,
+    Backend,
+    BackendError,
+    Step,
+    backend,
+    check_backend,
+    checked_device,
+    create_backend,
+)
+from sdcpc_ros.inference.aot import package_name
+from sdcpc_ros.inference.eager import EagerBackend
 
-MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
+MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
 SIZE = (64, 96)
 
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    network = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2)))
-    torch.nn.init.normal_(network.dynamic_aggregation.project.weight)  # as if trained: the past counts
-    return network.eval()
+#: By how much the logits of two backends may differ: sums in another order, and nothing else.
+TOLERANCE = 1e-3
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_every_backend_gives_the_networks_logits(network, name, tmp_path, monkeypatch):
-    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
-    clip = torch.randint(0, 256, (3, 3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    pixels = (clip - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    with torch.inference_mode():
-        expected = network(pixels[None]).logits
-    step = Step(network, MEAN, STD)
-    try:
-        check_backend(name, step)
-    except BackendError as error:
-        pytest.skip(str(error))
-    backend = create_backend(name, step, SIZE)
-    nothing = FrameMemory(*(part[:, None].repeat(1, 2, 1, 1, 1) for part in step.blank(SIZE)))
-    past = [backend.step(image[None], nothing, torch.zeros(1, 2, dtype=torch.bool))[1] for image in clip[:2]]
-    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*past)))
-    logits, memory = backend.step(clip[2:], references, torch.ones(1, 2, dtype=torch.bool))
-    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=0)
-    assert [part.shape for part in memory] == [part.shape for part in step.blank(SIZE)]
+def test_eager_gives_the_logits_of_the_clip_form(step: Step, make_network, video, stream):
+    network = make_network()
+    pixels = (video[None].permute(0, 1, 4, 2, 3) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    logits, _ = stream(create_backend("eager", step, SIZE), step, video)
+    for frame in (2, 7):
+        with torch.inference_mode():
+            expected = network(pixels[:, [frame - 1, frame - 2, frame]]).logits[0]
+        torch.testing.assert_close(logits[frame], expected, atol=1e-5, rtol=0)
     assert not logits.requires_grad
 
 
-def test_an_unknown_backend_is_named(network):
-    with pytest.raises(BackendError, match="one of eager"):
-        create_backend("fast", Step(network, MEAN, STD), SIZE)
+@pytest.mark.timeout(900)  # compiles, which takes minutes on a busy machine
+@pytest.mark.parametrize("name", ["inductor", "aot"])
+def test_every_backend_gives_eagers_labels(name, compiled: dict[str, Backend], step: Step, video, stream):
+    logits, memories = stream(compiled[name], step, video)
+    expected, expected_memories = stream(EagerBackend(step), step, video)
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
+    assert (logits.argmax(1) == expected.argmax(1)).float().mean() >= 0.999
+    for memory, other in zip(memories, expected_memories):
+        for part, wanted in zip(memory, other):
+            torch.testing.assert_close(part, wanted, atol=TOLERANCE, rtol=0)
+    assert not logits.requires_grad
+
+
+def test_a_package_is_found_again(compiled, step: Step, cache: Path, monkeypatch):
+    """By a process that has no compiler, as on a robot."""
+    assert [file.name for file in cache.iterdir()] == [package_name(step, SIZE)]
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    check_backend("aot", step)
+    create_backend("aot", step, SIZE)
+    with pytest.raises(BackendError, match=r"no package '.*aot-64x64.*sdcpc export --format aot"):
+        create_backend("aot", step, (64, 64))
+
+
+def test_a_package_that_anyone_could_have_written_is_not_run(compiled, step: Step, cache: Path, tmp_path, monkeypatch):
+    package = Path(shutil.copy(cache / package_name(step, SIZE), tmp_path))
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    package.chmod(0o666)
+    with pytest.raises(BackendError, match="writable by everyone"):
+        create_backend("aot", step, SIZE)
+
+
+def test_a_damaged_package_is_named(step: Step, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    (tmp_path / package_name(step, SIZE)).write_bytes(b"half of it")
+    with pytest.raises(BackendError, match="backend 'aot' could not be built for 96x64"):
+        create_backend("aot", step, SIZE)
+
+
+def test_a_package_takes_no_other_shapes_but_any_layout(compiled, step: Step, video):
+    """The compiled code itself looks at neither, and would compute nonsense."""
+    aot, nothing = compiled["aot"], torch.zeros(1, 2, dtype=torch.bool)
+    references = type(step.blank(SIZE))(*(part[:, None].repeat(1, 2, 1, 1, 1) for part in step.blank(SIZE)))
+    other_layout = video[:1].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    logits = [aot.step(image, references, nothing)[0] for image in (video[:1], other_layout)]
+    assert (logits[0] == logits[1]).all()
+    with pytest.raises(ValueError, match=r"was compiled for \(1, 64, 96, 3\).*not \(1, 96, 64, 3\)"):
+        aot.step(video[:1].transpose(1, 2), references, nothing)
+
+
+@pytest.mark.parametrize("name", ["inductor", "aot"])
+def test_a_missing_compiler_is_named(name, step: Step, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(BackendError, match=f"backend '{name}'.*there is no 'no-such-compiler' here") as caught:
+        check_backend(name, step)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_old_pytorch_is_named(step: Step, monkeypatch):
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: None)
+    with pytest.raises(BackendError, match=r"needs PyTorch 2\.7 or later; this is"):
+        check_backend("aot", step)
+
+
+def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
+    def build(own: Step, size: tuple[int, int]) -> Backend:
+        assert own is not step  # exporting swaps weights, and another thread may be running these
+        raise RuntimeError("lowering failed\nand much more")
+
+    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    with pytest.raises(BackendError, match=r"^backend 'inductor' could not be built for 96x64: lowering failed$"):
+        create_backend("inductor", step, SIZE)
+
+
+def test_a_step_can_be_copied_and_gives_the_same(step: Step, video, stream):
+    logits, _ = stream(EagerBackend(copy.deepcopy(step)), step, video[:2])
+    expected, _ = stream(EagerBackend(step), step, video[:2])
+    assert (logits == expected).all()
+
+
+def test_an_unknown_backend_is_named(step: Step):
+    with pytest.raises(BackendError, match=f"one of {', '.join(BACKENDS)}"):
+        create_backend("fast", step, SIZE)
 
 
 @pytest.mark.parametrize(("device", "message"), [("gpu", "not a device"), ("mps", "not supported")])

@@ -11,23 +11,24 @@ from sdcpc_ros.network.dynamic_alignment import (
     DynamicAggregation,
     _difference,
     _from_coarse,
+    _positions,
     _shift,
     _to_coarse,
 )
 
-H, W, K, CLASSES, D = 18, 25, 3, 5, 16
+H, W, K, CLASSES, D, LEVEL = 18, 25, 3, 5, 16, 6
 
 
 def _module(**changes):
     torch.manual_seed(0)
     config = SDCPCConfig(CLASSES, embed_dim=D, key_dim=8, **changes)
-    return DynamicAggregation(config).eval()
+    return DynamicAggregation(config, LEVEL).eval()
 
 
 def _trained(module):
     """As if trained: every part counts, so that a test can see it."""
     with torch.no_grad():
-        module.project.weight.normal_(generator=torch.Generator().manual_seed(1))
+        module.gate[2].weight.normal_(generator=torch.Generator().manual_seed(1))
     return module
 
 
@@ -35,6 +36,7 @@ def _scene(seed=0, batch=2):
     generator = torch.Generator().manual_seed(seed)
     return (
         torch.randn(batch, D, H, W, generator=generator),
+        torch.randn(batch, LEVEL, H, W, generator=generator),
         torch.randn(batch, CLASSES, H, W, generator=generator),
     )
 
@@ -45,36 +47,38 @@ def _references(module, seeds=(1, 2, 3)):
 
 
 def _run(module, valid, seed=0, references=None):
-    static, logits = _scene(seed)
-    own = module.contribute(static, logits)
-    return static, module(static, own.probability_root, references or _references(module), valid)
+    static, level, logits = _scene(seed)
+    own = module.contribute(static, level, logits)
+    return module(static, level, own.probability_root, references or _references(module), valid).change
 
 
 def test_untrained_it_changes_nothing():
-    static, aggregated = _run(_module(), torch.ones(2, K, dtype=torch.bool))
-    assert torch.equal(static, aggregated)
+    assert not _run(_module(), torch.ones(2, K, dtype=torch.bool)).any()
 
 
 def test_without_references_it_changes_nothing_even_when_trained():
-    static, aggregated = _run(_trained(_module()), torch.zeros(2, K, dtype=torch.bool))
-    assert torch.equal(static, aggregated)
+    assert not _run(_trained(_module()), torch.zeros(2, K, dtype=torch.bool)).any()
 
 
-@pytest.mark.parametrize("role", ["distrust", "seek", "none"])
-def test_trained_it_changes_something(role):
-    static, aggregated = _run(_trained(_module(difference_role=role)), torch.ones(2, K, dtype=torch.bool))
-    assert not torch.allclose(static, aggregated)
+@pytest.mark.parametrize(
+    "changes",
+    [{"difference_role": role} for role in ("distrust", "seek", "none")]
+    + [{"dynamic_stages": 1}, {"class_vote": False}],
+)
+def test_trained_it_changes_something(changes):
+    change = _run(_trained(_module(**changes)), torch.ones(2, K, dtype=torch.bool))
+    assert change.shape == (2, CLASSES, H, W) and change.abs().max() > 0.1
 
 
 def test_missing_references_are_masked_not_merely_small():
     module = _trained(_module())
     references = _references(module)
     valid = torch.tensor([[True, False, True]] * 2)
-    _, before = _run(module, valid, references=references)
+    before = _run(module, valid, references=references)
     poisoned = FrameMemory(*(part.clone() for part in references))
     for part in poisoned:
         part[:, 1] = 1e4
-    _, after = _run(module, valid, references=poisoned)
+    after = _run(module, valid, references=poisoned)
     torch.testing.assert_close(before, after)
 
 
@@ -82,10 +86,50 @@ def test_references_come_in_any_order():
     module = _trained(_module())
     valid = torch.tensor([[True, True, False]] * 2)
     references = _references(module)
-    _, ordered = _run(module, valid, references=references)
+    ordered = _run(module, valid, references=references)
     order = [2, 0, 1]
-    _, shuffled = _run(module, valid[:, order], references=FrameMemory(*(part[:, order] for part in references)))
-    torch.testing.assert_close(ordered, shuffled, atol=1e-5, rtol=1e-5)
+    shuffled = _run(module, valid[:, order], references=FrameMemory(*(part[:, order] for part in references)))
+    torch.testing.assert_close(ordered, shuffled, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_votes_are_distributions_over_the_classes(stages):
+    module = _trained(_module(dynamic_stages=stages))
+    static, level, logits = _scene()
+    own = module.contribute(static, level, logits)
+    output = module(static, level, own.probability_root, _references(module), torch.ones(2, K, dtype=torch.bool))
+    assert [tuple(vote.shape[2:]) for vote in output.votes] == [(5, 7), (18, 25)][:stages]
+    for vote in output.votes:
+        torch.testing.assert_close(vote.sum(1), torch.ones_like(vote[:, 0]), atol=1e-4, rtol=0)
+        assert (vote >= 0).all()
+
+
+def test_the_vote_moves_the_frame_towards_its_references():
+    """References that all say class 3, a frame that is in doubt: with the gate open, 3 is what it becomes."""
+    module = _module(selection=False, difference_role="none")
+    with torch.no_grad():
+        module.gate[2].bias[0] = 5.0  # the vote counts in full
+    static, level, _ = _scene()
+    doubt = torch.zeros(2, CLASSES, H, W)
+    sure = torch.zeros(2, CLASSES, H, W)
+    sure[:, 3] = 9.0
+    own = module.contribute(static, level, doubt)
+    references = FrameMemory(*(torch.stack([part] * K, 1) for part in module.contribute(static, level, sure)))
+    change = module(static, level, own.probability_root, references, torch.ones(2, K, dtype=torch.bool)).change
+    assert (change.argmax(1) == 3).all() and (change[:, 3] > 1).all()
+
+
+def test_nearness_counts():
+    """Keys alike everywhere: attention falls with distance, alike in every direction and everywhere."""
+    for radius in (2, 4):
+        positions = _positions(torch.zeros(9, 11), radius)
+        at = positions[:, 4, 5]
+        nearness = (positions * at[:, None, None]).sum(0)
+        assert nearness[4, 5] == pytest.approx(2)
+        along = nearness[4, 5 : 5 + radius + 1]
+        assert (along[1:] < along[:-1]).all()
+        torch.testing.assert_close(nearness[4, 5 - radius : 6].flip(0), along)
+        torch.testing.assert_close(nearness[4 - radius : 5, 5].flip(0), along)
 
 
 def test_difference_is_a_bhattacharyya_distance():
@@ -105,9 +149,9 @@ def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs()
     shares = {}
     for role in ("distrust", "seek", "none"):
         module = _module(difference_role=role)
-        static, logits = _scene()
+        static, level, logits = _scene()
         sure = 20 * torch.nn.functional.one_hot(logits.argmax(1), CLASSES).movedim(-1, 1).float()
-        agrees, differs = module.contribute(static, sure), module.contribute(static, sure.roll(1, 1))
+        agrees, differs = module.contribute(static, level, sure), module.contribute(static, level, sure.roll(1, 1))
         references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(agrees, differs)))
         masses = []
         original = dynamic_alignment.window_attention
@@ -118,7 +162,7 @@ def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs()
 
         dynamic_alignment.window_attention = spy
         try:
-            module(static, agrees.probability_root, references, torch.ones(2, 2, dtype=torch.bool))
+            module(static, level, agrees.probability_root, references, torch.ones(2, 2, dtype=torch.bool))
         finally:
             dynamic_alignment.window_attention = original
         shares[role] = masses[0].mass[:, 1].mean().item()
@@ -142,23 +186,22 @@ def test_shift_moves_a_reference_over_the_frame():
 
 
 def test_selection_leaves_agreement_alone():
-    """Where the static head is sure and all references agree with it, the features stay as they are."""
+    """Where the frame is sure and all references agree with it, its classes stay as they are."""
     module = _trained(_module())
-    static, logits = _scene()
-    logits = logits.argmax(1, keepdim=True) == torch.arange(CLASSES).view(1, -1, 1, 1)
+    static, level, logits = _scene()
     constant = torch.zeros_like(logits)
-    constant[:, 2] = True  # one class everywhere, so that alignment cannot bring disagreement in
+    constant[:, 2] = 1  # one class everywhere, so that alignment cannot bring disagreement in
     sure = 30.0 * constant
     sure[:, :, :6, :6] = 0  # but for a corner, where it is unsure
-    own = module.contribute(static, sure)
-    references = FrameMemory(*(torch.stack([part] * K, 1) for part in module.contribute(static, 30.0 * constant)))
-    aggregated = module(static, own.probability_root, references, torch.ones(2, K, dtype=torch.bool))
-    changed = (aggregated != static).any(1)
+    own = module.contribute(static, level, sure)
+    memory = module.contribute(static, level, 30.0 * constant)
+    references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
+    valid = torch.ones(2, K, dtype=torch.bool)
+    changed = module(static, level, own.probability_root, references, valid).change.any(1)
     assert changed[:, :6, :6].all()
     assert not changed[:, 6:, 6:].any()
     everywhere = _trained(_module(selection=False))
-    aggregated = everywhere(static, own.probability_root, references, torch.ones(2, K, dtype=torch.bool))
-    assert (aggregated != static).any(1).all()
+    assert everywhere(static, level, own.probability_root, references, valid).change.any(1).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 7), (45, 60)])
@@ -175,7 +218,7 @@ def test_coarse_and_back(size):
 
 def test_memory_has_a_finite_gradient_where_a_class_is_impossible():
     module = _module()
-    static, logits = _scene()
+    static, level, logits = _scene()
     logits = (1000 * logits).requires_grad_()
-    module.contribute(static, logits).probability_root.sum().backward()
+    module.contribute(static, level, logits).probability_root.sum().backward()
     assert logits.grad.isfinite().all()

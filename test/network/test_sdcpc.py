@@ -15,7 +15,7 @@ def _network(encoder="resnet18", **changes):
     changes = {"base_width": 16, "embed_dim": 32, "key_dim": 16, **changes}
     network = SDCPC(SDCPCConfig(7, encoder=encoder, **changes)).eval()
     with torch.no_grad():  # as if trained: a temporal path that changes nothing would prove nothing
-        network.dynamic_aggregation.project.weight.normal_()
+        network.dynamic_aggregation.gate[2].weight.normal_()
     return network
 
 
@@ -72,7 +72,8 @@ def test_an_untrained_temporal_path_changes_nothing():
 def test_every_parameter_learns():
     network = _network(selection_difference=0.0).train()
     output = network(_clip(batch=2))
-    (output.logits.square().mean() + output.static_logits.square().mean()).backward()
+    loss = output.logits.square().mean() + output.static_logits.square().mean()
+    (loss + sum(vote.square().mean() for vote in output.votes)).backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not still
     assert network.dynamic_aggregation.coarse_key_value.weight.grad.abs().sum() > 0
@@ -88,6 +89,21 @@ def test_encode_refuses_other_shapes(shape):
 def test_clip_form_refuses_images():
     with pytest.raises(ValueError, match=r"K \+ 1"):
         _network()(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("changes", [{"static_aggregation": False}, {"dynamic_stages": 0}, {"dynamic_stages": 1}])
+@torch.inference_mode()
+def test_parts_can_be_left_out(changes):
+    """For ablation: the network runs without a part, in both forms alike."""
+    network, clip = _network(**changes), _clip()
+    output = network(clip)
+    assert len(output.votes) == network.config.dynamic_stages
+    frames = [network.encode(clip[:, i]) for i in range(4)]
+    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*(frame.memory for frame in frames[:3]))))
+    streamed = network.aggregate(frames[3], references, torch.ones(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(streamed, output.logits, atol=1e-5, rtol=0)
+    counted = not torch.allclose(streamed, frames[3].logits, atol=1e-3)
+    assert counted == (network.config.dynamic_stages > 0)
 
 
 @torch.inference_mode()
@@ -112,7 +128,7 @@ def test_views_of_the_newest_frame_share_its_references():
     """Each of V views gets what a clip of its own would get."""
     torch.manual_seed(0)
     model = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).eval()
-    torch.nn.init.normal_(model.dynamic_aggregation.project.weight, std=0.5)
+    torch.nn.init.normal_(model.dynamic_aggregation.gate[2].weight, std=0.5)
     clip, valid = torch.randn(2, 5, 3, 64, 96), torch.tensor([[True, True, True], [False, True, True]])
     with torch.inference_mode():
         together = model(clip, valid, views=2)
@@ -120,3 +136,19 @@ def test_views_of_the_newest_frame_share_its_references():
     for index in (0, 1):
         torch.testing.assert_close(together.logits[index::2], apart[index].logits)
         torch.testing.assert_close(together.static_logits[index::2], apart[index].static_logits)
+
+
+def test_earlier_frames_leave_no_trace_in_the_statistics_of_norms():
+    """They are perceived as a stream perceives them; what is learnt from a clip is learnt from its newest frame."""
+    model = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).train()
+    names = [n for n, _ in model.named_buffers() if "running" in n and not n.startswith("dynamic")]
+    clip = torch.randn(2, 4, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for past in (clip[:, :3], 9 * clip[:, :3]):
+        torch.manual_seed(0)  # of what is dropped
+        twin = SDCPC(model.config).train()
+        twin.load_state_dict(model.state_dict())
+        twin(torch.cat((past, clip[:, 3:]), 1))
+        assert all(part.training for part in twin.modules())
+        seen.append({name: buffer for name, buffer in twin.named_buffers() if name in names})
+    assert names and all(torch.equal(seen[0][name], seen[1][name]) for name in names)

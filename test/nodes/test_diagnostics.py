@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,10 @@ pytest.importorskip("diagnostic_msgs", reason="no ROS 2 in this environment")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from sdcpc_ros.images.decoding import BadImage
-from sdcpc_ros.nodes.camera_stream import RESET_CAUSES, StreamStatus
-from sdcpc_ros.nodes.diagnostics import STALE_AFTER_S, CameraReporter
+from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, RESET_CAUSES, StreamStatus
+from sdcpc_ros.nodes.diagnostics import STALE_AFTER_S, TOLERABLE_AGE_S, CameraReporter
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "node.md"
 
 GOOD = StreamStatus(
     received=10, processed=10, last_received_s=100.0, input_age_s=0.0125, stage_ms={"network": (8.0, 9.5)}
@@ -68,8 +72,13 @@ def test_every_cause_has_a_value_whether_it_came_or_not(report):
     ("change", "level", "words"),
     [
         ({"received": 20, "processed": 20}, DiagnosticStatus.OK, "segmenting"),
-        ({"received": 20, "dropped": 5}, DiagnosticStatus.OK, "segmenting"),
-        ({"received": 20, "dropped": 6}, DiagnosticStatus.WARN, "6 of 10"),
+        ({"received": 20, "dropped": {"newer": 5}}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "dropped": {"newer": 6}}, DiagnosticStatus.WARN, "6 of 10"),
+        ({"received": 20, "dropped": {"deactivated": 6}}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "input_age_s": 0.9}, DiagnosticStatus.OK, "segmenting"),
+        ({"received": 20, "input_age_s": 1.1}, DiagnosticStatus.WARN, "1.1 s behind"),
+        ({"received": 20, "input_age_s": -3600.0}, DiagnosticStatus.WARN, "3600.0 s ahead of"),
+        ({"received": 20, "input_age_s": 9.0, "dropped": {"newer": 6}}, DiagnosticStatus.WARN, "6 of 10"),
         ({"received": 20, "rejected": {"truncated": 1}}, DiagnosticStatus.WARN, "truncated (1)"),
         ({"received": 20, "rejected": {"truncated": 9, "corrupt": 1}}, DiagnosticStatus.ERROR, "every image"),
         ({"received": 20, "resets": {"backward": 1}}, DiagnosticStatus.WARN, "backward (1)"),
@@ -83,7 +92,7 @@ def test_levels_follow_from_what_is_new(report, change, level, words):
     changed = replace(GOOD, last_received_s=101.0, **change)
     status = report(changed)
     assert status.level == level and words in status.message
-    status = report(replace(changed, received=30, processed=30, last_received_s=102.0))
+    status = report(replace(changed, received=30, processed=30, last_received_s=102.0, input_age_s=0.01))
     assert status.level == DiagnosticStatus.OK  # the old is forgotten
 
 
@@ -99,3 +108,13 @@ def test_silence_is_stale_while_active_only(report):
 def test_a_camera_that_never_sent_is_stale_after_its_time(report):
     assert report(StreamStatus()).level == DiagnosticStatus.OK
     assert report(StreamStatus(), after_s=STALE_AFTER_S + 0.1).level == DiagnosticStatus.STALE
+
+
+def test_the_guide_explains_every_value_cause_and_limit(report):
+    guide = GUIDE.read_text(encoding="utf-8")
+    keys = {key.split(":")[0].removesuffix(" (Hz)") for key in values(report(replace(GOOD, stage_ms={})))}
+    assert not {key for key in keys if key not in guide}
+    causes = re.findall(r"^\| (?:dropped|rejected|resets).*", guide, re.MULTILINE)
+    explained = " ".join(causes)
+    assert not {cause for cause in (*BadImage.CAUSES, *RESET_CAUSES, *DROP_CAUSES) if cause not in explained}
+    assert f"no image for {STALE_AFTER_S:g} s" in guide and f"more than {TOLERABLE_AGE_S:g} s off" in guide

@@ -31,7 +31,7 @@ def test_auto_finds_a_device(parameters):
     import torch
 
     segmenter = load_segmenter(replace(parameters, device="auto"))
-    assert segmenter.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert str(segmenter.device) == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize(

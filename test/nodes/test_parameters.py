@@ -55,6 +55,7 @@ def test_every_declaration_has_a_field_and_every_field_a_declaration():
         ("input_height", -1, "0 to 8192"),
         ("input_height", True, "type integer"),
         ("label_encoding", "rgb8", "mono8 or 8UC1 or 16UC1"),
+        ("backend", "abacus", "eager or inductor or aot or tensorrt"),
         ("output_size", "huge", "image or network"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("cameras", "camera", "type string array"),
@@ -160,6 +161,14 @@ def test_the_readme_is_up_to_date(section, table):
     assert begin in readme and end in readme, f"the README lacks {begin} ... {end}"
     shown = readme.partition(begin)[2].partition(end)[0].strip()
     assert shown == table.markdown_table(), f"paste the output of: python -m sdcpc_ros.nodes.{section}"
+
+
+def test_the_backends_are_those_there_are():
+    """Named here without PyTorch, which takes seconds to import."""
+    from sdcpc_ros.inference import BACKENDS
+
+    (declaration,) = (d for d in DECLARATIONS if d.name == "backend")
+    assert declaration.choices == BACKENDS
 
 
 def test_the_default_model_is_shipped():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sdcpc_ros.nodes.process_memory import resident_mib
+from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, resident_mib
 
 # Takes and frees the memory of a few images over and over, and says how many pages had to be faulted in for them.
 _PROGRAM = """
@@ -47,3 +47,24 @@ def test_resident_memory_is_about_what_is_there():
     block = bytearray(b"x") * (64 << 20)
     assert 32 < resident_mib() - before < 200
     del block
+
+
+def test_device_memory_is_that_of_the_named_gpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "memory_reserved", {"cuda:1": 3 << 20}.__getitem__)
+    assert device_mib("cuda:1") == 3
+    assert device_mib("cpu") is None
+
+
+def test_freed_memory_is_given_back():
+    before = resident_mib()
+    if before is None:
+        pytest.skip("this kernel does not say")
+    blocks = [bytearray(b"x") * 100_000 for _ in range(1000)]  # from the heap: too small to be mapped by itself
+    assert resident_mib() > before + 50
+    circle = [blocks]
+    circle.append(circle)
+    del blocks, circle
+    give_back_freed_memory()
+    assert resident_mib() < before + 30

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.inference import backend
+from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.streaming.label_upsampling import labels_from_logits
@@ -25,7 +29,7 @@ def checkpoint():
         SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
     )
     with torch.no_grad():
-        network.dynamic_aggregation.project.weight.normal_()  # as if trained: the past counts
+        network.dynamic_aggregation.gate[2].weight.normal_()  # as if trained: the past counts
     return Checkpoint(network.config, CAMVID_11, MEAN, STD, (64, 96), network.state_dict())
 
 
@@ -193,6 +197,64 @@ def test_what_cannot_be_had_is_named(checkpoint, arguments, message):
 def test_a_missing_gpu_is_named(checkpoint):
     with pytest.raises(ValueError, match="no CUDA GPU"):
         StreamingSegmenter(checkpoint, device="cuda")
+
+
+@pytest.fixture
+def slow_backend(monkeypatch):
+    """The name of a backend that takes until `finish` is called; what it has run is counted."""
+
+    class Compiled(EagerBackend):
+        finished = threading.Event()
+        frames = 0
+
+        def step(self, image, references, valid):
+            Compiled.frames += 1
+            return super().step(image, references, valid)
+
+    def build(step, size):
+        assert Compiled.finished.wait(30)
+        return Compiled(step)
+
+    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    yield Compiled
+    Compiled.finished.set()
+
+
+def _wait_until_built(segmenter):
+    deadline = time.monotonic() + 30
+    while segmenter.backend_status.state == "building":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_stream_goes_on_while_its_backend_is_built(checkpoint, segmenter, slow_backend):
+    """No frame is lost at the swap, nor what was remembered before it."""
+    compiling = StreamingSegmenter(checkpoint, backend="inductor", background_build=True)
+    for i, image in enumerate(_video(6)):
+        if i == 3:
+            assert compiling.backend_status.state == "building" and slow_backend.frames == 0
+            slow_backend.finished.set()
+            _wait_until_built(compiling)
+        got, expected = compiling.segment(image), segmenter.segment(image)
+        assert got.references == expected.references and (got.labels == expected.labels).all()
+    assert slow_backend.frames == 3 and str(compiling.backend_status) == "inductor"
+
+
+def test_a_known_size_is_built_for_before_the_first_frame(checkpoint, slow_backend):
+    assert StreamingSegmenter(checkpoint, backend="inductor").backend_status.state == "ready"  # builds at the first
+    early = StreamingSegmenter(checkpoint, backend="inductor", background_build=True, input_size=(64, 96))
+    assert early.backend_status.state == "building"
+    slow_backend.finished.set()
+    _wait_until_built(early)
+    early.segment(_video(1)[0])
+    assert slow_backend.frames == 1
+
+
+def test_passes_are_kept_for_few_sizes(segmenter, monkeypatch):
+    monkeypatch.setattr("sdcpc_ros.streaming.segmenter._PASSES", 2)
+    for width in (64, 72, 80, 64):
+        segmenter.segment_single(_video(1, (48, width))[0])
+    assert [image_size for _, image_size in segmenter._passes] == [(48, 80), (48, 64)]
 
 
 def test_models_of_one_checkpoint_share_nothing(checkpoint):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,13 +19,20 @@ pytest.importorskip("rclpy", reason="ROS 2 is not here")
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 
+from sdcpc_ros.bags.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.messages import IMAGE, serialise_image
-from sdcpc_ros.bags.player import BagPlayer, Playback, message_class, spinning_node
+from sdcpc_ros.bags.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
+from sdcpc_ros.bags.player import BagPlayer, Playback, message_class, playable_topics, spinning_node
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.recorder import BagRecorder
+from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
+from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 pytestmark = pytest.mark.usefixtures("ros_domain")
 
@@ -170,6 +179,59 @@ def test_playing_stops_when_it_is_told_to(drive):
         published: list[RawMessage] = []
         BagPlayer(node, bag, [TOPIC], Playback(rate=0.5)).play(published.append, lambda: len(published) < 2)
     assert len(published) == 2
+
+
+def test_a_paused_bag_stands_still_and_goes_on_where_it_stopped(drive):
+    with spinning_node("bag_player") as node, spinning_node("caller") as caller, BagReader(drive) as bag:
+        player = BagPlayer(node, bag, [TOPIC], Playback(rate=2))
+        player.serve_pause()
+        client = caller.create_client(SetBool, "/bag_player/set_paused")
+        assert client.wait_for_service(SETTLED_S)
+        published: list[float] = []
+
+        def on_publish(message: RawMessage) -> None:
+            published.append(time.monotonic())
+            if len(published) == 3:
+                player.pause()
+
+        playing = threading.Thread(target=player.play, args=(on_publish,))
+        playing.start()
+        assert wait_until(lambda: player.paused)
+        twice_what_is_left_s = 6 * PERIOD_NS / 1e9
+        assert not player.linger(lambda: len(published) > 3, twice_what_is_left_s)
+        answer = client.call(SetBool.Request(data=False))
+        resumed_s = time.monotonic()
+        playing.join(SETTLED_S)
+    assert (answer.success, answer.message) == (True, "playing")
+    assert len(published) == FRAMES
+    # What was left to play was not made up for in a hurry.
+    assert published[-1] - resumed_s > 0.5 * (FRAMES - 4) * PERIOD_NS / 1e9 / 2
+
+
+def test_a_labelled_bag_is_played_as_far_as_its_types_are_installed(tiny_checkpoint, tmp_path, capsys):
+    write_street_bag(tmp_path / "street", StreetBag(seed=3, size=(60, 80), length=4, rate_hz=15.0))
+    model = Model(StreamingSegmenter(load_checkpoint(tiny_checkpoint)), "tiny", "")
+    with LabelledBagWriter(tmp_path / "labelled", tmp_path / "street", model.segmenter.label_set) as writer:
+        evaluate_bag(tmp_path / "street", model, watchers=[writer.watch])
+
+    masks = (LABEL_TOPIC, CONFIDENCE_TOPIC)
+    with (
+        BagReader(tmp_path / "labelled") as bag,
+        BagWriter(tmp_path / "recording") as recording,
+        spinning_node("recorder") as node,
+    ):
+        recorder = BagRecorder(node, recording, dict.fromkeys(masks, IMAGE))
+        player = BagPlayer(node, bag, playable_topics(bag))
+        assert player.wait_for_subscribers(masks, SETTLED_S)
+        player.play()
+        assert player.linger(lambda: all(recorder.received[topic] == 4 for topic in masks), SETTLED_S)
+        stored = {topic: [message.data for message in bag.messages(topic)] for topic in masks}
+    with BagReader(tmp_path / "recording") as recorded:
+        assert {topic: [message.data for message in recorded.messages(topic)] for topic in masks} == stored
+    told = capsys.readouterr().err
+    for package, topic in (("vision_msgs", LABEL_INFO_TOPIC), ("sdcpc_ros.msg", CLASS_STATISTICS_TOPIC)):
+        installed = importlib.util.find_spec(package) is not None
+        assert (f"{topic} is not played: the message type" in told) != installed
 
 
 @pytest.mark.parametrize("message_type", ["nowhere_msgs/msg/Image", "sensor_msgs/msg/Smell", "os/path", "sensor_msgs"])

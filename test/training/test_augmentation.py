@@ -51,20 +51,21 @@ def test_a_crop_beyond_the_frame_is_void():
     assert (labels == IGNORE).sum() == 120 * 160 - 60 * 80
 
 
-@pytest.mark.parametrize("references", [0, 1, 3])
-def test_a_pseudo_clip_ends_in_its_image(references):
+@pytest.mark.parametrize("ages", [(), (1,), (1, 4, 8)])
+def test_a_pseudo_clip_ends_in_its_image(ages):
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    clip = pseudo_clip(image, references, np.random.default_rng(1))
-    assert len(clip) == references + 1
+    clip = pseudo_clip(image, ages, np.random.default_rng(1))
+    assert len(clip) == len(ages) + 1
     assert clip[-1] is image
     assert all(frame.shape == image.shape and frame.dtype == np.uint8 for frame in clip)
 
 
 def test_the_past_of_a_pseudo_clip_is_near_but_not_the_same():
     ramp = np.tile(np.arange(128, dtype=np.uint8)[None, :, None], (96, 1, 3))
-    clip = pseudo_clip(ramp, 3, np.random.default_rng(2))
+    clip = pseudo_clip(ramp, (1, 4, 8), np.random.default_rng(2))
     differences = [np.abs(frame.astype(int) - ramp).mean() for frame in clip[:-1]]
     assert all(0 < difference < 40 for difference in differences)
+    assert differences[0] > differences[2]  # the oldest, which comes first, is the furthest
 
 
 @pytest.mark.parametrize("size", [(2, 2), (48, 64), (288, 384)])

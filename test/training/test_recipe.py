@@ -5,20 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from sdcpc_ros.training.recipe import RecipeError, load_recipe
+from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124
+from sdcpc_ros.network import SDCPC
+from sdcpc_ros.training.recipe import PrototypeSettings, RecipeError, ValidationSettings, load_recipe
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
+CLASSES = {"camvid": len(CAMVID_11), "cityscapes": len(CITYSCAPES_19), "vspw": len(VSPW_124)}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_recipes_are_valid(path):
+def test_shipped_recipes_load_and_their_networks_build(path):
     recipe = load_recipe(path)
-    assert recipe.network_config(11).num_classes == 11
-    assert recipe.steps > 0
+    config = recipe.network_config(CLASSES[recipe.dataset])
+    with torch.device("meta"):
+        network = SDCPC(config)
+    assert sum(parameter.numel() for parameter in network.parameters()) > 1e6
+    assert recipe.steps > 0 and path.stem.startswith(recipe.dataset)
+    # A step can be shared by one, two and four GPUs.
+    assert recipe.clips_per_step % 4 == 0
 
 
-def test_there_is_a_shipped_recipe():
+def test_there_are_shipped_recipes():
     assert SHIPPED
 
 
@@ -28,28 +37,62 @@ def test_phases_follow_each_other(write_recipe):
     assert [recipe.phase_at(step).references for step in range(7)] == [0, 0, 0, 2, 2, 2, 2]
 
 
+def test_groups_of_fields_become_settings(write_recipe):
+    recipe = load_recipe(write_recipe())
+    assert recipe.prototypes == PrototypeSettings(per_class=2, dimension=8)
+    assert recipe.validation == ValidationSettings(every=3, clips=1)
+    assert recipe.views == 2 and recipe.clips_per_step == 2 and recipe.uses_street
+    assert recipe.reference_offsets == (1, 2)
+
+
+def _phase(**changes):
+    return {"phases": [{"steps": 3, "references": 0, **changes}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"batch_size": 1}, "batch_size is 1"),
+        ({"batch_size": 3}, "batch_size is 3; with a consistency_weight it must be even"),
+        ({"batch_size": "many"}, "batch_size is 'many'; an integer of 2 or more"),
         ({"seed": -1}, "seed is -1"),
         ({"crop_size": [16, 64]}, "crop_size"),
+        ({"crop_size": 64}, "crop_size"),
         ({"scale_range": [2, 1]}, "scale_range"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": True}, "learning_rate"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'; one of adamw, sgd"),
+        ({"precision": "int8"}, "precision is 'int8'"),
+        ({"past": "remembered"}, "past is 'remembered'; one of filmed, made_up"),
+        ({"missing": "gone"}, "missing is 'gone'"),
+        ({"offsets": [2, 1]}, "offsets is .*increasing"),
+        ({"offsets": 3}, "offsets is 3"),
+        ({"time_reversal": 0.5}, "time_reversal is above 0, but a made_up past"),
+        ({"past": "filmed", "offsets": [1]}, "2 references, but there are 1 offsets"),
+        ({"phases": [{"steps": 3, "references": 4}]}, "4 references, but there are"),
         ({"phases": []}, "phases"),
-        ({"phases": [{"steps": 3, "references": 0, "street_share": 2}]}, "street_share"),
-        ({"phases": [{"steps": 3, "references": 0, "street_share": 0, "disturbed_share": -1}]}, "disturbed_share"),
-        ({"phases": [{"steps": 3}]}, "references"),
+        ({"phases": 3}, "phases is 3; a list"),
+        ({"phases": [3]}, "a phase of a recipe is 3; a mapping"),
+        (_phase(street_share=2), "phases: street_share"),
+        (_phase(disturbed_share=-1), "phases: disturbed_share"),
+        (_phase(refs=1), "unknown refs; a phase holds"),
+        ({"phases": [{"steps": 3}]}, "missing references"),
+        ({"prototypes": {"weight": 0}}, "prototypes: weight is 0"),
+        ({"prototypes": {"count": 3}}, "unknown count; prototypes holds"),
+        ({"validation": {}}, "missing every"),
+        ({"validation": {"every": 0}}, "validation: every is 0"),
         ({"momentum": 0.9}, "unknown momentum"),
-        ({"batch_size": "many"}, "batch_size|not supported"),
+        ({"network": {"encoder": "vgg16"}}, "network: .*encoder is 'vgg16'"),
+        ({"network": {"depth": 3}}, "network: .*unknown field depth"),
+        ({"network": []}, "network"),
     ],
 )
 def test_a_bad_recipe_is_refused_by_name(write_recipe, changes, message):
     path = write_recipe(**changes)
     with pytest.raises(RecipeError, match=message) as caught:
         load_recipe(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "a: !!python/object/apply:os.getcwd []"])

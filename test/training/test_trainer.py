@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -12,108 +13,160 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]
-_RUN = """
-import sys
-from sdcpc_ros.training import trainer
-trainer._SAVE_EVERY_STEPS = 1
-trainer.train(*sys.argv[1:])
-"""
+SINGLE_FRAMES = {"phases": [{"steps": 2, "references": 0}], "validation": None, "class_balance": 0.0}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Sums in another order differ in the last bit; equality needs one order."""
+def _rows(path):
+    """Step -> the row of a log, without the time that it took."""
+    with path.open(newline="") as file:
+        return {int(row.pop("step")): {k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)}
+
+
+def _assert_equal(one, two):
+    assert one.keys() == two.keys()
+    assert [name for name, tensor in one.items() if not torch.equal(tensor, two[name])] == []
+
+
+@pytest.fixture(scope="module")
+def whole(camvid_root, base_recipe, tmp_path_factory):
+    """The folder of a run that nothing stopped."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    trainer.train(base_recipe, camvid_root, folder)
     torch.set_num_threads(threads)
+    return folder
 
 
-def _losses(folder):
-    with (folder / "log.csv").open() as file:
-        return {int(row["step"]): float(row["mean_loss"]) for row in csv.DictReader(file)}
-
-
-def test_a_run_ends_in_a_checkpoint(camvid_root, write_recipe, tmp_path):
-    path = trainer.train(write_recipe(), camvid_root, tmp_path / "run")
-    checkpoint = load_checkpoint(path)
+def test_a_run_ends_in_a_checkpoint_that_says_how_it_came_about(whole):
+    checkpoint = load_checkpoint(whole / trainer.MODEL)
     assert checkpoint.input_size == (64, 96)
-    assert checkpoint.training["recipe"]["seed"] == 3 and checkpoint.training["steps"] == 6
-    assert "research" in checkpoint.training["licence"]
+    record = checkpoint.training
+    assert record["recipe"]["seed"] == 3 and record["steps"] == 6
+    assert "research" in record["licence"] and "4 labelled frames) and the synthetic street" in record["data"]
+    assert record["command"].startswith("sdcpc train --config recipe.yaml --root DATA --output whole")
     assert checkpoint.build_model()(torch.zeros(1, 3, 3, 64, 96)).logits.isfinite().all()
+    assert not [name for name in checkpoint.state_dict if "prototype" in name]  # MCP-CL stays behind
 
 
-def test_killed_and_resumed_it_gives_the_same_weights(camvid_root, write_recipe, tmp_path):
-    recipe = write_recipe()
+def test_what_is_kept_is_logged(whole):
+    rows = _rows(whole / trainer.LOG)
+    assert list(rows) == [2, 3, 4, 6]
+    assert all(float(row["loss"]) > 0 and float(row["gradient_norm"]) > 0 for row in rows.values())
+    assert float(rows[2]["learning_rate"]) > float(rows[6]["learning_rate"]) > 0
+    scores = _rows(whole / trainer.VALIDATION_LOG)
+    assert list(scores) == [3, 6]
+    best = load_checkpoint(whole / trainer.BEST).training
+    first, last = (float(row["miou"]) for row in scores.values())
+    assert best["steps"] == (3 if first >= last else 6)
+    assert best["best_validation_miou"] == pytest.approx(max(first, last), abs=1e-3)
+
+
+def test_killed_and_resumed_it_gives_the_same_weights_and_the_same_log(
+    whole, camvid_root, base_recipe, write_recipe, tmp_path, capsys
+):
+    folder = tmp_path / "whole"
+    recipe = write_recipe(workers=1)  # how many prepare the samples changes nothing of them
+    command = ["-m", "sdcpc_ros.cli", "train", "--config", recipe, "--root", camvid_root, "--output", folder]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-    def start(folder):
-        command = [sys.executable, "-c", _RUN, str(recipe), str(camvid_root), str(folder)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-
-    assert start(tmp_path / "whole").wait(120) == 0
-    killed = start(tmp_path / "killed")
+    killed = subprocess.Popen(
+        [sys.executable, *map(str, command)], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "state.safetensors").exists():
+    while not (folder / trainer.STATE).exists():
         assert killed.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)  # polls with the deadline above
+        time.sleep(0.005)  # polls with the deadline above
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait(30)
-    assert start(tmp_path / "killed").wait(120) == 0
+    assert killed.wait(30) == -signal.SIGKILL
+    # What was written after the state that it goes on from is written again.
+    with (folder / trainer.LOG).open("a") as log:
+        log.write("5,9.9,9.9,1e-3,99\r\n6,9")
 
-    one, two = (load_checkpoint(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert all(torch.equal(tensor, two.state_dict[name]) for name, tensor in one.state_dict.items())
-    assert _losses(tmp_path / "whole") == _losses(tmp_path / "killed")
-
-
-def test_a_finished_run_is_not_run_again(camvid_root, write_recipe, tmp_path):
-    recipe = write_recipe()
-    before = trainer.train(recipe, camvid_root, tmp_path / "run").read_bytes()
-    log = (tmp_path / "run" / "log.csv").read_text()
-    assert trainer.train(recipe, camvid_root, tmp_path / "run").read_bytes() == before
-    assert (tmp_path / "run" / "log.csv").read_text() == log
+    trainer.train(base_recipe, camvid_root, folder)
+    assert "resuming at step" in capsys.readouterr().out
+    for name in (trainer.STATE, trainer.MODEL, trainer.BEST):
+        _assert_equal(load_file(whole / name), load_file(folder / name))
+    for name in (trainer.LOG, trainer.VALIDATION_LOG):
+        assert _rows(whole / name) == _rows(folder / name)
 
 
-def test_another_recipe_does_not_take_over_a_run(camvid_root, write_recipe, tmp_path):
-    trainer.train(write_recipe(), camvid_root, tmp_path / "run")
-    with pytest.raises(RecipeError, match="another recipe"):
-        trainer.train(write_recipe(seed=8), camvid_root, tmp_path / "run")
+def test_a_finished_run_is_not_run_again(whole, camvid_root, base_recipe):
+    names = (trainer.MODEL, trainer.BEST, trainer.LOG, trainer.VALIDATION_LOG, trainer.STATE)
+    before = [(whole / name).read_bytes() for name in names]
+    assert trainer.train(base_recipe, camvid_root, whole) == whole / trainer.MODEL
+    assert [(whole / name).read_bytes() for name in names] == before
+
+
+def test_a_lost_model_is_written_from_the_state(whole, camvid_root, base_recipe):
+    before = load_file(whole / trainer.MODEL)
+    (whole / trainer.MODEL).unlink()
+    _assert_equal(load_file(trainer.train(base_recipe, camvid_root, whole)), before)
+
+
+def test_another_recipe_does_not_take_over_a_run(whole, camvid_root, write_recipe):
+    with pytest.raises(RecipeError, match="another recipe, with seed 3, not 8"):
+        trainer.train(write_recipe(seed=8), camvid_root, whole)
 
 
 def test_a_rough_state_file_is_refused(camvid_root, write_recipe, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "state.safetensors").write_bytes(b"not a state")
-    with pytest.raises(RecipeError, match=r"state\.safetensors.*not readable"):
-        trainer.train(write_recipe(), camvid_root, tmp_path / "run")
+    for content in (b"", b"not a state"):
+        (tmp_path / "run" / trainer.STATE).write_bytes(content)
+        with pytest.raises(RecipeError, match=r"state\.safetensors.*not readable"):
+            trainer.train(write_recipe(**SINGLE_FRAMES), camvid_root, tmp_path / "run")
 
 
-def test_it_begins_with_the_weights_it_is_given(camvid_root, write_recipe, tmp_path):
-    first = trainer.train(write_recipe(), camvid_root, tmp_path / "first")
-    frozen = write_recipe(learning_rate=1e-30, weight_decay=0.0, ema_decay=0.0)
-    second = trainer.train(frozen, camvid_root, tmp_path / "second", start=first)
-    one, two = load_checkpoint(first), load_checkpoint(second)
-    assert all(torch.equal(one.state_dict[name], two.state_dict[name]) for name in ("head.classify.weight",))
+def test_a_state_that_lacks_a_part_is_refused(whole, camvid_root, base_recipe, tmp_path):
+    from safetensors import safe_open
+
+    tensors = {name: tensor for name, tensor in load_file(whole / trainer.STATE).items() if "fuse" not in name}
+    with safe_open(whole / trainer.STATE, "pt") as file:
+        metadata = file.metadata()
+    (tmp_path / "run").mkdir()
+    save_file(tensors, tmp_path / "run" / trainer.STATE, metadata=metadata)
+    with pytest.raises(RecipeError, match="does not fit this network"):
+        trainer.train(base_recipe, camvid_root, tmp_path / "run")
+
+
+def test_a_state_from_before_a_field_was_known_is_taken_up(whole, camvid_root, base_recipe, tmp_path):
+    from safetensors import safe_open
+
+    with safe_open(whole / trainer.STATE, "pt") as file:
+        metadata = file.metadata()
+    recipe = json.loads(metadata["recipe"])
+    del recipe["missing"], recipe["prototypes"]["momentum"]  # both at their defaults
+    (tmp_path / "run").mkdir()
+    state = load_file(whole / trainer.STATE)
+    save_file(state, tmp_path / "run" / trainer.STATE, metadata={**metadata, "recipe": json.dumps(recipe)})
+    trainer.train(base_recipe, camvid_root, tmp_path / "run")
+    _assert_equal(load_file(tmp_path / "run" / trainer.MODEL), load_file(whole / trainer.MODEL))
+
+
+def test_it_begins_with_the_weights_it_is_given(whole, camvid_root, write_recipe, tmp_path):
+    changes = {**SINGLE_FRAMES, "learning_rate": 1e-30, "weight_decay": 0.0, "ema_decay": 0.0}
+    second = trainer.train(write_recipe(**changes), camvid_root, tmp_path / "second", start=whole / trainer.MODEL)
+    one, two = load_checkpoint(whole / trainer.MODEL), load_checkpoint(second)
+    parameters = {name for name, _ in one.build_model().named_parameters()}
+    _assert_equal(*({name: tensor for name, tensor in c.state_dict.items() if name in parameters} for c in (one, two)))
     assert two.training["command"].endswith("--from model.safetensors")
 
 
-def test_weights_of_another_network_are_refused(camvid_root, write_recipe, tmp_path):
-    first = trainer.train(write_recipe(), camvid_root, tmp_path / "first")
-    other = write_recipe(network={"encoder": "resnet18", "base_width": 16, "embed_dim": 16, "key_dim": 8})
-    with pytest.raises(CheckpointError, match="base_width is 8, not 16"):
-        trainer.train(other, camvid_root, tmp_path / "second", start=first)
+def test_weights_of_another_network_are_refused(whole, camvid_root, write_recipe, tmp_path):
+    network = {"encoder": "resnet18", "base_width": 16, "embed_dim": 16, "key_dim": 8, "difference_role": "seek"}
+    with pytest.raises(CheckpointError, match=r"network: its base_width is 8, not 16$"):
+        trainer.train(write_recipe(network=network), camvid_root, tmp_path / "second", start=whole / trainer.MODEL)
 
 
-def test_some_clips_lack_their_oldest_references():
-    torch.manual_seed(0)
-    valid = trainer._young_streams(1000, 3)
-    assert valid.shape == (1000, 3)
-    assert (valid.int().diff(dim=1) >= 0).all()  # a remembered frame means that all later ones are remembered
-    shares = valid.sum(1).bincount(minlength=4) / 1000
-    assert shares[3] == pytest.approx(0.7, abs=0.05) and shares[:3].min() > 0.05
-    assert trainer._young_streams(4, 0).shape == (4, 0)
+def test_a_loss_that_is_no_number_stops_the_run(camvid_root, write_recipe, tmp_path):
+    recipe = write_recipe(**{**SINGLE_FRAMES, "learning_rate": 1e30, "phases": [{"steps": 9, "references": 0}]})
+    with pytest.raises(RecipeError, match="a lower learning_rate is needed"):
+        trainer.train(recipe, camvid_root, tmp_path / "run")

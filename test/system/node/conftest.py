@@ -87,6 +87,7 @@ class Peer:
         self._publishers: dict[str, Any] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._report_count = 0
+        self._change_state: Any | None = None
         self.collect("/diagnostics", DiagnosticArray, self._keep_reports)
 
     def close(self) -> None:
@@ -104,8 +105,8 @@ class Peer:
 
     def spin_for(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            self._executor.spin_once(timeout_sec=0.02)
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=min(left_s, 0.02))
 
     def collect(self, topic: str, message_type: Any, callback: Callable | None = None, **qos: Any) -> list:
         """Subscribes; the list that is returned grows as messages come."""
@@ -128,16 +129,16 @@ class Peer:
         self.wait_until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {topic}")
         return publisher
 
-    def exchange(self, topic: str, message: Any, answers: list) -> Any:
+    def exchange(self, topic: str, message: Any, answers: list, patience_s: float = 3.0) -> Any:
         """Publishes an image, again if it got lost (best effort), and returns the first new answer with its header."""
         publisher, before = self.publisher(topic, type(message)), len(answers)
 
         def answer() -> Any:
             return next((a for a in answers[before:] if a.header == message.header), None)
 
-        for _ in range(int(DEADLINE_S / 3)):
+        for _ in range(int(DEADLINE_S / patience_s)):
             publisher.publish(message)
-            end_s = time.monotonic() + 3
+            end_s = time.monotonic() + patience_s
             while time.monotonic() < end_s:
                 if answer():
                     return answer()
@@ -153,9 +154,18 @@ class Peer:
         return future.result()
 
     def change_state(self, transition: int) -> bool:
+        future = self.begin_to_change_state(transition)
+        self.wait_until(future.done, "an answer of change_state")
+        return future.result().success
+
+    def begin_to_change_state(self, transition: int) -> Any:
+        """A future of the answer."""
+        if self._change_state is None:
+            self._change_state = self.node.create_client(ChangeState, self.topic("change_state"))
+        self.wait_until(self._change_state.service_is_ready, "the service change_state")
         request = ChangeState.Request()
         request.transition.id = transition
-        return self.call(ChangeState, "change_state", request).success
+        return self._change_state.call_async(request)
 
     def state(self) -> str:
         return self.call(GetState, "get_state", GetState.Request()).current_state.label
@@ -206,10 +216,20 @@ def make_street(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarra
 @pytest.fixture
 def start_process(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Starts any command, to be ended with the test."""
+    yield from _starter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts any command, to be ended with the module."""
+    yield from _starter(tmp_path_factory.mktemp("commands"))
+
+
+def _starter(folder: Path) -> Iterator[Callable[..., NodeProcess]]:
     started: list[NodeProcess] = []
 
     def start(*command: str) -> NodeProcess:
-        started.append(NodeProcess(list(command), tmp_path / f"process_{len(started)}.txt"))
+        started.append(NodeProcess(list(command), folder / f"process_{len(started)}.txt"))
         return started[-1]
 
     yield start
@@ -225,14 +245,17 @@ def start_node(
     started: list[NodeProcess] = []
 
     def start(
-        *, program: tuple[str, ...] = ("-m", "sdcpc_ros.nodes.segmentation_node"), **parameters: Any
+        *,
+        program: tuple[str, ...] = ("-m", "sdcpc_ros.nodes.segmentation_node"),
+        namespace: str = "/",
+        **parameters: Any,
     ) -> NodeProcess:
         package_root = str(Path(sdcpc_ros.__file__).parents[1])  # the very package that the tests see
         search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         arguments = [f"{name.replace('__', '.')}:={value}" for name, value in parameters.items()]
         options = [option for argument in arguments for option in ("-p", argument)]
         log_file = tmp_path_factory.mktemp("node") / "log.txt"
-        command = [sys.executable, *program, "--ros-args", *options]
+        command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *options]
         started.append(NodeProcess(command, log_file, {"PYTHONPATH": search_path}))
         return started[-1]
 
@@ -242,8 +265,9 @@ def start_node(
 
 
 @pytest.fixture(scope="module")
-def peer(module_ros_domain: int) -> Iterator[Peer]:
-    peer = Peer(module_ros_domain)
+def peer(module_ros_domain: int, request: pytest.FixtureRequest) -> Iterator[Peer]:
+    """Speaks to the node of the module's NODE_NAME."""
+    peer = Peer(module_ros_domain, getattr(request.module, "NODE_NAME", "/segmentation_node"))
     yield peer
     peer.close()
 

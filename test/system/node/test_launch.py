@@ -119,3 +119,23 @@ def test_a_node_that_dies_is_started_again(start_process, peer, tiny_checkpoint)
     launch.wait_for_log("is ready")
     os.kill(int(launch.log().rpartition("process started with pid [")[2].split("]")[0]), 9)
     peer.wait_until(lambda: launch.log().count("is ready") == 2, "the second start")
+
+
+def test_rviz_is_started_with_the_shipped_layout(start_process, module_ros_domain, monkeypatch, tmp_path):
+    """A stand-in for rviz2 that says what it was started with."""
+    executable = tmp_path / "lib" / "rviz2" / "rviz2"
+    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "rviz2"
+    for file, text in ((executable, '#!/bin/sh\necho "$@" > "$(dirname "$0")/arguments"\n'), (index, "")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    executable.chmod(0o755)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join([str(tmp_path), os.environ["AMENT_PREFIX_PATH"]]))
+    arguments = ("rviz:=true", "namespace:=robot", "cameras:=front", "autostart:=false")
+    launch = start_process(*LAUNCH, *arguments)
+    launch.wait_for_log("[rviz2")
+    launch.wait_for_log("process has finished cleanly")
+    given = (executable.parent / "arguments").read_text()
+    assert f"-d {SHARE / 'config' / 'segment.rviz'}" in given
+    assert "/camera/image_raw:=/front/image_raw" in given
+    overlay = "/segmentation_node/camera/overlay/image_raw:=/robot/segmentation_node/front/overlay/image_raw"
+    assert overlay in given

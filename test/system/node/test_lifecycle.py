@@ -88,15 +88,28 @@ def test_classes_that_do_not_match_are_refused_with_both_sides_named(unconfigure
 
 def test_an_unknown_backend_and_device_are_refused(unconfigured, peer, tiny_checkpoint):
     assert peer.set_parameter("model", str(tiny_checkpoint)).successful
-    assert peer.set_parameter("backend", "abacus").successful
-    assert "abacus" in refuses_to_configure(peer) and "eager" in refuses_to_configure(peer)
-    assert peer.set_parameter("backend", "eager").successful
+    assert not peer.set_parameter("backend", "abacus").successful
     assert not peer.set_parameter("device", "abacus").successful
+
+
+def test_a_backend_that_cannot_be_had_is_refused_unless_eager_will_do(unconfigured, peer, tiny_checkpoint):
+    assert peer.set_parameter("model", str(tiny_checkpoint)).successful
+    assert peer.set_parameter("backend", "tensorrt").successful  # on the CPU
+    assert "backend 'tensorrt' needs an NVIDIA GPU" in refuses_to_configure(peer)
+    assert peer.set_parameter("backend_fallback", True).successful
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    report = peer.fresh_report("model")
+    assert report["level"] == DiagnosticStatus.WARN and "needs an NVIDIA GPU" in report["message"]
+    assert report["backend"] == "tensorrt" and report["backend status"].startswith("eager")
+    unconfigured.wait_for_log("backend: eager: backend 'tensorrt' needs an NVIDIA GPU")
+    assert peer.change_state(Transition.TRANSITION_CLEANUP)
+    assert peer.set_parameter("backend", "eager").successful
+    assert peer.set_parameter("backend_fallback", False).successful
 
 
 def test_up_and_down_again_and_again(unconfigured, peer, masks, image, street, tiny_checkpoint):
     assert peer.set_parameter("model", str(tiny_checkpoint)).successful
-    threads = []
+    resources = []
     for _ in range(3):
         assert peer.change_state(Transition.TRANSITION_CONFIGURE)
         for _ in range(2):
@@ -108,8 +121,9 @@ def test_up_and_down_again_and_again(unconfigured, peer, masks, image, street, t
             )
         assert peer.change_state(Transition.TRANSITION_CLEANUP)
         assert peer.state() == "unconfigured"
-        threads.append(len(list(Path(f"/proc/{unconfigured.process.pid}/task").iterdir())))
-    assert threads[-1] <= threads[0]
+        process = Path(f"/proc/{unconfigured.process.pid}")
+        resources.append([len(list((process / folder).iterdir())) for folder in ("task", "fd")])
+    assert all(last <= first for first, last in zip(resources[0], resources[-1])), resources
     assert "Traceback" not in unconfigured.log()
 
 

@@ -16,7 +16,8 @@ DELAY_S = 0.4
 
 
 def start(start_node, model, delay_s=0.0, fail_every=0, **parameters):
-    return start_node(program=(TROUBLED, str(delay_s), str(fail_every)), model=model, device="cpu", **parameters)
+    trouble = ("--delay", str(delay_s), "--fail-every", str(fail_every))
+    return start_node(program=(TROUBLED, *trouble), model=model, device="cpu", **parameters)
 
 
 def test_the_newest_frame_wins_and_cameras_take_turns(start_node, peer, image, street, tiny_checkpoint):
@@ -65,7 +66,7 @@ def test_a_fault_in_the_network_costs_a_frame_and_no_more(start_node, peer, imag
     node = start(start_node, tiny_checkpoint, fail_every=3)
     masks = peer.collect(peer.topic("camera/label/image_raw"), Image)
     for stamp in range(5):
-        assert peer.exchange("/camera/image_raw", image(street(), stamp), masks)
+        assert peer.exchange("/camera/image_raw", image(street(), stamp), masks, patience_s=1.0)
     report = peer.fresh_report("camera")
     assert int(report["lost to faults"]) >= 2
     assert int(report["resets: fault"]) >= 2

@@ -27,7 +27,11 @@ def node(start_node, tiny_checkpoint):
         rear__transport="compressed",
         front__image_topic=FRONT,
         max_gap=5.0,
-        **{"qos_overrides./segmentation_node/rear/overlay/image_raw.publisher.reliability": "best_effort"},
+        **{
+            "qos_overrides./segmentation_node/rear/overlay/image_raw.publisher.reliability": "best_effort",
+            "qos_overrides./rear/camera_info.subscription.reliability": "reliable",
+            "qos_overrides./rear/camera_info.subscription.depth": 7,
+        },
     )
 
 
@@ -270,6 +274,11 @@ def test_quality_of_service_can_be_overridden(peer, send, street):
         for topic in [peer.topic(f"{camera}/overlay/image_raw")]
     }
     assert reliabilities == {"front": [ReliabilityPolicy.RELIABLE], "rear": [ReliabilityPolicy.BEST_EFFORT]}
+    subscribed = {
+        camera: [info.qos_profile.reliability for info in peer.node.get_subscriptions_info_by_topic(topic)]
+        for camera, topic in (("front", "/front/camera_info"), ("rear", "/rear/camera_info"))
+    }
+    assert subscribed == {"front": [ReliabilityPolicy.BEST_EFFORT], "rear": [ReliabilityPolicy.RELIABLE]}
 
 
 def test_diagnostics_tell_of_model_and_cameras(node, peer, send, street):

@@ -15,8 +15,8 @@ from std_msgs.msg import Header
 
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
-from sdcpc_ros.nodes.overlay import OverlayPainter
 from sdcpc_ros.nodes.parameters import NodeParameters, declarations_for
+from sdcpc_ros.streaming.overlay import OverlayPainter
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 LABELS = (np.arange(48, dtype=np.uint8) % 11).reshape(6, 8)

@@ -1,28 +1,42 @@
-"""segmentation_node with a network in trouble, for tests: `troubled_node.py SECONDS FAIL_EVERY [--ros-args ...]`.
-
-Each frame takes SECONDS longer, without using the processor, and every FAIL_EVERY-th (0: none) ends in an exception.
-"""
+"""segmentation_node with a model in trouble, for tests: `troubled_node.py [OPTIONS] [--ros-args ...]`."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
 import time
 
-from sdcpc_ros.nodes.segmentation_node import main
+import torch
+
+from sdcpc_ros.nodes import segmentation_node
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
-delay_s, fail_every = float(sys.argv[1]), int(sys.argv[2])
-segment = StreamingSegmenter.segment
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--load", type=float, default=0.0, metavar="S", help="loading the model takes this much longer")
+parser.add_argument("--delay", type=float, default=0.0, metavar="S", help="each frame takes this much longer")
+parser.add_argument("--fail-every", type=int, default=0, metavar="N", help="every N-th frame ends in an exception")
+parser.add_argument("--failure", choices=("fault", "memory"), default="fault", help="which exception")
+trouble, ros_arguments = parser.parse_known_args()
+
+segment, load_segmenter = StreamingSegmenter.segment, segmentation_node.load_segmenter
 frames = itertools.count(1)
 
 
 def troubled_segment(self, *args, **kwargs):
-    time.sleep(delay_s)
-    if fail_every and next(frames) % fail_every == 0:
+    time.sleep(trouble.delay)  # without using the processor
+    if trouble.fail_every and next(frames) % trouble.fail_every == 0:
+        if trouble.failure == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
         raise RuntimeError("injected fault")
     return segment(self, *args, **kwargs)
 
 
+def troubled_load(parameters):
+    time.sleep(trouble.load)
+    return load_segmenter(parameters)
+
+
 StreamingSegmenter.segment = troubled_segment
-sys.exit(main([sys.argv[0], *sys.argv[3:]]))
+segmentation_node.load_segmenter = troubled_load
+sys.exit(segmentation_node.main([sys.argv[0], *ros_arguments]))

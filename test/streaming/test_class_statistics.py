@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("rclpy", reason="no ROS 2 in this environment")
-
 from sdcpc_ros.label_set import IGNORE
-from sdcpc_ros.nodes.camera_outputs import class_statistics
+from sdcpc_ros.streaming.class_statistics import class_statistics
 
 
 @given(size=st.tuples(st.integers(1, 8), st.integers(1, 8)), seed=st.integers(0, 2**32 - 1))

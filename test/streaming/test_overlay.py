@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
-from sdcpc_ros.nodes.overlay import OverlayPainter
+from sdcpc_ros.streaming.overlay import OverlayPainter
 
 
 @given(

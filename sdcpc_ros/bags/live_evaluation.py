@@ -1,0 +1,138 @@
+"""The live half of an evaluation: the bag is played over DDS to the node, started here or running already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdcpc_ros.bags.errors import BagError, PlaybackError
+from sdcpc_ros.bags.live_comparison import LiveComparison
+from sdcpc_ros.bags.live_report import LiveTiming
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE
+from sdcpc_ros.bags.node_process import (
+    ForeignNode,
+    NodeProcess,
+    NodeTopics,
+    node_command,
+    ros_environment,
+    write_parameters,
+)
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from sdcpc_ros.bags.bag_evaluation import BagSettings
+    from sdcpc_ros.bags.evaluation_job import ModelChoice
+    from sdcpc_ros.bags.live_run import LiveRun
+
+
+@dataclass(frozen=True)
+class LivePlan:
+    """How the bag is played, and to whom. Raises BagError for a rate that is not positive, or no such topic."""
+
+    rate: float = 1.0
+    label_topic: str | None = None  #: of a node that runs already, in this shell's ROS domain; None: start one
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < float("inf"):
+            raise BagError(f"the playing rate is {self.rate}; a positive number is needed")
+        if self.label_topic is not None:
+            NodeTopics.of(self.label_topic)
+
+    @property
+    def topics(self) -> NodeTopics:
+        return NodeTopics() if self.label_topic is None else NodeTopics.of(self.label_topic)
+
+    def options(self) -> list[str]:
+        """As the command line has it."""
+        rate = [] if self.rate == 1 else ["--live-rate", str(self.rate)]
+        return rate + ([] if self.label_topic is None else ["--live-node", self.label_topic])
+
+
+@contextmanager
+def live_comparison(
+    bag_path: Path,
+    folder: Path,
+    model: ModelChoice,
+    settings: BagSettings,
+    plan: LivePlan,
+    on_live: Callable[[LiveTiming | None], None],
+) -> Iterator[LiveComparison]:
+    """Play the bag, then compare its offline frames with what came back; the node's log stays in `folder`.
+
+    `on_live` gets None when playing starts, then the times so far with every frame.
+    Raises PlaybackError when there is no ROS, or the node fails; BagError when the bag is at fault.
+    """
+    if find_spec("rclpy") is None:
+        raise PlaybackError("ROS 2 is not here (no rclpy): source a ROS installation for --live")
+    recording = folder / ".live_recording"
+    try:
+        with BagReader(bag_path) as bag:
+            run = _play(bag, folder, model, settings, plan, recording, on_live)
+        offsets = load_checkpoint(model.path).config.reference_offsets
+        with BagReader(recording) as recorded:
+            label_topic = plan.topics.label
+            yield LiveComparison(recorded, label_topic, run.timing, run.node_diagnostics, offsets, settings.max_gap_s)
+    finally:
+        shutil.rmtree(recording, ignore_errors=True)
+
+
+def _play(
+    bag: BagReader,
+    folder: Path,
+    model: ModelChoice,
+    settings: BagSettings,
+    plan: LivePlan,
+    recording: Path,
+    on_live: Callable[[LiveTiming | None], None],
+) -> LiveRun:
+    camera = bag.camera_topic(settings.camera)
+    companion = bag.camera_info_topic(camera)
+    with ExitStack() as stack:
+        node: NodeProcess | ForeignNode = ForeignNode()
+        if plan.label_topic is None:
+            stack.enter_context(_environment(ros_environment(folder / "ros_logs")))
+            parameters = folder / "node_parameters.yaml"
+            write_parameters(
+                parameters,
+                model=model.path,
+                image_topic=camera,
+                compressed=bag.topics[camera].type == COMPRESSED_IMAGE,
+                device=model.device,
+                backend=model.backend,
+                input_size=model.input_size,
+                max_gap_s=settings.max_gap_s,
+            )
+            node = stack.enter_context(NodeProcess(node_command(parameters), folder / "node.log"))
+        # Only now: rclpy is not there without ROS, and reads the environment that was just set.
+        from sdcpc_ros.bags.live_run import run_live
+        from sdcpc_ros.bags.player import Playback
+
+        return run_live(
+            bag,
+            camera,
+            [] if companion is None else [companion],
+            Playback(rate=plan.rate, start_s=settings.start_s, duration_s=settings.duration_s),
+            node,
+            recording,
+            topics=plan.topics,
+            on_ready=lambda: on_live(None),
+            on_progress=on_live,
+        )
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set for the block, and for the processes that it starts; none of them is set outside it."""
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]

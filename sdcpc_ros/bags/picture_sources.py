@@ -1,0 +1,165 @@
+"""Pictures of anything that moves, for the segmenter: a video file, images, or a bag's camera."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.folder_bag import IMAGE_SUFFIXES, image_files, in_order, read_image
+from sdcpc_ros.bags.ground_truth import NoTruth
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
+
+_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+_USUAL_RATE_HZ = 30.0  # of a video that does not tell its own
+_RATES_HZ = (0.02, 240.0)
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """Pictures in order, to be taken once."""
+
+    frames: Iterator[SourceFrame | Unusable]
+    expected: int | None  #: how many will come, as far as one can tell
+    rate_hz: float  #: as a player should be told
+    name_of: Callable[[SourceFrame], str]  #: a file name without suffix for what is made of a picture
+
+
+@contextmanager
+def picture_source(path: str, *, camera: str | None = None, images_hz: float | None = None) -> Iterator[PictureSource]:
+    """Open a video, an image, a folder or a glob of images, or a bag.
+
+    `camera`: the topic, of a bag with several. `images_hz`: how fast images follow each other, 15 by default.
+    Raises BagError for what cannot be read, and for an option that does not go with what is there.
+    """
+    kind = _kind(path)
+    if camera is not None and kind != "bag":
+        raise BagError(f"a camera topic can be chosen of a bag, and '{path}' is none")
+    if images_hz is not None and kind != "images":
+        raise BagError(f"'{path}' has times of its own; a rate goes with images")
+    if kind == "bag":
+        with BagReader(path) as bag:
+            yield _of_bag(bag, camera)
+    elif kind == "images":
+        yield _of_images(_images(path), 15.0 if images_hz is None else images_hz)
+    else:
+        with _opened_video(path) as container:
+            yield _of_video(path, container)
+
+
+def _kind(path: str) -> str:
+    """What stands at a path, by its name: "bag", "images" or "video"."""
+    found = Path(path)
+    if found.is_dir():
+        storage = any(file.suffix in _BAG_SUFFIXES for file in found.iterdir())
+        return "bag" if storage or (found / "metadata.yaml").is_file() else "images"
+    if found.suffix.lower() in _BAG_SUFFIXES:
+        return "bag"
+    if found.suffix.lower() in IMAGE_SUFFIXES or _is_pattern(path):
+        return "images"
+    return "video"
+
+
+def _is_pattern(path: str) -> bool:
+    return glob.has_magic(path) and not Path(path).exists()
+
+
+def _of_bag(bag: BagReader, camera: str | None) -> PictureSource:
+    topic = bag.camera_topic(camera)
+    images = bag.topics[topic].message_count
+    rate_hz = _sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
+    return PictureSource(bag_frames(bag, topic, NoTruth()), images, rate_hz, lambda frame: str(frame.stamp_ns))
+
+
+def _sane_rate_hz(rate_hz: float) -> float:
+    """What was recorded within a moment, or a container makes up, is no rate to play at."""
+    return rate_hz if _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1] else _USUAL_RATE_HZ
+
+
+def _of_images(files: Sequence[Path], rate_hz: float) -> PictureSource:
+    low, high = _RATES_HZ
+    if not low <= rate_hz <= high:
+        raise BagError(f"the rate is {rate_hz}; {low:g} to {high:g} images a second are allowed")
+    stems = [file.stem for file in files]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    # Images of one name from several folders: numbered, for their labels must not overwrite each other.
+    names = [f"{number:06d}" for number in range(len(files))] if twice else stems
+
+    def frames() -> Iterator[SourceFrame | Unusable]:
+        for number, file in enumerate(files):
+            try:
+                yield SourceFrame(number, round(number * 1e9 / rate_hz), read_image(file))
+            except (BagError, OSError) as error:
+                yield Unusable(number, str(error))
+
+    return PictureSource(frames(), len(files), rate_hz, lambda frame: names[frame.number])
+
+
+def _images(path: str) -> list[Path]:
+    found = Path(path)
+    if found.is_dir():
+        return image_files(found)
+    if not _is_pattern(path):
+        if not found.is_file():
+            raise BagError(f"there is no image at '{path}'")
+        return [found]
+    files = (Path(name) for name in glob.glob(path, recursive=True))
+    images = in_order(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise BagError(f"no images match '{path}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
+    return images
+
+
+@contextmanager
+def _opened_video(path: str) -> Iterator[InputContainer]:
+    if not Path(path).is_file():
+        raise BagError(f"there is no file at '{path}'")
+    try:
+        # A playlist may name other files and hosts: those are not for it to open.
+        container = av.open(path, options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        raise BagError(f"'{path}' is no video that can be read: {_reason(error)}") from error
+    with container:
+        if not container.streams.video:
+            raise BagError(f"'{path}' holds no video")
+        yield container
+
+
+def _of_video(path: str, container: InputContainer) -> PictureSource:
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    rate_hz = _sane_rate_hz(float(stream.average_rate or stream.guessed_rate or 0))
+    expected = stream.frames or None
+    if expected is None and container.duration:
+        expected = round(container.duration / av.time_base * rate_hz)
+
+    def frames() -> Iterator[SourceFrame | Unusable]:
+        number, time_s = 0, 0.0
+        try:
+            for frame in container.decode(stream):
+                time_s = number / rate_hz if frame.time is None else float(frame.time)
+                yield SourceFrame(number, round(time_s * 1e9), _upright(frame))
+                number += 1
+        except av.FFmpegError as error:
+            yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s: {_reason(error)}")
+
+    return PictureSource(frames(), expected, rate_hz, lambda frame: f"{frame.number:06d}")
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned as players turn it: telephones film sideways and note down by how much."""
+    image = frame.to_ndarray(format="rgb24")
+    quarters = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+
+
+def _reason(error: av.FFmpegError) -> str:
+    return error.strerror or type(error).__name__

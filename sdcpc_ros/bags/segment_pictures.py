@@ -1,0 +1,135 @@
+"""Pictures in, a painted video or label images out: segmentation for those who have no ROS."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import cv2
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.picture_sources import PictureSource
+from sdcpc_ros.bags.prefetch import prefetched
+from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, segmented
+from sdcpc_ros.evaluation.pictures import fitted, overlay, shrink
+from sdcpc_ros.evaluation.video import VideoWriter
+from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+_PROBLEMS_TOLD = 20
+#: Between two pictures of a video. What is shorter cannot be told apart, what is longer is a clock that was set.
+_SHORTEST_S, _LONGEST_S = 0.001, 60.0
+
+
+class Output(AbstractContextManager["Output"], Protocol):
+    """Where segmented pictures go. What is written counts only when the `with` ends without an error."""
+
+    def write(self, frame: SegmentedFrame, name: str) -> None: ...
+
+
+@dataclass
+class Segmented:
+    """What came of a source."""
+
+    frames: int = 0
+    unusable: int = 0
+    problems: list[str] = field(default_factory=list)  #: the first of them
+    elapsed_ms: float = 0.0  #: from image to labels, all together
+
+
+class OverlayVideo:
+    """Class colours over the pictures, as an mp4 in which each is shown at its own time.
+
+    The first picture decides the size (made even, as video wants it); others are fitted into it. Where a bag's clock
+    jumps, back or by more than a minute, the video goes on. The file appears when it is complete, or not at all.
+    """
+
+    def __init__(self, path: Path, label_set: LabelSet, *, rate_hz: float, opacity: float) -> None:
+        if not 0 <= opacity <= 1:
+            raise BagError(f"the opacity is {opacity}; 0 to 1 is allowed")
+        self.path, self._label_set, self._rate_hz, self._opacity = path, label_set, rate_hz, opacity
+        self._size: tuple[int, int] | None = None
+        self._last_ns, self._time_s = 0, 0.0
+
+    def write(self, frame: SegmentedFrame, name: str) -> None:
+        painted = overlay(frame.source.image, frame.segmentation.labels, self._label_set, self._opacity)
+        if self._size is None:
+            painted = shrink(painted, painted.shape[1])
+            self._size = painted.shape[0], painted.shape[1]
+        else:
+            step_s = (frame.source.stamp_ns - self._last_ns) / 1e9
+            self._time_s += step_s if _SHORTEST_S <= step_s <= _LONGEST_S else 1 / self._rate_hz
+        self._last_ns = frame.source.stamp_ns
+        self._video.write(fitted(painted, self._size), self._time_s)
+
+    def __enter__(self) -> OverlayVideo:
+        self._workshop = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
+        self._unfinished = Path(self._workshop.name) / "video.mp4"
+        self._video = VideoWriter(self._unfinished, rate_hz=self._rate_hz)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._workshop:
+            self._video.close()
+            if error is None:
+                self._unfinished.replace(self.path)
+
+
+class LabelFolder:
+    """A PNG of class ids for each picture, 255 where there is no label, named for it. What is there is overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, frame: SegmentedFrame, name: str) -> None:
+        file = self.path / f"{name}.png"
+        encoded, png = cv2.imencode(".png", frame.segmentation.labels)
+        if not encoded:
+            raise BagError(f"'{file}' could not be encoded as PNG")
+        file.write_bytes(png.tobytes())
+
+    def __enter__(self) -> LabelFolder:
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+def segment_pictures(
+    segmenter: StreamingSegmenter,
+    source: PictureSource,
+    output: Output,
+    *,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Segmented:
+    """Segment all pictures of a source as one stream. Those that cannot be used are left out and told.
+
+    Raises BagError when there is none that can be used.
+    """
+    done = Segmented()
+    # The node's rule forgets after a second; pictures that come rarer than that would never be compared.
+    frames = segmented(segmenter, source.frames, max_gap_s=max(DEFAULT_MAX_GAP_S, 3 / source.rate_hz), confidence=False)
+    with output, closing(prefetched(frames, depth=2)) as ahead:  # painting and writing overlap the network
+        for frame in ahead:
+            if isinstance(frame, Unusable):
+                done.unusable += 1
+                done.problems += [frame.problem] if len(done.problems) < _PROBLEMS_TOLD else []
+            else:
+                output.write(frame, source.name_of(frame.source))
+                done.frames += 1
+                done.elapsed_ms += frame.elapsed_ms
+            on_frame()
+        if not done.frames:
+            raise BagError(
+                f"there is no picture that can be used; {done.problems[0] if done.problems else 'none came'}"
+            )
+    return done

@@ -1,0 +1,71 @@
+"""`sdcpc compare`: evaluations of one recording side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("baseline", type=Path, metavar="BASELINE", help="a report.json of `sdcpc evaluate-bag`")
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT", help="those to compare with it")
+    parser.add_argument(
+        "--fail-if",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="exit with 1 if a difference from the baseline meets this, in percent points (ms: in ms): 'miou<-0.5', "
+        "'iou.car<-2', 'ms>5'; of an end of the interval: 'miou.high<0', worse beyond chance. May be repeated",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison here")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots here")
+    bootstrap = parser.add_argument_group("bootstrap")
+    bootstrap.add_argument("--draws", type=int, default=2000, help="default %(default)s")
+    bootstrap.add_argument("--level", type=float, default=0.95, help="of the intervals, default %(default)s")
+    bootstrap.add_argument(
+        "--block", type=int, metavar="FRAMES", help="frames drawn together; default: by their likeness"
+    )
+    bootstrap.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.set_defaults(parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for option in ("json", "html"):
+        path = getattr(arguments, option)
+        if path is not None and not path.parent.is_dir():
+            arguments.parser.error(f"--{option}: no folder '{path.parent}'")
+
+    from rich.console import Console
+
+    from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare_files
+    from sdcpc_ros.evaluation.comparison_gates import Gate, judged
+    from sdcpc_ros.evaluation.comparison_table import comparison_tables, gate_sentences
+
+    gates = [Gate.parsed(text) for text in arguments.fail_if]
+    settings = ComparisonSettings(arguments.draws, arguments.level, arguments.block, arguments.seed)
+    comparison = compare_files([arguments.baseline, *arguments.reports], settings)
+    results = judged(comparison, gates)
+    console = Console()
+    console.print(comparison_tables(comparison, console.width))
+    if arguments.json is not None:
+        written = {**comparison.to_dict(), "gates": [result.to_dict() for result in results]}
+        arguments.json.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n")
+    if arguments.html is not None:
+        from sdcpc_ros.evaluation.comparison_report import write_comparison
+
+        write_comparison(arguments.html, comparison, results, command=_command(arguments))
+    for sentence in gate_sentences(results):
+        print(f"sdcpc compare: {sentence}", file=sys.stderr)
+    return int(any(result.failed for result in results))
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What makes the same comparison again."""
+    words = ["sdcpc", "compare", str(arguments.baseline), *map(str, arguments.reports)]
+    words += [word for text in arguments.fail_if for word in ("--fail-if", text)]
+    words += ["--draws", str(arguments.draws), "--level", str(arguments.level), "--seed", str(arguments.seed)]
+    words += ["--block", str(arguments.block)] if arguments.block is not None else []
+    return shlex.join(words)

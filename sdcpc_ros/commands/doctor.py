@@ -1,0 +1,63 @@
+"""`sdcpc doctor`: what keeps the node from working on this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+
+_STYLES = {OK: "green", NOTE: "dim", WARNING: "yellow", FAULT: "bold red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="default: %(default)s")
+    parser.add_argument(
+        "--node", default="/segmentation_node", metavar="NAME", help="the running node to ask, default %(default)s"
+    )
+    parser.add_argument(
+        "--image-topic",
+        action="append",
+        metavar="TOPIC",
+        help="what a node that does not run yet would listen to, default /camera/image_raw; may be given again",
+    )
+    parser.add_argument("--compressed", action="store_true", help="the image topics are CompressedImage")
+    parser.add_argument("--use-sim-time", action="store_true", help="the node that does not run yet would take /clock")
+    parser.add_argument(
+        "--listen", type=float, default=2.0, metavar="S", help="seconds to listen to the graph, default %(default)s"
+    )
+    parser.add_argument("--no-graph", action="store_true", help="look at this machine only")
+    parser.set_defaults(parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    if arguments.listen <= 0:
+        arguments.parser.error(f"--listen is {arguments.listen:g}; a positive number of seconds is needed")
+    console, levels = Console(soft_wrap=True, highlight=False), []
+    for finding in _findings(arguments):
+        console.print(Text(finding.line(), style=_STYLES[finding.level] if finding.level != OK else ""))
+        levels.append(finding.level)
+    faults, warnings = levels.count(FAULT), levels.count(WARNING)
+    console.print(f"{len(levels)} things looked at: {faults} at fault, {warnings} to be warned of")
+    return 1 if faults else 0
+
+
+def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
+    from sdcpc_ros.doctor.machine import check_machine
+    from sdcpc_ros.doctor.ros_installation import check_ros, has_ros
+
+    yield from check_machine(arguments.model)
+    yield from check_ros()
+    if arguments.no_graph or not has_ros():
+        return
+    from sdcpc_ros.doctor.live_graph import Wanted, check_graph
+
+    transport = "compressed" if arguments.compressed else "raw"
+    topics = arguments.image_topic or ["/camera/image_raw" + ("/compressed" if arguments.compressed else "")]
+    wanted = Wanted(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
+    node = arguments.node if arguments.node.startswith("/") else f"/{arguments.node}"
+    yield from check_graph(node, wanted, arguments.listen)

@@ -1,0 +1,86 @@
+"""`sdcpc evaluate-bag`: every frame of a bag through the node's segmenter, and a report of what came of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.evaluation.gates import MEASURES, Gate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folders, .mcap or .db3 files")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
+    )
+    parser.add_argument(
+        *("-o", "--output"),
+        type=Path,
+        default=Path("bag_evaluation"),
+        metavar="DIR",
+        help="each bag's results go into a folder of its name in there, default %(default)s",
+    )
+    what = parser.add_argument_group("what of a bag")
+    what.add_argument("--camera", metavar="TOPIC", help="the image topic, needed where there are several")
+    what.add_argument(
+        "--truth",
+        metavar="TOPIC|DIR|none",
+        help="a topic of label images, a folder of masks named by stamp, frame or number, or none; "
+        "the bag's own ground_truth topic if not given",
+    )
+    what.add_argument("--void", type=int, nargs="+", default=[], metavar="ID", help="ids without truth, besides 255")
+    what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
+    what.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to evaluate, all if not given")
+    what.add_argument("--max-gap", type=float, metavar="S", help="as the node's parameter max_gap")
+    how = parser.add_argument_group("how")
+    how.add_argument("--device", default="cpu", help="torch device, default %(default)s")
+    how.add_argument("--backend", default="eager", help="how the network is run, default %(default)s")
+    how.add_argument(
+        "--input-size", type=int, nargs=2, metavar=("H", "W"), help="what the network sees, px; as the node by default"
+    )
+    how.add_argument("--workers", type=int, metavar="N", help="evaluate N bags at a time, with one core each")
+    how.add_argument(
+        "--ray", metavar="ADDRESS", help="evaluate on a Ray cluster, as ray.init takes it; 'local' starts one here"
+    )
+    how.add_argument("--force", action="store_true", help="also what was evaluated before, and has not changed since")
+    more = parser.add_argument_group("what else")
+    more.add_argument("--labelled-bag", action="store_true", help="write the bag with the masks in it")
+    more.add_argument("--live", action="store_true", help="play the bag to the ROS node too, and compare")
+    more.add_argument("--live-rate", type=float, metavar="RATE", help="playing speed, 1 as recorded")
+    more.add_argument(
+        "--live-node", metavar="LABEL_TOPIC", help="play to the node that publishes there, instead of starting one"
+    )
+    gates = parser.add_argument_group("gates: the exit status is 1 when a bag misses one; shares are 0 to 1")
+    for measure in MEASURES:
+        metavar = "SHARE" if measure.share else "MS" if "ms" in measure.description.split() else "N"
+        gates.add_argument(measure.option, type=float, metavar=metavar, help=measure.description)
+    parser.set_defaults(parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; 1 when a gate is missed, or the only bag cannot be evaluated; 3 when some of several bags cannot."""
+    _check_options(arguments)
+    from sdcpc_ros.bags.evaluation_run import evaluate_bags
+
+    return evaluate_bags(arguments, _gates(arguments))
+
+
+def _gates(arguments: argparse.Namespace) -> list[Gate]:
+    given = ((measure, getattr(arguments, measure.destination)) for measure in MEASURES)
+    return [Gate(measure, threshold) for measure, threshold in given if threshold is not None]
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    error = arguments.parser.error
+    if arguments.workers is not None and arguments.workers < 1:
+        error(f"--workers is {arguments.workers}; 1 or more are needed")
+    if not arguments.live:
+        for option in ("live_rate", "live_node"):
+            if getattr(arguments, option) is not None:
+                error(f"--{option.replace('_', '-')} goes with --live")
+        for measure in MEASURES:
+            if measure.path[0] == "live" and getattr(arguments, measure.destination) is not None:
+                error(f"{measure.option} goes with --live")
+    elif arguments.workers is not None or arguments.ray is not None:
+        error("--live plays one bag after the other, so it does not go with --workers or --ray")

@@ -1,0 +1,79 @@
+"""`sdcpc export`: write what a robot loads instead of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdcpc_ros.checkpoint import Checkpoint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("aot", "onnx", "tensorrt", "torch"),
+        help="aot: compiled by AOTInductor for this processor; onnx: for any runtime; tensorrt: an engine for this "
+        "GPU; torch: a program for torch.export.load",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="the file; for aot and tensorrt the folder, which becomes SDCPC_CACHE on the robot",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="what the network sees, as the node's input_height and input_width; the model's own if not given",
+    )
+    parser.add_argument("--device", help="torch device, cuda for tensorrt and cpu for the others if not given")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.inference import Step, checked_device
+    from sdcpc_ros.inference.exporting import export_step
+    from sdcpc_ros.streaming.geometry import MIN_SIDE
+
+    path = resolve_model(arguments.model)
+    checkpoint = load_checkpoint(path)
+    height, width = size = tuple(arguments.input_size or checkpoint.input_size)
+    if not all(MIN_SIDE <= side <= 8192 for side in size):
+        raise ValueError(f"--input-size is {height} {width}; {MIN_SIDE} to 8192 each is allowed")
+    device = checked_device(arguments.device or ("cuda" if arguments.format == "tensorrt" else "cpu"))
+    step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, device)
+    console = Console(stderr=True)
+    with console.status(f"{arguments.format} for {width}x{height} on {device}: seconds to minutes"):
+        written = export_step(step, size, arguments.format, arguments.output, metadata(path.stem, checkpoint, size))
+    print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")
+    if arguments.format in ("aot", "tensorrt"):
+        print(
+            f"the node runs it with SDCPC_CACHE={arguments.output} in its environment, and the parameters "
+            f"backend: {arguments.format}, input_height: {height}, input_width: {width}"
+        )
+
+
+def metadata(name: str, checkpoint: Checkpoint, size: tuple[int, int]) -> dict[str, str]:
+    """What a file says of itself: text, and JSON where a value has parts."""
+    from sdcpc_ros import __version__
+
+    return {
+        "model": name,
+        "sdcpc_ros": __version__,
+        "label_set": json.dumps(checkpoint.label_set.to_dict()),
+        "input_size": json.dumps(list(size)),  # height, width
+        "reference_offsets": json.dumps(list(checkpoint.config.reference_offsets)),  # frames back, in any order
+        # For the record: the network takes uint8 RGB and applies it itself.
+        "normalization": json.dumps({"mean": list(checkpoint.mean), "std": list(checkpoint.std), "applied": "inside"}),
+    }

@@ -1,0 +1,52 @@
+"""`sdcpc make-bag`: a folder of images, with or without label images, as a bag."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="images, or a folder that holds images/ and perhaps labels/"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="BAG", help="the bag to write, a folder")
+    parser.add_argument("--rate", type=float, default=15.0, metavar="HZ", help="images a second, default %(default)s")
+    parser.add_argument(
+        "--labels", type=Path, metavar="DIR", help="label images (PNG, a class id a pixel) of the images' names"
+    )
+    parser.add_argument(
+        "--void",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="ids in the labels without truth: written as 255",
+    )
+    parser.add_argument("--compressed", action="store_true", help="keep the JPEG and PNG files as CompressedImage")
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from sdcpc_ros.bags.folder_bag import FolderBag, write_folder_bag
+    from sdcpc_ros.evaluation.report import progress_bar
+
+    folder_bag = FolderBag(
+        folder=arguments.folder,
+        labels=arguments.labels,
+        rate_hz=arguments.rate,
+        void=frozenset(arguments.void),
+        compressed=arguments.compressed,
+    )
+    frames = len(folder_bag.files)
+    with progress_bar(frames, "writing") as advance:
+        write_folder_bag(arguments.output, folder_bag, storage=arguments.storage, progress=lambda done: advance())
+    labelled = sum(label is not None for _, label in folder_bag.files)
+    Console(highlight=False).print(
+        f"wrote {arguments.output}: {frames} images on {folder_bag.image_topic}, {labelled} with ground truth, "
+        f"{frames / folder_bag.rate_hz:.1f} s",
+        soft_wrap=True,
+        markup=False,
+    )

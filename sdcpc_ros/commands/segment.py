@@ -1,0 +1,74 @@
+"""`sdcpc segment`: a video, images or a bag in, a painted video or label images out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sdcpc_ros import DEFAULT_MODEL
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "input", metavar="VIDEO|IMAGES|BAG", help="a video file; an image, a folder or a quoted glob of images; a bag"
+    )
+    parser.add_argument(
+        *("-o", "--output"),
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="OUT.mp4: a video with the class colours over it; else a folder of PNG images of class ids",
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device, default %(default)s")
+    parser.add_argument("--backend", default="eager", help="how the network is run, default %(default)s")
+    parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, 0.6 if not given")
+    parser.add_argument("--camera", metavar="TOPIC", help="of a bag with several cameras")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="how fast images follow each other, 15 if not given")
+    parser.set_defaults(parser=parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    output: Path = arguments.output
+    as_video = output.suffix.lower() == ".mp4"
+    _check_options(arguments, as_video)
+
+    from sdcpc_ros.bags.picture_sources import picture_source
+    from sdcpc_ros.bags.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
+    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.evaluation.report import progress_bar
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+    with picture_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
+        checkpoint = load_checkpoint(resolve_model(arguments.model))
+        segmenter = StreamingSegmenter(checkpoint, device=arguments.device, backend=arguments.backend)
+        opacity = 0.6 if arguments.opacity is None else arguments.opacity
+        to = (
+            OverlayVideo(output, segmenter.label_set, rate_hz=source.rate_hz, opacity=opacity)
+            if as_video
+            else LabelFolder(output)
+        )
+        with progress_bar(source.expected or 0, "segmenting") as advance:
+            done = segment_pictures(segmenter, source, to, on_frame=advance)
+    for problem in done.problems:
+        print(f"sdcpc segment: left out: {problem}", file=sys.stderr)
+    if done.unusable > len(done.problems):
+        print(f"sdcpc segment: and {done.unusable - len(done.problems)} more were left out", file=sys.stderr)
+    print(f"wrote {output}: {done.frames} pictures, {done.elapsed_ms / done.frames:.0f} ms each from image to labels")
+
+
+def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:
+    error, output = arguments.parser.error, arguments.output
+    if as_video and not output.parent.is_dir():
+        error(f"--output: no folder '{output.parent}'")
+    if not as_video and (
+        output.is_file() or output.suffix.lower() in (".avi", ".mkv", ".mov", ".webm", ".png", ".jpg")
+    ):
+        error(f"--output: '{output}' is neither a folder nor ends in .mp4")
+    if not as_video and arguments.opacity is not None:
+        error("--opacity goes with a video")
+    if as_video and output.exists() and Path(arguments.input).exists() and output.samefile(arguments.input):
+        error("--output: this is the input")

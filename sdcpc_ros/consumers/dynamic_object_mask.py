@@ -1,0 +1,109 @@
+"""`dynamic_object_mask`: masks in, feature masks for SLAM front ends out: 255 where features may be taken, else 0.
+
+Classes are named, never numbered; which id a name has comes from the LabelInfo. Run it in the camera's namespace:
+
+    ros2 run sdcpc_ros dynamic_object_mask --ros-args -r __ns:=/segmentation_node/camera -p dilation:=7
+
+It publishes feature_mask/image_raw, `mono8`, with the very header of the mask, which is that of the camera image.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image
+
+from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
+from sdcpc_ros.consumers.running import Refused, label_info_type, run_node
+from sdcpc_ros.nodes.image_messages import ImageWriter
+
+#: What moves, as the usual label sets spell it.
+DYNAMIC_CLASSES = (
+    *("animal", "bicycle", "bicyclist", "bus", "car", "motorcycle", "pedestrian", "person", "rider", "train"),
+    "truck",
+)
+_LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class DynamicObjectMask(Node):
+    """Raises Refused when it can't know which id a class has, or none of the classes is there."""
+
+    def __init__(self) -> None:
+        super().__init__("dynamic_object_mask")
+        self._dynamic = self._declare_names("dynamic_classes", "Names of the classes that move.", DYNAMIC_CLASSES)
+        class_names = self._declare_names(
+            "class_names", "Names of the classes in the order of their ids. Empty: those of the LabelInfo.", ()
+        )
+        self._dilation: int = self.declare_parameter(
+            "dilation",
+            5,
+            ParameterDescriptor(
+                description="Pixels by which ignored regions grow.",
+                integer_range=[IntegerRange(from_value=0, to_value=200)],
+                read_only=True,
+            ),
+        ).value
+        self._ignore_unlabelled: bool = self.declare_parameter(
+            "ignore_unlabelled",
+            False,
+            ParameterDescriptor(description="Take no features on unlabelled pixels.", read_only=True),
+        ).value
+        self._masker: FeatureMasker | None = None
+        self._writer = ImageWriter("mono8")
+        self._publisher = self.create_publisher(
+            Image, "feature_mask/image_raw", 5, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+        label_info = label_info_type()
+        if class_names:
+            try:
+                self._set_classes({name: number for number, name in enumerate(class_names)})
+            except ValueError as error:
+                raise Refused(str(error)) from None
+        elif label_info is None:
+            raise Refused("without vision_msgs there is no LabelInfo: install it, or set class_names")
+        else:
+            self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
+        self.create_subscription(Image, "label/image_raw", self._on_label, 5)
+
+    def _declare_names(self, name: str, description: str, default: Sequence[str]) -> tuple[str, ...]:
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        value = list(default) or Parameter.Type.STRING_ARRAY
+        return tuple(self.declare_parameter(name, value, descriptor).value or ())
+
+    def _on_label_info(self, message: Any) -> None:
+        try:
+            self._set_classes({entry.class_name: entry.class_id for entry in message.class_map})
+        except ValueError as error:
+            self.get_logger().error(f"{error}; set dynamic_classes", throttle_duration_sec=5.0)
+
+    def _set_classes(self, class_ids: dict[str, int]) -> None:
+        self._masker = FeatureMasker(
+            class_ids, self._dynamic, dilation=self._dilation, ignore_unlabelled=self._ignore_unlabelled
+        )
+        self.get_logger().info(f"ignored: {', '.join(self._masker.dynamic)}")
+
+    def _on_label(self, label: Image) -> None:
+        if self._masker is None:
+            self.get_logger().warning("no LabelInfo yet: what moves is not known", throttle_duration_sec=5.0)
+            return
+        try:
+            mask = self._masker(label_pixels(label))
+        except ValueError as error:
+            self.get_logger().warning(f"mask rejected: {error}", throttle_duration_sec=5.0)
+            return
+        self._publisher.publish(self._writer.write(label.header, mask))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    return run_node(DynamicObjectMask, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""From class ids to the mask of a SLAM front end: where features may be taken, where things move. No ROS in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+KEEP, IGNORE = 255, 0
+UNLABELLED = 255
+
+
+class FeatureMasker:
+    """Turns label images into feature masks, for one set of classes that move."""
+
+    def __init__(
+        self, class_ids: Mapping[str, int], dynamic: Sequence[str], *, dilation: int, ignore_unlabelled: bool
+    ) -> None:
+        """dilation: px by which ignored regions grow, for the features that sit on their edges.
+
+        Raises ValueError when none of the classes `dynamic` is in `class_ids`.
+        """
+        found = [name for name in dynamic if name in class_ids]
+        if not found:
+            classes = f"none of the dynamic classes ({', '.join(dynamic)})"
+            raise ValueError(f"{classes} is among those of the masks ({', '.join(class_ids)})")
+        self.dynamic = tuple(found)
+        self._lookup = np.full(256, KEEP, np.uint8)
+        self._lookup[[class_ids[name] for name in found]] = IGNORE
+        if ignore_unlabelled:
+            self._lookup[UNLABELLED] = IGNORE
+        side = 2 * dilation + 1
+        self._kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) if dilation else None
+
+    def __call__(self, labels: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 ids to (H, W) uint8, 255 where features may be taken and 0 where they are to be ignored."""
+        mask = cv2.LUT(labels, self._lookup)
+        # What is kept shrinks; beyond the border of the image nothing moves.
+        return mask if self._kernel is None else cv2.erode(mask, self._kernel)
+
+
+def label_pixels(image: Any) -> np.ndarray:
+    """The ids of a label image (mono8, 8UC1 or 16UC1) as (H, W) uint8, whatever its step.
+
+    Raises ValueError for another encoding, or too little data.
+    """
+    if image.encoding not in ("mono8", "8UC1", "16UC1"):
+        raise ValueError(f"the label image is {image.encoding[:40]!r}; mono8, 8UC1 or 16UC1 is needed")
+    size = 2 if image.encoding == "16UC1" else 1
+    if image.step < image.width * size or len(image.data) < image.height * image.step:
+        raise ValueError(
+            f"the label image holds {len(image.data)} bytes with a step of {image.step}; "
+            f"{image.width} x {image.height} pixels in {image.encoding} need more"
+        )
+    rows = np.frombuffer(image.data, np.uint8, count=image.height * image.step).reshape(image.height, image.step)
+    if size == 1:
+        return np.ascontiguousarray(rows[:, : image.width])
+    wide = np.ascontiguousarray(rows[:, : image.width * 2]).view(">u2" if image.is_bigendian else "<u2")
+    return np.minimum(wide, UNLABELLED).astype(np.uint8)

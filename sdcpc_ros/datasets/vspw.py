@@ -1,0 +1,80 @@
+"""VSPW (Miao et al. 2021): every frame labelled, 15 of them a second, 124 classes.
+
+    ROOT/SPLIT.txt                                      one video a line; train, val, test
+    ROOT/data/VIDEO/origin/NAME.jpg
+    ROOT/data/VIDEO/mask/NAME.png                       none in test: its frames have no labels
+
+A mask has one channel of 8 bits: 1..124 are the classes, which become 0..123 here; 0 ("others") and 255 are void.
+A video's frames follow each other in the order of their names, as the protocol of the data set has it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
+from sdcpc_ros.datasets.image_files import (
+    found_in,
+    id_table,
+    list_images,
+    read_ids,
+    require_folders,
+    require_pairs,
+    translate,
+)
+from sdcpc_ros.label_set import IGNORE, VSPW_124
+
+VIDEO_RATE_HZ = 15.0
+_LAYOUT = (
+    "VSPW needs ROOT/SPLIT.txt and, for every video that it lists, ROOT/data/VIDEO/origin and ROOT/data/VIDEO/mask"
+)
+_WITHOUT_LABELS = "test"
+_IDS = id_table({0: IGNORE, **{id_ + 1: id_ for id_ in range(len(VSPW_124))}, IGNORE: IGNORE})
+
+
+class VSPW(FolderDataset):
+    """One split of VSPW. Raises DatasetError naming the file and the rule it breaks."""
+
+    def __init__(self, root: str | os.PathLike[str], split: str) -> None:
+        root = Path(root)
+        files = []
+        for video in _listed(root, split):
+            files += _frames(root / "data" / video, may_lack_labels=split == _WITHOUT_LABELS)
+        super().__init__(f"VSPW {split}", VSPW_124, files)
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        return translate(read_ids(path), _IDS, path, f"0 to {len(VSPW_124)}, and 255 for void,")
+
+
+def _listed(root: Path, split: str) -> list[str]:
+    """The videos of a split."""
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        raise DatasetError(f"no file '{path}'; {_LAYOUT}; {found_in(root)}")
+    videos = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not videos:
+        raise DatasetError(f"'{path}' lists no video; one a line is needed")
+    for video in videos:
+        if "/" in video or "\\" in video or video.startswith("."):
+            raise DatasetError(f"'{path}' lists '{video}', which is no name of a folder in '{root / 'data'}'")
+    return list(dict.fromkeys(videos))
+
+
+def _frames(folder: Path, *, may_lack_labels: bool) -> list[FrameFiles]:
+    """The frames of one video."""
+    require_folders((folder / "origin",), _LAYOUT)
+    images, labels = list_images(folder / "origin"), {}
+    if (folder / "mask").is_dir() or not may_lack_labels:
+        require_folders((folder / "mask",), _LAYOUT)
+        labels = list_images(folder / "mask", (".png",))
+        require_pairs(images, labels, lambda name: folder / "mask" / f"{name}.png", folder / "origin")
+    if not images:
+        raise DatasetError(f"no images in '{folder / 'origin'}'; .png, .jpg and .jpeg are read")
+    return [
+        FrameFiles(folder.name, position / VIDEO_RATE_HZ, name, images[name], labels.get(name))
+        for position, name in enumerate(sorted(images))
+    ]

@@ -1,0 +1,130 @@
+"""The ROS of this shell: rclpy, middleware, messages, and the settings that images over DDS need."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+from sdcpc_ros.installation import share_folders
+
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
+_LEAST_SEGMENT_MIB = 16  # several 720p colour images; as it comes, Fast DDS has half of one
+_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY_NEEDED_MIB = 192
+#: Module -> what is missing without it, and whether the node can do without.
+_MESSAGES = {
+    "sensor_msgs.msg": ("images", FAULT),
+    "diagnostic_msgs.msg": ("/diagnostics", FAULT),
+    "lifecycle_msgs.msg": ("the node's states", FAULT),
+    "std_srvs.srv": ("~/reset", FAULT),
+    "vision_msgs.msg": ("label/label_info, which Nav2's semantic layer waits for,", WARNING),
+    "sdcpc_ros.msg": ("class_statistics", NOTE),
+}
+
+
+def has_ros() -> bool:
+    """Whether rclpy can be imported."""
+    try:
+        importlib.import_module("rclpy")
+    except ImportError:
+        return False
+    return True
+
+
+def check_ros() -> Iterator[Finding]:
+    """Everything that can be said without talking to anybody. One note where there is no ROS."""
+    if not has_ros():
+        text = "not in this shell: the library and the sdcpc command do without, the node does not"
+        yield Finding("ROS 2", text + " (source /opt/ros/<distro>/setup.bash to have it checked)", NOTE)
+        return
+    import rclpy
+
+    middleware = rclpy.get_rmw_implementation_identifier()
+    yield Finding("ROS 2", f"{os.environ.get('ROS_DISTRO', 'distribution not named')}, {middleware}")
+    yield from check_messages()
+    if "fastrtps" in middleware or "fastdds" in middleware:
+        yield check_profile(os.environ)
+        yield check_shared_memory()
+    yield check_domain(os.environ)
+
+
+def check_messages() -> Iterator[Finding]:
+    missing = [(module, *what) for module, what in _MESSAGES.items() if not _is_there(module)]
+    if not missing:
+        yield Finding("messages", f"all {len(_MESSAGES)} packages are here")
+    for module, what, level in missing:
+        package = module.split(".")[0]
+        fix = f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        if package == "sdcpc_ros":  # a plain pip install has none
+            yield Finding("messages", f"those of sdcpc_ros are not built: {what} is not published", level)
+        else:
+            yield Finding("messages", f"no {package}: {what} cannot be published", level, fix)
+
+
+def check_profile(environment: Mapping[str, str]) -> Finding:
+    """That Fast DDS gives images more shared memory than it does by itself."""
+    what, shipped = "Fast DDS profile", _shipped_profile()
+    fix = f"export {_PROFILE_VARIABLES[0]}={shipped} here, and where the camera's driver is started"
+    file = next((environment[variable] for variable in _PROFILE_VARIABLES if environment.get(variable)), None)
+    if file is None:
+        text = "none is set: most best-effort images over half a megabyte get lost (the launch file sets one)"
+        return Finding(what, text, WARNING, fix)
+    try:
+        segment_mib = _segment_mib(Path(file))
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        return Finding(what, f"{file} cannot be read: {error}", FAULT, fix)
+    if segment_mib < _LEAST_SEGMENT_MIB:
+        text = f"{file} gives {segment_mib:.1f} MiB of shared memory; images need {_LEAST_SEGMENT_MIB} or more"
+        return Finding(what, text, WARNING, fix)
+    return Finding(what, f"{file}, {segment_mib:.0f} MiB of shared memory")
+
+
+def check_shared_memory() -> Finding:
+    if not _SHARED_MEMORY.is_dir():
+        return Finding("shared memory", f"no {_SHARED_MEMORY}: images go by UDP", NOTE)
+    free_mib = shutil.disk_usage(_SHARED_MEMORY).free / 2**20
+    text = f"{free_mib:.0f} MiB free in {_SHARED_MEMORY}"
+    if free_mib < _SHARED_MEMORY_NEEDED_MIB:
+        needed = f"{_SHARED_MEMORY_NEEDED_MIB} MiB or more are needed"
+        fix = f"{needed}: docker run --shm-size=1g, or clear leftover fastrtps_*"
+        return Finding("shared memory", text, WARNING, fix)
+    return Finding("shared memory", text)
+
+
+def check_domain(environment: Mapping[str, str]) -> Finding:
+    domain = environment.get("ROS_DOMAIN_ID", "0")
+    if not domain.isdecimal() or not 0 <= int(domain) <= 232:
+        return Finding("ROS_DOMAIN_ID", repr(domain), FAULT, "export ROS_DOMAIN_ID with a number in 0..101")
+    if int(domain) > 101:
+        text = f"{domain}: its ports run into those that Linux hands out"
+        return Finding("ROS_DOMAIN_ID", text, WARNING, "export ROS_DOMAIN_ID with a number in 0..101")
+    is_local = environment.get("ROS_LOCALHOST_ONLY") == "1" or (
+        environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") in ("LOCALHOST", "OFF")
+    )
+    return Finding("ROS_DOMAIN_ID", f"{domain}, {'this machine only' if is_local else 'whole network'}", OK)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _shipped_profile() -> Path:
+    files = [folder / "config" / "fastdds_profile.xml" for folder in share_folders()]
+    return next((file for file in files if file.is_file()), Path("config/fastdds_profile.xml"))
+
+
+def _segment_mib(file: Path) -> float:
+    """The largest shared-memory segment that a profile asks for; 0 for none."""
+    sizes = [
+        int(element.text or 0) for element in ElementTree.parse(file).iter() if element.tag.endswith("segment_size")
+    ]
+    return max(sizes, default=0) / 2**20

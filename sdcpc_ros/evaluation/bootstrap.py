@@ -1,0 +1,74 @@
+"""The block bootstrap: how far would a number that is pooled over video frames stray, had other frames been filmed?
+
+Neighbouring frames are alike, so that frames drawn one by one would make every number look surer than it is. Here
+runs of consecutive frames are drawn, long enough for what is alike to stay together (circular block bootstrap, Politis
+and Romano 1992). Whatever is drawn is drawn for all columns alike: two models judged on the same frames stay paired.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_CHUNK_BYTES = 64 << 20  # of the table of how often each run was drawn
+
+
+def resampled_sums(columns: np.ndarray, *, block: int, replicates: int, seed: int) -> np.ndarray:
+    """Sums over frames, drawn anew `replicates` times: columns (N, K) float64 -> (replicates, K).
+
+    Each draw takes N frames in runs of `block`, the last run cut to fit; a run may begin at any frame and go on at the
+    first after the last. Raises ValueError for a block that is not between 1 and N.
+    """
+    frames = len(columns)
+    if not 1 <= block <= frames:
+        raise ValueError(f"blocks of {block} frames cannot be drawn from {frames}")
+    runs = -(-frames // block)
+    whole, last = _run_sums(columns, block), _run_sums(columns, frames - (runs - 1) * block)
+    random = np.random.default_rng(seed)
+    starts = random.integers(0, frames, (replicates, runs))
+    sums = last[starts[:, -1]]
+    chunk = max(1, _CHUNK_BYTES // (8 * frames))
+    for first in range(0, replicates, chunk):
+        drawn = starts[first : first + chunk, :-1]
+        rows = np.arange(len(drawn))[:, None] * frames
+        times = np.bincount((rows + drawn).ravel(), minlength=len(drawn) * frames).reshape(len(drawn), frames)
+        sums[first : first + chunk] += times.astype(np.float64) @ whole
+    return sums
+
+
+def block_length(series: np.ndarray) -> int:
+    """How long the runs ought to be for the mean of this series (N,), which stray together as far as they correlate.
+
+    The automatic choice of Politis and White (2004), as corrected by Patton, Politis and White (2009) for the circular
+    bootstrap: 1 for noise, longer the longer the series remembers; at most a third of it.
+    """
+    count = len(series)
+    most = max(1, int(min(math.ceil(3 * math.sqrt(count)), count // 3)))
+    centred = series - series.mean()
+    variance = float(centred @ centred) / count
+    if count < 4 or variance <= 0:
+        return 1
+    # Up to which lag is it correlated? To the last after which a stretch of lags has no correlation to speak of.
+    calm = max(5, math.ceil(math.sqrt(math.log10(count))))
+    last_lag = min(count - 1, math.ceil(math.sqrt(count)) + calm)
+    covariance = np.array([float(centred[: count - lag] @ centred[lag:]) / count for lag in range(last_lag + 1)])
+    bound = 2 * math.sqrt(math.log10(count) / count) * variance
+    insignificant = np.abs(covariance[1:]) < bound
+    lag = next((first for first in range(len(insignificant)) if insignificant[first : first + calm].all()), last_lag)
+    width = min(2 * max(1, lag), last_lag)
+    lags = np.arange(1, width + 1)
+    window = np.clip(2 * (1 - lags / width), 0, 1)  # flat to the half, then falling
+    spread = covariance[0] + 2 * float(window @ covariance[1 : width + 1])
+    bias = 2 * float((window * lags) @ covariance[1 : width + 1])
+    if spread <= 0:
+        return most
+    best = (1.5 * (bias / spread) ** 2 * count) ** (1 / 3)
+    return int(min(most, max(1, round(best))))
+
+
+def _run_sums(columns: np.ndarray, length: int) -> np.ndarray:
+    """The sum of each run of so many frames, by the frame that it begins with, (N, K)."""
+    around = np.concatenate([np.zeros((1, columns.shape[1])), columns, columns[: length - 1]])
+    totals = around.cumsum(axis=0)
+    return totals[length:] - totals[: len(columns)]

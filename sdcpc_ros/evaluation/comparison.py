@@ -1,0 +1,225 @@
+"""Two or more evaluations of one recording side by side: what differs, and by how much more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sdcpc_ros.evaluation.bootstrap import block_length, resampled_sums
+from sdcpc_ros.evaluation.frame_metrics import FrameMetric, frame_metrics
+from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of, read_report
+
+COMPARISON_FORMAT = "sdcpc comparison 1"
+_LEAST_FRAMES = 16  # with fewer, what the frames have in common cannot be told from chance
+
+Verdict = Literal["better", "worse", "higher", "lower", "same", "undecided"]
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """How sure the intervals are, and how they are drawn. Raises ReportError for values that make no sense."""
+
+    replicates: int = 2000
+    level: float = 0.95  #: the share of the draws that an interval holds
+    block: int | None = None  #: frames that are drawn together, None: as many as the data ask for
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.replicates < 100:
+            raise ReportError(f"{self.replicates} draws are too few for an interval; at least 100 are needed")
+        if not 0.5 <= self.level < 1:
+            raise ReportError(f"the level is {self.level}; 0.5 up to, but not, 1 is allowed")
+        if self.block is not None and self.block < 1:
+            raise ReportError(f"the block is {self.block} frames; at least 1 is needed")
+        if self.seed < 0:
+            raise ReportError(f"the seed is {self.seed}; zero or a positive integer is needed")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of a report beside the baseline's. Values are percent, differences percent points; of "ms" ms."""
+
+    metric: str  #: `miou`, `mvc8`, ..., `iou.road`
+    title: str
+    unit: str
+    baseline: float
+    value: float
+    low: float | None  #: ends of the interval of the difference; None with too few frames for one
+    high: float | None
+    better: int  #: 1 if more is better, -1 if less is, 0 if neither
+
+    @property
+    def difference(self) -> float:
+        return self.value - self.baseline
+
+    @property
+    def verdict(self) -> Verdict:
+        """What can be said beyond chance."""
+        if self.low is None or self.high is None:
+            return "undecided"
+        if self.low == self.high == 0:
+            return "same"
+        if self.low <= 0 <= self.high:
+            return "undecided"
+        if self.better == 0:
+            return "higher" if self.low > 0 else "lower"
+        return "better" if (self.low > 0) == (self.better > 0) else "worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("unit", "baseline", "value", "difference", "low", "high", "verdict")
+        return {name: _rounded(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A report, and all its differences from the baseline by metric."""
+
+    name: str
+    report: dict[str, Any]
+    differences: dict[str, Difference]
+    block: int  #: frames drawn together
+    same_labels: bool  #: every label of every frame is the baseline's
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reports of one recording against the first of them."""
+
+    baseline_name: str
+    baseline: dict[str, Any]
+    compared: tuple[Compared, ...]
+    settings: ComparisonSettings
+
+    @property
+    def frames(self) -> int:
+        return len(self.baseline["frames"]["number"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": COMPARISON_FORMAT,
+            "bag": self.baseline["bag"]["name"],
+            "camera": self.baseline["bag"]["camera"],
+            "frames": self.frames,
+            "baseline": {"name": self.baseline_name, "model": _model(self.baseline)},
+            "bootstrap": {
+                "kind": "circular blocks of frames, paired, percentile intervals",
+                "replicates": self.settings.replicates,
+                "level": self.settings.level,
+                "seed": self.settings.seed,
+            },
+            "compared": [
+                {
+                    "name": each.name,
+                    "model": _model(each.report),
+                    "block_frames": each.block,
+                    "same_labels": each.same_labels,
+                    "metrics": {name: difference.to_dict() for name, difference in each.differences.items()},
+                }
+                for each in self.compared
+            ],
+        }
+
+
+def compare_files(paths: Sequence[str | Path], settings: ComparisonSettings | None = None) -> Comparison:
+    """Compare reports by their files, all with the first. Raises ReportError, OSError."""
+    names = [str(path) for path in paths]
+    return compare(names, [read_report(path) for path in paths], settings)
+
+
+def compare(
+    names: Sequence[str], reports: Sequence[dict[str, Any]], settings: ComparisonSettings | None = None
+) -> Comparison:
+    """Compare checked reports, all with the first. Raises ReportError unless they are of the same frames and truth."""
+    settings = settings or ComparisonSettings()
+    if len(reports) < 2:
+        raise ReportError("at least two reports are needed to compare")
+    (first_name, *other_names), (first, *others) = names, reports
+    for name, report in zip(other_names, others):
+        _check_same_frames(first_name, first, name, report)
+    compared = [_compared(name, first, report, settings) for name, report in zip(other_names, others)]
+    return Comparison(first_name, first, tuple(compared), settings)
+
+
+def _compared(name: str, baseline: dict[str, Any], report: dict[str, Any], settings: ComparisonSettings) -> Compared:
+    pairs = [
+        (one, other)
+        for one, other in zip(frame_metrics(baseline), frame_metrics(report))
+        if not (np.isnan(one.total()) or np.isnan(other.total()))
+    ]
+    frames = len(baseline["frames"]["number"])
+    block = settings.block or max((block_length(b.influence() - a.influence()) for a, b in pairs), default=1)
+    block = min(block, frames)
+    intervals = _intervals(pairs, block, settings) if frames >= _LEAST_FRAMES else [(None, None)] * len(pairs)
+    differences = {
+        one.name: Difference(one.name, one.title, one.unit, one.total(), other.total(), low, high, one.better)
+        for (one, other), (low, high) in zip(pairs, intervals)
+    }
+    digests = [each.get("labels_sha256") for each in (baseline, report)]
+    return Compared(name, report, differences, block, digests[0] is not None and digests[0] == digests[1])
+
+
+def _intervals(
+    pairs: list[tuple[FrameMetric, FrameMetric]], block: int, settings: ComparisonSettings
+) -> list[tuple[float | None, float | None]]:
+    """Ends of the interval of each difference."""
+    distinct = {id(metric.columns): metric.columns for pair in pairs for metric in pair}  # classes share theirs
+    if not distinct:
+        return []
+    ends = np.cumsum([columns.shape[1] for columns in distinct.values()])
+    drawn = resampled_sums(
+        np.concatenate(list(distinct.values()), axis=1),
+        block=block,
+        replicates=settings.replicates,
+        seed=settings.seed,
+    )
+    sums = dict(zip(distinct, np.split(drawn, ends[:-1], axis=1)))
+    found: list[tuple[float | None, float | None]] = []
+    tail = (1 - settings.level) / 2
+    for one, other in pairs:
+        differences = other.value(sums[id(other.columns)]) - one.value(sums[id(one.columns)])
+        known = differences[~np.isnan(differences)]  # a class may be in none of the frames that were drawn
+        low, high = np.quantile(known, (tail, 1 - tail)).tolist() if known.size else (None, None)
+        found.append((low, high))
+    return found
+
+
+def _check_same_frames(first_name: str, first: dict[str, Any], name: str, report: dict[str, Any]) -> None:
+    """Raises ReportError, naming what differs, unless both judge the same images by the same truth."""
+
+    def refuse(what: str) -> ReportError:
+        return ReportError(f"'{name}' cannot be compared with '{first_name}': {what}")
+
+    ours, theirs = (label_set_of(each).class_names for each in (first, report))
+    if ours != theirs:
+        raise refuse(f"its classes are {', '.join(theirs)}; those of the other are {', '.join(ours)}")
+    if first["bag"]["camera"] != report["bag"]["camera"]:
+        raise refuse(f"it is of {report['bag']['camera']}, the other of {first['bag']['camera']}")
+    stamps, other_stamps = (np.array(each["frames"]["stamp_ns"], np.int64) for each in (first, report))
+    if len(stamps) != len(other_stamps):
+        raise refuse(f"it holds {len(other_stamps)} frames, the other {len(stamps)}")
+    if (stamps != other_stamps).any():
+        at = int(np.argmax(stamps != other_stamps))
+        raise refuse(
+            f"they are of different recordings: frame {at} is stamped {other_stamps[at] / 1e9:.3f} s in it, "
+            f"{stamps[at] / 1e9:.3f} s in the other"
+        )
+    truth, other_truth = counts(first, "truth"), counts(report, "truth")
+    if (truth != other_truth).any():
+        at, index = (int(place) for place in np.argwhere(truth != other_truth)[0])
+        raise refuse(
+            f"their ground truths differ: of {ours[index]} there are {other_truth[at, index]} pixels in frame {at} of "
+            f"it, {truth[at, index]} in the other"
+        )
+
+
+def _model(report: dict[str, Any]) -> dict[str, str]:
+    return {"name": report["model"]["name"], "sha256": report["model"]["sha256"]}
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,69 @@
+"""Templates filled in. Every value is escaped: names of bags and topics come from strangers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+#: Widths in CSS px that a chart is drawn for: across a page, in half of one, on a telephone.
+PAGE_PX, HALF_PX, NARROW_PX = 1022.0, 474.0, 326.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number, and what it means in a sentence."""
+
+    name: str
+    value: str
+    meaning: str
+    unit: str = ""
+    main: bool = False
+
+
+@dataclass(frozen=True)
+class DrawnChart:
+    """One chart, drawn for wide and for narrow windows; the page shows the one that fits."""
+
+    wide: Markup
+    narrow: Markup
+
+    @classmethod
+    def of(cls, name: str, draw: Callable[[str, float], Markup], wide_px: float) -> DrawnChart:
+        """`draw` gets a name, to be the chart's own in the page, and a width in px."""
+        return cls(draw(f"{name}-wide", wide_px), draw(f"{name}-narrow", NARROW_PX))
+
+
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page as text. What is not Markup is escaped."""
+    return _environment().get_template(template).render(context)
+
+
+def write_page(path: str | Path, page: str) -> None:
+    """The page as a file, there as a whole or not at all."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:  # a name may hold half a character
+            file.write(page)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,73 @@
+"""The report of a bag's evaluation as a file: read again, and checked before anyone builds on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdcpc_ros.label_set import LabelSet, LabelSetError
+
+#: What a report calls itself; `sdcpc_ros.bags.bag_evaluation` writes it.
+REPORT_FORMAT = "sdcpc bag evaluation 1"
+_NEEDED = ("bag", "model", "settings", "versions", "scores", "classes", "confusion", "unlabelled", "frames")
+_COLUMNS = ("number", "stamp_ns", "miou", "mvc8", "mvc16", "steady", "confidence", "references", "reset")
+_COUNTS = ("intersection", "truth", "predicted")
+
+
+class ReportError(ValueError):
+    """A file is no report of an evaluation, or reports cannot be compared."""
+
+
+def read_report(path: str | Path) -> dict[str, Any]:
+    """The report in a JSON file. Raises ReportError, OSError when it cannot be read."""
+    try:
+        report = json.loads(Path(path).read_bytes())
+    except ValueError as error:  # not JSON, or not text
+        raise ReportError(f"'{path}' is no report: it is not JSON ({error})") from None
+    try:
+        return check_report(report)
+    except ReportError as error:
+        raise ReportError(f"'{path}' is no report: {error}") from None
+
+
+def check_report(report: Any) -> dict[str, Any]:
+    """The report itself, if everything that pages and comparisons take for granted is there. Raises ReportError."""
+    if not isinstance(report, dict) or report.get("format") != REPORT_FORMAT:
+        found = report.get("format") if isinstance(report, dict) else None
+        raise ReportError(f"its format is {found!r}; '{REPORT_FORMAT}' is needed (`sdcpc evaluate-bag` writes it)")
+    missing = [name for name in _NEEDED if name not in report]
+    missing += [f"frames.{name}" for name in (*_COLUMNS, *_COUNTS) if name not in report.get("frames", {})]
+    if missing:
+        raise ReportError(f"it lacks {', '.join(missing)}")
+    try:
+        classes = len(label_set_of(report))
+    except (LabelSetError, KeyError, TypeError) as error:
+        raise ReportError(f"it does not tell its classes: {error}") from None
+    frames = report["frames"]
+    count = len(frames["number"])
+    if count == 0:
+        raise ReportError("it holds no frame")
+    expected = {**dict.fromkeys(_COLUMNS, count), **dict.fromkeys(_COUNTS, count * classes)}
+    for name, length in expected.items():
+        if len(frames[name]) != length:
+            raise ReportError(f"frames.{name} has {len(frames[name])} entries; {length} are needed")
+    if np.shape(report["confusion"]) != (classes, classes) or len(report["classes"]) != classes:
+        raise ReportError(f"its confusion matrix or its classes are not those of {classes} classes")
+    return report
+
+
+def label_set_of(report: dict[str, Any]) -> LabelSet:
+    return LabelSet.from_dict(report["model"]["label_set"])
+
+
+def column(report: dict[str, Any], name: str) -> np.ndarray:
+    """A column of the frames as (N,) float64, nan where there is nothing."""
+    return np.array([np.nan if value is None else value for value in report["frames"][name]], np.float64)
+
+
+def counts(report: dict[str, Any], name: str) -> np.ndarray:
+    """`intersection`, `truth` or `predicted`: pixels by frame and class, (N, C) int64."""
+    return np.array(report["frames"][name], np.int64).reshape(len(report["frames"]["number"]), -1)

@@ -1,0 +1,504 @@
+"""Bags as others record them: odd, but legal. Each is evaluated, or what is wrong with it is said, and where."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import struct
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from sdcpc_ros.bags.bag_evaluation import BagSettings, Model, evaluate_bag
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.messages import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    serialise_camera_info,
+    serialise_compressed,
+    serialise_image,
+    standard_types,
+)
+from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
+
+CAMERA, TRUTH = "/front/image", "/front/ground_truth"
+SIZE = (64, 96)
+FRAMES = 6
+START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 100_000_000
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images and their labels."""
+    street = SyntheticStreet(seed=2, size=SIZE, length=FRAMES, rate_hz=10.0)
+    return [street.image_and_labels(index) for index in range(FRAMES)]
+
+
+@pytest.fixture
+def evaluated(tiny_model: Model) -> Callable[..., dict[str, Any]]:
+    """The report of a bag, by the network that knows nothing."""
+
+    def evaluate(path: Path, **settings: Any) -> dict[str, Any]:
+        return evaluate_bag(path, tiny_model, BagSettings(**settings)).report
+
+    return evaluate
+
+
+def raw(index: int, pixels: np.ndarray, encoding: str, topic: str = CAMERA, **fields: Any) -> RawMessage:
+    """An Image message as a driver might fill it: any field can be set, `order` is the byte order of its CDR."""
+    types, time_ns = standard_types(), START_NS + index * PERIOD_NS
+    order, padding = fields.pop("order", "<"), fields.pop("padding", 0)
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1).view(np.uint8)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
+    message = types.deserialize_cdr(serialise_image(np.zeros((1, 1), np.uint8), "mono8", time_ns, "optical"), IMAGE)
+    values = {
+        **{"height": pixels.shape[0], "width": pixels.shape[1], "step": rows.shape[1]},
+        **{"encoding": encoding, "is_bigendian": 0, "data": rows.reshape(-1), **fields},
+    }
+    for name, value in values.items():
+        object.__setattr__(message, name, value)
+    data = bytes(types.serialize_cdr(message, IMAGE, little_endian=order == "<"))
+    return RawMessage(topic, IMAGE, time_ns, data)
+
+
+def compressed(index: int, data: bytes, kind: str, topic: str = f"{CAMERA}/compressed") -> RawMessage:
+    time_ns = START_NS + index * PERIOD_NS
+    return RawMessage(topic, COMPRESSED_IMAGE, time_ns, serialise_compressed(data, kind, time_ns, "optical"))
+
+
+def coded(suffix: str, image: np.ndarray) -> bytes:
+    """An RGB image (or one of a single channel) as the bytes of a file."""
+    encoded, data = cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image)
+    assert encoded
+    return data.tobytes()
+
+
+def sixteen(image: np.ndarray, order: str) -> np.ndarray:
+    """8 bits a sample as 16, the low byte different from the high one."""
+    return (image.astype(np.uint16) * 256 + 99).astype(f"{order}u2")
+
+
+def bayer(image: np.ndarray) -> np.ndarray:
+    """The RGGB mosaic of an image."""
+    mosaic = image[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = image[::2, ::2, 0], image[1::2, 1::2, 2]
+    return mosaic
+
+
+# --- encodings ---------------------------------------------------------------------------------------------------
+
+
+SAME_PICTURE: dict[str, Callable[[int, np.ndarray], RawMessage]] = {
+    "rgb8": lambda i, image: raw(i, image, "rgb8"),
+    "bgr8": lambda i, image: raw(i, image[..., ::-1], "bgr8"),
+    "8UC3": lambda i, image: raw(i, image[..., ::-1], "8UC3"),
+    "rgba8": lambda i, image: raw(i, np.dstack([image, np.full(SIZE, 7, np.uint8)]), "rgba8"),
+    "bgra8": lambda i, image: raw(i, np.dstack([image[..., ::-1], np.zeros(SIZE, np.uint8)]), "bgra8"),
+    "rgb16": lambda i, image: raw(i, sixteen(image, "<"), "rgb16"),
+    "rgb16, big-endian": lambda i, image: raw(i, sixteen(image, ">"), "rgb16", is_bigendian=1),
+    "rgb8 that says it is big-endian": lambda i, image: raw(i, image, "rgb8", is_bigendian=1),
+    "CDR in big-endian": lambda i, image: raw(i, image, "rgb8", order=">"),
+    "rows padded": lambda i, image: raw(i, image, "rgb8", padding=13),
+    "whole pages": lambda i, image: raw(i, image, "rgb8", data=np.append(image.reshape(-1), np.zeros(500, np.uint8))),
+    "PNG": lambda i, image: compressed(i, coded(".png", image), "png"),
+    "PNG of 16 bits": lambda i, image: compressed(i, coded(".png", sixteen(image, "<")), "rgb16; png compressed"),
+    "a format that says nothing": lambda i, image: compressed(i, coded(".png", image), ""),
+}
+
+
+@pytest.mark.parametrize(("kind", "storage"), [*((kind, "mcap") for kind in SAME_PICTURE), ("rgb16", "sqlite3")])
+def test_the_same_picture_gets_the_same_labels_however_it_is_packed(
+    pictures, write_bag, evaluated, tiny_model, kind, storage
+):
+    messages = [SAME_PICTURE[kind](index, image) for index, (image, _) in enumerate(pictures)]
+    report = evaluated(write_bag(messages, storage=storage))
+    assert (report["scores"]["frames"], report["bag"]["unusable"], report["resets"]) == (FRAMES, 0, [])
+    assert report["labels_sha256"] == reference_digest(pictures, tiny_model)
+
+
+def reference_digest(pictures: list[tuple[np.ndarray, np.ndarray]], model: Model) -> str:
+    """Of the labels that the segmenter gives these images without any bag."""
+    model.segmenter.reset()
+    labels = [model.segmenter.segment(image, stream="reference").labels for image, _ in pictures]
+    model.segmenter.reset()
+    return hashlib.sha256(b"".join(each.tobytes() for each in labels)).hexdigest()
+
+
+SIMILAR_PICTURE: dict[str, tuple[float, Callable[[int, np.ndarray], RawMessage]]] = {
+    "JPEG": (8, lambda i, image: compressed(i, coded(".jpg", image), "rgb8; jpeg compressed bgr8")),
+    "bayer_rggb8": (14, lambda i, image: raw(i, bayer(image), "bayer_rggb8")),
+    "bayer_rggb16": (14, lambda i, image: raw(i, sixteen(bayer(image), "<"), "bayer_rggb16")),
+    "bayer_rggb16, big-endian": (
+        14,
+        lambda i, image: raw(i, sixteen(bayer(image), ">"), "bayer_rggb16", is_bigendian=1),
+    ),
+    "yuv422 (UYVY)": (12, lambda i, image: raw(i, yuv422(image, cv2.COLOR_RGB2YUV_UYVY), "yuv422")),
+    "yuv422_yuy2": (12, lambda i, image: raw(i, yuv422(image, cv2.COLOR_RGB2YUV_YUY2), "yuv422_yuy2")),
+    "mono8": (25, lambda i, image: raw(i, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), "mono8")),
+    "mono16, big-endian": (
+        25,
+        lambda i, image: raw(i, sixteen(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), ">"), "mono16", is_bigendian=1),
+    ),
+}
+
+
+def yuv422(image: np.ndarray, code: int) -> np.ndarray:
+    return cv2.cvtColor(image, code)
+
+
+@pytest.mark.parametrize("kind", SIMILAR_PICTURE)
+def test_what_loses_a_little_is_read_too(pictures, write_bag, evaluated, kind):
+    tolerance, message_of = SIMILAR_PICTURE[kind]
+    path = write_bag([message_of(index, image) for index, (image, _) in enumerate(pictures)])
+    with BagReader(path) as bag:
+        for frame, (image, _) in zip(bag.frames(bag.camera_topic()), pictures):
+            assert np.abs(frame.image().astype(int) - image).mean() < tolerance
+    report = evaluated(path)
+    assert (report["scores"]["frames"], report["bag"]["unusable"]) == (FRAMES, 0)
+
+
+def test_encodings_may_change_within_a_topic(pictures, write_bag, evaluated):
+    kinds = ("rgb8", "rgb8", "bgr8", "rgb16", "rgb16", "rgb8")
+    messages = [SAME_PICTURE[kind](index, image) for index, (kind, (image, _)) in enumerate(zip(kinds, pictures))]
+    report = evaluated(write_bag(messages))
+    assert report["scores"]["frames"] == FRAMES
+    assert report["resets"] == [{"number": number, "cause": "encoding"} for number in (2, 3, 5)]
+
+
+BROKEN: dict[str, tuple[Callable[[np.ndarray], RawMessage], str]] = {
+    "no data": (lambda image: raw(2, image, "rgb8", data=np.zeros(0, np.uint8)), "the image holds 0 bytes"),
+    "no pixels": (
+        lambda image: raw(2, image, "rgb8", height=0, width=0, step=0, data=np.zeros(0, np.uint8)),
+        "the image is 0 x 0 pixels",
+    ),
+    "cut data": (lambda image: raw(2, image, "rgb8", data=image.reshape(-1)[:-1]), "the image holds 18431 bytes"),
+    "a step that lies": (lambda image: raw(2, image, "rgb8", step=95), "the step is 95 bytes"),
+    "an encoding nobody knows": (lambda image: raw(2, image, "rgb12p"), "the encoding 'rgb12p' is not known"),
+    "depth": (lambda image: raw(2, image.astype(np.float32), "32FC3"), "the encoding '32FC3' is not known"),
+    "no message at all": (lambda image: RawMessage(CAMERA, IMAGE, START_NS + 2 * PERIOD_NS, b""), "has a damaged"),
+    "a message of four bytes": (
+        lambda image: RawMessage(CAMERA, IMAGE, START_NS + 2 * PERIOD_NS, b"\x00\x01\x00\x00"),
+        "has a damaged message",
+    ),
+    "a message cut in its pixels": (
+        lambda image: RawMessage(CAMERA, IMAGE, START_NS + 2 * PERIOD_NS, raw(2, image, "rgb8").data[:500]),
+        "has a damaged message",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_image_is_left_out_and_located(pictures, write_bag, evaluated, kind):
+    """Among good ones, which are labelled all the same."""
+    broken, sentence = BROKEN[kind]
+    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
+    messages[2] = broken(pictures[2][0])
+    report = evaluated(write_bag(messages))
+    assert (report["scores"]["frames"], report["bag"]["unusable"]) == (FRAMES - 1, 1)
+    assert report["frames"]["number"] == [0, 1, 3, 4, 5]
+    (problem,) = report["problems"]
+    assert CAMERA in problem and "0.200 s" in problem and sentence in problem and "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "jpeg"),
+        (b"\x00\x00\x00\x01\x67\x42\x00\x1e", "h264"),
+        (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "webp"),
+        (coded(".jpg", np.zeros((*SIZE, 3), np.uint8))[:-40], "jpeg"),
+    ],
+)
+def test_a_broken_or_foreign_compressed_image_is_located(pictures, write_bag, evaluated, data, kind):
+    messages = [compressed(index, coded(".jpg", image), "jpeg") for index, (image, _) in enumerate(pictures)]
+    messages[2] = compressed(2, data, kind)
+    report = evaluated(write_bag(messages))
+    (problem,) = report["problems"]
+    assert f"{CAMERA}/compressed at 0.200 s: " in problem
+    assert ("do not begin as a JPEG or PNG picture" in problem) or ("without its end marker" in problem)
+
+
+def test_a_bag_of_nothing_usable_says_what_the_first_trouble_was(pictures, write_bag, evaluated):
+    messages = [compressed(index, b"\x00\x00\x00\x01\x67", "h264") for index in range(3)]
+    with pytest.raises(BagError, match=r"no usable image on /front/image/compressed \(3 unusable; the first: .*'h264'"):
+        evaluated(write_bag(messages))
+
+
+# --- topics and times --------------------------------------------------------------------------------------------
+
+
+def truth(index: int, labels: np.ndarray, topic: str = TRUTH) -> RawMessage:
+    return raw(index, labels, "mono8", topic)
+
+
+def by_time(messages: Iterable[RawMessage]) -> list[RawMessage]:
+    return sorted(messages, key=lambda message: message.time_ns)
+
+
+def test_no_camera_info_is_needed(pictures, write_bag, evaluated):
+    report = evaluated(write_bag([raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]))
+    assert (report["scores"]["frames"], report["bag"]["truth"]) == (FRAMES, "none")
+
+
+def test_topics_may_start_late(pictures, write_bag, evaluated):
+    """The truth with the third image, and the camera itself long after something else."""
+    info = serialise_camera_info(SIZE, np.eye(3), START_NS, "optical")
+    early = RawMessage("/front/camera_info", CAMERA_INFO, START_NS - 30_000_000_000, info)
+    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
+    messages += [truth(index, labels) for index, (_, labels) in enumerate(pictures) if index >= 3]
+    report = evaluated(write_bag([early, *by_time(messages)]))
+    assert (report["scores"]["frames"], report["scores"]["judged_frames"]) == (FRAMES, FRAMES - 3)
+    assert [miou is None for miou in report["frames"]["miou"]] == [True] * 3 + [False] * 3
+    assert report["bag"]["duration_s"] == pytest.approx(30.5)
+
+
+def test_truth_that_comes_before_its_image_or_after_belongs_to_it(pictures, write_bag, evaluated):
+    shifts = (-900_000_000, 700_000_000, 0, 1_500_000_000, -50_000_000, 400_000_000)
+    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
+    for index, (_, labels) in enumerate(pictures):
+        message = truth(index, labels)
+        messages.append(RawMessage(TRUTH, IMAGE, message.time_ns + shifts[index], message.data))
+    assert evaluated(write_bag(by_time(messages)))["scores"]["judged_frames"] == FRAMES
+
+
+def test_drivers_that_never_set_a_stamp(pictures, write_bag, evaluated):
+    messages = [
+        RawMessage(CAMERA, IMAGE, START_NS + index * PERIOD_NS, serialise_image(image, "rgb8", 0, "optical"))
+        for index, (image, _) in enumerate(pictures)
+    ]
+    report = evaluated(write_bag(messages))
+    assert report["scores"]["frames"] == FRAMES
+    assert report["frames"]["stamp_ns"] == [0] * FRAMES and report["resets"] == []
+
+
+def test_a_clock_of_its_own_and_a_jump_in_it(pictures, write_bag, evaluated):
+    """Stamps since the camera was switched on, which then was switched off and on again."""
+    stamps = [5.0, 5.1, 5.2, 0.4, 0.5, 3.5]
+    messages = [
+        RawMessage(CAMERA, IMAGE, START_NS + i * PERIOD_NS, serialise_image(image, "rgb8", round(stamp * 1e9), "o"))
+        for i, (stamp, (image, _)) in enumerate(zip(stamps, pictures))
+    ]
+    report = evaluated(write_bag(messages))
+    assert report["scores"]["frames"] == FRAMES
+    assert report["resets"] == [{"number": 3, "cause": "backward"}, {"number": 5, "cause": "gap"}]
+
+
+def test_another_frame_id_and_another_size_begin_anew(pictures, write_bag, evaluated):
+    frame_ids = ("a", "a", "b", "b", "b", "b")
+    messages = [
+        RawMessage(
+            CAMERA,
+            IMAGE,
+            START_NS + i * PERIOD_NS,
+            serialise_image(image[: 48 if i > 3 else None], "rgb8", START_NS + i * PERIOD_NS, frame_id),
+        )
+        for i, (frame_id, (image, _)) in enumerate(zip(frame_ids, pictures))
+    ]
+    report = evaluated(write_bag(messages))
+    assert report["scores"]["frames"] == FRAMES
+    assert report["resets"] == [{"number": 2, "cause": "frame_id"}, {"number": 4, "cause": "size"}]
+
+
+def test_of_several_cameras_one_is_chosen_and_its_own_truth_judges_it(pictures, write_bag, evaluated):
+    left, right = "/left/image_raw", "/right/image_raw"
+    messages = []
+    for index, (image, labels) in enumerate(pictures):
+        messages += [raw(index, image, "rgb8", left), raw(index, image[:, ::-1], "rgb8", right)]
+        messages.append(truth(index, labels[:, ::-1], "/right/ground_truth"))
+    path = write_bag(messages)
+    with pytest.raises(BagError, match=r"several camera topics.*: /left/image_raw, /right/image_raw"):
+        evaluated(path)
+    report = evaluated(path, camera=right)
+    assert (report["bag"]["camera"], report["bag"]["truth"]) == (right, "topic /right/ground_truth")
+    assert report["scores"]["judged_frames"] == FRAMES
+
+
+def test_truth_of_another_size_is_told(pictures, write_bag, evaluated):
+    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
+    messages += [truth(index, labels[::2, ::2]) for index, (_, labels) in enumerate(pictures)]
+    with pytest.raises(BagError, match=r"drive': the topic /front/ground_truth cannot judge the labels: .*\(32, 48\)"):
+        evaluated(write_bag(by_time(messages)))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_an_empty_bag_and_a_silent_camera_are_told(write_bag, evaluated, storage, tmp_path):
+    with pytest.raises(BagError, match="drive' has no camera images; it is empty"):
+        evaluated(write_bag([], storage=storage))
+    plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
+    with Writer(tmp_path / "silent", version=8, storage_plugin=plugin) as writer:
+        writer.add_connection(CAMERA, IMAGE, typestore=standard_types())
+    with pytest.raises(BagError, match=r"has no camera images; it has /front/image \(sensor_msgs/msg/Image\)"):
+        evaluated(tmp_path / "silent")
+    with pytest.raises(BagError, match=r"silent' has no usable image on /front/image \(0 unusable\)"):
+        evaluated(tmp_path / "silent", camera=CAMERA)
+
+
+def robot_bag(path: Path, pictures: list[tuple[np.ndarray, np.ndarray]], version: int, plugin: StoragePlugin) -> None:
+    """A camera beside a topic of a type that only this robot has."""
+    types = standard_types()
+    robots = get_typestore(Stores.EMPTY)
+    robots.register(
+        {**types.fielddefs, **get_types_from_msg("std_msgs/Header header\nfloat32 slip\n", "robot/msg/Slip")}
+    )
+    with Writer(path, version=version, storage_plugin=plugin) as writer:
+        slip = writer.add_connection("/slip", "robot/msg/Slip", typestore=robots)
+        camera = writer.add_connection(CAMERA, IMAGE, typestore=types)
+        for index, (image, _) in enumerate(pictures):
+            message = raw(index, image, "rgb8")
+            writer.write(slip, message.time_ns, b"\x00\x01\x00\x00" + bytes(24))
+            writer.write(camera, message.time_ns, message.data)
+
+
+def as_on_humble(path: Path) -> None:
+    """An sqlite3 bag without what came after Humble: definitions of the types, their hashes, notes."""
+    with closing(sqlite3.connect(next(path.glob("*.db3")))) as database, database:
+        database.execute("DROP TABLE message_definitions")
+        database.execute("ALTER TABLE topics DROP COLUMN type_description_hash")
+        database.execute("UPDATE schema SET schema_version = 3")
+    metadata = yaml.safe_load((path / "metadata.yaml").read_text())
+    information = metadata["rosbag2_bagfile_information"]
+    information["version"] = 5
+    for name in ("custom_data", "ros_distro"):
+        del information[name]
+    for topic in information["topics_with_message_count"]:
+        del topic["topic_metadata"]["type_description_hash"]
+        topic["topic_metadata"]["offered_qos_profiles"] = ""
+    (path / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+
+
+@pytest.mark.parametrize("recorder", ["Humble, sqlite3", "Jazzy, mcap", "Kilted, mcap", "Kilted, sqlite3"])
+def test_types_that_nobody_has_lie_beside_the_camera(pictures, evaluated, tmp_path, recorder):
+    plugin = StoragePlugin.MCAP if "mcap" in recorder else StoragePlugin.SQLITE3
+    robot_bag(tmp_path / "robot", pictures, 9 if "Kilted" in recorder else 8, plugin)
+    if "Humble" in recorder:
+        as_on_humble(tmp_path / "robot")
+    report = evaluated(tmp_path / "robot")
+    assert report["scores"]["frames"] == FRAMES
+    assert report["bag"]["topics"]["/slip"] == ["robot/msg/Slip", FRAMES]
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def mcap(
+    path: Path,
+    messages: Sequence[RawMessage],
+    *,
+    profile: str = "ros2",
+    also_json: bool = False,
+    undefined: Collection[str] = (),
+) -> Path:
+    """An MCAP file as the simplest of writers leaves it: neither chunks nor index nor summary, which MCAP allows."""
+
+    def text(value: str) -> bytes:
+        data = value.encode()
+        return struct.pack("<I", len(data)) + data
+
+    def record(kind: int, content: bytes) -> bytes:
+        return struct.pack("<BQ", kind, len(content)) + content
+
+    definitions = {
+        kind: standard_types().generate_msgdef(kind)[0] for kind in sorted({message.type for message in messages})
+    }
+    topics = sorted({(message.topic, message.type) for message in messages})
+    parts = [b"\x89MCAP0\r\n", record(1, text(profile) + text("somebody's recorder"))]
+    for number, (kind, definition) in enumerate(definitions.items(), 1):
+        known = text("") + text("") if kind in undefined else text("ros2msg") + text(definition)
+        parts.append(record(3, struct.pack("<H", number) + text(kind) + known))
+    for number, (topic, kind) in enumerate(topics, 1):
+        schema = list(definitions).index(kind) + 1
+        parts.append(record(4, struct.pack("<HH", number, schema) + text(topic) + text("cdr") + struct.pack("<I", 0)))
+    if also_json:
+        parts.append(record(3, struct.pack("<H", 99) + text("notes.Note") + text("jsonschema") + text("{}")))
+        parts.append(record(4, struct.pack("<HH", 99, 99) + text("/notes") + text("json") + struct.pack("<I", 0)))
+        parts.append(record(5, struct.pack("<HIQQ", 99, 0, START_NS, START_NS) + b'{"said": "hello"}'))
+    for sequence, message in enumerate(messages):
+        number = [topic for topic, _ in topics].index(message.topic) + 1
+        parts.append(record(5, struct.pack("<HIQQ", number, sequence, message.time_ns, message.time_ns) + message.data))
+    parts += [record(15, bytes(4)), record(2, bytes(20)), b"\x89MCAP0\r\n"]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.fixture
+def drive_messages(pictures) -> list[RawMessage]:
+    messages = []
+    for index, (image, labels) in enumerate(pictures):
+        messages += [raw(index, image, "rgb8"), truth(index, labels)]
+    return messages
+
+
+def test_an_mcap_without_an_index_is_read(drive_messages, pictures, evaluated, tiny_model, tmp_path):
+    report = evaluated(mcap(tmp_path / "plain.mcap", drive_messages))
+    assert (report["scores"]["frames"], report["scores"]["judged_frames"]) == (FRAMES, FRAMES)
+    assert report["labels_sha256"] == reference_digest(pictures, tiny_model)
+
+
+def test_an_mcap_without_an_index_whose_messages_are_out_of_order_says_so(drive_messages, evaluated, tmp_path):
+    drive_messages[4], drive_messages[8] = drive_messages[8], drive_messages[4]
+    with pytest.raises(BagError, match=r"plain.mcap' cannot be read beyond 0.\d00 s: .*not in timestamp order"):
+        evaluated(mcap(tmp_path / "plain.mcap", drive_messages))
+
+
+def test_an_mcap_that_holds_more_than_ros_says_so(drive_messages, evaluated, tmp_path):
+    with pytest.raises(BagError, match=r"mixed.mcap' cannot be read: .*'jsonschema'.*`mcap filter` leaves out"):
+        evaluated(mcap(tmp_path / "mixed.mcap", drive_messages, also_json=True))
+
+
+def test_an_mcap_that_does_not_define_its_images_is_read_by_the_standard(drive_messages, evaluated, tmp_path):
+    """Some recorders leave definitions out; that another topic of the file has one must make no difference."""
+    info = RawMessage(
+        "/front/camera_info", CAMERA_INFO, START_NS, serialise_camera_info(SIZE, np.eye(3), START_NS, "o")
+    )
+    for messages, undefined in ((drive_messages, {IMAGE}), ([info, *drive_messages], {IMAGE})):
+        report = evaluated(mcap(tmp_path / "undefined.mcap", messages, undefined=undefined))
+        assert report["scores"]["judged_frames"] == FRAMES
+
+
+@pytest.mark.parametrize("profile", ["", "ros1"])
+def test_an_mcap_of_another_profile_says_so(drive_messages, evaluated, tmp_path, profile):
+    with pytest.raises(BagError, match=r"other.mcap' cannot be read: Profile is not ros2"):
+        evaluated(mcap(tmp_path / "other.mcap", drive_messages, profile=profile))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.98])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_an_mcap_that_was_cut_short_says_so(drive_messages, write_bag, evaluated, tmp_path, share, indexed):
+    path = next(write_bag(drive_messages).glob("*.mcap")) if indexed else mcap(tmp_path / "p.mcap", drive_messages)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(BagError, match=rf"{path.name} is cut short.*mcap recover"):
+        evaluated(path)
+
+
+def test_a_database_that_was_cut_short_says_so(drive_messages, write_bag, evaluated):
+    path = next(write_bag(drive_messages, storage="sqlite3").glob("*.db3"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(BagError, match=r"drive.db3' cannot be read"):
+        evaluated(path)
+
+
+def test_a_damaged_chunk_is_located(drive_messages, evaluated, tmp_path):
+    writer = Writer(tmp_path / "drive", version=8, storage_plugin=StoragePlugin.MCAP)
+    writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
+        topics = {topic: writer.add_connection(topic, IMAGE, typestore=standard_types()) for topic in (CAMERA, TRUTH)}
+        for message in drive_messages:
+            writer.write(topics[message.topic], message.time_ns, message.data)
+    assert evaluated(tmp_path / "drive")["scores"]["frames"] == FRAMES
+    path = tmp_path / "drive" / "drive.mcap"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
+    path.write_bytes(content)
+    with pytest.raises(BagError, match=r"drive' cannot be read beyond 0.000 s: ") as caught:
+        evaluated(tmp_path / "drive")
+    assert "\n" not in str(caught.value)

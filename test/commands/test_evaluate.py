@@ -1,0 +1,99 @@
+"""`sdcpc evaluate` on the kinds of data set that are on disk, each a tiny tree in its true layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sdcpc_ros import cli
+from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
+from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124, LabelSet
+from sdcpc_ros.network import SDCPC, SDCPCConfig
+
+SIZE = (32, 64)
+
+
+def write_model(path: Path, label_set: LabelSet) -> Path:
+    """A network of the fewest channels, with random weights."""
+    torch.manual_seed(0)
+    config = SDCPCConfig(
+        num_classes=len(label_set), encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2)
+    )
+    looks, weights = {"mean": (120.0, 120.0, 120.0), "std": (60.0, 60.0, 60.0)}, SDCPC(config).state_dict()
+    save_checkpoint(path, Checkpoint(config, label_set, **looks, input_size=SIZE, state_dict=weights))
+    return path
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+def evaluated(tmp_path: Path, label_set: LabelSet, *arguments: str | Path) -> dict[str, Any]:
+    model, scores = write_model(tmp_path / "thin.safetensors", label_set), tmp_path / "scores.json"
+    line = ["evaluate", "--model", model, "--json", scores, *arguments]
+    assert cli.main([str(argument) for argument in line]) == 0
+    return json.loads(scores.read_text())
+
+
+def test_cityscapes_is_judged_by_one_frame_of_a_snippet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "cityscapes"
+    for drive in ("ulm_000003", "ulm_000004"):
+        for frame in range(30):
+            name = f"{drive}_{frame:06d}_leftImg8bit.png"
+            write(root / "leftImg8bit_sequence" / "val" / "ulm" / name, noise(frame))
+        labels = np.full(SIZE, 7, np.uint8)  # road
+        write(root / "gtFine" / "val" / "ulm" / f"{drive}_000019_gtFine_labelIds.png", labels)
+    scores = evaluated(tmp_path, CITYSCAPES_19, "--dataset", "cityscapes", "--root", root)
+    assert (scores["clips"], scores["frames"], scores["labelled_frames"]) == (2, 40, 2)
+    title = " ".join(capsys.readouterr().out.split("┏")[0].split())
+    assert title == "Cityscapes val: 40 frames in 2 clips, 2 of them labelled"
+    assert scores["streaming"]["miou"] == scores["streaming"]["class_iou"]["road"]
+    assert scores["streaming"]["mvc8"] is None
+
+
+def test_vspw(tmp_path: Path) -> None:
+    root = tmp_path / "VSPW_480p"
+    for frame in range(9):
+        write(root / "data" / "1_aa" / "origin" / f"{frame:08d}.jpg", noise(frame))
+        write(root / "data" / "1_aa" / "mask" / f"{frame:08d}.png", np.full(SIZE, 29, np.uint8))
+    (root / "val.txt").write_text("1_aa\n")
+    scores = evaluated(tmp_path, VSPW_124, "--dataset", "vspw", "--root", root, "--split", "val")
+    assert (scores["video"], scores["frames"]) == ("VSPW val", 9)
+    assert scores["streaming"]["miou"] == scores["streaming"]["class_iou"]["sky"]
+    for mvc in ("mvc8", "mvc8_reference"):
+        assert 0 <= scores["streaming"][mvc] <= 1
+
+
+def test_a_bag_in_the_models_classes_and_in_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = tmp_path / "bags" / "drive"
+    bag.parent.mkdir()
+    write_street_bag(bag, StreetBag(seed=2, size=SIZE, length=9))
+    scores = evaluated(tmp_path, CAMVID_11, "--dataset", "bag", "--root", bag)
+    assert (scores["video"], scores["frames"], scores["labelled_frames"]) == ("bag drive", 9, 9)
+    assert scores["streaming"]["class_iou"]["road"] is not None
+
+    other = LabelSet("eleven", tuple("abcdefghijk"), CAMVID_11.colours)
+    (bag.parent / "label_set.json").write_text(json.dumps(other.to_dict()))
+    arguments = ["evaluate", "--dataset", "bag", "--root", bag.parent, "--model", tmp_path / "thin.safetensors"]
+    assert cli.main([str(argument) for argument in arguments]) == 1
+    assert "the model's classes are 'camvid_11' (sky, " in capsys.readouterr().err
+
+
+def test_a_data_set_of_other_classes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, picture in (("images", noise(0)), ("labels", np.zeros(SIZE, np.uint8))):
+        write(tmp_path / "val" / folder / "a_1.png", picture)
+    model = write_model(tmp_path / "thin.safetensors", CITYSCAPES_19)
+    assert cli.main(["evaluate", "--dataset", "camvid", "--root", str(tmp_path), "--model", str(model)]) == 1
+    assert "; CamVid val has 'camvid_11' (sky, building" in capsys.readouterr().err

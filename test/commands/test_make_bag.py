@@ -1,0 +1,40 @@
+"""`sdcpc make-bag`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sdcpc_ros import cli
+from sdcpc_ros.bags.reader import BagReader
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for kind in ("images", "masks"):
+        (tmp_path / "in" / kind).mkdir(parents=True)
+    for number in range(3):
+        assert cv2.imwrite(str(tmp_path / "in" / "images" / f"{number}.jpg"), np.zeros((4, 6, 3), np.uint8))
+        assert cv2.imwrite(str(tmp_path / "in" / "masks" / f"{number}.png"), np.full((4, 6), 11, np.uint8))
+    return tmp_path / "in"
+
+
+def test_a_folder_becomes_a_bag(folder, tmp_path, capsys):
+    options = ["--labels", str(folder / "masks"), "--void", "11", "12", "--rate", "2", "--storage", "sqlite3"]
+    assert cli.main(["make-bag", str(folder / "images"), "-o", str(tmp_path / "bag"), "--compressed", *options]) == 0
+    told = capsys.readouterr()
+    assert told.err == "" and "3 images on /camera/image_raw/compressed, 3 with ground truth, 1.5 s" in told.out
+    with BagReader(tmp_path / "bag") as bag:
+        frames = list(bag.frames(bag.camera_topic(), "/camera/ground_truth"))
+        assert frames[2].stamp_ns - frames[0].stamp_ns == 1_000_000_000
+        assert (frames[0].labels("/camera/ground_truth") == 255).all()
+    assert (tmp_path / "bag" / "bag.db3").is_file()
+
+
+def test_a_folder_that_cannot_be_a_bag_is_one_sentence(tmp_path, capsys):
+    assert cli.main(["make-bag", str(tmp_path), "-o", str(tmp_path / "bag")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("sdcpc make-bag: no images in '") and told.count("\n") == 1

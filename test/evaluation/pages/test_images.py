@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+
+from sdcpc_ros.evaluation.pages.images import data_uri, difference, flicker_map
+from sdcpc_ros.label_set import IGNORE
+
+
+def test_a_picture_survives_its_address():
+    picture = np.full((16, 20, 3), (200, 90, 30), np.uint8)
+    kind, _, data = data_uri(picture).partition(";base64,")
+    assert kind == "data:image/jpeg"
+    decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert decoded.shape == picture.shape and np.abs(decoded.astype(int) - picture).max() <= 4
+
+
+def test_only_wrong_pixels_are_coloured():
+    image = np.full((4, 6, 3), 100, np.uint8)
+    truth, labels = np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)
+    labels[:, 0], truth[:, 5] = 1, IGNORE
+    drawn = difference(image, labels, truth).astype(int)
+    colourful = np.ptp(drawn, axis=2) > 30
+    assert colourful[:, 0].all() and not colourful[:, 1:].any()
+    assert (drawn[:, 5] < drawn[:, 3]).all()
+
+
+@pytest.mark.parametrize("backdrop", [None, np.full((30, 40, 3), 120, np.uint8)])
+def test_the_map_shows_even_a_thin_line_of_flicker(backdrop):
+    rate = np.zeros((600, 800), np.float32)
+    rate[:, 400] = 0.5
+    rate[0] = np.nan
+    drawn = flicker_map(rate, backdrop, 200).astype(int)
+    assert drawn.shape == (150, 200, 3)
+    colourful = np.ptp(drawn, axis=2) > 60
+    assert colourful[5:, 99:101].any(axis=1).all() and not colourful[:, :90].any()
+
+
+def test_a_small_map_is_not_enlarged():
+    assert flicker_map(np.zeros((10, 12), np.float32), None, 760).shape == (10, 12, 3)

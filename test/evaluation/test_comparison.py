@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare, compare_files
+from sdcpc_ros.evaluation.comparison_gates import Gate, judged
+from sdcpc_ros.evaluation.comparison_table import comparison_tables, gate_sentences, interval_plot
+from sdcpc_ros.evaluation.report_file import ReportError
+from sdcpc_ros.label_set import CITYSCAPES_19
+
+QUICK = ComparisonSettings(replicates=300)
+
+
+@pytest.fixture
+def pair(make_report):
+    """A report, and one of a clearly worse model on the same frames."""
+    return make_report(wrong=0.2, seed=1)[0], make_report(wrong=0.25, seed=2)[0]
+
+
+def test_a_worse_model_is_worse_beyond_chance(pair):
+    (compared,) = compare(["good", "bad"], pair, QUICK).compared
+    miou = compared.differences["miou"]
+    assert miou.baseline == pytest.approx(100 * pair[0]["scores"]["miou"], abs=1e-3)
+    assert miou.value == pytest.approx(100 * pair[1]["scores"]["miou"], abs=1e-3)
+    assert miou.low < miou.difference < miou.high < 0
+    assert miou.verdict == "worse"
+    assert compared.differences["mvc8"].verdict == "worse"
+    (other_way,) = compare(["bad", "good"], pair[::-1], QUICK).compared
+    mirrored = other_way.differences["miou"]
+    assert (mirrored.difference, mirrored.low, mirrored.high) == pytest.approx(
+        (-miou.difference, -miou.high, -miou.low)
+    )
+    assert mirrored.verdict == "better"
+
+
+def test_equally_good_models_are_mostly_undecided(make_report):
+    """Eleven classes and a few scores: with 95 % intervals, one may lie clear of zero by chance."""
+    reports = [make_report(frames=60, wrong=0.3, seed=seed)[0] for seed in range(6)]
+    (*compared,) = compare([str(seed) for seed in range(6)], reports, QUICK).compared
+    verdicts = [each.differences["miou"].verdict for each in compared]
+    assert verdicts.count("undecided") >= 4
+
+
+def test_a_report_against_itself_is_the_same(pair):
+    (compared,) = compare(["a", "b"], [pair[0], pair[0]], QUICK).compared
+    assert compared.same_labels
+    assert {each.verdict for each in compared.differences.values()} == {"same"}
+    assert {each.difference for each in compared.differences.values()} == {0.0}
+
+
+def test_the_same_seed_draws_the_same(pair):
+    first, again = (compare(["a", "b"], pair, QUICK).to_dict() for _ in range(2))
+    assert first == again
+    other = compare(["a", "b"], pair, ComparisonSettings(replicates=300, seed=5)).to_dict()
+    miou, other_miou = (each["compared"][0]["metrics"]["miou"] for each in (first, other))
+    assert miou["difference"] == other_miou["difference"] and miou["low"] != other_miou["low"]
+
+
+def test_longer_blocks_are_kept_to_the_frames_there_are(pair):
+    (compared,) = compare(["a", "b"], pair, ComparisonSettings(replicates=100, block=1000)).compared
+    assert compared.block == 40
+
+
+def test_few_frames_get_no_interval(make_report):
+    reports = [make_report(frames=15, seed=seed)[0] for seed in (1, 2)]
+    (compared,) = compare(["a", "b"], reports, QUICK).compared
+    assert {(each.low, each.high, each.verdict) for each in compared.differences.values()} == {
+        (None, None, "undecided")
+    }
+    assert json.loads(json.dumps(compared.differences["miou"].to_dict()))["low"] is None
+
+
+def test_without_a_truth_what_can_be_told_is_compared(make_report):
+    reports = [make_report(truth=False, seed=seed)[0] for seed in (1, 2)]
+    comparison = compare(["a", "b"], reports, QUICK)
+    assert set(comparison.compared[0].differences) == {"steady", "confidence", "ms"}
+
+
+def _other_stamps(report):
+    report["frames"]["stamp_ns"] = [stamp + 10**9 for stamp in report["frames"]["stamp_ns"]]
+
+
+def _other_truth(report):
+    report["frames"]["truth"][3 * 11 + 4] += 1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            _other_stamps,
+            "different recordings: frame 0 is stamped 1000000001.000 s in it, 1000000000.000 s in the other",
+        ),
+        (
+            _other_truth,
+            r"their ground truths differ: of pavement there are \d+ pixels in frame 3 of it, \d+ in the other",
+        ),
+        (lambda report: report["bag"].update(camera="/rear"), "it is of /rear, the other of /camera/image_raw"),
+    ],
+)
+def test_reports_of_other_frames_are_refused(pair, change, sentence):
+    change(pair[1])
+    with pytest.raises(ReportError, match=f"'b' cannot be compared with 'a': .*{sentence}"):
+        compare(["a", "b"], pair)
+
+
+def test_reports_of_other_lengths_or_classes_are_refused(make_report):
+    report = make_report(frames=4)[0]
+    with pytest.raises(ReportError, match="it holds 5 frames, the other 4"):
+        compare(["a", "b"], [report, make_report(frames=5)[0]])
+    with pytest.raises(ReportError, match=r"its classes are road, sidewalk.*; those of the other are sky, building"):
+        compare(["a", "b"], [report, make_report(frames=4, label_set=CITYSCAPES_19)[0]])
+    with pytest.raises(ReportError, match="at least two reports are needed"):
+        compare(["a"], [report])
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"replicates": 99}, "99 draws are too few"),
+        ({"level": 1.0}, "the level is 1.0"),
+        ({"level": float("nan")}, "the level is nan"),
+        ({"block": 0}, "the block is 0 frames"),
+        ({"seed": -1}, "the seed is -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values, sentence):
+    with pytest.raises(ReportError, match=sentence):
+        ComparisonSettings(**values)
+
+
+def test_the_table_tells_the_numbers_and_draws_them_where_there_is_room(pair):
+    comparison = compare(["[red]a", "b"], pair, QUICK)
+    miou = comparison.compared[0].differences["miou"]
+    for width, plotted in ((130, True), (80, False)):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(comparison_tables(comparison, width))
+        text = console.export_text()
+        assert f"{miou.difference:+.2f}" in text and f"{miou.low:+.2f} to {miou.high:+.2f}" in text
+        assert "[red]a" in text
+        assert ("●" in text) == plotted
+        assert max(map(len, text.splitlines())) <= width and "…" not in text
+
+
+def test_the_plot_in_letters_is_where_the_numbers_are(pair):
+    miou = compare(["a", "b"], pair, QUICK).compared[0].differences["miou"]
+    plot = interval_plot(miou, 2 * abs(miou.low))
+    assert len(plot) == 29 and plot[14] == "·"
+    assert plot.index("├") == 7 and plot.index("├") <= plot.index("●") <= plot.index("┤") < 14
+    assert interval_plot(miou, 0.0)[14] == "●"
+
+
+class Tags(HTMLParser):
+    """The tags and attributes of a page, as a browser would find them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.names, self.attributes = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+
+class TestGates:
+    @pytest.mark.parametrize(
+        ("text", "name", "operator", "threshold"),
+        [
+            ("miou<-0.5", "miou", "<", -0.5),
+            (" mvc8.high <= 0 ", "mvc8.high", "<=", 0.0),
+            ("iou.traffic light>=.5", "iou.traffic light", ">=", 0.5),
+            ("ms>+12.", "ms", ">", 12.0),
+        ],
+    )
+    def test_what_is_understood(self, text, name, operator, threshold):
+        gate = Gate.parsed(text)
+        assert (gate.name, gate.operator, gate.threshold) == (name, operator, threshold)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "miou",
+            "miou<",
+            "<1",
+            "miou=1",
+            "miou<1e999",
+            "miou<nan",
+            "miou<a",
+            "miou<1<2",
+            "__import__('os')",
+            "a\n<",
+        ],
+    )
+    def test_what_is_not(self, text):
+        with pytest.raises(ReportError, match="is no condition; METRIC<NUMBER"):
+            Gate.parsed(text)
+
+    @pytest.mark.parametrize(
+        ("text", "failed"),
+        [
+            ("miou<-0.5", True),
+            ("miou<-50", False),
+            ("miou>-50", True),
+            ("miou.high<0", True),
+            ("miou.low<-50", False),
+            ("iou.car<0", True),
+            ("ms>0", False),
+            ("ms>=0", True),
+        ],
+    )
+    def test_what_fails(self, pair, text, failed):
+        (result,) = judged(compare(["a", "b"], pair, QUICK), [Gate.parsed(text)])
+        assert result.failed == failed
+        assert (gate_sentences([result]) != []) == failed
+        assert result.to_dict()["failed"] == failed
+
+    def test_an_unknown_metric_is_named_with_those_there_are(self, pair):
+        comparison = compare(["a", "b"], pair, QUICK)
+        with pytest.raises(ReportError, match=r"--fail-if 'miu<0': there is no 'miu' in these reports; miou, weighted"):
+            judged(comparison, [Gate.parsed("miu<0")])
+
+    def test_a_gate_on_what_was_not_judged_is_no_pass(self, make_report):
+        blind = [make_report(truth=False, seed=seed)[0] for seed in (1, 2)]
+        with pytest.raises(ReportError, match="there is no 'miou'"):
+            judged(compare(["a", "b"], blind, QUICK), [Gate.parsed("miou<-0.5")])
+        few = [make_report(frames=3, seed=seed)[0] for seed in (1, 2)]
+        with pytest.raises(ReportError, match="too few frames for an interval"):
+            judged(compare(["a", "b"], few, QUICK), [Gate.parsed("miou.high<0")])
+
+
+class TestCommand:
+    @pytest.fixture
+    def files(self, pair, tmp_path):
+        paths = [tmp_path / "a.json", tmp_path / "b.json"]
+        for path, report in zip(paths, pair):
+            path.write_text(json.dumps(report))
+        return paths
+
+    def run(self, *arguments):
+        from sdcpc_ros import cli
+
+        return cli.main(["compare", *map(str, arguments), "--draws", "200"])
+
+    def test_tells_and_writes(self, files, tmp_path, capsys):
+        hostile = '<script>alert("a")</script>'
+        for path in files:
+            report = json.loads(path.read_text())
+            report["bag"]["name"], report["settings"]["backend"] = hostile, f"{hostile}{path.name}"
+            path.write_text(json.dumps(report))
+        written = ("--json", tmp_path / "c.json", "--html", tmp_path / "c.html", "--fail-if", "mvc8<-90")
+        assert self.run(*files, *written) == 0
+        assert "b.json" in capsys.readouterr().out
+        as_json = json.loads((tmp_path / "c.json").read_text())
+        assert as_json["format"] == "sdcpc comparison 1"
+        assert as_json["compared"][0]["metrics"]["miou"]["verdict"] == "worse"
+
+        page = (tmp_path / "c.html").read_text(encoding="utf-8")
+        tags = Tags(page)
+        assert "script" not in tags.names and tags.names.count("svg") == 2 * 3
+        assert not [name for name in tags.attributes if name.startswith("on") or name == "src"]
+        for told in ("mvc8&lt;-90", "passed", "beyond chance", "--draws 200", "&lt;script&gt;"):
+            assert told in page
+        identities = re.findall(r'\sid="([^"]+)"', page)
+        assert len(identities) == len(set(identities))
+
+    def test_a_failed_gate_exits_1_and_says_why(self, files, tmp_path, capsys):
+        gates = ["--fail-if", "miou<-0.5", "--fail-if", "mvc8<-90"]
+        assert self.run(*files, *gates, "--json", tmp_path / "c.json") == 1
+        captured = capsys.readouterr()
+        assert re.search(r"b.json: miou is -\d+\.\d\d against the baseline", captured.err)
+        assert captured.err.count("\n") == 1
+        written = json.loads((tmp_path / "c.json").read_text())
+        assert [gate["failed"] for gate in written["gates"]] == [True, False]
+        assert self.run(*files, "--fail-if", "mvc8<-90") == 0
+
+    def test_what_is_wrong_is_one_sentence(self, files, tmp_path, capsys):
+        (tmp_path / "empty.json").write_text("{}")
+        for arguments, sentence in (
+            ((files[0], tmp_path / "empty.json"), "is no report: its format is None"),
+            ((files[0], tmp_path / "none.json"), "No such file or directory"),
+            ((*files, "--fail-if", "miou"), "'miou' is no condition"),
+            ((*files, "--fail-if", "miu<1"), "there is no 'miu'"),
+            ((*files, "--level", "2"), "the level is 2.0"),
+        ):
+            assert self.run(*arguments) == 1
+            captured = capsys.readouterr()
+            assert sentence in captured.err and captured.err.count("\n") == 1
+
+    def test_files_are_compared_as_reports_are(self, files, pair):
+        by_file = compare_files(files, QUICK).compared[0].differences
+        assert by_file == compare([str(path) for path in files], pair, QUICK).compared[0].differences
+
+
+def test_five_thousand_frames_take_seconds(make_report):
+    report, _ = make_report(frames=20)
+    for name, values in report["frames"].items():
+        report["frames"][name] = values * 250
+    report["timing"]["frames_ms"] *= 250
+    report["frames"]["stamp_ns"] = np.arange(5_000).tolist()
+    settings = ComparisonSettings(replicates=500, block=30)
+    (compared,) = compare(["a", "b"], [report, report], settings).compared
+    assert compared.differences["miou"].verdict == "same"

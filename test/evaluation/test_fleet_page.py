@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from sdcpc_ros.evaluation.fleet_page import write_fleet_report
+
+HOSTILE = "javascript:alert(1)//<script>alert(2)</script> 100%\ud800"
+
+
+class Page(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def fleet(make_report):
+    """Two bags and one that failed."""
+    report, _ = make_report()
+    entry = {"status": "done", "problem": "", "scores": report["scores"], "unusable": 0, "missed": []}
+    return {
+        "format": "sdcpc fleet evaluation 1",
+        "bags": [
+            {**entry, "name": "monday", "path": "bags/monday", "page": "monday/report.html"},
+            {**entry, "name": HOSTILE, "path": HOSTILE, "page": f"{HOSTILE}/report.html", "missed": ["miou is 0.4"]},
+            {"name": "lost", "path": "bags/lost", "status": "failed", "problem": "there is no bag at 'bags/lost'"},
+        ],
+        "failed": 1,
+        "missed": 1,
+        "scores": report["scores"],
+        "classes": [{name: each[name] for name in ("name", "colour", "iou")} for each in report["classes"]],
+        "confusion": report["confusion"],
+        "unlabelled": report["unlabelled"],
+    }
+
+
+def test_every_bag_has_a_line_and_leads_to_its_page(fleet, tmp_path):
+    write_fleet_report(tmp_path / "fleet.html", fleet)
+    page = Page((tmp_path / "fleet.html").read_text(encoding="utf-8"))
+    for told in ("3 bags", "monday", "1 bag could not be evaluated", "1 bag missed a gate", "miou is 0.4", "no bag at"):
+        assert told in page.text
+    links = [found["href"] or "" for tag, found in page.tags if tag == "a"]
+    assert links[0] == "./monday/report.html" and len(links) == 2
+    assert re.fullmatch(r"\./[\w./%()-]+", links[1]), "a name is never a scheme"
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("svg") == 4
+
+
+def test_a_fleet_without_any_scores_is_told(fleet, tmp_path):
+    empty = {**fleet, "bags": fleet["bags"][2:], "scores": None, "classes": [], "missed": 0}
+    del empty["confusion"], empty["unlabelled"]
+    write_fleet_report(tmp_path / "fleet.html", empty)
+    page = Page((tmp_path / "fleet.html").read_text(encoding="utf-8"))
+    assert "there is no bag at 'bags/lost'" in page.text
+    assert "svg" not in {tag for tag, _ in page.tags}

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdcpc_ros.evaluation.frame_metrics import frame_metrics
+
+
+def by_name(report):
+    return {metric.name: metric for metric in frame_metrics(report)}
+
+
+def test_totals_are_those_of_the_report(make_report):
+    report, _ = make_report(frames=30, resets={12: "gap"})
+    metrics = by_name(report)
+    for name in ("miou", "weighted_iou", "mvc8", "mvc16", "steady", "confidence"):
+        assert metrics[name].total() == pytest.approx(100 * report["scores"][name], abs=2e-4)
+    for each in report["classes"]:
+        assert metrics[f"iou.{each['name']}"].total() == pytest.approx(100 * each["iou"], abs=2e-4)
+    assert metrics["ms"].total() == pytest.approx(np.mean(report["timing"]["frames_ms"]))
+
+
+def test_influence_is_what_a_frame_moves(make_report):
+    """Compared with leaving a little of each frame out."""
+    report, _ = make_report(frames=20, wrong=0.4)
+    for metric in frame_metrics(report):
+        sums, part = metric.columns.sum(axis=0), 1e-5
+        for frame in (0, 5, 11):
+            less = metric.value(sums - part * metric.columns[frame])
+            moved = float(metric.total() - less) / part
+            assert metric.influence()[frame] == pytest.approx(moved, rel=1e-3, abs=1e-3), metric.name
+
+
+def test_what_was_not_judged_is_nan(make_report):
+    report, _ = make_report(frames=5, truth=False)
+    del report["timing"]
+    metrics = by_name(report)
+    assert all(np.isnan(metrics[name].total()) for name in ("miou", "weighted_iou", "mvc8", "ms", "iou.road"))
+    assert metrics["confidence"].total() == pytest.approx(100 * 200 / 255, abs=1e-3)
+    assert not np.isnan(metrics["steady"].total())
+    assert all(np.isfinite(metric.influence()).all() for metric in metrics.values())
+
+
+def test_a_class_that_the_truth_does_not_hold_is_left_out(make_report):
+    report, _ = make_report(frames=6)
+    pixels = np.array(report["frames"]["truth"]).reshape(6, -1)
+    right = np.array(report["frames"]["intersection"]).reshape(6, -1)
+    pixels[:, 3] = right[:, 3] = 0
+    report["frames"]["truth"], report["frames"]["intersection"] = pixels.ravel().tolist(), right.ravel().tolist()
+    metrics = by_name(report)
+    others = [metric.total() for name, metric in metrics.items() if name.startswith("iou.") and name != "iou.road"]
+    assert np.isnan(metrics["iou.road"].total())
+    assert metrics["miou"].total() == pytest.approx(np.mean(others))

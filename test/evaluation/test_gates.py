@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from sdcpc_ros.evaluation.gates import MEASURES, Gate, Measure, missed_gates
+
+
+def measure(name: str) -> Measure:
+    (found,) = (measure for measure in MEASURES if measure.name == name)
+    return found
+
+
+REPORT = {
+    "scores": {"miou": 0.6, "mvc8": None},
+    "timing": {"ms_per_frame": {"p95": 41.0}},
+    "bag": {"unusable": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "sentence"),
+    [
+        ("miou", 0.6, None),
+        ("miou", 0.6001, "scores.miou is 0.6, --min-miou 0.6001 is missed"),
+        ("ms", 41, None),
+        ("ms", 40.5, "timing.ms_per_frame.p95 is 41, --max-ms 40.5 is missed"),
+        ("unusable", 1, "bag.unusable is 2, --max-unusable 1 is missed"),
+        ("mvc8", 0.0, "scores.mvc8 is not known, --min-mvc8 0 asks for it"),
+        ("latency", 100, "live.latency_ms.p95 is not known, --max-latency 100 asks for it"),
+    ],
+)
+def test_what_is_missed_is_said_in_numbers(name, threshold, sentence):
+    assert Gate(measure(name), threshold).missed(REPORT) == sentence
+
+
+def test_all_that_are_missed_are_told():
+    gates = [Gate(measure("miou"), 0.9), Gate(measure("ms"), 50), Gate(measure("unusable"), 0)]
+    assert len(missed_gates(gates, REPORT)) == 2
+
+
+@pytest.mark.parametrize(("name", "threshold"), [("miou", 60), ("miou", -0.1), ("miou", float("nan")), ("ms", -1)])
+def test_a_threshold_that_cannot_be_is_refused(name, threshold):
+    with pytest.raises(ValueError, match="needed"):
+        Gate(measure(name), threshold)
+
+
+def test_options_are_all_different():
+    assert len({measure.destination for measure in MEASURES}) == len(MEASURES)

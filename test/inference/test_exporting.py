@@ -1,0 +1,153 @@
+"""Exported files against the network they came from: ONNX under onnxruntime, and PyTorch's own program."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sdcpc_ros.inference import BackendError, Step, exporting
+from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.inference.exporting import ONNX_OPSET, export_step
+from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES
+from sdcpc_ros.network import FrameMemory
+
+SIZE = (64, 96)
+METADATA = {"model": "tiny", "reference_offsets": "[1, 2]"}
+
+
+class OnnxBackend:
+    """A file under onnxruntime, as a robot without PyTorch would run it."""
+
+    def __init__(self, path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def step(self, image, references, valid):
+        inputs = {name: part.numpy() for name, part in zip(INPUT_NAMES, (image, *references, valid))}
+        logits, *memory = map(torch.from_numpy, self.session.run(list(OUTPUT_NAMES), inputs))
+        return logits, FrameMemory(*memory)
+
+
+@pytest.fixture(scope="module")
+def onnx_file(step: Step, tmp_path_factory):
+    global onnx, onnxruntime
+    onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    return export_step(step, SIZE, "onnx", tmp_path_factory.mktemp("exported") / "tiny.onnx", METADATA)
+
+
+def test_onnx_gives_the_networks_labels_over_a_stream(onnx_file, step: Step, video, stream):
+    logits, memories = stream(OnnxBackend(onnx_file), step, video)
+    expected, expected_memories = stream(EagerBackend(step), step, video)
+    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=0)
+    assert (logits.argmax(1) == expected.argmax(1)).float().mean() >= 0.999
+    for part, wanted in zip(memories[-1], expected_memories[-1]):
+        torch.testing.assert_close(part, wanted, atol=1e-3, rtol=0)
+
+
+def test_an_onnx_file_says_what_it_is(onnx_file):
+    model = onnx.load(onnx_file)
+    onnx.checker.check_model(model, full_check=True)
+    assert {(opset.domain, opset.version) for opset in model.opset_import} == {("", ONNX_OPSET)}  # standard operators
+    assert METADATA.items() <= {entry.key: entry.value for entry in model.metadata_props}.items()
+    assert tuple(value.name for value in model.graph.input) == INPUT_NAMES
+    assert tuple(value.name for value in model.graph.output) == OUTPUT_NAMES
+    shapes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes["image"] == [1, *SIZE, 3] and shapes["logits"] == [1, 5, 16, 24]
+    assert shapes["reference_key"] == [1, 2, 8, 12, 8] and shapes["memory_key"] == [1, 8, 12, 8]
+
+
+def test_pixels_are_cast_before_all_else(onnx_file):
+    """TensorRT takes uint8 as an input that goes to a Cast, and nowhere else."""
+    graph = onnx.load(onnx_file).graph
+    assert [node.op_type for node in graph.node if "image" in node.input] == ["Cast"]
+
+
+def test_no_paths_of_this_machine_are_in_a_file(onnx_file):
+    assert b"site-packages" not in onnx_file.read_bytes() and __file__.encode() not in onnx_file.read_bytes()
+    assert list(onnx_file.parent.iterdir()) == [onnx_file]  # weights inside
+
+
+def test_a_program_runs_without_our_code(step: Step, video, stream, tmp_path):
+    path = export_step(step, SIZE, "torch", tmp_path / "tiny.pt2", METADATA)
+    kept = dict.fromkeys(METADATA, "")
+    program = torch.export.load(path, extra_files=kept)
+    assert kept == METADATA
+
+    class Program:
+        module = program.module()
+
+        def step(self, image, references, valid):
+            logits, *memory = self.module(image, *references, valid)
+            return logits, FrameMemory(*memory)
+
+    logits, _ = stream(Program(), step, video[:4])
+    expected, _ = stream(EagerBackend(step), step, video[:4])
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("form", "output", "message"),
+    [
+        ("onnx", "model.pt2", "one that ends in .onnx"),
+        ("onnx", ".", "one that ends in .onnx"),
+        ("torch", "model", "one that ends in .pt2"),
+        ("aot", "model.pt2", "is not the name of a folder"),
+        ("aot", "taken", "is not the name of a folder"),
+        ("torch", "taken/model.pt2", "cannot be kept in"),
+    ],
+)
+def test_a_bad_name_is_refused_at_once(step: Step, tmp_path, form, output, message):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(BackendError, match=message) as caught:
+        export_step(step, SIZE, form, tmp_path / output, {})
+    assert "\n" not in str(caught.value) and "SDCPC_CACHE" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_missing_package_is_named_with_the_extra(step: Step, tmp_path, monkeypatch):
+    def without_onnx(name):
+        raise ModuleNotFoundError(f"No module named '{name}'")
+
+    monkeypatch.setattr(exporting.importlib, "import_module", without_onnx)
+    with pytest.raises(BackendError, match=r"needs the Python package 'onnx'.*sdcpc_ros\[export\]"):
+        export_step(step, SIZE, "onnx", tmp_path / "model.onnx", {})
+
+
+def test_an_export_that_fails_leaves_the_old_file(step: Step, tmp_path, monkeypatch):
+    path = tmp_path / "model.pt2"
+    path.write_text("the old one")
+
+    def fail(program, file, extra_files):
+        file.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.export, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export_step(step, SIZE, "torch", path, {})
+    assert path.read_text() == "the old one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_aot_is_refused_without_a_compiler(step: Step, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(BackendError, match="no 'no-such-compiler' here"):
+        export_step(step, SIZE, "aot", tmp_path / "cache", {})
+
+
+def test_frames_of_any_kind_agree(onnx_file, step: Step):
+    """Black, white and noise, with no reference, one and all."""
+    backend, eager = OnnxBackend(onnx_file), EagerBackend(step)
+    generator = np.random.default_rng(0)
+    for pixels in (np.zeros((1, *SIZE, 3)), np.full((1, *SIZE, 3), 255), generator.integers(0, 256, (1, *SIZE, 3))):
+        image = torch.from_numpy(pixels.astype(np.uint8))
+        references = FrameMemory(*(torch.randn(1, 2, *part.shape[1:]).abs() for part in step.blank(SIZE)))
+        for valid in ([[False, False]], [[True, False]], [[True, True]]):
+            logits, _ = backend.step(image, references, torch.tensor(valid))
+            expected, _ = eager.step(image, references, torch.tensor(valid))
+            torch.testing.assert_close(logits, expected, atol=1e-3, rtol=0)

@@ -1,0 +1,54 @@
+"""Whatever an image message says, the conversion layer gives a picture of the size it claims, or refuses with a cause.
+
+SDCPC_HOSTILE_MESSAGES sets how many are made, raw and compressed together: 20000 take a minute or two.
+"""
+
+from __future__ import annotations
+
+import array
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+pytest.importorskip("sensor_msgs", reason="no ROS 2 in this environment")
+
+from sdcpc_ros.images.decoding import BadImage
+from sdcpc_ros.nodes.image_messages import image_format, to_rgb
+
+_SPEC = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile_messages.py"))
+_HOSTILE = importlib.util.module_from_spec(_SPEC)
+sys.modules["hostile"] = _HOSTILE  # where dataclasses look for it
+_SPEC.loader.exec_module(_HOSTILE)
+
+MAX_PIXELS = 1 << 20
+EXAMPLES = int(os.environ.get("SDCPC_HOSTILE_MESSAGES", 2000)) // 2
+_settings = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+
+
+def check(fields: dict) -> None:
+    message = SimpleNamespace(**{**fields, "data": array.array("B", fields["data"])})
+    try:
+        promised = image_format(message, MAX_PIXELS)
+        picture = to_rgb(message, MAX_PIXELS)
+    except BadImage as error:
+        assert error.cause in BadImage.CAUSES and len(str(error)) < 1000
+    else:
+        assert picture.shape == (promised.height, promised.width, 3) and picture.dtype == np.uint8
+
+
+@_settings
+@given(message=_HOSTILE.RAW)
+def test_any_raw_image_gives_a_picture_or_a_refusal(message):
+    check(message.fields)
+
+
+@_settings
+@given(message=_HOSTILE.COMPRESSED)
+def test_any_compressed_image_gives_a_picture_or_a_refusal(message):
+    check(message.fields)

@@ -1,0 +1,83 @@
+"""The two ways of a frame from pixels to labels: the one for GPUs, whose plain parts run here too, and the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sdcpc_ros.inference import Step, create_backend
+from sdcpc_ros.network import SDCPC, SDCPCConfig
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+from sdcpc_ros.streaming.frame_pass import DevicePass, HostPass
+
+SIZE, IMAGE_SIZE = (64, 96), (130, 190)
+
+
+@pytest.fixture(scope="module")
+def step():
+    torch.manual_seed(0)
+    network = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2)))
+    torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
+    return Step(network.eval(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0))
+
+
+@pytest.fixture(scope="module")
+def video():
+    return np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
+
+
+def test_both_ways_lead_to_the_same_labels(step, video):
+    backend = create_backend("eager", step, SIZE)
+    host, device = HostPass(backend, IMAGE_SIZE), DevicePass(backend, step, SIZE, IMAGE_SIZE)
+    buffer = FrameBuffer((1, 2), step.blank(SIZE))
+    for pixels in video:
+        expected = host(pixels, *buffer.references(), True)
+        got = device(pixels, *buffer.references(), True)
+        assert got.labels.shape == IMAGE_SIZE and got.labels.dtype == np.uint8
+        assert (got.labels == expected.labels).mean() > 0.999
+        np.testing.assert_allclose(got.probability, expected.probability, atol=1e-6)
+        for part, other in zip(got.memory, expected.memory):
+            torch.testing.assert_close(part, other, atol=1e-6, rtol=0)
+        buffer.push(got.memory, 0.0)
+
+
+def test_what_is_handed_out_outlives_the_next_frame(step, video):
+    device = DevicePass(create_backend("eager", step, SIZE), step, SIZE, IMAGE_SIZE)
+    references = FrameBuffer((1, 2), step.blank(SIZE)).references()
+    first = device(video[0], *references, True)
+    labels, probability = first.labels.copy(), first.probability.copy()
+    device(video[1], *references, True)
+    assert (first.labels == labels).all() and (first.probability == probability).all()
+
+
+def test_inputs_stay_where_they_are(step, video):
+    """A graph reads from where it was captured: the backend must be given the same addresses for every frame."""
+    seen = set()
+
+    class Watching:
+        def step(self, image, references, valid):
+            seen.add(tuple(part.data_ptr() for part in (image, *references, valid)))
+            return eager.step(image, references, valid)
+
+    eager = create_backend("eager", step, SIZE)
+    device = DevicePass(Watching(), step, SIZE, IMAGE_SIZE)
+    buffer = FrameBuffer((1, 2), step.blank(SIZE))
+    for pixels in video:
+        buffer.push(device(pixels, *buffer.references(), False).memory, 0.0)
+    assert len(seen) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_graph_gives_the_labels_of_the_cpu(step, video):
+    import copy
+
+    on_gpu = Step(copy.deepcopy(step.model), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), "cuda")
+    device = DevicePass(create_backend("eager", on_gpu, SIZE), on_gpu, SIZE, IMAGE_SIZE)
+    host = HostPass(create_backend("eager", step, SIZE), IMAGE_SIZE)
+    there, here = FrameBuffer((1, 2), on_gpu.blank(SIZE)), FrameBuffer((1, 2), step.blank(SIZE))
+    for pixels in video:
+        got, expected = device(pixels, *there.references(), False), host(pixels, *here.references(), False)
+        assert (got.labels == expected.labels).mean() > 0.99
+        there.push(got.memory, 0.0)
+        here.push(expected.memory, 0.0)

@@ -1,0 +1,96 @@
+"""What is minimised: its parts add up, and it works in the precisions that a GPU trains in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdcpc_ros.checkpoint import normalization
+from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.network import SDCPC
+from sdcpc_ros.training.losses import segmentation_loss
+from sdcpc_ros.training.objective import Objective, Sample
+
+
+@pytest.fixture
+def make(make_recipe):
+    def objective(**changes):
+        network = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8, "head_dropout": 0.0}
+        recipe = make_recipe(network=network, **changes)
+        torch.manual_seed(0)
+        return Objective(SDCPC(recipe.network_config(11)), recipe, torch.ones(11), *normalization("resnet18"))
+
+    return objective
+
+
+def _batch(references, views, clips=2):
+    generator = torch.Generator().manual_seed(1)
+    return Sample(
+        torch.randint(0, 256, (clips, references + views, 3, 48, 64), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 11, (clips, views, 48, 64), generator=generator),
+        torch.ones(clips, references, dtype=torch.bool),
+        torch.tensor([[1.0, 0, 0.05], [0, 1, 0]]).expand(clips, 2, 3),
+    )
+
+
+def test_without_more_it_is_the_segmentation_loss_of_the_normalised_clip(make):
+    nothing = {"consistency_weight": 0.0, "vote_weight": 0.0, "jaccard_weight": 0.0, "prototypes": None}
+    objective = make(**nothing, auxiliary_weight=0.25).eval()
+    batch = _batch(references=2, views=1)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in normalization("resnet18"))
+    output = objective.network((batch.clip.float() - mean) / std, batch.valid)
+    expected = segmentation_loss(output, batch.labels[:, 0], torch.ones(11), 0.25)
+    assert objective(batch, 0).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not any("prototypes" in name for name in objective.state_dict())
+
+
+def test_the_weights_of_its_parts_count(make):
+    """The loss is linear in each weight, and each part adds to it."""
+    batch = _batch(references=1, views=2)
+
+    def loss(**changes):
+        weights = {"consistency_weight": 1.0, "vote_weight": 0.0, "jaccard_weight": 0.0, "prototypes": None, **changes}
+        return make(**weights).eval()(batch, 0).item()
+
+    base = loss()
+    for name, low, high in (
+        ("consistency_weight", 2.0, 3.0),
+        ("vote_weight", 0.5, 1.0),
+        ("jaccard_weight", 0.5, 1.0),
+        ("prototypes", {"weight": 0.1, "dimension": 8}, {"weight": 0.2, "dimension": 8}),
+    ):
+        once, twice = loss(**{name: low}) - base, loss(**{name: high}) - base
+        assert once > 0 and twice == pytest.approx(2 * once, rel=1e-3), name
+
+
+def test_prototypes_move_in_training_alone_and_stay_out_of_the_network(make):
+    objective = make(consistency_weight=0.0, prototypes={"dimension": 8, "momentum": 0.5})
+    assert objective.prototypes is not None
+    before = objective.prototypes.prototypes.clone()
+    objective.eval()(_batch(0, 1), 0)
+    assert torch.equal(objective.prototypes.prototypes, before)
+    objective.train()(_batch(0, 1), 0)
+    assert not torch.equal(objective.prototypes.prototypes, before)
+    assert not any("prototypes" in name for name in objective.network.state_dict())
+
+
+@pytest.mark.parametrize("references", [0, 2])
+def test_autocast_gives_finite_gradients_near_the_exact_ones(make, references):
+    gradients = []
+    for enabled in (False, True):
+        objective = make().train()
+        with torch.autocast("cpu", torch.float16, enabled=enabled):
+            loss = objective(_batch(references, 2), 0)
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None]))
+        assert loss.isfinite() and gradients[-1].isfinite().all()
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9
+
+
+def test_a_batch_of_nothing_but_void_costs_the_disagreement_alone(make):
+    objective = make(consistency_weight=0.0)
+    batch = _batch(2, 1)
+    loss = objective(batch._replace(labels=torch.full_like(batch.labels, IGNORE)), 0)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in objective.parameters())

@@ -1,0 +1,40 @@
+"""The log of a run: in step with the state, whatever was written after it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdcpc_ros.training.run_log import RunLog
+
+
+def test_lines_come_under_their_columns(tmp_path):
+    log = RunLog(tmp_path / "log.csv", ("loss", "rate"))
+    log.append(2, "0.5", "1e-3")
+    RunLog(tmp_path / "log.csv", ("loss", "rate")).append(4, "0.4", "9e-4")
+    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,rate", "2,0.5,1e-3", "4,0.4,9e-4"]
+
+
+@pytest.mark.parametrize("cut_short", ["", "6", "6,0.", "step,x\n"])
+def test_what_came_after_a_step_is_forgotten(tmp_path, cut_short):
+    log = RunLog(tmp_path / "log.csv", ("loss",))
+    for step in (2, 4, 5):
+        log.append(step, str(step))
+    with log.path.open("a") as file:
+        file.write(cut_short)
+    log.cut_after(4)
+    log.append(6, "6")
+    assert log.path.read_text().split() == ["step,loss", "2,2", "4,4", "6,6"]
+
+
+@pytest.mark.parametrize("content", ["", "st", "step,loss\r\n", "step,loss\r\n1,3\r\n"])
+def test_a_log_without_a_line_to_keep_begins_anew(tmp_path, content):
+    log = RunLog(tmp_path / "log.csv", ("loss",))
+    log.path.write_text(content)
+    log.cut_after(0)
+    log.append(1, "1")
+    assert log.path.read_text().split() == ["step,loss", "1,1"]
+
+
+def test_cutting_nothing_is_no_error(tmp_path):
+    RunLog(tmp_path / "log.csv", ("loss",)).cut_after(3)
+    assert not (tmp_path / "log.csv").exists()
