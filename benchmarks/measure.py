@@ -22,6 +22,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 #: A sample is of at least this long: shorter calls are repeated within it, as clocks and interrupts blur them.
 _SHORTEST_SAMPLE_S = 0.002
+_LONGEST_S = 60.0
+_FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,17 @@ class Timing:
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], effort: Effort) -> dict[str, Timing]:
-    """Time calls against each other: in each round every one in turn, the first round for warming up only."""
+    """Time calls against each other: in each round every one in turn, after a warm-up. As many rounds as are asked for,
+    or as fit a minute, but no fewer than five of them."""
     repeats: dict[str, int] = {}
     for name, call in calls.items():
         call()  # compiles, allocates
         repeats[name] = max(1, round(_SHORTEST_SAMPLE_S / _seconds(call, 1, effort)))
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(effort.rounds):
+    started = time.perf_counter()
+    for number in range(effort.rounds):
+        if number >= _FEWEST_ROUNDS and time.perf_counter() - started > _LONGEST_S:
+            break
         for name, call in calls.items():
             samples[name].append(1e3 * _seconds(call, repeats[name], effort))
     return {name: Timing(tuple(values)) for name, values in samples.items()}

@@ -78,6 +78,8 @@ def rows(effort: Effort) -> Iterator[Row]:
     with torch.inference_mode():
         for problem in problems:
             yield from _against_peers(problem, effort, last=problem is problems[-1])
+        if not effort.quick:
+            yield _compiled(problems[0], effort)
         yield from _growth(problems[-1], effort)
         yield from _memory(problems[-1], effort)
 
@@ -114,6 +116,19 @@ def _against_peers(problem: Problem, effort: Effort, *, last: bool) -> Iterator[
             ours_mb=moved,
             peer_mb=moved,
         )
+
+
+def _compiled(problem: Problem, effort: Effort) -> Row:
+    """What torch.compile makes of it; on a GPU it calls the same kernel."""
+    inputs = problem.inputs(effort.device)
+    compiled = torch.compile(partial(_ours, problem), dynamic=False)
+    timings = interleaved({"eager": lambda: _ours(problem, inputs), "compiled": lambda: compiled(inputs)}, effort)
+    return Row(
+        f"{problem}: ours compiled / ours eager",
+        **timings["compiled"].compared_to(timings["eager"]),
+        ours_gflop=problem.window_gflop,
+        peer_gflop=problem.window_gflop,
+    )
 
 
 def _growth(problem: Problem, effort: Effort) -> Iterator[Row]:
@@ -198,8 +213,12 @@ def _flex_attention(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[]
         at = k % positions
         return ((q // width - at // width).abs() <= radius) & ((q % width - at % width).abs() <= radius)
 
-    device = query.device.type
-    mask = create_block_mask(in_window, None, None, positions, problem.references * positions, device=device)
+    mask = create_block_mask(
+        in_window,
+        *(None, None, positions, problem.references * positions),
+        device=query.device.type,
+        _compile=query.is_cuda,  # else the whole mask is made first: tens of GB at a GPU's sizes
+    )
     rows = query.flatten(2).transpose(1, 2)[:, None].contiguous()
     all_keys, all_values = (
         part.permute(0, 1, 3, 4, 2).reshape(1, 1, -1, problem.channels).contiguous() for part in (keys, values)

@@ -152,7 +152,9 @@ class DynamicAggregation(nn.Module):
         confidence = own.amax(1, keepdim=True)
         least, most = _extremes(difference, valid)
         dissent = 1 - (probability_root * vote.clamp_min(0).add(1e-8).sqrt()).sum(1, keepdim=True).clamp(max=1)
-        gates = self.gate(torch.cat((normed, aggregate, least, most, dissent, confidence), 1)).tanh()
+        # A map of one channel lies both ways in memory; left so, it would turn the whole concatenation channels-first.
+        hints = torch.cat((least, most, dissent, confidence), 1).contiguous(memory_format=torch.channels_last)
+        gates = self.gate(torch.cat((normed, aggregate, hints), 1)).tanh()
         change = gates[:, 1:] * self.classify(aggregate)
         if self.config.class_vote:
             change = change + gates[:, :1] * (_log(vote) - _log(own))

@@ -19,7 +19,7 @@ _SPEC.loader.exec_module(_ORACLE)
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip(
-        "no triton here: PyTorch's CUDA builds bring it; beside a CPU build of 2.13, pip install --no-deps triton==3.7.1",
+        "no triton here: PyTorch's CUDA builds bring it; with a CPU build of 2.13, pip install --no-deps triton==3.7.1",
         allow_module_level=True,
     )
 

@@ -121,3 +121,27 @@ def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest
     monkeypatch.setattr(fused_op, "_HAS_TRITON", False)
     assert not takes(torch.float16)
     assert not fused_op.takes(*_inputs()[:3])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "radius"), [(64, 45, 60, 2), (128, 64, 128, 4), (256, 12, 15, 4)]
+)
+def test_on_a_gpu_the_kernel_equals_the_portable_form(
+    dtype: torch.dtype, tolerance: float, channels: int, height: int, width: int, radius: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1, channels, height, width), *((1, 3, channels, height, width),) * 2, (1, 3, height, width))
+    query, keys, values, bias = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    valid = torch.tensor([[True, False, True]])
+    on_gpu = [part.cuda() for part in (query, keys, values, bias)]
+    assert fused_op.takes(*on_gpu[:3])
+    found = window_attention(*on_gpu[:3], radius=radius, valid=valid.cuda(), bias=on_gpu[3])
+    exact = [part.double() for part in (query, keys, values, bias)]
+    expected = window_attention(*exact[:3], radius=radius, valid=valid, bias=exact[3])
+    torch.testing.assert_close(found.output.cpu().double(), expected.output, atol=tolerance, rtol=0)
+    torch.testing.assert_close(found.mass.cpu().double(), expected.mass, atol=tolerance, rtol=0)
+    assert found.offset is not None and expected.offset is not None
+    # Rounded logits may tie or swap; where they do not, it is the same key.
+    assert (found.offset.cpu() == expected.offset).float().mean() > (0.999 if dtype == torch.float32 else 0.9)

@@ -16,9 +16,10 @@ from torch import Tensor
 #: Side of a query tile. Four keeps the haloed keys (4 + 2R)^2 close to the window while the products stay large enough:
 #: measured against 2 and 8 at radius 2 and 4, it was fastest at the network's sizes.
 TILE = 4
-#: Keys that are gathered at once, in numbers: a strip and its logits stay in the processor's second-level cache (2^17,
-#: 2^19 and 2^20 were slower), and memory beyond inputs and outputs stays small. But never so few tiles that calls cost
-#: more than the work. A compiler gets larger strips: each is a part of its graph, which takes it seconds.
+#: Keys that are gathered at once, in numbers: a strip and its logits stay in the processor's second-level cache (half
+#: and twice as much were no faster, 2^21 took up to 1.5 times as long), and memory beside inputs and outputs stays
+#: small. But never so few tiles that calls cost more than the work. A compiler gets larger strips: each is a part of
+#: its graph, which takes it seconds.
 _STRIP_NUMBERS = 2**18
 _STRIP_NUMBERS_COMPILED = 2**20
 _FEWEST_TILES = 8
