@@ -26,17 +26,21 @@ def make_step(config: SDCPCConfig, device: torch.device) -> Step:
         torch.manual_seed(0)
         model = SDCPC(config).eval()
         # As initialised, the aggregation adds nothing; a trained one does, everywhere or in parts.
-        torch.nn.init.normal_(model.dynamic_aggregation.project.weight, std=0.1)
+        torch.nn.init.normal_(model.dynamic_aggregation.gate[-1].weight, std=0.1)
     return Step(model, _MEAN, _STD, device)
 
 
 def make_inputs(step: Step, size: tuple[int, int]) -> tuple[torch.Tensor, FrameMemory, torch.Tensor]:
-    """An image (1, 3, H, W) uint8, the memories of earlier frames, (1, K, h, w, C) each, and which are valid: all."""
+    """An image (1, H, W, 3) uint8, the memories of earlier frames, (1, K, h, w, C) each, and which are valid: all."""
     image, *references, valid = example_inputs(step, size)
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (1, *size, 3), generator=generator, dtype=torch.uint8).to(image.device)
-    image = pixels.permute(0, 3, 1, 2)
+    image = torch.randint(0, 256, image.shape, generator=generator, dtype=torch.uint8).to(image.device)
     with torch.inference_mode():
         _, *memory = step(image, *references, torch.zeros_like(valid))
     filled = (part[:, None].expand_as(blank).contiguous() for part, blank in zip(memory, references))
     return image, FrameMemory(*filled), valid
+
+
+def normalised(step: Step, image: torch.Tensor) -> torch.Tensor:
+    """(1, H, W, 3) uint8 -> (1, 3, H, W) float32, channels last in memory, as the step itself makes it."""
+    return (image.float().permute(0, 3, 1, 2) - step.mean) * step.scale

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Effort, gflop, interleaved, megabytes
-from benchmarks.networks import make_config, make_inputs, make_step
+from benchmarks.networks import make_config, make_inputs, make_step, normalised
 from benchmarks.rows import Row
 from sdcpc_ros.inference import BackendError, create_backend
 
@@ -38,7 +38,7 @@ def _one_size(variant: str, size: tuple[int, int], effort: Effort) -> Iterator[R
     step = make_step(make_config(f"mit_{variant}", num_classes=_CLASSES), effort.device)
     image, references, valid = make_inputs(step, size)
     segformer, attention = _segformer(variant, effort.device)
-    pixels = ((image.float() - step.mean) * step.scale).contiguous()  # it gets its pixels ready made
+    pixels = normalised(step, image).contiguous()  # it gets its pixels ready made
     label = f"MiT-{variant.upper()} {size[1]}x{size[0]}"
     with torch.inference_mode():
         calls: dict[str, Callable[[], object]] = {

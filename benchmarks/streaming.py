@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.measure import Effort, gflop, interleaved, megabytes
-from benchmarks.networks import make_config, make_inputs, make_step
+from benchmarks.networks import make_config, make_inputs, make_step, normalised
 from benchmarks.rows import Row
 from sdcpc_ros.inference.step import Step
 from sdcpc_ros.network import FrameMemory
@@ -31,27 +31,27 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
     model = step.model
     image, references, valid = make_inputs(step, size)
     with torch.inference_mode():
-        pixels = (image.float() - step.mean) * step.scale
+        pixels = normalised(step, image)
         clip = pixels[:, None].expand(-1, valid.shape[1] + 1, -1, -1, -1).contiguous()
         frame = model.encode(pixels)
         inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in references))
         aggregate = model.dynamic_aggregation
         root = frame.memory.probability_root
-        long = make_step(replace(config, reference_offsets=(16, 32, 64)), effort.device)
+        long = make_step(replace(config, reference_offsets=(20, 40, 60)), effort.device)
         timings = interleaved(
             {
                 "streaming": lambda: step(image, *references, valid),
                 "again": lambda: model(clip),
                 "single": lambda: model(clip[:, -1:]),
-                "aggregation": lambda: aggregate(frame.static, root, inputs, valid),
+                "aggregation": lambda: aggregate(frame.static, frame.level, root, inputs, valid),
                 "short history": _stream(step, image, references, 9),
-                "long history": _stream(long, image, references, 64),
+                "long history": _stream(long, image, references, 60),
             },
             effort,
         )
     work = _work(step, size)
     label, weights = f"{encoder} {size[1]}x{size[0]}", megabytes(model)
-    streaming_mb = weights + megabytes(image, references, frame.memory, frame.static_logits)
+    streaming_mb = weights + megabytes(image, references, frame.memory, frame.logits)
     yield Row(
         f"{label}: streaming / encoding {valid.shape[1] + 1} frames",
         **timings["streaming"].compared_to(timings["again"]),
@@ -59,7 +59,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
         ours_gflop=work["streaming"],
         peer_gflop=work["again"],
         ours_mb=streaming_mb,
-        peer_mb=weights + megabytes(clip, frame.static_logits),
+        peer_mb=weights + megabytes(clip, frame.logits),
     )
     yield Row(
         f"{label}: streaming / one frame alone",
@@ -67,7 +67,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
         ours_gflop=work["streaming"],
         peer_gflop=work["single"],
         ours_mb=streaming_mb,
-        peer_mb=weights + megabytes(pixels, frame.static_logits),
+        peer_mb=weights + megabytes(pixels, frame.logits),
     )
     yield Row(
         f"{label}: aggregation / the frame's time",
@@ -75,11 +75,11 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
         target=0.15,
         ours_gflop=work["aggregation"],
         peer_gflop=work["streaming"],
-        ours_mb=megabytes(aggregate, references, frame.static, frame.static),
+        ours_mb=megabytes(aggregate, references, frame.static, frame.level, frame.memory.probability_root),
         peer_mb=streaming_mb,
     )
     yield Row(
-        f"{label}: a stream that remembers 64 frames / 9",
+        f"{label}: a stream that remembers 60 frames / 9",
         **timings["long history"].compared_to(timings["short history"]),
         target=1.05,
         ours_gflop=work["streaming"],
@@ -116,6 +116,6 @@ def _work(step: Step, size: tuple[int, int]) -> dict[str, float]:
         "again": gflop(lambda: model(clip)),
         "single": gflop(lambda: model(clip[:, :1])),
         "aggregation": gflop(
-            lambda: model.dynamic_aggregation(frame.static, frame.memory.probability_root, inputs, valid)
+            lambda: model.dynamic_aggregation(frame.static, frame.level, frame.memory.probability_root, inputs, valid)
         ),
     }

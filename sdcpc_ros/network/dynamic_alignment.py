@@ -120,7 +120,7 @@ class DynamicAggregation(nn.Module):
         coarse = window_attention(
             self._placed_query(self.coarse_query(_to_coarse(normed)), coarse_positions, 0),
             _placed_keys(references.coarse_key, coarse_positions),
-            torch.cat((references.coarse_value, coarse_classes), 2),
+            _join(references.coarse_value, coarse_classes),
             radius=self.config.coarse_radius,
             valid=valid,
             bias=coarse_weight * _to_coarse(_difference(probability_root, references.probability_root)),
@@ -138,7 +138,7 @@ class DynamicAggregation(nn.Module):
             fine = window_attention(
                 self._placed_query(self.query(normed), positions, 1),
                 _placed_keys(aligned.key, positions),
-                torch.cat((aligned.value, aligned.probability_root.square()), 2),
+                _join(aligned.value, aligned.probability_root.square()),
                 radius=self.config.fine_radius,
                 valid=valid,
                 bias=fit + fine_weight * difference,
@@ -182,12 +182,17 @@ def _positions(like: Tensor, radius: int) -> Tensor:
     frequency = math.pi / (radius + 1)
     y = frequency * torch.arange(like.shape[-2], dtype=like.dtype, device=like.device)[:, None].expand(like.shape[-2:])
     x = frequency * torch.arange(like.shape[-1], dtype=like.dtype, device=like.device).expand(like.shape[-2:])
-    return torch.stack((y.cos(), y.sin(), x.cos(), x.sin()))
+    return torch.stack((y.cos(), y.sin(), x.cos(), x.sin()), -1).permute(2, 0, 1)  # channels-last in memory
 
 
 def _placed_keys(keys: Tensor, positions: Tensor) -> Tensor:
     """Keys (B, K, d - 4, h, w) with their positions: (B, K, d, h, w)."""
-    return torch.cat((keys, positions.expand(*keys.shape[:2], -1, -1, -1)), 2)
+    return _join(keys, positions.expand(*keys.shape[:2], -1, -1, -1))
+
+
+def _join(*maps: Tensor) -> Tensor:
+    """(B, K, C, h, w) each, joined along C, channels-last in memory, as window attention reads them fastest."""
+    return torch.cat([part.permute(0, 1, 3, 4, 2) for part in maps], -1).permute(0, 1, 4, 2, 3)
 
 
 def _log(probabilities: Tensor) -> Tensor:
