@@ -48,7 +48,7 @@ def test_onnx_gives_the_networks_labels_over_a_stream(onnx_file, step: Step, vid
         torch.testing.assert_close(part, wanted, atol=1e-3, rtol=0)
 
 
-def test_an_onnx_file_says_what_it_is(onnx_file):
+def test_an_onnx_file_says_what_it_is(onnx_file, step: Step):
     model = onnx.load(onnx_file)
     onnx.checker.check_model(model, full_check=True)
     assert {(opset.domain, opset.version) for opset in model.opset_import} == {("", ONNX_OPSET)}  # standard operators
@@ -60,7 +60,9 @@ def test_an_onnx_file_says_what_it_is(onnx_file):
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes["image"] == [1, *SIZE, 3] and shapes["logits"] == [1, 5, 16, 24]
-    assert shapes["reference_key"] == [1, 2, 8, 12, 8] and shapes["memory_key"] == [1, 8, 12, 8]
+    for name, part in zip(FrameMemory._fields, step.blank(SIZE)):
+        assert shapes[f"memory_{name}"] == list(part.shape)
+        assert shapes[f"reference_{name}"] == [1, 2, *part.shape[1:]]
 
 
 def test_pixels_are_cast_before_all_else(onnx_file):
