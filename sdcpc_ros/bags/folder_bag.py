@@ -47,8 +47,9 @@ class FolderBag:
         object.__setattr__(self, "files", [(image, _label_of(image, labels)) for image in image_files(images)])
 
     @property
-    def has_labels(self) -> bool:
-        return any(label is not None for _, label in self.files)
+    def labelled(self) -> int:
+        """How many of the images have a label image."""
+        return sum(label is not None for _, label in self.files)
 
     @property
     def image_topic(self) -> str:

@@ -43,10 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
     frames = len(folder_bag.files)
     with progress_bar(frames, "writing") as advance:
         write_folder_bag(arguments.output, folder_bag, storage=arguments.storage, progress=lambda done: advance())
-    labelled = sum(label is not None for _, label in folder_bag.files)
     Console(highlight=False).print(
-        f"wrote {arguments.output}: {frames} images on {folder_bag.image_topic}, {labelled} with ground truth, "
-        f"{frames / folder_bag.rate_hz:.1f} s",
+        f"wrote {arguments.output}: {frames} images on {folder_bag.image_topic}, "
+        f"{folder_bag.labelled} with ground truth, {frames / folder_bag.rate_hz:.1f} s",
         soft_wrap=True,
         markup=False,
     )

@@ -54,7 +54,7 @@ def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
 def test_compressed_images_stay_the_files_they_are(split, tmp_path):
     write_image(split / "images" / "f12.jpg", np.full((4, 6, 3), 128, np.uint8))
     folder_bag = FolderBag(split / "images", compressed=True)
-    assert not folder_bag.has_labels  # only a folder of images was named
+    assert folder_bag.labelled == 0  # only a folder of images was named
     write_folder_bag(tmp_path / "bag", folder_bag)
     with BagReader(tmp_path / "bag") as bag:
         assert bag.camera_topic() == folder_bag.image_topic
@@ -65,8 +65,8 @@ def test_compressed_images_stay_the_files_they_are(split, tmp_path):
 
 def test_labels_may_lie_elsewhere(split, tmp_path):
     (split / "labels").rename(tmp_path / "masks")
-    assert not FolderBag(split).has_labels
-    assert FolderBag(split, labels=tmp_path / "masks").has_labels
+    assert FolderBag(split).labelled == 0
+    assert FolderBag(split, labels=tmp_path / "masks").labelled == 2
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import (
     CAMERA_INFO,
+    CLASS_STATISTICS,
     COMPRESSED_IMAGE,
     IMAGE,
     decode_image,
@@ -129,3 +133,10 @@ def test_camera_info_is_a_pinhole_camera_without_distortion():
     np.testing.assert_array_equal(info.k.reshape(3, 3), camera_matrix)
     np.testing.assert_array_equal(info.p.reshape(3, 4)[:, :3], camera_matrix)
     assert not info.d.any()
+
+
+def test_our_message_is_defined_as_its_file_defines_it():
+    definition = (Path(__file__).parents[2] / "msg" / "ClassStatistics.msg").read_text()
+    types = get_typestore(Stores.ROS2_JAZZY)
+    types.register(get_types_from_msg(definition, CLASS_STATISTICS))
+    assert standard_types().hash_rihs01(CLASS_STATISTICS) == types.hash_rihs01(CLASS_STATISTICS)

@@ -12,14 +12,23 @@ import pytest
 import yaml
 
 from sdcpc_ros.bags import node_process
-from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.node_process import (
+    CAMERA,
+    CLASS_STATISTICS_TOPIC,
+    CONFIDENCE_TOPIC,
+    LABEL_INFO_TOPIC,
+    LABEL_TOPIC,
+    NODE_NAME,
     NodeCommand,
     NodeProcess,
+    NodeTopics,
     node_command,
     ros_environment,
     write_parameters,
 )
+from sdcpc_ros.nodes import topics
+from sdcpc_ros.nodes.parameters import DECLARATIONS
 
 
 def start(tmp_path: Path, script: str, ready: str = "ready") -> NodeProcess:
@@ -159,3 +168,45 @@ def test_a_domain_in_use_is_not_chosen(monkeypatch):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other_node:
         other_node.bind(("", 7400 + 250 * 91))
         assert {node_process._free_domain_id() for _ in range(10)} == {90}
+
+
+def test_a_node_can_be_told_how_to_run_the_network(tmp_path):
+    path = tmp_path / "parameters.yaml"
+    write_parameters(
+        path,
+        model=tmp_path / "model.safetensors",
+        image_topic="/front/image",
+        compressed=False,
+        device="cpu",
+        backend="inductor",
+        input_size=(96, 128),
+        max_gap_s=0.5,
+    )
+    values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
+    named = {name: values[name] for name in ("device", "backend", "input_height", "input_width", "max_gap")}
+    assert named == {"device": "cpu", "backend": "inductor", "input_height": 96, "input_width": 128, "max_gap": 0.5}
+    assert set(named) <= {declaration.name for declaration in DECLARATIONS}
+
+
+def test_topics_are_named_as_the_node_names_them():
+    below = f"/{NODE_NAME}/{CAMERA}"
+    names = {
+        LABEL_TOPIC: topics.LABEL,
+        LABEL_INFO_TOPIC: topics.LABEL_INFO,
+        CONFIDENCE_TOPIC: topics.CONFIDENCE,
+        CLASS_STATISTICS_TOPIC: topics.CLASS_STATISTICS,
+    }
+    assert {name: f"{below}/{topic.name}" for name, topic in names.items()} == {name: name for name in names}
+    assert (NodeTopics().label, NodeTopics().confidence) == (LABEL_TOPIC, CONFIDENCE_TOPIC)
+
+
+def test_a_nodes_topics_follow_from_its_label_topic():
+    found = NodeTopics.of("/robot1/seg/front/label/image_raw")
+    assert (found.node, found.name, found.camera) == ("/robot1/seg", "seg", "front")
+    assert found.confidence == "/robot1/seg/front/confidence/image_raw"
+
+
+@pytest.mark.parametrize("topic", ["", "/front/label/image_raw", "seg/front/label/image_raw", "/seg/front/label"])
+def test_a_label_topic_that_no_node_has_is_refused(topic):
+    with pytest.raises(BagError, match=f"the label topic is '{topic}'; one as {LABEL_TOPIC} is needed"):
+        NodeTopics.of(topic)

@@ -52,3 +52,26 @@ def test_notes_are_read_back(tmp_path, storage):
         pass
     with BagReader(tmp_path / "bag") as bag:
         assert bag.custom_data == {"recipe": '{"eggs": 2}'}
+
+
+def test_packed_chunks_hold_the_same_messages_in_less_space(tmp_path, camera_messages):
+    messages = camera_messages(40)
+    for name, compressed in (("plain", False), ("packed", True)):
+        with BagWriter(tmp_path / name, compressed=compressed) as bag:
+            bag.write_all(messages)
+    with BagReader(tmp_path / "packed") as bag:
+        assert list(bag.messages()) == messages
+    sizes = [(tmp_path / name / f"{name}.mcap").stat().st_size for name in ("plain", "packed")]
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_latched_topics_are_offered_so_when_the_bag_is_played(tmp_path, camera_messages):
+    with BagWriter(tmp_path / "drive", latched=["/camera/camera_info"]) as bag:
+        bag.write_all(camera_messages(1))
+    with BagReader(tmp_path / "drive") as bag:
+        assert {name for name, topic in bag.topics.items() if topic.latched} == {"/camera/camera_info"}
+
+
+def test_only_mcap_packs_chunks(tmp_path):
+    with pytest.raises(BagError, match="only mcap packs its own chunks; the storage is 'sqlite3'"):
+        BagWriter(tmp_path / "drive", storage="sqlite3", compressed=True)

@@ -103,7 +103,7 @@ def test_a_bag_goes_through_the_node_and_comes_back_labelled(street, tiny_checkp
             if labels is not None:
                 assert labels.shape == (60, 80)
                 confusion.update(frame.labels(GROUND_TRUTH_TOPIC), labels)
-    assert quality["miou"] == pytest.approx(confusion.miou())
+    assert quality["miou"] == pytest.approx(confusion.miou(), abs=1e-6)
 
     with av.open(str(output / "overlay.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == FRAMES
