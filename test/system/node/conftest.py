@@ -145,13 +145,15 @@ class Peer:
                 self._executor.spin_once(timeout_sec=0.05)
         raise AssertionError(f"no answer to an image on {topic}")
 
-    def call(self, service_type: Any, name: str, request: Any) -> Any:
+    def call(self, service_type: Any, name: str, request: Any, deadline_s: float = DEADLINE_S) -> Any:
         client = self.node.create_client(service_type, self.topic(name))
-        self.wait_until(client.service_is_ready, f"the service {name}")
-        future = client.call_async(request)
-        self.wait_until(future.done, f"an answer of {name}")
-        self.node.destroy_client(client)
-        return future.result()
+        try:
+            self.wait_until(client.service_is_ready, f"the service {name}")
+            future = client.call_async(request)
+            self.wait_until(future.done, f"an answer of {name}", deadline_s)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
 
     def change_state(self, transition: int) -> bool:
         future = self.begin_to_change_state(transition)
@@ -168,7 +170,14 @@ class Peer:
         return self._change_state.call_async(request)
 
     def state(self) -> str:
-        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+        """Asked again where no answer comes: DDS loses one whose reader the node has not discovered yet."""
+        for deadline_s in (20.0, DEADLINE_S):
+            try:
+                answer = self.call(GetState, "get_state", GetState.Request(), deadline_s)
+            except AssertionError:
+                continue
+            return answer.current_state.label
+        raise AssertionError("no answer of get_state")
 
     def set_parameter(self, name: str, value: Any) -> Any:
         """The SetParametersResult."""
