@@ -9,20 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
+from benchmarks import labels
 from benchmarks.measure import Effort, interleaved, megabytes, resident_mib
 from benchmarks.networks import make_config, make_inputs, make_step
 from benchmarks.rows import Row
 from sdcpc_ros.inference import BACKENDS, BackendError, create_backend
-from sdcpc_ros.streaming.label_upsampling import labels_from_logits
 
 TITLE = "d. Backends: the whole step on each, against eager; labels at image size"
 #: What the best compiled backend is to take of eager's time.
 _TARGET = 1 / 1.15
-_LABELS_TARGET_MS = 6.0
 _FIRST_FRAME_DEADLINE_S = 1800
 
 
@@ -32,7 +29,7 @@ def rows(effort: Effort) -> Iterator[Row]:
     for encoder in ("a tiny network",) if effort.quick else ("mit_b0", "efficientnet_lite2"):
         yield from _steady(encoder, size, effort)
         yield from _first_frames(encoder, size, effort)
-    yield _labels(effort)
+    yield from labels.rows(effort)
 
 
 def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
@@ -97,32 +94,6 @@ def _first_frames(encoder: str, size: tuple[int, int], effort: Effort) -> Iterat
             peer_mib=eager["mib"],
             note="one process each; what PyTorch and the backend keep on disk is used when it is there",
         )
-
-
-def _labels(effort: Effort) -> Row:
-    """Labels from stride-4 logits of 19 classes: regions as large as a picture's, with noisy borders."""
-    height, width = (72, 128) if effort.quick else (720, 1280)
-    generator = torch.Generator().manual_seed(0)
-    regions = torch.randn(1, 19, 6, 10, generator=generator) * 4
-    fine = F.interpolate(regions, (height // 4, width // 4), mode="bicubic")
-    logits = (fine + 0.3 * torch.randn(fine.shape, generator=generator))[0].numpy()
-
-    def interpolate_all() -> np.ndarray:
-        whole = F.interpolate(torch.from_numpy(logits)[None], (height, width), mode="bilinear", align_corners=False)
-        return whole.argmax(1)[0].to(torch.uint8).numpy()
-
-    timings = interleaved(
-        {"ours": lambda: labels_from_logits(logits, (height, width)), "peer": interpolate_all}, effort
-    )
-    compared = timings["ours"].compared_to(timings["peer"])
-    return Row(
-        f"labels of 19 classes at {width}x{height}: ours / interpolate, then argmax",
-        **compared,
-        target=_LABELS_TARGET_MS / compared["peer_ms"],
-        ours_mb=(logits.nbytes + height * width) / 1e6,
-        peer_mb=(logits.nbytes + height * width) / 1e6,
-        note=f"target: {_LABELS_TARGET_MS:.0f} ms on a CPU",
-    )
 
 
 #: The exit status of a backend that this machine cannot have.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import rows, window_attention
+from benchmarks import labels, rows, window_attention
 from benchmarks.__main__ import main
 from benchmarks.measure import Effort, Timing, gflop, interleaved, peak_mib
 from benchmarks.rows import Row
@@ -127,3 +127,14 @@ def test_a_table_says_which_targets_are_met() -> None:
     assert Row("x", target=0.35).verdict == ""
     columns = [column.header for column in rows.to_table("t", [Row("x", ratio=0.3, note="why")]).columns]
     assert columns == ["ours / peer", "ratio", "low..high", "target", "note"]
+
+
+def test_what_labels_are_timed_against_gives_the_same_labels() -> None:
+    logits, size = labels._logits((72, 128)), (72, 128)
+    ours, *peers = (call() for call in labels._on_cpu(logits, size).values())
+    assert len(peers) == 2
+    for peer in peers:
+        assert (peer == ours).mean() > 0.999
+    timed = list(labels.rows(CPU))
+    assert [row.target is not None for row in timed] == [True, False]
+    assert all(row.ours_ms and row.ratio for row in timed)
