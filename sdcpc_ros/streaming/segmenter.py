@@ -16,21 +16,12 @@ from sdcpc_ros.inference import BackendStatus, BackendSwitch, Step, checked_devi
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput
 from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
+from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 #: Sizes of images, in batches or by themselves, whose passes are kept: on a GPU each holds a graph and its memory.
 _PASSES = 16
 #: After a batch that failed, frames are run one by one for so long: what failed may fail again, and costs all of them.
 _ONE_BY_ONE_S = 10.0
-
-
-@dataclass(frozen=True)
-class StreamFrame:
-    """The next frame of a stream, as `StreamingSegmenter.segment` takes it."""
-
-    image: np.ndarray  #: (H, W, 3) uint8 RGB
-    stamp_s: float = 0.0
-    stream: str = "camera"
-    confidence: bool = False  #: whether the confidence is wanted
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.streaming import segmenter as segmenter_module
-from sdcpc_ros.streaming.segmenter import Segmentation, StreamFrame, StreamingSegmenter
+from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
+from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 #: Image sizes by camera: three of one network size, of which one has larger images, and one of another.
 SIZES = {"front": (64, 96), "left": (64, 96), "right": (128, 192), "back": (96, 64)}
