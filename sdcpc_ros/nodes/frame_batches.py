@@ -33,8 +33,7 @@ class FrameBatches:
     def size(self, kind: tuple[int, int], waiting: int) -> int:
         """How many of the `waiting` frames of a kind are to be taken now, 1 or more. Never raises."""
         try:
-            most = largest_batch(self._read_parameters(), self._segmenter.device)
-            return self._segmenter.batch_size(kind, waiting, most)
+            return self._segmenter.batch_size(kind, waiting, self._most())
         except Exception:  # which running the frame will meet again, where it is logged and counted
             return 1
 
@@ -45,11 +44,14 @@ class FrameBatches:
         good = [(camera, image) for camera, image in prepared if image is not None]
         outcomes: Sequence[Segmentation | Exception]
         try:
-            outcomes = self._segmenter.segment_batch([image.request for _, image in good])
+            outcomes = self._segmenter.segment_batch([image.request for _, image in good], self._most())
         except Exception as error:
             outcomes = [error] * len(good)
         for (camera, image), outcome in zip(good, outcomes):
             camera.finish(image, outcome)
+
+    def _most(self) -> int:
+        return largest_batch(self._read_parameters(), self._segmenter.device)
 
 
 def largest_batch(parameters: NodeParameters, device: str) -> int:

@@ -91,10 +91,10 @@ class StreamingSegmenter:
             state = self._stream(stream, image.shape[:2])
             return self._segment([StreamFrame(image, stamp_s, stream, confidence)], [state])[0]
 
-    def segment_batch(self, frames: Sequence[StreamFrame]) -> list[Segmentation | Exception]:
+    def segment_batch(self, frames: Sequence[StreamFrame], most: int | None = None) -> list[Segmentation | Exception]:
         """Segment the next frame of each of several streams: what `segment` gives or raises for each, in fewer passes.
 
-        Frames of one network size are run at once, as many as the backend takes; `batch_size` says how many that is.
+        Frames of one network size are run at once, as many as `batch_size` says; most: as there, by default all.
         Where that fails they are run one by one: a frame is lost to its own fault only. Raises ValueError, with nothing
         done, on two frames of one stream: which of them is the earlier would be a guess.
         """
@@ -111,7 +111,7 @@ class StreamingSegmenter:
                 except Exception as error:
                     outcomes[index] = error
             while waiting := [index for index in streams if index not in outcomes]:
-                batch = self._next_batch(waiting, streams)
+                batch = self._next_batch(waiting, streams, most)
                 found = self._segment_or_fail([frames[index] for index in batch], [streams[index] for index in batch])
                 outcomes.update(zip(batch, found))
         return [outcomes[index] for index in range(len(frames))]
@@ -182,13 +182,13 @@ class StreamingSegmenter:
         size = self.network_size(image_size)
         return _Stream(image_size, size, FrameBuffer(self._offsets, self._step.blank(size)))
 
-    def _next_batch(self, waiting: Sequence[int], streams: Mapping[int, _Stream]) -> list[int]:
+    def _next_batch(self, waiting: Sequence[int], streams: Mapping[int, _Stream], most: int | None) -> list[int]:
         """Which of the waiting frames are run at once now: of one network size, as many as the backend takes."""
         size = streams[waiting[0]].network_size
         alike = [index for index in waiting if streams[index].network_size == size]
         # In an order of their own: the same cameras make the same pass, whichever comes first.
         alike.sort(key=lambda index: streams[index].image_size)
-        return alike[: self.batch_size(size, len(alike), len(alike))]
+        return alike[: self.batch_size(size, len(alike), most or len(alike))]
 
     def _segment_or_fail(
         self, frames: Sequence[StreamFrame], streams: Sequence[_Stream]

@@ -155,6 +155,13 @@ def test_two_frames_of_one_stream_are_refused(together):
         together.segment_batch([frame("front", 1), frame("left", 1), frame("front", 2)])
 
 
+@pytest.mark.parametrize(("most", "batches"), [(None, [3, 3, 3]), (4, [2, 2, 1]), (2, [2, 2, 1]), (1, [1, 1, 1])])
+def test_batches_have_the_sizes_that_go_with_the_most(together, most, batches):
+    """Three where four may be: none is made for three, however often a fourth is missing."""
+    frames = [frame(camera, 1) for camera in ("front", "left", "right")]
+    assert [result.batch for result in together.segment_batch(frames, most)] == batches
+
+
 def test_no_frames_are_no_work(together):
     assert together.segment_batch([]) == []
 
