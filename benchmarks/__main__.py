@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import backends, ros_node, segformer, streaming, window_attention
+from benchmarks import backends, batches, ros_node, segformer, streaming, window_attention
 from benchmarks.measure import Effort, busy_share, device_name
 from benchmarks.rows import Row, to_table
 
@@ -25,6 +25,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "c": segformer,
     "d": backends,
     "e": ros_node,
+    "f": batches,
 }
 _BUSY = 0.3  # of the cores
 _FILE_WIDTH = 180  # columns of a table that goes to a file

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
@@ -44,6 +45,7 @@ def check_graph(node_name: str, wanted: Wanted, listen_s: float) -> Iterator[Fin
         _spin(executor, listen_s)
         graph = _Graph(node, executor, listen_s)
         yield from graph.check_node(node_name)
+        yield from graph.check_batches(node_name)
         wanted = graph.parameters_of(node_name) or wanted
         yield graph.check_clock(wanted.use_sim_time)
         for topic, transport in wanted.topics:
@@ -66,6 +68,20 @@ class _Graph:
         else:
             fix = f"ros2 lifecycle set {name} configure, then activate; its log and /diagnostics say what failed"
             yield Finding("node", f"{name} is {state.current_state.label}: it segments nothing", WARNING, fix)
+
+    def check_batches(self, name: str) -> Iterator[Finding]:
+        """Whether cameras' frames go through the network together, as the running node's /diagnostics say."""
+        if name not in self._node_names():
+            return
+        values = self._reported(f"{name.rpartition('/')[2]}: model")
+        most, obstacle = values.get("largest batch", ""), values.get("batches held up by", "")
+        if most in ("", "1"):
+            return
+        together = f"frames of up to {most} cameras may go through the network at once"
+        if obstacle:
+            yield Finding("batches", f"{together}, but are held up: {obstacle}", NOTE)
+        else:
+            yield Finding("batches", together)
 
     def parameters_of(self, name: str) -> Wanted | None:
         """What the running node works with; None when there is none that answers."""
@@ -139,6 +155,20 @@ class _Graph:
         return Finding(
             topic, f"{len(sizes)} images in {self._listen_s:g} s ({rate:.1f} Hz), {max(sizes) / 1e6:.2f} MB each"
         )
+
+    def _reported(self, part: str) -> Mapping[str, str]:
+        """The values of a status in /diagnostics, by the name of what it is of; none when it does not come in time."""
+        found: dict[str, str] = {}
+
+        def keep(message: DiagnosticArray) -> None:
+            for status in message.status:
+                if status.name == part:
+                    found.update((pair.key, pair.value) for pair in status.values)
+
+        subscription = self._node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+        _spin(self._executor, self._listen_s, until=lambda: bool(found))
+        self._node.destroy_subscription(subscription)
+        return found
 
     def _node_names(self) -> set[str]:
         return {f"{namespace.rstrip('/')}/{name}" for name, namespace in self._node.get_node_names_and_namespaces()}

@@ -17,26 +17,33 @@ from sdcpc_ros.network import FrameMemory
 
 
 class Backend(Protocol):
-    """Runs one step of a stream, at the size it was made for, on one device."""
+    """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
 
     def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        """image (1, H, W, 3) uint8 RGB; references (1, K, h, w, C) each, valid (1, K) bool; all contiguous and on the
-        device. Returns logits (1, classes, H/4, W/4) and this frame's memory, (1, h, w, C) each."""
+        """image (B, H, W, 3) uint8 RGB; references (B, K, h, w, C) each, valid (B, K) bool; all contiguous and on the
+        device. Returns logits (B, classes, H/4, W/4) and the frames' memory, (B, h, w, C) each."""
 
 
 class _Kind(NamedTuple):
     check: Callable[[Step], None]  #: raises BackendError saying what is missing here; quick
-    build: Callable[[Step, tuple[int, int]], Backend]  #: for one network size; may take minutes
+    build: Callable[[Step, tuple[int, int], int], Backend]  #: for one network size and batch; may take minutes
+    batches: bool  #: whether it is made for batches of more than one frame
 
 
 _REGISTRY = {
-    "eager": _Kind(lambda step: None, lambda step, size: EagerBackend(step)),
-    "inductor": _Kind(inductor.check, inductor.InductorBackend),
-    "aot": _Kind(aot.check, aot.AotBackend),
-    "tensorrt": _Kind(tensorrt.check, tensorrt.TensorRTBackend),
+    "eager": _Kind(lambda step: None, lambda step, size, batch: EagerBackend(step), batches=True),
+    "inductor": _Kind(inductor.check, inductor.InductorBackend, batches=True),
+    # What lies on disk for these is for one frame: a file for each number of them would be minutes of building each.
+    "aot": _Kind(aot.check, lambda step, size, batch: aot.AotBackend(step, size), batches=False),
+    "tensorrt": _Kind(tensorrt.check, lambda step, size, batch: tensorrt.TensorRTBackend(step, size), batches=False),
 }
 #: Names of the backends.
 BACKENDS = tuple(_REGISTRY)
+
+
+def takes_batches(name: str) -> bool:
+    """Whether a backend of this name can be made for more than one frame at a time."""
+    return _REGISTRY[name].batches
 
 
 def check_backend(name: str, step: Step) -> None:
@@ -46,20 +53,23 @@ def check_backend(name: str, step: Step) -> None:
     _REGISTRY[name].check(step)
 
 
-def create_backend(name: str, step: Step, size: tuple[int, int]) -> Backend:
-    """A backend by name, for a network size (height, width). Everything but eager takes seconds to minutes.
+def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1) -> Backend:
+    """A backend by name, for `batch` frames of network size (height, width). All but eager take seconds to minutes.
 
-    Raises BackendError as `check_backend` does, or when building fails.
+    Raises BackendError as `check_backend` does, or when building fails, or on a batch of a backend that takes none.
     """
     try:
         check_backend(name, step)
+        if batch > 1 and not takes_batches(name):
+            raise BackendError(f"backend '{name}' runs one frame at a time, not {batch}")
         # Exporting swaps a module's weights while it traces, and another thread may be running this one.
-        return _REGISTRY[name].build(step if name == "eager" else copy.deepcopy(step), size)
+        return _REGISTRY[name].build(step if name == "eager" else copy.deepcopy(step), size, batch)
     except BackendError:
         raise
     except Exception as error:  # compilers raise whatever they like
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BackendError(f"backend '{name}' could not be built for {size[1]}x{size[0]}: {first_line}") from error
+        shape = f"{size[1]}x{size[0]}" + (f" in batches of {batch}" if batch > 1 else "")
+        raise BackendError(f"backend '{name}' could not be built for {shape}: {first_line}") from error
 
 
 def checked_device(name: str) -> torch.device:

@@ -10,6 +10,9 @@ import torch
 
 from sdcpc_ros.inference.errors import BackendError
 
+#: What is compiled in one process, at most: sizes of the network's input times numbers of frames.
+_MOST_SHAPES = 128
+
 
 def check_compiler(backend: str, device: torch.device) -> None:
     """Raises BackendError saying what `backend` lacks here: a C++ compiler, or on a GPU Triton too."""
@@ -21,6 +24,16 @@ def check_compiler(backend: str, device: torch.device) -> None:
         )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         raise BackendError(f"backend '{backend}' needs Triton for a GPU: pip install triton")
+
+
+def allow_many_shapes() -> None:
+    """Lets torch.compile compile the step once for each size and number of frames.
+
+    It takes more than eight shapes of one function for a mistake, whoever asked for them, and refuses the ninth.
+    """
+    import torch._dynamo.config as settings
+
+    settings.cache_size_limit = max(settings.cache_size_limit, _MOST_SHAPES)
 
 
 def leave_cores_to_the_stream() -> None:

@@ -8,21 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference.compiler import check_compiler, leave_cores_to_the_stream
+from sdcpc_ros.inference.compiler import allow_many_shapes, check_compiler, leave_cores_to_the_stream
 from sdcpc_ros.inference.step import Step, example_inputs
 from sdcpc_ros.network import FrameMemory
 
 
 class InductorBackend:
-    """Compiles when made, tens of seconds; PyTorch keeps its own cache, so that the next process needs a few."""
+    """Compiles when made, tens of seconds; PyTorch keeps its own cache, so that the next process needs a few.
 
-    def __init__(self, step: Step, size: tuple[int, int]) -> None:
+    For one size and number of frames. With the number left open (`mark_dynamic`) it compiles too, but takes twice as
+    long (docs/node.md has the figures), and a CUDA graph is of one number anyway.
+    """
+
+    def __init__(self, step: Step, size: tuple[int, int], batch: int = 1) -> None:
         leave_cores_to_the_stream()
+        allow_many_shapes()
         # Weights become constants, laid out as the kernels like them.
         options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": step.mean.device.type == "cpu"}
         self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
         with torch.inference_mode():
-            self._compiled(*example_inputs(step, size))
+            self._compiled(*example_inputs(step, size, batch))
 
     @torch.inference_mode()
     def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:

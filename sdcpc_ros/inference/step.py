@@ -1,9 +1,10 @@
 """One step of a stream as one function of tensors: what every backend runs, compiles or exports.
 
 A frame and what is remembered go in; logits and what this frame leaves behind come out. Nothing is kept inside, so that
-one compiled step serves any number of streams. All tensors are contiguous with channels last, the order in which they
-arrive and are read: (1, H, W, 3) for the image, (1, K, h, w, C) for K references, (1, h, w, C) for one frame, where the
-network's own tensors have C before h and w. A compiled step may rely on that without looking.
+one compiled step serves any number of streams, and several in one go: B frames, each with its own references. All
+tensors are contiguous with channels last, the order in which they arrive and are read: (B, H, W, 3) for images,
+(B, K, h, w, C) for K references, (B, h, w, C) for the frames themselves, where the network's own tensors have C before
+h and w. A compiled step may rely on that without looking.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OUTPUT_NAMES = ("logits", *(f"memory_{name}" for name in FrameMemory._fields))
 
 
 class Step(nn.Module):
-    """The whole network for one frame of a stream, from uint8 pixels to logits."""
+    """The whole network for one frame of each of B streams, from uint8 pixels to logits."""
 
     mean: Tensor
     scale: Tensor
@@ -55,9 +56,9 @@ class Step(nn.Module):
         probability_root: Tensor,
         valid: Tensor,
     ) -> tuple[Tensor, ...]:
-        """image: (1, H, W, 3) uint8 RGB. key .. probability_root: the references' memories, (1, K, h, w, C) float32.
-        valid: (1, K) bool. Returns logits (1, classes, H/4, W/4) and this frame's memory, five of (1, h, w, C)."""
-        # (1, 3, H, W), channels last in memory. Cast first: TensorRT takes uint8, but does nothing else with it.
+        """image: (B, H, W, 3) uint8 RGB. key .. probability_root: the references' memories, (B, K, h, w, C) float32.
+        valid: (B, K) bool. Returns logits (B, classes, H/4, W/4) and the frames' memory, five of (B, h, w, C)."""
+        # (B, 3, H, W), channels last in memory. Cast first: TensorRT takes uint8, but does nothing else with it.
         pixels = image.float().permute(0, 3, 1, 2)
         frame = self.model.encode((pixels - self.mean) * self.scale)
         channels_last = (key, value, coarse_key, coarse_value, probability_root)
@@ -71,9 +72,9 @@ class Step(nn.Module):
         return FrameMemory(*(self.mean.new_zeros(1, height, width, channels) for channels, height, width in shapes))
 
 
-def example_inputs(step: Step, size: tuple[int, int]) -> tuple[Tensor, ...]:
+def example_inputs(step: Step, size: tuple[int, int], batch: int = 1) -> tuple[Tensor, ...]:
     """Inputs of the right shapes and types for a step at network size (height, width), on its device."""
     device, count = step.mean.device, len(step.config.reference_offsets)
-    image = torch.zeros(1, *size, 3, dtype=torch.uint8, device=device)
-    references = (part[:, None].repeat(1, count, 1, 1, 1) for part in step.blank(size))
-    return (image, *references, torch.ones(1, count, dtype=torch.bool, device=device))
+    image = torch.zeros(batch, *size, 3, dtype=torch.uint8, device=device)
+    references = (part[:, None].repeat(batch, count, 1, 1, 1) for part in step.blank(size))
+    return (image, *references, torch.ones(batch, count, dtype=torch.bool, device=device))

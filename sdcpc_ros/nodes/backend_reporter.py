@@ -25,6 +25,7 @@ class BackendReporter:
         self._segmenter = segmenter
         self._logger = logger
         self._state = "ready"
+        self._failed_batches = 0
         self._building_since_s = 0.0  # steady clock
 
     def report(self) -> tuple[bytes, str]:
@@ -32,6 +33,12 @@ class BackendReporter:
         status = self._segmenter.backend_status
         if status.state != self._state:
             self._log(status.state, str(status))
+        before, self._failed_batches = self._failed_batches, self._segmenter.failed_batches
+        if self._failed_batches > before:
+            words = self._segmenter.batch_obstacle
+            self._logger.warning(f"backend: frames are run {words}")
+            if status.state == "ready":
+                return DiagnosticStatus.WARN, words
         return _LEVELS[status.state], "" if status.state == "ready" else str(status)
 
     def _log(self, state: str, text: str) -> None:

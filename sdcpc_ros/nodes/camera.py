@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -22,16 +23,27 @@ from sdcpc_ros.nodes.diagnostics import CameraReporter
 from sdcpc_ros.nodes.image_messages import image_format, to_rgb
 from sdcpc_ros.nodes.parameters import CameraParameters, NodeParameters
 from sdcpc_ros.streaming.geometry import MIN_SIDE, to_network
+from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 if TYPE_CHECKING:
-    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+    from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame that the network may see."""
+
+    frame: Frame
+    request: StreamFrame  # its image is of the mask's size
+    settings: NodeParameters  # as they were then
+    decode_ms: float
 
 
 class Camera:
     """Lives from configure to cleanup, listens from `subscribe` to `unsubscribe`.
 
-    The subscriptions' callbacks, on the executor's threads, only check and store; `process`, on the worker's, does the
-    work.
+    The subscriptions' callbacks, on the executor's threads, only check and store; the worker's thread does the work:
+    `prepare`, the network, `finish`.
     """
 
     def __init__(
@@ -73,7 +85,7 @@ class Camera:
             self._subscriptions.append(subscription)
 
     def unsubscribe(self) -> None:
-        """Stops listening and forgets the frames seen; not to be called while `process` runs."""
+        """Stops listening and forgets the frames seen; not to be called while the worker does."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
@@ -92,43 +104,67 @@ class Camera:
             buffer_fill=self._segmenter.buffer_fill(self.stream.name),
         )
 
-    def process(self, frame: Frame) -> None:
-        """Decodes, segments and publishes one frame. Never raises: what goes wrong is logged and counted."""
+    def prepare(self, frame: Frame) -> PreparedFrame | None:
+        """Decodes a frame and applies the rules of time. Never raises: what goes wrong is logged and counted."""
         try:
-            self._process(frame)
-        except BadImage as error:
-            self.stream.count_rejected(error.cause)
-            self._warn_rejected(frame.message, error)
+            return self._prepare(frame)
         except Exception as error:
-            self.stream.count_fault()
-            if self.stream.may_warn("fault", time.monotonic()):
-                self._node.get_logger().error(
-                    f"camera '{self.stream.name}': a frame was lost to {type(error).__name__}: {error}\n"
-                    f"{traceback.format_exc()}"
-                )
+            self._lose(frame, error)
+            return None
 
-    def _process(self, frame: Frame) -> None:
-        header, settings = frame.message.header, self._read_parameters()
+    def finish(self, prepared: PreparedFrame, outcome: Segmentation | Exception) -> None:
+        """Publishes what the network gave, or what it failed with is logged and counted. Never raises."""
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            self._publish(prepared, outcome)
+        except Exception as error:
+            self._lose(prepared.frame, error)
+
+    def _prepare(self, frame: Frame) -> PreparedFrame:
+        settings = self._read_parameters()
         begun = time.perf_counter()
         image = to_rgb(frame.message, settings.max_image_pixels)
         decoded = time.perf_counter()
         self._apply_time_rules(frame, settings)
         if settings.output_size == "network":
             image = to_network(image, self._segmenter.network_size(frame.size))
-        segmentation = self._segmenter.segment(
-            image, frame.stamp_s, stream=self.stream.name, confidence=self._outputs.needs_confidence(settings)
+        confidence = self._outputs.needs_confidence(settings)
+        request = StreamFrame(image, frame.stamp_s, self.stream.name, confidence)
+        return PreparedFrame(frame, request, settings, decode_ms=(decoded - begun) * 1e3)
+
+    def _publish(self, prepared: PreparedFrame, segmentation: Segmentation) -> None:
+        begun = time.perf_counter()
+        self._outputs.publish(
+            prepared.frame.message.header,
+            prepared.request.image,
+            segmentation.labels,
+            segmentation.confidence,
+            self._camera_info,
+            prepared.settings,
         )
-        segmented = time.perf_counter()
-        self._outputs.publish(header, image, segmentation.labels, segmentation.confidence, self._camera_info, settings)
         published = time.perf_counter()
         self.stream.count_processed(
             {
-                "decode": (decoded - begun) * 1e3,
+                "decode": prepared.decode_ms,
                 **segmentation.stage_ms,
-                "publish": (published - segmented) * 1e3,
-                "total": (time.monotonic() - frame.received_s) * 1e3,
-            }
+                "publish": (published - begun) * 1e3,
+                "total": (time.monotonic() - prepared.frame.received_s) * 1e3,
+            },
+            segmentation.batch,
         )
+
+    def _lose(self, frame: Frame, error: Exception) -> None:
+        if isinstance(error, BadImage):
+            self.stream.count_rejected(error.cause)
+            self._warn_rejected(frame.message, error)
+            return
+        self.stream.count_fault()
+        if self.stream.may_warn("fault", time.monotonic()):
+            self._node.get_logger().error(
+                f"camera '{self.stream.name}': a frame was lost to {type(error).__name__}: {error}\n"
+                f"{''.join(traceback.format_exception(error))}"
+            )
 
     def _apply_time_rules(self, frame: Frame, settings: NodeParameters) -> None:
         self.stream.max_gap_s = settings.max_gap

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ class StreamStatus:
     last_received_s: float | None = None  # steady clock
     input_age_s: float | None = None  # of the last frame on arrival: the node's clock minus the header's stamp
     stage_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # stage -> p50, p95 over the last frames
+    batch: tuple[int, int] | None = None  # p50 and largest over the last frames: how many were run at once with each
 
 
 class CameraStream:
@@ -80,6 +81,7 @@ class CameraStream:
         self._last_received_s: float | None = None
         self._input_age_s: float | None = None
         self._stages: dict[str, deque[float]] = {}
+        self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
         self._warned_s: dict[str, float] = {}
 
     def offer(self, frame: Frame, input_age_s: float | None = None) -> None:
@@ -91,10 +93,18 @@ class CameraStream:
                 self._dropped["newer"] += 1
             self._waiting = frame
 
-    def take(self) -> Frame | None:
-        """The frame that waits, which then waits no longer; None when there is none."""
+    def waiting(self) -> Frame | None:
+        """The frame that waits, left where it is: by the time it is taken it may be a newer one."""
         with self._lock:
-            frame, self._waiting = self._waiting, None
+            return self._waiting
+
+    def take(self, accepts: Callable[[Frame], bool] = lambda frame: True) -> Frame | None:
+        """The frame that waits, which then waits no longer; None when there is none, or none that is accepted."""
+        with self._lock:
+            frame = self._waiting
+            if frame is None or not accepts(frame):
+                return None
+            self._waiting = None
             return frame
 
     def follow(self, frame: Frame) -> str | None:
@@ -137,10 +147,12 @@ class CameraStream:
             self._faults += 1
             self._pending_reset = "fault"
 
-    def count_processed(self, stage_ms: Mapping[str, float]) -> None:
-        """Counts a frame whose mask was published, with the milliseconds that each stage took."""
+    def count_processed(self, stage_ms: Mapping[str, float], batch: int = 1) -> None:
+        """Counts a frame whose mask was published, with the milliseconds that each stage took, and how many frames were
+        run at once with it."""
         with self._lock:
             self._processed += 1
+            self._batches.append(batch)
             for stage, milliseconds in stage_ms.items():
                 self._stages.setdefault(stage, deque(maxlen=TIMING_WINDOW)).append(milliseconds)
 
@@ -156,6 +168,7 @@ class CameraStream:
     def status(self) -> StreamStatus:
         with self._lock:
             stages = {stage: list(times) for stage, times in self._stages.items()}
+            batches = list(self._batches)
             status = StreamStatus(
                 received=self._received,
                 processed=self._processed,
@@ -168,7 +181,11 @@ class CameraStream:
                 input_age_s=self._input_age_s,
             )
         # Sorting is done outside the lock: the worker must not wait for it.
-        return replace(status, stage_ms={stage: _p50_p95(times) for stage, times in stages.items()})
+        return replace(
+            status,
+            stage_ms={stage: _p50_p95(times) for stage, times in stages.items()},
+            batch=(sorted(batches)[len(batches) // 2], max(batches)) if batches else None,
+        )
 
     def _note_arrival(self, received_s: float) -> None:
         self._received += 1

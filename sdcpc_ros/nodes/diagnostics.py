@@ -53,6 +53,7 @@ class CameraReporter:
             "output rate (Hz)": _rate(status.processed - self._last.processed, elapsed_s),
             "input age (s)": "" if status.input_age_s is None else f"{status.input_age_s:.3f}",
             "buffer fill": f"{buffer_fill:.2f}",
+            "batch p50/largest (frames)": "" if status.batch is None else f"{status.batch[0]} / {status.batch[1]}",
             "resets": sum(status.resets.values()),
             **{f"resets: {cause}": status.resets.get(cause, 0) for cause in RESET_CAUSES},
             **{f"{stage} p50/p95 (ms)": f"{p50:.1f} / {p95:.1f}" for stage, (p50, p95) in status.stage_ms.items()},

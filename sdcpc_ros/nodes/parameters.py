@@ -90,6 +90,14 @@ DECLARATIONS = (
         "Run eagerly, with a warning in the diagnostics, where the backend cannot be had.",
     ),
     Declaration(
+        "max_batch",
+        0,
+        "How many cameras' frames may go through the network at once, when they wait at the same time and it sees them "
+        "at one size; none is waited for. 0: as many as there are cameras on a GPU; 1 on a CPU, which gains nothing.",
+        changes=ANY_TIME,
+        range=(0, 64),
+    ),
+    Declaration(
         "input_height",
         0,
         "Height of the image that the network sees, px. 0, for both sides: the camera's aspect ratio, with as many "
@@ -210,6 +218,7 @@ class NodeParameters:
     device: str
     backend: str
     backend_fallback: bool
+    max_batch: int
     input_height: int
     input_width: int
     cameras: tuple[CameraParameters, ...]

@@ -32,6 +32,7 @@ from sdcpc_ros.nodes.backend_reporter import BackendReporter
 from sdcpc_ros.nodes.camera import Camera
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import make_status
+from sdcpc_ros.nodes.frame_batches import FrameBatches, largest_batch
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
@@ -138,10 +139,10 @@ class SegmentationNode(ManagedNode):
         )
 
     def _start(self) -> None:
+        assert self._segmenter is not None  # an inactive node is a configured one
         cameras = self._cameras.values()
-        self._worker = FrameWorker(
-            [camera.stream for camera in cameras], lambda stream, frame: self._cameras[stream.name].process(frame)
-        )
+        work = FrameBatches(self._cameras, self._segmenter, self._declared.read)
+        self._worker = FrameWorker([camera.stream for camera in cameras], work)
         self._worker.start()
         for camera in cameras:
             camera.subscribe(self._worker.notify)
@@ -209,6 +210,9 @@ class SegmentationNode(ManagedNode):
                 "backend status": str(segmenter.backend_status),
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
+                "largest batch": str(largest_batch(self._declared.read(), segmenter.device)),
+                "batches held up by": segmenter.batch_obstacle,
+                "failed batches": str(segmenter.failed_batches),
             }
         name = f"{self.get_name()}: model"
         new_failures, self._reported_failures = failed - self._reported_failures, failed

@@ -1,10 +1,10 @@
-"""What happens to the pixels of one frame on their way through the network: on the CPU, or as one CUDA graph."""
+"""What happens to the pixels of frames on their way through the network: on the CPU, or as one CUDA graph."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +20,15 @@ from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logit
 _WARM_UP = 3
 
 
+class PassInput(NamedTuple):
+    """What one frame brings."""
+
+    pixels: np.ndarray  #: (h, w, 3) uint8, at network size
+    references: FrameMemory  #: (1, K, ...) each, as `FrameBuffer.references` gives them
+    valid: Tensor  #: (1, K) bool
+    confidence: bool = False  #: whether the probability is wanted
+
+
 class PassResult(NamedTuple):
     """What one frame gave."""
 
@@ -32,77 +41,104 @@ class PassResult(NamedTuple):
 
 
 class FramePass(Protocol):
-    """Runs frames of one network size and one image size through one backend."""
+    """Runs frames of one network size, as many and of the image sizes it was made for, through one backend at once."""
 
     backend: Backend
 
-    def __call__(self, pixels: np.ndarray, references: FrameMemory, valid: Tensor, wanted: bool) -> PassResult:
-        """pixels: (h, w, 3) uint8 at network size; references and valid: as `FrameBuffer.references` gives them.
-        wanted: whether the probability is."""
+    def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
+        """What each of the frames gave, which are of different streams."""
 
 
 class HostPass:
     """On the CPU: labels are looked for only among the classes that can win, which no compiled graph does."""
 
-    def __init__(self, backend: Backend, image_size: tuple[int, int]) -> None:
+    def __init__(self, backend: Backend, image_sizes: Sequence[tuple[int, int]]) -> None:
+        """image_sizes: (height, width) of the labels of each frame."""
         self.backend = backend
-        self._image_size = image_size
+        self._image_sizes = image_sizes
 
-    def __call__(self, pixels: np.ndarray, references: FrameMemory, valid: Tensor, wanted: bool) -> PassResult:
-        output, memory = self.backend.step(torch.from_numpy(pixels)[None], references, valid)
-        logits = output[0]
+    def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
+        if len(frames) == 1:  # as it lies in its stream's buffer
+            pixels, references, valid = torch.from_numpy(frames[0].pixels)[None], frames[0].references, frames[0].valid
+        else:
+            pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames]))
+            references = FrameMemory(*(torch.cat(parts) for parts in zip(*(frame.references for frame in frames))))
+            valid = torch.cat([frame.valid for frame in frames])
+        output, memory = self.backend.step(pixels, references, valid)
         inferred_s = time.perf_counter()
-        labels = labels_from_logits(logits.float().numpy(), self._image_size)
-        return PassResult(labels, _probability(logits).numpy() if wanted else None, memory, inferred_s)
+        return [
+            PassResult(
+                labels_from_logits(logits.float().numpy(), image_size),
+                _probability(logits).numpy() if frame.confidence else None,
+                _one_of(memory, index),
+                inferred_s,
+            )
+            for index, (frame, logits, image_size) in enumerate(zip(frames, output, self._image_sizes))
+        ]
 
 
 class DevicePass:
-    """On a GPU: one asynchronous copy in, one graph from pixels to labels, one copy out; the CPU waits once.
+    """On a GPU: an asynchronous copy in, one graph from pixels to labels, a copy out; the CPU waits once.
 
     The graph reads and writes fixed addresses, so inputs are copied to them. Logits never leave the device, and no
     logits of the whole image exist. (On a CPU it works too, without a graph: that is how it is tested.)
     """
 
-    def __init__(self, backend: Backend, step: Step, size: tuple[int, int], image_size: tuple[int, int]) -> None:
-        """size: the (height, width) that the network sees."""
+    def __init__(
+        self, backend: Backend, step: Step, size: tuple[int, int], image_sizes: Sequence[tuple[int, int]]
+    ) -> None:
+        """size: the (height, width) that the network sees; image_sizes: those of the labels of each frame."""
         self.backend = backend
         self._device = step.mean.device
         is_cuda = self._device.type == "cuda"
-        self._image, *references, self._valid = example_inputs(step, size)
+        self._image, *references, self._valid = example_inputs(step, size, len(image_sizes))
         self._references = FrameMemory(*references)
         with torch.inference_mode():
             logits, _ = backend.step(self._image, self._references, self._valid)
-        self._upsample = DeviceLabels((logits.shape[2], logits.shape[3]), image_size, self._device)
-        self._pixels = torch.empty(self._image.shape[1:], dtype=torch.uint8, pin_memory=is_cuda)
-        self._labels = torch.empty(image_size, dtype=torch.uint8, pin_memory=is_cuda)
-        self._probability = torch.empty(logits.shape[2:], pin_memory=is_cuda)
+        shape = (logits.shape[2], logits.shape[3])
+        upsample = {image_size: DeviceLabels(shape, image_size, self._device) for image_size in set(image_sizes)}
+        self._upsample = [upsample[image_size] for image_size in image_sizes]
+        self._pixels = torch.empty(self._image.shape, dtype=torch.uint8, pin_memory=is_cuda)
+        self._labels = [torch.empty(size, dtype=torch.uint8, pin_memory=is_cuda) for size in image_sizes]
+        self._probability = torch.empty((len(image_sizes), *shape), pin_memory=is_cuda)
         self._run = _captured(self._compute, self._device) if is_cuda else self._compute
 
     @torch.inference_mode()
-    def __call__(self, pixels: np.ndarray, references: FrameMemory, valid: Tensor, wanted: bool) -> PassResult:
-        np.copyto(self._pixels.numpy(), pixels)
-        self._image[0].copy_(self._pixels, non_blocking=True)
-        for own, part in zip(self._references, references):
-            own.copy_(part)
-        self._valid.copy_(valid)
+    def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
+        for index, frame in enumerate(frames):
+            np.copyto(self._pixels[index].numpy(), frame.pixels)
+            for own, part in zip(self._references, frame.references):
+                own[index].copy_(part[0])
+            self._valid[index].copy_(frame.valid[0])
+        self._image.copy_(self._pixels, non_blocking=True)
         labels, probability, memory = self._run()
-        self._labels.copy_(labels, non_blocking=True)
-        if wanted:
+        for own, found in zip(self._labels, labels):
+            own.copy_(found, non_blocking=True)
+        if any(frame.confidence for frame in frames):
             self._probability.copy_(probability, non_blocking=True)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
         inferred_s = time.perf_counter()
         # Copies: what is handed out must outlive the next frame.
-        return PassResult(
-            self._labels.numpy().copy(), self._probability.numpy().copy() if wanted else None, memory, inferred_s
-        )
+        return [
+            PassResult(
+                self._labels[index].numpy().copy(),
+                self._probability[index].numpy().copy() if frame.confidence else None,
+                _one_of(memory, index),
+                inferred_s,
+            )
+            for index, frame in enumerate(frames)
+        ]
 
-    def _compute(self) -> tuple[Tensor, Tensor, FrameMemory]:
-        logits, memory = self.backend.step(self._image, self._references, self._valid)
-        return self._upsample(logits[0]), _probability(logits[0]), memory
+    def _compute(self) -> _Outputs:
+        output, memory = self.backend.step(self._image, self._references, self._valid)
+        labels = [upsample(logits) for upsample, logits in zip(self._upsample, output)]
+        return labels, _probability(output), memory
 
 
-_Compute = Callable[[], tuple[Tensor, Tensor, FrameMemory]]
+#: Labels (H, W) uint8 of each frame, probabilities (B, h, w) and memories, all on the device.
+_Outputs = tuple[list[Tensor], Tensor, FrameMemory]
+_Compute = Callable[[], _Outputs]
 
 
 def _captured(compute: _Compute, device: torch.device) -> _Compute:
@@ -126,7 +162,7 @@ def _captured(compute: _Compute, device: torch.device) -> _Compute:
             logging.getLogger(__name__).warning("this backend runs without a CUDA graph: %s", reason)
             return compute
 
-    def replay() -> tuple[Tensor, Tensor, FrameMemory]:
+    def replay() -> _Outputs:
         graph.replay()
         return outputs
 
@@ -134,5 +170,10 @@ def _captured(compute: _Compute, device: torch.device) -> _Compute:
 
 
 def _probability(logits: Tensor) -> Tensor:
-    """(C, h, w) -> (h, w) float32: the probability of the most probable class."""
-    return logits.float().softmax(0).amax(0)
+    """(..., C, h, w) -> (..., h, w) float32: the probability of the most probable class."""
+    return logits.float().softmax(-3).amax(-3)
+
+
+def _one_of(memory: FrameMemory, index: int) -> FrameMemory:
+    """That of one frame, (1, ...) each, where it lies."""
+    return FrameMemory(*(part[index : index + 1] for part in memory))

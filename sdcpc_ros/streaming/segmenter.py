@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +14,14 @@ import torch
 from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.inference import BackendStatus, BackendSwitch, Step, checked_device
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass
+from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput
 from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
+from sdcpc_ros.streaming.stream_frame import StreamFrame
 
-#: Sizes of images whose passes are kept: on a GPU each holds a graph and its memory.
+#: Sizes of images, in batches or by themselves, whose passes are kept: on a GPU each holds a graph and its memory.
 _PASSES = 16
+#: After a batch that failed, frames are run one by one for so long: what failed may fail again, and costs all of them.
+_ONE_BY_ONE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,9 @@ class Segmentation:
     labels: np.ndarray  #: (H, W) uint8, class ids
     confidence: np.ndarray | None  #: (H, W) uint8, probability of the label, 255 = certain; None unless asked for
     references: int  #: how many remembered frames took part
-    stage_ms: dict[str, float] = field(default_factory=dict)  #: wall time of "preprocess", "network", "postprocess"
+    #: Wall time of "preprocess", "network", "postprocess": of all frames that were run at once with this one.
+    stage_ms: dict[str, float] = field(default_factory=dict)
+    batch: int = 1  #: how many frames those were
 
 
 class StreamingSegmenter:
@@ -63,8 +70,11 @@ class StreamingSegmenter:
         self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # begins
-        self._passes: dict[tuple[tuple[int, int], tuple[int, int]], FramePass] = {}
+        self._passes: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FramePass] = {}
         self._streams: dict[str, _Stream] = {}
+        self.failed_batches = 0  #: since the start; their frames were then run one by one
+        self._batch_failure = ""
+        self._one_by_one_until_s = 0.0  # steady clock
         self._lock = threading.Lock()
         self._closed = False
 
@@ -79,13 +89,56 @@ class StreamingSegmenter:
         _check_image(image)
         with self._lock:
             state = self._stream(stream, image.shape[:2])
-            return self._segment(image, state, stamp_s, confidence)
+            return self._segment([StreamFrame(image, stamp_s, stream, confidence)], [state])[0]
+
+    def segment_batch(self, frames: Sequence[StreamFrame], most: int | None = None) -> list[Segmentation | Exception]:
+        """Segment the next frame of each of several streams: what `segment` gives or raises for each, in fewer passes.
+
+        Frames of one network size are run at once, as many as `batch_size` says; most: as there, by default all.
+        Where that fails they are run one by one: a frame is lost to its own fault only. Raises ValueError, with nothing
+        done, on two frames of one stream: which of them is the earlier would be a guess.
+        """
+        names = [frame.stream for frame in frames]
+        if len(set(names)) < len(names):
+            raise ValueError(f"segment_batch: the frames are of the streams {names}; one of each is allowed")
+        outcomes: dict[int, Segmentation | Exception] = {}
+        streams: dict[int, _Stream] = {}
+        with self._lock:
+            for index, frame in enumerate(frames):
+                try:
+                    _check_image(frame.image)
+                    streams[index] = self._stream(frame.stream, frame.image.shape[:2])
+                except Exception as error:
+                    outcomes[index] = error
+            while waiting := [index for index in streams if index not in outcomes]:
+                batch = self._next_batch(waiting, streams, most)
+                found = self._segment_or_fail([frames[index] for index in batch], [streams[index] for index in batch])
+                outcomes.update(zip(batch, found))
+        return [outcomes[index] for index in range(len(frames))]
 
     def segment_single(self, image: np.ndarray, *, confidence: bool = False) -> Segmentation:
         """Segment one image by itself: the same weights, no references, nothing remembered. Raises like `segment`."""
         _check_image(image)
         with self._lock:
-            return self._segment(image, self._new_stream(image.shape[:2]), 0.0, confidence)
+            stream = self._new_stream(image.shape[:2])
+            return self._segment([StreamFrame(image, confidence=confidence)], [stream])[0]
+
+    def batch_size(self, network_size: tuple[int, int], waiting: int, most: int) -> int:
+        """How many of `waiting` frames of one network size are best run at once now, where at most `most` may be.
+
+        One of few numbers; 1 while, or where, the backend is made for one frame, and for a while after a failed batch.
+        """
+        if time.monotonic() < self._one_by_one_until_s:
+            return 1
+        return self._backends.batch_size(network_size, waiting, most)
+
+    @property
+    def batch_obstacle(self) -> str:
+        """What keeps frames from being run at once, in words; empty when nothing does."""
+        left_s = self._one_by_one_until_s - time.monotonic()
+        if left_s > 0:
+            return f"one by one for {left_s:.0f} s more, as a batch failed: {self._batch_failure}"
+        return self._backends.batch_obstacle
 
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""
@@ -129,38 +182,74 @@ class StreamingSegmenter:
         size = self.network_size(image_size)
         return _Stream(image_size, size, FrameBuffer(self._offsets, self._step.blank(size)))
 
-    def _segment(self, image: np.ndarray, stream: _Stream, stamp_s: float, confidence: bool) -> Segmentation:
-        run = self._pass(stream)
-        started = time.perf_counter()
-        pixels = np.ascontiguousarray(to_network(image, stream.network_size))
-        prepared = time.perf_counter()
-        reference_count = stream.buffer.reference_count
-        result = run(pixels, *stream.buffer.references(), confidence)
-        segmentation = Segmentation(
-            result.labels,
-            None if result.probability is None else confidence_from_probability(result.probability, stream.image_size),
-            reference_count,
-            {
-                "preprocess": 1e3 * (prepared - started),
-                "network": 1e3 * (result.inferred_s - prepared),
-                "postprocess": 1e3 * (time.perf_counter() - result.inferred_s),
-            },
-        )
-        # Last, so that a frame that failed anywhere above leaves no trace.
-        stream.buffer.push(result.memory, stamp_s)
-        return segmentation
+    def _next_batch(self, waiting: Sequence[int], streams: Mapping[int, _Stream], most: int | None) -> list[int]:
+        """Which of the waiting frames are run at once now: of one network size, as many as the backend takes."""
+        size = streams[waiting[0]].network_size
+        alike = [index for index in waiting if streams[index].network_size == size]
+        # In an order of their own: the same cameras make the same pass, whichever comes first.
+        alike.sort(key=lambda index: streams[index].image_size)
+        return alike[: self.batch_size(size, len(alike), most or len(alike))]
 
-    def _pass(self, stream: _Stream) -> FramePass:
-        """The way from pixels to labels for the sizes of this stream, through what its backend is now."""
-        backend = self._backends.backend(stream.network_size)
-        sizes = (stream.network_size, stream.image_size)
-        known = self._passes.pop(sizes, None)
+    def _segment_or_fail(
+        self, frames: Sequence[StreamFrame], streams: Sequence[_Stream]
+    ) -> list[Segmentation | Exception]:
+        try:
+            return [*self._segment(frames, streams)]
+        except Exception as error:
+            # Else it would keep the tensors of what failed, while others may need the memory.
+            traceback.clear_frames(error.__traceback__)
+            if len(frames) == 1:
+                return [error]
+            self.failed_batches += 1
+            self._batch_failure = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._one_by_one_until_s = time.monotonic() + _ONE_BY_ONE_S
+        return [self._segment_or_fail([frame], [stream])[0] for frame, stream in zip(frames, streams)]
+
+    def _segment(self, frames: Sequence[StreamFrame], streams: Sequence[_Stream]) -> list[Segmentation]:
+        """Frames of one network size, run at once."""
+        run = self._pass(streams)
+        started = time.perf_counter()
+        inputs = [
+            PassInput(
+                np.ascontiguousarray(to_network(frame.image, stream.network_size)),
+                *stream.buffer.references(),
+                frame.confidence,
+            )
+            for frame, stream in zip(frames, streams)
+        ]
+        prepared = time.perf_counter()
+        reference_counts = [stream.buffer.reference_count for stream in streams]
+        results = run(inputs)
+        confidences = [
+            None if result.probability is None else confidence_from_probability(result.probability, stream.image_size)
+            for result, stream in zip(results, streams)
+        ]
+        inferred = results[0].inferred_s
+        stage_ms = {
+            "preprocess": 1e3 * (prepared - started),
+            "network": 1e3 * (inferred - prepared),
+            "postprocess": 1e3 * (time.perf_counter() - inferred),
+        }
+        # Last, so that frames that failed anywhere above leave no trace.
+        for result, frame, stream in zip(results, frames, streams):
+            stream.buffer.push(result.memory, frame.stamp_s)
+        return [
+            Segmentation(result.labels, confidence, count, dict(stage_ms), len(frames))
+            for result, confidence, count in zip(results, confidences, reference_counts)
+        ]
+
+    def _pass(self, streams: Sequence[_Stream]) -> FramePass:
+        """The way from pixels to labels for frames of these streams, through what their backend is now."""
+        network_size = streams[0].network_size
+        backend = self._backends.backend(network_size, len(streams))
+        image_sizes = tuple(stream.image_size for stream in streams)
+        known = self._passes.pop((network_size, image_sizes), None)
         if known is None or known.backend is not backend:
             if self._device.type == "cuda":
-                known = DevicePass(backend, self._step, *sizes)
+                known = DevicePass(backend, self._step, network_size, image_sizes)
             else:
-                known = HostPass(backend, stream.image_size)
-        self._passes[sizes] = known  # at the end: the first is the one that was not used for longest
+                known = HostPass(backend, image_sizes)
+        self._passes[network_size, image_sizes] = known  # at the end: the first was not used for longest
         if len(self._passes) > _PASSES:
             del self._passes[next(iter(self._passes))]
         return known

@@ -43,6 +43,15 @@ def test_two_questions_give_tables_and_rows(
     assert "streaming / encoding 4 frames" in shown
 
 
+def test_a_batch_is_measured_by_the_frame(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    assert main(["--only", "f", "--quick", "--rounds", "2", "--device", "cpu", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert [row["name"].rpartition(": ")[2][0] for row in rows] == ["2", "4", "6"]
+    for row in rows:
+        assert row["low"] <= row["ratio"] <= row["high"] and 0.2 < row["ours_ms"] / row["peer_ms"] / row["ratio"] < 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

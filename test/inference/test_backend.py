@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,10 @@ from sdcpc_ros.inference import (
     create_backend,
 )
 from sdcpc_ros.inference.aot import package_name
+from sdcpc_ros.inference.backend import takes_batches
 from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.inference.step import example_inputs
+from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
 SIZE = (64, 96)
@@ -106,13 +110,73 @@ def test_an_old_pytorch_is_named(step: Step, monkeypatch):
 
 
 def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
-    def build(own: Step, size: tuple[int, int]) -> Backend:
+    def build(own: Step, size: tuple[int, int], batch: int) -> Backend:
         assert own is not step  # exporting swaps weights, and another thread may be running these
         raise RuntimeError("lowering failed\nand much more")
 
-    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    monkeypatch.setitem(
+        backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
+    )
     with pytest.raises(BackendError, match=r"^backend 'inductor' could not be built for 96x64: lowering failed$"):
         create_backend("inductor", step, SIZE)
+    with pytest.raises(BackendError, match=r"^backend 'inductor' could not be built for 96x64 in batches of 4: lower"):
+        create_backend("inductor", step, SIZE, 4)
+
+
+@pytest.mark.parametrize("name", ["aot", "tensorrt"])
+def test_what_is_made_for_one_frame_refuses_a_batch(name, step: Step, monkeypatch):
+    assert not takes_batches(name)
+    monkeypatch.setitem(backend._REGISTRY, name, backend._REGISTRY[name]._replace(check=lambda step: None))
+    with pytest.raises(BackendError, match=f"backend '{name}' runs one frame at a time, not 2"):
+        create_backend(name, step, SIZE, 2)
+
+
+def test_a_batch_is_as_its_frames_one_by_one(step: Step, video):
+    """Each with its own references: all of them, none, or some. The sums are in another order, and nothing else."""
+    eager = create_backend("eager", step, SIZE)
+    _, memories = _single(eager, video, torch.zeros(len(video), 2, dtype=torch.bool), None)
+    references = FrameMemory(*(torch.stack((part, part.roll(1, 0)), 1) for part in memories))
+    valid = torch.tensor([[True, True], [False, False], [True, False], [False, True]] * 2)
+    logits, memory = eager.step(video, references, valid)
+    expected, expected_memory = _single(eager, video, valid, references)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+    for part, wanted in zip(memory, expected_memory):
+        torch.testing.assert_close(part, wanted, atol=1e-5, rtol=0)
+
+
+def _single(backend: Backend, video, valid, references):
+    """Logits and memories of the frames, each by itself."""
+    outputs = []
+    for index, image in enumerate(video):
+        if references is None:
+            known = FrameMemory(*example_inputs(backend._step, SIZE)[1:-1])
+        else:
+            known = FrameMemory(*(part[index : index + 1] for part in references))
+        outputs.append(backend.step(image[None], known, valid[index : index + 1]))
+    return torch.cat([logits for logits, _ in outputs]), [torch.cat(parts) for parts in zip(*(m for _, m in outputs))]
+
+
+def test_the_compiler_takes_more_sizes_and_batches_than_pytorch_allows_by_itself(monkeypatch):
+    """Of one function it allows eight, for all cameras of a process together."""
+
+    class Quick(Step):
+        def forward(self, image, *rest):
+            return (image.float(),) * 6
+
+    plain = Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).eval(), MEAN, STD)
+    monkeypatch.setattr(torch, "compile", functools.partial(_compile_without_work, torch.compile))
+    for batch in range(1, 6):
+        for width in (64, 72):
+            built = create_backend("inductor", plain, (64, width), batch)
+            assert len(built.step(*_split(example_inputs(plain, (64, width), batch)))[0]) == batch
+
+
+def _compile_without_work(compile_, step, *, options, **others):
+    return compile_(step, backend="eager", **others)
+
+
+def _split(inputs):
+    return inputs[0], FrameMemory(*inputs[1:-1]), inputs[-1]
 
 
 def test_a_step_can_be_copied_and_gives_the_same(step: Step, video, stream):

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdcpc_ros.inference import Backend, BackendError, BackendSwitch, Step, backend
 from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.inference.serving import batch_sizes
 
 SIZE = (64, 96)
 
@@ -22,13 +25,16 @@ class Workshop:
         self.error: Exception | None = None
         self.missing = ""
         self.sizes: list[tuple[int, int]] = []
+        self.batches: list[int] = []
+        self.kind = SimpleNamespace(check=self.check, build=self.build, batches=True)
 
     def check(self, step: Step) -> None:
         if self.missing:
             raise BackendError(self.missing)
 
-    def build(self, step: Step, size: tuple[int, int]) -> Backend:
+    def build(self, step: Step, size: tuple[int, int], batch: int) -> Backend:
         self.sizes.append(size)
+        self.batches.append(batch)
         assert self.may_finish.wait(30)
         if self.error is not None:
             raise self.error
@@ -38,7 +44,7 @@ class Workshop:
 @pytest.fixture
 def workshop(monkeypatch):
     workshop = Workshop()
-    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=workshop.check, build=workshop.build))
+    monkeypatch.setitem(backend._REGISTRY, "inductor", workshop.kind)
     yield workshop
     workshop.may_finish.set()  # threads end
 
@@ -124,6 +130,67 @@ def test_what_is_missing_is_an_error_unless_eager_will_do(step, workshop):
 def test_no_fallback_excuses_a_name_that_no_backend_has(step):
     with pytest.raises(BackendError, match="one of eager"):
         BackendSwitch("induktor", step, background=True, fallback=True)
+
+
+@given(st.integers(1, 64), st.integers(0, 64))
+def test_batches_come_in_few_sizes_and_all_frames_find_one(most, waiting):
+    sizes = batch_sizes(most)
+    assert sizes == tuple(sorted(set(sizes))) and sizes[0] == 1 and sizes[-1] == most and len(sizes) <= 8
+    step = SimpleNamespace()
+    assert BackendSwitch("eager", step, background=True, fallback=False).batch_size(SIZE, waiting, most) in sizes
+    passes, left = 0, waiting
+    while left > 0:
+        left -= max(size for size in sizes if size <= left)
+        passes += 1
+    assert left == 0 and passes <= max(1, most.bit_length()) + waiting // most
+
+
+def test_a_batch_is_built_while_frames_go_one_by_one(step, workshop):
+    switch = BackendSwitch("inductor", step, background=True, fallback=False)
+    workshop.may_finish.set()
+    switch.backend(SIZE)
+    _wait(switch)
+    workshop.may_finish.clear()
+    assert switch.batch_size(SIZE, 1, 4) == 1 and workshop.batches == [1]  # nothing to build for one
+    assert switch.batch_size(SIZE, 3, 4) == 1  # two of three are to go together
+    assert switch.batch_size(SIZE, 4, 4) == 1  # not another build beside it
+    assert switch.status.state == "ready" and "built for 2 frames at a time" in switch.batch_obstacle
+    workshop.may_finish.set()
+    _wait(switch)
+    assert switch.batch_size(SIZE, 3, 4) == 2 and switch.batch_obstacle == ""
+    switch.batch_size(SIZE, 4, 4)  # begins
+    _wait(switch)
+    assert switch.batch_size(SIZE, 4, 4) == 4 and workshop.batches == [1, 2, 4]
+    assert len({id(switch.backend(SIZE, batch)) for batch in (1, 2, 4)}) == 3
+
+
+def test_eager_takes_batches_until_the_backend_is_built(step, workshop):
+    switch = BackendSwitch("inductor", step, background=True, fallback=False)
+    assert switch.batch_size(SIZE, 4, 4) == 4 and isinstance(switch.backend(SIZE, 4), EagerBackend)
+    assert switch.status.state == "building"
+
+
+def test_a_batch_that_cannot_be_built_costs_the_batch_only(step, workshop):
+    switch = BackendSwitch("inductor", step, background=False, fallback=False)
+    workshop.may_finish.set()
+    single = switch.backend(SIZE)
+    workshop.error = BackendError("no room")
+    for _ in range(2):  # tried once
+        assert switch.batch_size(SIZE, 2, 4) == 1
+    assert workshop.batches == [1, 2] and switch.backend(SIZE) is single
+    assert switch.status.state == "ready" and switch.batch_obstacle == "no room"
+
+
+def test_what_is_made_for_one_frame_says_so(step, workshop):
+    workshop.kind.batches = False
+    workshop.may_finish.set()
+    switch = BackendSwitch("inductor", step, background=False, fallback=True)
+    assert switch.batch_size(SIZE, 4, 4) == 1 and workshop.batches == [1]
+    assert switch.batch_obstacle == "backend 'inductor' runs one frame at a time"
+    workshop.error = BackendError("no room")
+    assert switch.batch_size((32, 32), 4, 4) == 4  # by eager, to which it fell back there
+    missing = BackendSwitch("tensorrt", step, background=False, fallback=True)
+    assert missing.batch_size(SIZE, 4, 4) == 4 and missing.batch_obstacle == ""
 
 
 @pytest.mark.timeout(900)  # compiles, which takes minutes on a busy machine

@@ -29,7 +29,7 @@ def log():
 @pytest.fixture
 def report(log):
     """Reports on a segmenter in these states, one after the other; returns the last."""
-    segmenter = SimpleNamespace(backend="aot")
+    segmenter = SimpleNamespace(backend="aot", failed_batches=0, batch_obstacle="")
     reporter = BackendReporter(segmenter, log)
 
     def report(*statuses):
@@ -62,3 +62,13 @@ def test_what_is_missing_is_said_once_and_shown_on(report, log, state, level, se
     missing = (state, "no compiler here")
     assert report(missing, missing, missing) == (level, "no compiler here")
     assert log == [f"{severity}: backend: no compiler here"]
+
+
+def test_a_failed_batch_is_a_warning_once(log):
+    segmenter = SimpleNamespace(backend="eager", backend_status=BackendStatus("ready", "eager"), failed_batches=0)
+    reporter = BackendReporter(segmenter, log)
+    assert reporter.report() == (DiagnosticStatus.OK, "")
+    segmenter.failed_batches, segmenter.batch_obstacle = 1, "one by one for 9 s more, as a batch failed: no room"
+    assert reporter.report() == (DiagnosticStatus.WARN, segmenter.batch_obstacle)
+    assert reporter.report() == (DiagnosticStatus.OK, "")
+    assert log == [f"warning: backend: frames are run {segmenter.batch_obstacle}"]

@@ -119,6 +119,22 @@ def test_warnings_are_rare_for_each_cause(stream):
     assert stream.may_warn("truncated", 5.1)
 
 
+def test_batches_are_summarised_over_the_last_frames(stream):
+    assert stream.status().batch is None
+    for batch in (1, 4, 1, 2, 2):
+        stream.count_processed({}, batch)
+    assert stream.status().batch == (2, 4)
+
+
+def test_a_frame_that_is_looked_at_or_not_accepted_stays(stream):
+    assert stream.waiting() is None and stream.take(lambda _: True) is None
+    stream.offer(frame(1.0))
+    assert stream.waiting() is stream.waiting() is not None
+    assert stream.take(lambda waiting: waiting.size == (1, 1)) is None
+    assert stream.take(lambda waiting: waiting.size == frame(1.0).size) is not None
+    assert stream.waiting() is None and stream.status().dropped == {}
+
+
 def test_the_previous_image_is_not_kept_in_memory(stream):
     import weakref
 

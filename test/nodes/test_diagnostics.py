@@ -19,7 +19,7 @@ from sdcpc_ros.nodes.diagnostics import STALE_AFTER_S, TOLERABLE_AGE_S, CameraRe
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "node.md"
 
 GOOD = StreamStatus(
-    received=10, processed=10, last_received_s=100.0, input_age_s=0.0125, stage_ms={"network": (8.0, 9.5)}
+    received=10, processed=10, last_received_s=100.0, input_age_s=0.0125, stage_ms={"network": (8.0, 9.5)}, batch=(2, 4)
 )
 
 
@@ -51,6 +51,7 @@ def test_all_is_well(report):
     assert shown["received"] == shown["processed"] == "10"
     assert shown["input age (s)"] == "0.013" and shown["buffer fill"] == "0.67"
     assert shown["network p50/p95 (ms)"] == "8.0 / 9.5"
+    assert shown["batch p50/largest (frames)"] == "2 / 4"
 
 
 def test_rates_are_over_the_time_since_the_last_report(report):

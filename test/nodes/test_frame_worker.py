@@ -1,4 +1,4 @@
-"""The worker's thread: fair turns, sleep and end."""
+"""The worker's thread: fair turns, batches, sleep and end."""
 
 from __future__ import annotations
 
@@ -6,28 +6,38 @@ import threading
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
-from sdcpc_ros.nodes.frame_worker import FrameWorker
+from sdcpc_ros.nodes.frame_worker import Batch, FrameWorker
 
 DEADLINE_S = 30
 
 
-def frame(stamp: int) -> Frame:
-    return Frame(object(), stamp, "eye", (4, 5), "rgb8", 0.0)
+def frame(stamp: int, size: tuple[int, int] = (4, 5)) -> Frame:
+    return Frame(object(), stamp, "eye", size, "rgb8", 0.0)
 
 
 class Recorder:
-    """Stands where the network would: remembers what it is given, and can be held up."""
+    """Stands where the network would: remembers what it is given, and can be held up. Takes one frame at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1) -> None:
+        self.most = most
         self.seen: list[tuple[str, int]] = []
         self.go = threading.Event()
         self.go.set()
         self.busy = threading.Event()
 
-    def __call__(self, stream: CameraStream, taken: Frame) -> None:
-        self.seen.append((stream.name, taken.stamp_ns))
+    def kind(self, taken: Frame) -> tuple[int, int]:
+        return taken.size
+
+    def size(self, kind: tuple[int, int], waiting: int) -> int:
+        assert waiting > 1
+        return min(waiting, self.most)
+
+    def process(self, batch: Batch) -> None:
+        self.seen += [(stream.name, taken.stamp_ns) for stream, taken in batch]
         self.busy.set()
         assert self.go.wait(DEADLINE_S)
 
@@ -103,3 +113,60 @@ def test_it_sleeps_when_there_is_nothing_to_do(worker, recorder):
     time.sleep(0.3)
     assert time.process_time() - before < 0.1
     assert recorder.seen == []
+
+
+def test_frames_of_one_size_go_together_and_wait_for_none(streams):
+    worker = FrameWorker(streams, Recorder(most=3))
+    streams[0].offer(frame(1))
+    streams[1].offer(frame(1, size=(8, 8)))
+    streams[2].offer(frame(1))
+    names = [[stream.name for stream, _ in worker.take_batch()] for _ in range(3)]
+    assert names == [["a", "c"], ["b"], []]
+
+
+def test_a_frame_that_changes_its_size_while_it_is_looked_at_is_left_for_its_turn(streams):
+    class Slow(Recorder):
+        def size(self, kind, waiting):  # meanwhile a newer one comes
+            streams[1].offer(frame(2, size=(8, 8)))
+            return super().size(kind, waiting)
+
+    worker = FrameWorker(streams, Slow(most=3))
+    for stream in streams:
+        stream.offer(frame(1))
+    assert [[stream.name for stream, _ in worker.take_batch()] for _ in range(2)] == [["a", "c"], ["b"]]
+    assert streams[1].status().dropped == {"newer": 1}
+
+
+#: Cameras' sizes, the largest batch, and who sends a frame before each batch is taken.
+_TRAFFIC = st.tuples(
+    st.lists(st.sampled_from([(4, 5), (8, 8), (9, 9)]), min_size=1, max_size=6),
+    st.integers(1, 6),
+    st.lists(st.sets(st.integers(0, 5)), max_size=40),
+)
+
+
+@given(_TRAFFIC)
+def test_batches_are_alike_small_and_fair_whatever_comes(traffic):
+    """A frame waits for no more batches than there are other cameras, and what is taken is the newest of each."""
+    sizes, most, arrivals = traffic
+    streams = [CameraStream(str(number), max_gap_s=1.0) for number in range(len(sizes))]
+    worker = FrameWorker(streams, Recorder(most))
+    newest, leaders = {}, {}  # of cameras that wait: the stamp, and who came first in each batch since they began to
+    for stamp, senders in enumerate(arrivals):
+        for number in senders & set(range(len(sizes))):
+            streams[number].offer(frame(stamp, sizes[number]))
+            newest[str(number)] = stamp
+            leaders.setdefault(str(number), [])
+        batch = worker.take_batch()
+        assert bool(batch) == bool(newest)
+        names = [stream.name for stream, _ in batch]
+        assert len(set(names)) == len(names) <= most
+        assert len({taken.size for _, taken in batch}) <= 1
+        for stream, taken in batch:
+            assert taken.stamp_ns == newest.pop(stream.name)
+            del leaders[stream.name]
+        alike = [name for name in newest if batch and sizes[int(name)] == batch[0][1].size]
+        assert not alike or len(batch) == most  # none is left behind that there was room for
+        for seen in leaders.values():
+            seen += names[:1]
+            assert len(set(seen)) == len(seen)

@@ -9,7 +9,7 @@ import torch
 from sdcpc_ros.inference import Step, create_backend
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.frame_pass import DevicePass, HostPass
+from sdcpc_ros.streaming.frame_pass import DevicePass, HostPass, PassInput
 
 SIZE, IMAGE_SIZE = (64, 96), (130, 190)
 
@@ -29,11 +29,11 @@ def video():
 
 def test_both_ways_lead_to_the_same_labels(step, video):
     backend = create_backend("eager", step, SIZE)
-    host, device = HostPass(backend, IMAGE_SIZE), DevicePass(backend, step, SIZE, IMAGE_SIZE)
+    host, device = HostPass(backend, [IMAGE_SIZE]), DevicePass(backend, step, SIZE, [IMAGE_SIZE])
     buffer = FrameBuffer((1, 2), step.blank(SIZE))
     for pixels in video:
-        expected = host(pixels, *buffer.references(), True)
-        got = device(pixels, *buffer.references(), True)
+        frames = [PassInput(pixels, *buffer.references(), True)]
+        (expected,), (got,) = host(frames), device(frames)
         assert got.labels.shape == IMAGE_SIZE and got.labels.dtype == np.uint8
         assert (got.labels == expected.labels).mean() > 0.999
         np.testing.assert_allclose(got.probability, expected.probability, atol=1e-6)
@@ -42,12 +42,34 @@ def test_both_ways_lead_to_the_same_labels(step, video):
         buffer.push(got.memory, 0.0)
 
 
+def test_a_batch_leads_where_its_frames_lead_one_by_one(step, video):
+    """Also of images of several sizes, with and without a probability, and with buffers that are filled unequally."""
+    backend = create_backend("eager", step, SIZE)
+    sizes = (IMAGE_SIZE, (64, 96), IMAGE_SIZE)
+    together = HostPass(backend, sizes), DevicePass(backend, step, SIZE, sizes)
+    buffers = [FrameBuffer((1, 2), step.blank(SIZE)) for _ in sizes]
+    for turn, images in enumerate(zip(video, video[::-1], video[2:])):
+        frames = [PassInput(image, *b.references(), i != 1) for i, (image, b) in enumerate(zip(images, buffers))]
+        expected = [HostPass(backend, [size])([frame])[0] for frame, size in zip(frames, sizes)]
+        for run in together:
+            for got, wanted, size in zip(run(frames), expected, sizes):
+                assert got.labels.shape == size and (got.labels == wanted.labels).mean() > 0.999
+                assert (got.probability is None) == (wanted.probability is None)
+                if got.probability is not None:
+                    np.testing.assert_allclose(got.probability, wanted.probability, atol=1e-5)
+                for part, other in zip(got.memory, wanted.memory):
+                    torch.testing.assert_close(part, other, atol=1e-5, rtol=0)
+        for index, (buffer, result) in enumerate(zip(buffers, expected)):
+            if turn >= index:
+                buffer.push(result.memory, 0.0)
+
+
 def test_what_is_handed_out_outlives_the_next_frame(step, video):
-    device = DevicePass(create_backend("eager", step, SIZE), step, SIZE, IMAGE_SIZE)
+    device = DevicePass(create_backend("eager", step, SIZE), step, SIZE, [IMAGE_SIZE])
     references = FrameBuffer((1, 2), step.blank(SIZE)).references()
-    first = device(video[0], *references, True)
+    (first,) = device([PassInput(video[0], *references, True)])
     labels, probability = first.labels.copy(), first.probability.copy()
-    device(video[1], *references, True)
+    device([PassInput(video[1], *references, True)])
     assert (first.labels == labels).all() and (first.probability == probability).all()
 
 
@@ -61,10 +83,11 @@ def test_inputs_stay_where_they_are(step, video):
             return eager.step(image, references, valid)
 
     eager = create_backend("eager", step, SIZE)
-    device = DevicePass(Watching(), step, SIZE, IMAGE_SIZE)
+    device = DevicePass(Watching(), step, SIZE, [IMAGE_SIZE])
     buffer = FrameBuffer((1, 2), step.blank(SIZE))
     for pixels in video:
-        buffer.push(device(pixels, *buffer.references(), False).memory, 0.0)
+        (result,) = device([PassInput(pixels, *buffer.references())])
+        buffer.push(result.memory, 0.0)
     assert len(seen) == 1
 
 
@@ -73,11 +96,14 @@ def test_a_graph_gives_the_labels_of_the_cpu(step, video):
     import copy
 
     on_gpu = Step(copy.deepcopy(step.model), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), "cuda")
-    device = DevicePass(create_backend("eager", on_gpu, SIZE), on_gpu, SIZE, IMAGE_SIZE)
-    host = HostPass(create_backend("eager", step, SIZE), IMAGE_SIZE)
+    device = DevicePass(create_backend("eager", on_gpu, SIZE), on_gpu, SIZE, [IMAGE_SIZE])
+    host = HostPass(create_backend("eager", step, SIZE), [IMAGE_SIZE])
     there, here = FrameBuffer((1, 2), on_gpu.blank(SIZE)), FrameBuffer((1, 2), step.blank(SIZE))
     for pixels in video:
-        got, expected = device(pixels, *there.references(), False), host(pixels, *here.references(), False)
+        (got,), (expected,) = (
+            device([PassInput(pixels, *there.references())]),
+            host([PassInput(pixels, *here.references())]),
+        )
         assert (got.labels == expected.labels).mean() > 0.99
         there.push(got.memory, 0.0)
         here.push(expected.memory, 0.0)

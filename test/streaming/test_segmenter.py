@@ -211,11 +211,13 @@ def slow_backend(monkeypatch):
             Compiled.frames += 1
             return super().step(image, references, valid)
 
-    def build(step, size):
+    def build(step, size, batch):
         assert Compiled.finished.wait(30)
         return Compiled(step)
 
-    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    monkeypatch.setitem(
+        backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
+    )
     yield Compiled
     Compiled.finished.set()
 
@@ -254,7 +256,7 @@ def test_passes_are_kept_for_few_sizes(segmenter, monkeypatch):
     monkeypatch.setattr("sdcpc_ros.streaming.segmenter._PASSES", 2)
     for width in (64, 72, 80, 64):
         segmenter.segment_single(_video(1, (48, width))[0])
-    assert [image_size for _, image_size in segmenter._passes] == [(48, 80), (48, 64)]
+    assert [image_size for _, (image_size,) in segmenter._passes] == [(48, 80), (48, 64)]
 
 
 def test_models_of_one_checkpoint_share_nothing(checkpoint):

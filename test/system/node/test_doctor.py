@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock as NodeClock
+from rclpy.clock import ClockType
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -60,6 +63,12 @@ def running_node(peer, module_ros_domain):
     node.declare_parameter("eye.transport", "raw")
     node.set_parameters([Parameter("use_sim_time", value=True)])
     node.create_subscription(Image, "/eye/image_raw", lambda _: None, 1)  # reliable
+    reports = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    values = {"largest batch": "4", "batches held up by": "backend 'aot' runs one frame at a time"}
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    status = DiagnosticStatus(name="segmentation_node: model", values=pairs)
+    steady = NodeClock(clock_type=ClockType.STEADY_TIME)  # nobody may publish the simulated one
+    node.create_timer(0.5, lambda: reports.publish(DiagnosticArray(status=[status])), clock=steady)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     spinner = threading.Thread(target=executor.spin)
@@ -108,6 +117,8 @@ def test_a_running_node_is_asked_and_an_override_that_deafens_it_found(doctor, c
     assert "qos_overrides of /eye/image_raw" in fault
     assert "published, as use_sim_time asks" in line(lines, "/clock")
     assert line(lines, "/segmentation_node is there").startswith("warning")
+    assert line(lines, "batches").startswith("note") and "up to 4 cameras" in line(lines, "batches")
+    assert line(lines, "batches").endswith("but are held up: backend 'aot' runs one frame at a time")
 
 
 def test_without_ros_it_looks_at_the_rest(tiny_checkpoint: Path):

@@ -1,0 +1,210 @@
+"""Frames of several streams at once: the labels of one by one, whatever comes, goes, is reset or fails."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.inference import backend
+from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.network import SDCPC, SDCPCConfig
+from sdcpc_ros.streaming import segmenter as segmenter_module
+from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
+from sdcpc_ros.streaming.stream_frame import StreamFrame
+
+#: Image sizes by camera: three of one network size, of which one has larger images, and one of another.
+SIZES = {"front": (64, 96), "left": (64, 96), "right": (128, 192), "back": (96, 64)}
+#: A picture in which the network of `poisoned` fails.
+POISON = np.full((64, 96, 3), 255, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    torch.manual_seed(0)
+    network = SDCPC(
+        SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
+    )
+    with torch.no_grad():
+        network.dynamic_aggregation.gate[2].weight.normal_()  # as if trained: the past counts
+    return Checkpoint(
+        network.config, CAMVID_11, (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), (64, 96), network.state_dict()
+    )
+
+
+@pytest.fixture(scope="module")
+def together(checkpoint):
+    return StreamingSegmenter(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoint):
+    return StreamingSegmenter(checkpoint)
+
+
+@pytest.fixture
+def poisoned(checkpoint, monkeypatch):
+    """A segmenter whose network fails on POISON; `passes` are the batches that it was given."""
+    segmenter = StreamingSegmenter(checkpoint)
+    segmenter.passes = []
+    forward = segmenter._step.forward
+
+    def fail(image, *others):
+        segmenter.passes.append(len(image))
+        if (image == 255).flatten(1).all(1).any():
+            raise RuntimeError("poison\nand more")
+        return forward(image, *others)
+
+    monkeypatch.setattr(segmenter._step, "forward", fail)
+    return segmenter
+
+
+def frame(camera: str, seed: int, **fields) -> StreamFrame:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*SIZES[camera], 3), dtype=np.uint8)
+    return StreamFrame(pixels, stamp_s=float(seed), stream=camera, **fields)
+
+
+def one_by_one(segmenter: StreamingSegmenter, frames: list[StreamFrame]) -> list[Segmentation]:
+    return [segmenter.segment(f.image, f.stamp_s, stream=f.stream, confidence=f.confidence) for f in frames]
+
+
+#: What happens before a turn, and whose frames it has, in which order.
+TURNS = st.lists(
+    st.tuples(
+        st.sampled_from((None, *SIZES)),
+        st.lists(st.tuples(st.sampled_from(sorted(SIZES)), st.booleans()), max_size=4, unique_by=lambda item: item[0]),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=15)
+@given(TURNS)
+def test_labels_are_those_of_one_by_one(together, alone, turns):
+    """Cameras join and leave, buffers are filled unequally and emptied in the middle, sizes are mixed."""
+    together.reset()
+    alone.reset()
+    for seed, (emptied, cameras) in enumerate(turns):
+        for segmenter in (together, alone) if emptied else ():
+            segmenter.reset(emptied)
+        frames = [frame(camera, 10 * seed + i, confidence=wanted) for i, (camera, wanted) in enumerate(cameras)]
+        results, expected = together.segment_batch(frames), one_by_one(alone, frames)
+        alike = sum(camera != "back" for camera, _ in cameras)
+        for got, wanted, sent in zip(results, expected, frames):
+            assert got.labels.shape == sent.image.shape[:2]
+            assert (got.labels == wanted.labels).mean() >= 0.999
+            assert got.references == wanted.references
+            assert (got.confidence is None) == (not sent.confidence)
+            if got.confidence is not None:
+                assert np.abs(got.confidence.astype(int) - wanted.confidence).max() <= 1
+            assert got.batch == (1 if sent.stream == "back" else alike) and wanted.batch == 1
+            assert together._streams[sent.stream].buffer.stamps_s == alone._streams[sent.stream].buffer.stamps_s
+        for camera in SIZES:
+            assert together.buffer_fill(camera) == alone.buffer_fill(camera)
+
+
+def test_a_fault_costs_its_own_frame_only(poisoned, alone):
+    alone.reset()
+    first = [frame(camera, 1) for camera in ("front", "left")]
+    assert [result.batch for result in poisoned.segment_batch(first)] == [2, 2]
+    one_by_one(alone, first)
+    good, bad, bad_size = frame("front", 2), StreamFrame(POISON, stream="left"), StreamFrame(POISON[:8], stream="x")
+    lost, result, refused = poisoned.segment_batch([bad, good, bad_size])
+    assert isinstance(lost, RuntimeError) and isinstance(refused, ValueError) and "8 px" in str(refused)
+    (expected,) = one_by_one(alone, [good])
+    assert (result.labels == expected.labels).all() and result.references == 1 and result.batch == 1
+    assert poisoned.passes == [2, 2, 1, 1] and poisoned.failed_batches == 1
+    assert poisoned._streams["left"].buffer.stamps_s == [1.0]  # as it was
+
+
+def test_after_a_failed_batch_frames_go_one_by_one_for_a_while(poisoned, monkeypatch):
+    now_s = [100.0]
+    monkeypatch.setattr(segmenter_module.time, "monotonic", lambda: now_s[0])
+    size = (64, 96)
+    assert poisoned.batch_size(size, 2, 2) == 2 and poisoned.batch_obstacle == ""
+    poisoned.segment_batch([StreamFrame(POISON, stream="left"), frame("front", 1)])
+    assert poisoned.batch_size(size, 2, 2) == 1
+    assert poisoned.batch_obstacle == "one by one for 10 s more, as a batch failed: RuntimeError: poison"
+    poisoned.segment_batch([StreamFrame(POISON, stream="left"), frame("front", 2)])
+    assert poisoned.passes == [2, 1, 1, 1, 1] and poisoned.failed_batches == 1
+    now_s[0] += 10.1
+    assert poisoned.batch_size(size, 2, 2) == 2 and poisoned.batch_obstacle == ""
+    assert [result.batch for result in poisoned.segment_batch([frame("left", 3), frame("front", 3)])] == [2, 2]
+
+
+def test_what_failed_holds_no_tensors(poisoned):
+    """They may be what the others lack the memory for."""
+    lost, _ = poisoned.segment_batch([StreamFrame(POISON, stream="left"), frame("front", 1)])
+    traceback = lost.__traceback__
+    kept = []
+    while traceback:
+        kept += [name for name, value in traceback.tb_frame.f_locals.items() if isinstance(value, torch.Tensor)]
+        traceback = traceback.tb_next
+    assert kept == []
+
+
+def test_two_frames_of_one_stream_are_refused(together):
+    with pytest.raises(ValueError, match=r"\['front', 'left', 'front'\]; one of each"):
+        together.segment_batch([frame("front", 1), frame("left", 1), frame("front", 2)])
+
+
+@pytest.mark.parametrize(("most", "batches"), [(None, [3, 3, 3]), (4, [2, 2, 1]), (2, [2, 2, 1]), (1, [1, 1, 1])])
+def test_batches_have_the_sizes_that_go_with_the_most(together, most, batches):
+    """Three where four may be: none is made for three, however often a fourth is missing."""
+    frames = [frame(camera, 1) for camera in ("front", "left", "right")]
+    assert [result.batch for result in together.segment_batch(frames, most)] == batches
+
+
+def test_no_frames_are_no_work(together):
+    assert together.segment_batch([]) == []
+
+
+@pytest.mark.parametrize("batches", [True, False])
+def test_a_backend_is_given_what_it_was_made_for(checkpoint, alone, monkeypatch, batches):
+    """For the number of frames, or else frames one by one: then what one leaves must be kept before the next is run."""
+    given_to = []
+
+    class Compiled(EagerBackend):
+        def __init__(self, step, batch):
+            super().__init__(step)
+            self._batch, self._kept = batch, None
+
+        @torch.inference_mode()
+        def step(self, image, references, valid):
+            assert len(image) == len(valid) == self._batch
+            given_to.append(self._batch)
+            logits, memory = super().step(image, references, valid)
+            # As a graph does: results lie where they lay before.
+            self._kept = self._kept or memory
+            for own, part in zip(self._kept, memory):
+                own.copy_(part)
+            return logits, self._kept
+
+    kind = SimpleNamespace(
+        check=lambda step: None, build=lambda step, size, batch: Compiled(step, batch), batches=batches
+    )
+    monkeypatch.setitem(backend._REGISTRY, "inductor", kind)
+    segmenter = StreamingSegmenter(checkpoint, backend="inductor")
+    alone.reset()
+    for seed in range(5):
+        frames = [frame(camera, 3 * seed + i) for i, camera in enumerate(("front", "left", "right"))]
+        results = segmenter.segment_batch(frames)
+        assert [result.batch for result in results] == [3 if batches else 1] * 3
+        for result, expected in zip(results, one_by_one(alone, frames)):
+            assert (result.labels == expected.labels).mean() >= 0.999
+    assert given_to == [3] * 5 if batches else [1] * 15
+    assert segmenter.batch_obstacle == ("" if batches else "backend 'inductor' runs one frame at a time")
+
+
+def test_a_closed_segmenter_says_so_for_each_frame(checkpoint):
+    segmenter = StreamingSegmenter(checkpoint)
+    segmenter.close()
+    outcomes = segmenter.segment_batch([frame("front", 1), frame("left", 1)])
+    assert [str(outcome) for outcome in outcomes] == ["this segmenter is closed"] * 2
