@@ -76,7 +76,7 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     return [
-        Job(bag, folder, model, settings, labelled_bag=arguments.labelled_bag, live=live)
+        Job(bag, folder, model, settings, arguments.labelled_bag, live, arguments.save_every)
         for bag, folder in zip(bags, folders)
     ]
 
@@ -169,12 +169,17 @@ class _Bars:
             self._progress.update(self._frames, completed=done, description=f"{name}: playing")
 
         advance: Callable[[], None] = lambda: self._progress.advance(self._frames)  # noqa: E731
-        return run_job(job, on_start=start, on_frame=advance, on_live=played)
+        return run_job(job, on_start=start, on_frame=advance, on_live=played, on_note=self.note)
 
     def frames_done(self, frames: int) -> None:
         self._progress.update(self._frames, completed=frames)
 
+    def note(self, sentence: str) -> None:
+        self._progress.console.print(escape(sentence), soft_wrap=True)
+
     def finished(self, outcome: Outcome) -> None:
+        for sentence in outcome.notes:
+            self.note(sentence)
         if self._bags is not None:
             self._progress.advance(self._bags)
             if outcome.status == "failed":

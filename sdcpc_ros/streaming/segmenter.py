@@ -87,6 +87,11 @@ class StreamingSegmenter:
         with self._lock:
             return self._segment(image, self._new_stream(image.shape[:2]), 0.0, confidence)
 
+    @property
+    def memory_frames(self) -> int:
+        """How many earlier frames of a stream are remembered: the age of the oldest reference."""
+        return max(self._offsets)
+
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""
         return self.input_size or network_size(image_size, self.model_size)
