@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from sdcpc_ros.bags import evaluation_job, evaluation_state
+from sdcpc_ros.bags import evaluation_job, evaluation_state, fleet
 from sdcpc_ros.bags.bag_evaluation import BagEvaluation, BagSettings, Model, evaluate_bag
 from sdcpc_ros.bags.evaluation_job import Job, ModelChoice, read_report, run_job
 from sdcpc_ros.bags.evaluation_state import read_state, write_state
@@ -244,3 +245,18 @@ def test_what_cannot_be_evaluated_leaves_no_state(job):
     with pytest.raises(ValueError, match="no topic /nowhere"):
         run_job(wrong)
     assert not job.files.state.exists() and not parts_folder(job.files.labelled_bag).exists()
+
+
+def test_workers_and_ray_go_on_too_and_say_so_and_force_does_not(job, monkeypatch):
+    monkeypatch.setattr(fleet, "_use_one_core", lambda: None)  # it is this process that works
+    for work in (fleet._work_for_ray, fleet._work):
+        monkeypatch.setattr(fleet, "_frames_done", multiprocessing.Value("q", 0))
+        job.files.clear()
+        stop(job, 6)
+        outcome = work(job, False)
+        assert outcome.status == "done" and "goes on with image" in outcome.notes[0]
+        stopped = replace(job, output=job.output / work.__name__)
+        stop(stopped, 6)
+        assert work(stopped, True).notes == ()
+        report = read_report(stopped.files.report)
+        assert report is not None and report["timing"]["resumed_at"] == []

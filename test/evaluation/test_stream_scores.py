@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -98,3 +99,19 @@ def test_a_truth_that_does_not_fit_counts_nothing():
     with pytest.raises(ValueError, match="differ in size"):
         update(scores, 0, np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), None)
     assert len(scores.log) == 0 and scores.labels_sha256() == hashlib.sha256().hexdigest()
+
+
+def test_a_frame_leaves_half_a_kilobyte():
+    """All that grows with a bag, with eleven classes: a million frames are half a gigabyte."""
+    made = frames(16)
+    scores = StreamScores(CAMVID_11)
+    sizes = []
+    tracemalloc.start()
+    try:
+        for number in range(2400):
+            scores.update(*made[number % 16], number=number, stamp_ns=10**18 + number, references=3, reset=None)
+            if number in (399, 2399):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert (sizes[1] - sizes[0]) / 2000 < 600
