@@ -47,7 +47,7 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
     outcomes = [by_job[job] for job in jobs]
     if len(jobs) == 1:
         return _tell_one(outcomes[0], gates, console)
-    fleet = fleet_report(outcomes, gates, arguments.output)
+    fleet = fleet_report(outcomes, gates, arguments.output.absolute())  # as the jobs have it
     write_json(arguments.output / "fleet.json", fleet)
     console.print(fleet_table(fleet))
     from sdcpc_ros.evaluation.fleet_page import write_fleet_report
@@ -183,7 +183,8 @@ class _Bars:
         if self._bags is not None:
             self._progress.advance(self._bags)
             if outcome.status == "failed":
-                self._progress.console.print(f"[red]{escape(outcome.job.output.name)}:[/] {escape(outcome.problem)}")
+                failed = f"[red]{escape(outcome.job.output.name)}:[/] {escape(outcome.problem)}"
+                self._progress.console.print(failed, soft_wrap=True)
 
     def __enter__(self) -> _Bars:
         self._progress.start()
