@@ -6,10 +6,9 @@ import math
 import os
 import platform
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,20 @@ import torch
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
+from sdcpc_ros.bags.observed import Observed
 from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.rewind import Beginning, Rewind
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
-from sdcpc_ros.evaluation.pictures import shrink
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.stream_scores import StreamScores
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 REPORT_FORMAT = "sdcpc bag evaluation 1"
-_PROBLEMS_TOLD = 100  # of a broken camera's thousands; all are counted
-_BACKDROP_WIDTH = 640
+
+#: Makes the state of an evaluation: nested dicts and lists of arrays and of what JSON holds.
+MakeState = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -73,46 +73,6 @@ class BagEvaluation:
     pictures: ReportPictures
 
 
-@dataclass
-class _Observed:
-    """What is gathered while the frames pass."""
-
-    scores: StreamScores
-    worst: ExtremeFrames = field(default_factory=lambda: ExtremeFrames(lowest=True))
-    best: ExtremeFrames = field(default_factory=lambda: ExtremeFrames(lowest=False))
-    backdrop: np.ndarray | None = None
-    problems: list[str] = field(default_factory=list)
-    unusable: int = 0
-    elapsed_ms: array[float] = field(default_factory=lambda: array("f"))
-    network_s: float = 0.0
-
-    def take(self, frame: SegmentedFrame | Unusable) -> None:
-        if isinstance(frame, Unusable):
-            self.unusable += 1
-            if len(self.problems) < _PROBLEMS_TOLD:
-                self.problems.append(frame.problem)
-            return
-        source, result = frame.source, frame.segmentation
-        self.scores.update(
-            result.labels,
-            source.truth,
-            result.confidence,
-            number=source.number,
-            stamp_ns=source.stamp_ns,
-            references=result.references,
-            reset=frame.reset,
-        )
-        log = self.scores.log
-        value = log.miou[-1] if source.truth is not None else None if self.scores.judged else log.confidence[-1]
-        if value is not None:
-            for extremes in (self.worst, self.best):
-                extremes.offer(value, source.number, source.stamp_ns, source.image, result.labels, source.truth)
-        if self.backdrop is None:
-            self.backdrop = shrink(source.image, _BACKDROP_WIDTH)
-        self.elapsed_ms.append(frame.elapsed_ms)
-        self.network_s += result.stage_ms["network"] / 1e3
-
-
 def evaluate_bag(
     path: str | Path,
     model: Model,
@@ -120,31 +80,60 @@ def evaluate_bag(
     *,
     on_start: Callable[[int], None] = lambda frames: None,
     watchers: Sequence[Callable[[SegmentedFrame | Unusable], None]] = (),
+    earlier: dict[str, Any] | None = None,
+    keep: Callable[[MakeState], None] = lambda make: None,
 ) -> BagEvaluation:
     """Evaluate a bag. The report is the same for the same bag, model and settings but for what stands under "timing".
 
-    `on_start` gets the number of images that are expected, each of `watchers` every frame in turn.
-    Images that cannot be used are left out and listed; BagError is raised when the bag itself cannot be read or judged,
-    or holds no usable image.
+    `on_start` gets the number of images that are expected still, each of `watchers` every frame in turn. After each
+    frame, and after the watchers, `keep` gets what makes the state of the evaluation; with such a state as `earlier` it
+    goes on behind that frame, to the same report. Images that cannot be used are left out and listed.
+    Raises BagError when the bag itself cannot be read or judged, or holds no usable image, StateError when it is not
+    the bag that `earlier` was made with.
     """
     settings = settings or BagSettings()
     with BagReader(path) as bag:
         camera = bag.camera_topic(settings.camera)
         truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void))
-        observed = _Observed(StreamScores(model.segmenter.label_set))
-        on_start(_expected_frames(bag, camera, settings))
-        source = bag_frames(bag, camera, truth, start_s=settings.start_s, duration_s=settings.duration_s)
+        observed = Observed(StreamScores(model.segmenter.label_set))
+        rewind = Rewind(model.segmenter.memory_frames)
+        beginning = Beginning()
+        if earlier is not None:
+            observed.restore(earlier["observed"])
+            rewind.restore(earlier["rewind"])
+            beginning = rewind.beginning()
+            observed.resumed_at.append(beginning.scored + 1)
+        on_start(max(0, _expected_frames(bag, camera, settings) - beginning.scored - 1))
+        source = bag_frames(
+            bag,
+            camera,
+            truth,
+            start_s=settings.start_s,
+            duration_s=settings.duration_s,
+            first_number=beginning.number,
+            place=beginning.place,
+        )
         frames = segmented(model.segmenter, source, max_gap_s=settings.max_gap_s)
-        started = time.perf_counter()
+        started = time.perf_counter() - observed.wall_s
         # Three threads: one reads and decodes, one runs the network, this one scores.
         with closing(prefetched(frames, depth=2)) as ahead:
             for frame in ahead:
+                if frame.number <= beginning.scored:
+                    continue  # it was for the network to remember
                 try:
                     observed.take(frame)
                 except ValueError as error:
                     raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
                 for watch in watchers:
                     watch(frame)
+                if isinstance(frame, SegmentedFrame):
+                    rewind.take(frame)
+                    keep(
+                        lambda: {
+                            "observed": observed.state(time.perf_counter() - started),
+                            "rewind": rewind.state(),
+                        }
+                    )
         wall_s = time.perf_counter() - started
         if not len(observed.scores.log):
             first = f"; the first: {observed.problems[0]}" if observed.problems else ""
@@ -173,7 +162,7 @@ def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
 
 
 def _report(
-    bag: BagReader, camera: str, truth: GroundTruth, model: Model, settings: BagSettings, observed: _Observed
+    bag: BagReader, camera: str, truth: GroundTruth, model: Model, settings: BagSettings, observed: Observed
 ) -> dict[str, Any]:
     scores, log = observed.scores, observed.scores.log
     return {
@@ -197,7 +186,7 @@ def _report(
             "model_size": list(model.segmenter.model_size),
         },
         "settings": {**asdict(settings), "void": list(settings.void), **_run_settings(model)},
-        "versions": _versions(),
+        "versions": versions(),
         "labels_sha256": scores.labels_sha256(),
         "scores": scores.scores(),
         "classes": scores.classes(),
@@ -223,7 +212,7 @@ def _run_settings(model: Model) -> dict[str, Any]:
     }
 
 
-def _timing(observed: _Observed, wall_s: float) -> dict[str, Any]:
+def _timing(observed: Observed, wall_s: float) -> dict[str, Any]:
     p50, p95, longest = np.percentile(observed.elapsed_ms, (50, 95, 100)).tolist()
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -234,10 +223,12 @@ def _timing(observed: _Observed, wall_s: float) -> dict[str, Any]:
         "ms_per_frame": {"p50": round(p50, 2), "p95": round(p95, 2), "max": round(longest, 2)},
         "frames_ms": [round(elapsed, 2) for elapsed in observed.elapsed_ms],
         "cpus": os.cpu_count(),
+        "resumed_at": observed.resumed_at,  # images; each after a stop
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this package and of what its numbers depend on."""
     found = {"sdcpc_ros": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "opencv-python-headless", "rosbags"):
         try:

@@ -13,3 +13,7 @@ class PlaybackError(RuntimeError):
 
 class FleetError(ValueError):
     """Those who were to do the work cannot be had."""
+
+
+class StateError(ValueError):
+    """What an earlier run left cannot be gone on with; the sentence says why."""

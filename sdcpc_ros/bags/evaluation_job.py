@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shlex
 import shutil
 from collections.abc import Callable
@@ -17,12 +18,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from sdcpc_ros import __version__
-from sdcpc_ros.bags.bag_evaluation import REPORT_FORMAT, BagSettings, Model, evaluate_bag
-from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.bag_evaluation import (
+    REPORT_FORMAT,
+    BagEvaluation,
+    BagSettings,
+    MakeState,
+    Model,
+    evaluate_bag,
+    versions,
+)
+from sdcpc_ros.bags.errors import BagError, StateError
+from sdcpc_ros.bags.evaluation_state import DEFAULT_SAVE_EVERY_S, StateKeeper, read_state
 from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.live_evaluation import LivePlan, live_comparison
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
+from sdcpc_ros.bags.split_writer import parts_folder, reopen
 from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -64,13 +77,24 @@ class JobFiles:
     def labelled_bag(self) -> Path:
         return self.folder / "labelled_bag"
 
+    @property
+    def state(self) -> Path:
+        """Of an evaluation that was stopped, see `evaluation_state`; gone when it is complete."""
+        return self.folder / "evaluation.state"
+
     def clear(self) -> None:
         """Make the folder, without an earlier evaluation's results: none of them may be taken for this one's."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in (self.report, self.page):
             file.unlink(missing_ok=True)
+        self.forget_state()
         if (self.labelled_bag / "metadata.yaml").is_file():
             shutil.rmtree(self.labelled_bag)
+
+    def forget_state(self) -> None:
+        """Remove what a stopped evaluation left to go on from."""
+        self.state.unlink(missing_ok=True)
+        shutil.rmtree(parts_folder(self.labelled_bag), ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -83,16 +107,17 @@ class Job:
     settings: BagSettings
     labelled_bag: bool = False
     live: LivePlan | None = None
+    save_every_s: float = DEFAULT_SAVE_EVERY_S  #: how often its state is saved, to go on from if it is stopped
 
     @property
     def files(self) -> JobFiles:
         return JobFiles(self.output)
 
-    def key(self) -> str:
-        """Changes when a bag's files, its masks, the model or the settings do; under the same key nothing is new."""
+    def facts(self) -> dict[str, Any]:
+        """A bag's files, its masks, the model and the settings."""
         wanted = self.settings.truth
         truth = Path(wanted) if wanted is not None and Path(wanted).is_dir() else None
-        facts = {
+        return {
             "format": REPORT_FORMAT,
             "version": __version__,
             "files": _fingerprints(self.bag),
@@ -102,7 +127,22 @@ class Job:
             "settings": asdict(self.settings),
             "live": None if self.live is None else asdict(self.live),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def key(self) -> str:
+        """Changes when one of the facts does; under the same key nothing is new."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+
+    def state_facts(self) -> dict[str, Any]:
+        """What must be the same, in words, for an evaluation to go on to the report that it was on its way to."""
+        facts = self.facts()
+        return {
+            "the bag": [str(self.bag), facts["files"]],
+            "the masks": facts["truth"],
+            "the model": [str(self.model.path), facts["model"]],
+            "the settings": [facts["settings"], facts["run"], self.labelled_bag],
+            "a version": [REPORT_FORMAT, versions()],
+            "the machine or its number of threads": [machine(self.model.device), torch.get_num_threads()],
+        }
 
     def earlier_report(self) -> dict[str, Any] | None:
         """The report of this very evaluation if it is done already, with all that is wanted beside it."""
@@ -139,36 +179,94 @@ def run_job(
     on_start: Callable[[int], None] = lambda frames: None,
     on_frame: Callable[[], None] = lambda: None,
     on_live: Callable[[LiveTiming | None], None] = lambda timing: None,
+    on_note: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
     """Do it, and return the report. The report's file comes last: what has one is complete.
 
-    `on_start` gets the number of images, `on_frame` is called after each; before, with a live job, `on_live` while the
-    bag is played: with None when the node is ready, then with the times of each frame that was published.
+    An evaluation that was stopped goes on where its state was last saved, and to the same report; not so a live one,
+    which plays the bag as a whole. `on_start` gets the number of images to come, `on_frame` is called after each;
+    before, with a live job, `on_live` while the bag is played: with None when the node is ready, then with the times of
+    each frame that was published. `on_note` gets sentences: that it goes on, or why it does not.
     Raises BagError, PlaybackError, CheckpointError or OSError.
     """
     key = job.key()  # before the work, lest a bag that changes meanwhile is taken for done
     model = _loaded(job.model, job.model.sha256())
-    job.files.clear()
-    watchers: list[Callable[[SegmentedFrame | Unusable], None]] = []
-    with ExitStack() as stack:
-        comparison = None
-        if job.live is not None:
-            plan = live_comparison(job.bag, job.output, job.model, job.settings, job.live, on_live)
-            comparison = stack.enter_context(plan)
-            watchers.append(comparison.watch)
-        if job.labelled_bag:
-            labels = LabelledBagWriter(
-                job.files.labelled_bag, job.bag, model.segmenter.label_set, **_part_of_the_bag(job.settings)
-            )
-            watchers.append(stack.enter_context(labels).watch)
-        watchers.append(lambda frame: on_frame())
-        evaluation = evaluate_bag(job.bag, model, job.settings, on_start=on_start, watchers=watchers)
+    facts = job.state_facts()
+    try:
+        earlier = None if job.live is not None else read_state(job.files.state, facts)
+        if earlier is not None:
+            on_note(f"'{job.bag}' goes on with image {earlier['evaluation']['rewind']['last'] + 1}")
+            evaluation, live = _evaluated(job, model, facts, earlier, on_start, on_frame, on_live)
+    except StateError as error:
+        on_note(f"'{job.bag}' begins anew; the state of the evaluation that was stopped is of no use: {error}")
+        earlier = None
+    if earlier is None:
+        job.files.clear()
+        evaluation, live = _evaluated(job, model, facts, None, on_start, on_frame, on_live)
     report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}
-    if comparison is not None:
-        report["live"] = comparison.summary()
+    if live is not None:
+        report["live"] = live
     write_report(job.files.page, report, evaluation.pictures)
     write_json(job.files.report, report)
+    job.files.forget_state()
     return report
+
+
+def _evaluated(
+    job: Job,
+    model: Model,
+    facts: dict[str, Any],
+    earlier: dict[str, Any] | None,
+    on_start: Callable[[int], None],
+    on_frame: Callable[[], None],
+    on_live: Callable[[LiveTiming | None], None],
+) -> tuple[BagEvaluation, dict[str, Any] | None]:
+    """The evaluation, and the live run's part of the report; what a labelled bag is wanted of is written then.
+
+    What an evaluation that is stopped had saved stays, for another to go on from, unless the bag itself is at fault.
+    """
+    watchers: list[Callable[[SegmentedFrame | Unusable], None]] = []
+    keeper = StateKeeper(job.files.state, facts, job.save_every_s)
+    try:
+        with ExitStack() as stack:
+            comparison = labels = None
+            if job.live is not None:
+                plan = live_comparison(job.bag, job.output, job.model, job.settings, job.live, on_live)
+                comparison = stack.enter_context(plan)
+                watchers.append(comparison.watch)
+            if job.labelled_bag:
+                path = job.files.labelled_bag
+                if earlier is not None:
+                    reopen(path)  # it may have been complete, and the report not
+                labels = LabelledBagWriter(
+                    path,
+                    job.bag,
+                    model.segmenter.label_set,
+                    **_part_of_the_bag(job.settings),
+                    earlier=None if earlier is None else earlier["labelled_bag"],
+                )
+                watchers.append(stack.enter_context(labels).watch)
+            watchers.append(lambda frame: on_frame())
+
+            def keep(make: MakeState) -> None:
+                if job.live is None:
+                    keeper.save_if_due(
+                        lambda: {"evaluation": make(), "labelled_bag": None if labels is None else labels.cut()}
+                    )
+
+            evaluation = evaluate_bag(
+                job.bag,
+                model,
+                job.settings,
+                on_start=on_start,
+                watchers=watchers,
+                earlier=None if earlier is None else earlier["evaluation"],
+                keep=keep,
+            )
+    except BagError:
+        job.files.forget_state()
+        raise
+    return evaluation, None if comparison is None else comparison.summary()
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
@@ -185,6 +283,12 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     beside = path.with_name(f".{path.name}.partial")
     beside.write_text(json.dumps(values, allow_nan=False) + "\n")
     os.replace(beside, path)
+
+
+def machine(device: str) -> list[str]:
+    """What arithmetic is done by: on another kind the last digits may differ."""
+    gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else ""
+    return [platform.machine(), torch.backends.cpu.get_cpu_capability(), gpu]
 
 
 def _part_of_the_bag(settings: BagSettings) -> dict[str, Any]:

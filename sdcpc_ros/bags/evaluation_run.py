@@ -47,7 +47,7 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
     outcomes = [by_job[job] for job in jobs]
     if len(jobs) == 1:
         return _tell_one(outcomes[0], gates, console)
-    fleet = fleet_report(outcomes, gates, arguments.output)
+    fleet = fleet_report(outcomes, gates, arguments.output.absolute())  # as the jobs have it
     write_json(arguments.output / "fleet.json", fleet)
     console.print(fleet_table(fleet))
     from sdcpc_ros.evaluation.fleet_page import write_fleet_report
@@ -76,7 +76,7 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     return [
-        Job(bag, folder, model, settings, labelled_bag=arguments.labelled_bag, live=live)
+        Job(bag, folder, model, settings, arguments.labelled_bag, live, arguments.save_every)
         for bag, folder in zip(bags, folders)
     ]
 
@@ -169,16 +169,22 @@ class _Bars:
             self._progress.update(self._frames, completed=done, description=f"{name}: playing")
 
         advance: Callable[[], None] = lambda: self._progress.advance(self._frames)  # noqa: E731
-        return run_job(job, on_start=start, on_frame=advance, on_live=played)
+        return run_job(job, on_start=start, on_frame=advance, on_live=played, on_note=self.note)
 
     def frames_done(self, frames: int) -> None:
         self._progress.update(self._frames, completed=frames)
 
+    def note(self, sentence: str) -> None:
+        self._progress.console.print(escape(sentence), soft_wrap=True)
+
     def finished(self, outcome: Outcome) -> None:
+        for sentence in outcome.notes:
+            self.note(sentence)
         if self._bags is not None:
             self._progress.advance(self._bags)
             if outcome.status == "failed":
-                self._progress.console.print(f"[red]{escape(outcome.job.output.name)}:[/] {escape(outcome.problem)}")
+                failed = f"[red]{escape(outcome.job.output.name)}:[/] {escape(outcome.problem)}"
+                self._progress.console.print(failed, soft_wrap=True)
 
     def __enter__(self) -> _Bars:
         self._progress.start()

@@ -36,6 +36,7 @@ class Outcome:
     job: Job
     status: Literal["done", "reused", "failed"]
     problem: str = ""  #: of a failed one, in a sentence
+    notes: tuple[str, ...] = ()  #: of one that was done elsewhere: what its job had to say meanwhile
 
 
 Outcomes = Generator[Outcome, None, None]
@@ -166,14 +167,18 @@ def _require_listener(address: str) -> None:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
-def _outcome(job: Job, force: bool, run: Callable[[Job], Any]) -> Outcome:
+def _outcome(job: Job, force: bool, run: Callable[[Job], Any], notes: Sequence[str] = ()) -> Outcome:
+    """`notes` fills while the job runs."""
     try:
-        if not force and job.earlier_report() is not None:
+        if force:
+            job.files.forget_state()
+        elif job.earlier_report() is not None:
+            job.files.forget_state()  # stopped when all was done but that
             return Outcome(job, "reused")
         run(job)
     except JOB_ERRORS as error:
-        return Outcome(job, "failed", sentence(error))
-    return Outcome(job, "done")
+        return Outcome(job, "failed", sentence(error), tuple(notes))
+    return Outcome(job, "done", notes=tuple(notes))
 
 
 def sentence(error: BaseException) -> str:
@@ -193,12 +198,14 @@ def _start_worker(frames_done: Any) -> None:
 
 
 def _work(job: Job, force: bool) -> Outcome:
-    return _outcome(job, force, lambda job: run_job(job, on_frame=_count_frame))
+    notes: list[str] = []
+    return _outcome(job, force, lambda job: run_job(job, on_frame=_count_frame, on_note=notes.append), notes)
 
 
 def _work_for_ray(job: Job, force: bool) -> Outcome:
     _use_one_core()
-    return _outcome(job, force, run_job)
+    notes: list[str] = []
+    return _outcome(job, force, lambda job: run_job(job, on_note=notes.append), notes)
 
 
 def _use_one_core() -> None:

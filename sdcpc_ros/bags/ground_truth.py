@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.reader import BagFrame, BagReader
+from sdcpc_ros.bags.frame_join import BagFrame
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.label_set import IGNORE
 
 #: Under this key a bag's metadata may name its frames: a JSON list, in the order of the camera's images.

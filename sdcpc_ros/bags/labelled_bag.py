@@ -6,11 +6,13 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.frame_join import Reading
 from sdcpc_ros.bags.messages import (
     CLASS_STATISTICS,
     IMAGE,
@@ -22,6 +24,7 @@ from sdcpc_ros.bags.messages import (
 from sdcpc_ros.bags.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
+from sdcpc_ros.bags.split_writer import SplitBagWriter
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.label_set import LabelSet
 
@@ -64,7 +67,10 @@ class LabelledBagWriter:
     It holds the camera's topics, a ground truth on `truth` or of the bag's own, and /tf, as they are; and beside each
     image, under its bag time and header, what the node would publish under its topic's names: label and confidence
     (mono8), label_info, class_statistics. An mcap bag with packed chunks, for label images pack well.
-    Raises BagError when the bag cannot be read, or a topic to be copied has the name of one to be written.
+
+    `cut` tells where it stands; a later writer goes on from there with that as `earlier`, to a bag of the same
+    messages. Raises BagError when the bag cannot be read, or a topic to be copied has the name of one to be written,
+    StateError when what `earlier` tells of is not there.
     """
 
     def __init__(
@@ -77,16 +83,21 @@ class LabelledBagWriter:
         truth: str | None = None,
         start_s: float = 0.0,
         duration_s: float | None = None,
+        earlier: dict[str, Any] | None = None,
     ) -> None:
         self._label_set = label_set
-        self._announced = False
+        self._announced = earlier is not None
         with ExitStack() as opened:
             self._bag = opened.enter_context(BagReader(source))
             inputs = _inputs(self._bag, camera, truth)
-            self._inputs = self._input_messages(inputs, start_s, duration_s)
+            if earlier is None:
+                self._inputs = self._input_messages(inputs, start_s, duration_s)
+            else:
+                self._inputs = self._inputs_left(inputs, start_s, duration_s, earlier["left"])
             self._waiting = next(self._inputs, None)
             latched = {topic for topic in inputs if self._bag.topics[topic].latched}
-            self._writer = BagWriter(path, compressed=True, latched={LABEL_INFO_TOPIC, *latched})
+            files = None if earlier is None else earlier["files"]
+            self._writer = SplitBagWriter(path, latched={LABEL_INFO_TOPIC, *latched}, earlier=files)
             self._opened = opened.pop_all()
 
     def watch(self, frame: SegmentedFrame | Unusable) -> None:
@@ -106,21 +117,35 @@ class LabelledBagWriter:
         statistics = serialise_class_statistics(labels, confidence, *header)
         self._write(CLASS_STATISTICS_TOPIC, CLASS_STATISTICS, time_ns, statistics)
 
-    def _input_messages(
-        self, topics: tuple[str, ...], start_s: float, duration_s: float | None
-    ) -> Iterator[RawMessage]:
+    def cut(self) -> dict[str, Any]:
+        """Complete the file at hand. Returns, as plain values, what is written and which input comes next."""
+        left = None
+        if self._waiting is not None:
+            reading = self._waiting
+            left = {"from_ns": reading.cut_ns, "skip": reading.ordinal - reading.cut_ordinal}
+        return {"files": self._writer.cut(), "left": left}
+
+    def _inputs_left(
+        self, topics: tuple[str, ...], start_s: float, duration_s: float | None, left: dict[str, int] | None
+    ) -> Iterator[Reading]:
+        if left is None:
+            return iter(())
+        inputs = self._bag.readings(*topics, start_s=start_s, duration_s=duration_s, from_ns=left["from_ns"])
+        return islice(inputs, left["skip"], None)
+
+    def _input_messages(self, topics: tuple[str, ...], start_s: float, duration_s: float | None) -> Iterator[Reading]:
         """What is to be copied; of latched topics also what was said before the start, as if it were said there."""
         latched = [topic for topic in topics if self._bag.topics[topic].latched]
         start_ns = self._bag.start_ns + int(start_s * 1e9)
-        earlier = self._bag.messages(*latched, duration_s=start_s) if start_s and latched else iter(())
+        earlier = self._bag.readings(*latched, duration_s=start_s) if start_s and latched else iter(())
         return chain(
-            (replace(message, time_ns=start_ns) for message in earlier),
-            self._bag.messages(*topics, start_s=start_s, duration_s=duration_s),
+            (reading._replace(message=replace(reading.message, time_ns=start_ns)) for reading in earlier),
+            self._bag.readings(*topics, start_s=start_s, duration_s=duration_s),
         )
 
     def _copy_inputs(self, until_ns: int | None) -> None:
-        while self._waiting is not None and (until_ns is None or self._waiting.time_ns <= until_ns):
-            self._writer.write(self._waiting, self._bag.typestore)
+        while self._waiting is not None and (until_ns is None or self._waiting.message.time_ns <= until_ns):
+            self._writer.write(self._waiting.message, self._bag.typestore)
             self._waiting = next(self._inputs, None)
 
     def _write(self, topic: str, message_type: str, time_ns: int, data: bytes) -> None:

@@ -10,28 +10,25 @@ Messages are read one after the other: memory does not grow with the bag. Whatev
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.rosbag2.reader import DirectoryReader, Reader
 from rosbags.typesys.store import Typestore
 
-from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.errors import BagError, StateError
+from sdcpc_ros.bags.frame_join import BagFrame, FrameJoin, Place, RawMessage, Reading
 from sdcpc_ros.bags.messages import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
-    decode_image,
-    decode_labels,
-    header_stamp_ns,
     standard_types,
 )
 
@@ -42,8 +39,6 @@ _NOT_A_CAMERA = ("ground_truth", "label", "mask", "confidence", "overlay", "dept
 _GROUND_TRUTH = "ground_truth"
 #: What MCAP files describe other messages by than those of ROS 2; rosbags raises KeyError for them.
 _FOREIGN_SCHEMAS = ("jsonschema", "protobuf", "flatbuffer", "ros1msg")
-#: How far apart in the bag's time two messages of one stamp may have been recorded and still be joined.
-_JOIN_WINDOW_NS = 2_000_000_000
 
 _Decoded = TypeVar("_Decoded")
 
@@ -58,43 +53,6 @@ class Topic:
     latched: bool  #: its publisher kept the last message for late subscribers (durability transient local)
 
 
-@dataclass(frozen=True)
-class RawMessage:
-    """A message as recorded: CDR bytes, and the time it was recorded at (not its header's stamp)."""
-
-    topic: str
-    type: str
-    time_ns: int
-    data: bytes
-
-    @property
-    def stamp_ns(self) -> int:
-        """The stamp in its header. Only for messages that start with one; BagError for those too short to."""
-        return header_stamp_ns(self.data)
-
-
-@dataclass(frozen=True)
-class BagFrame:
-    """A camera image and what else the bag holds under the very same stamp. Nothing is decoded until asked for."""
-
-    bag: BagReader
-    camera: RawMessage
-    companions: dict[str, RawMessage] = field(default_factory=dict)  # by topic
-
-    @property
-    def stamp_ns(self) -> int:
-        return self.camera.stamp_ns
-
-    def image(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return self.bag.decode(self.camera, decode_image)
-
-    def labels(self, topic: str) -> np.ndarray | None:
-        """(H, W) uint8 class ids of a companion topic, 255 for no label; None when this frame has no such message."""
-        companion = self.companions.get(topic)
-        return None if companion is None else self.bag.decode(companion, decode_labels)
-
-
 class BagReader:
     """An open bag. Raises BagError, which names the bag and what is wrong with it, from every method."""
 
@@ -104,6 +62,7 @@ class BagReader:
             self._reader = AnyReader(_storage(self.path), default_typestore=standard_types())
             self._opened = ExitStack()
             self._opened.enter_context(self._reader)
+            self._overlaps = self._file_overlaps()
             self.topics: dict[str, Topic] = {
                 name: Topic(name, info.msgtype or "several message types", info.msgcount, _is_latched(info.connections))
                 for name, info in self._reader.topics.items()
@@ -193,16 +152,32 @@ class BagReader:
 
         `start_s` and `duration_s` cut out a part, in seconds from the bag's start.
         """
+        for reading in self.readings(*topics, start_s=start_s, duration_s=duration_s):
+            yield reading.message
+
+    def readings(
+        self, *topics: str, start_s: float = 0.0, duration_s: float | None = None, from_ns: int | None = None
+    ) -> Iterator[Reading]:
+        """The same messages with their order of reading; from the `Reading.cut_ns` of an earlier pass on, if given.
+
+        What lies before `from_ns` is passed over by the index (of an mcap file without one, by its chunks' times).
+        """
         self.require_topics(topics)
         connections = [c for c in self._reader.connections if not topics or c.topic in topics]
         if not connections:
             return
         start_ns = self.start_ns + int(start_s * 1e9)
         stop_ns = None if duration_s is None else start_ns + int(duration_s * 1e9)
-        time_ns = start_ns
+        time_ns = start_ns if from_ns is None else max(from_ns, start_ns)
+        cut_ns, cut_ordinal = time_ns - 1, 0
         with self._explained(lambda: f"cannot be read beyond {(time_ns - self.start_ns) / 1e9:.3f} s"):
-            for connection, time_ns, data in self._reader.messages(connections, start_ns, stop_ns):
-                yield RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
+            messages = self._reader.messages(connections, time_ns, stop_ns)
+            for ordinal, (connection, time_ns, data) in enumerate(messages):
+                clean_ns = max(start_ns, self._clean_cut_ns(time_ns))
+                if clean_ns > cut_ns:
+                    cut_ns, cut_ordinal = clean_ns, ordinal
+                message = RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
+                yield Reading(message, ordinal, cut_ns, cut_ordinal)
 
     def deserialise(self, message: RawMessage) -> Any:
         """A message with the fields that its type defines."""
@@ -224,39 +199,46 @@ class BagReader:
         return (message.time_ns - self.start_ns) / 1e9
 
     def frames(
-        self, camera: str, *companions: str | None, start_s: float = 0.0, duration_s: float | None = None
+        self,
+        camera: str,
+        *companions: str | None,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        place: Place | None = None,
     ) -> Iterator[BagFrame]:
         """The camera's images in order, each with the companion topics' messages of its stamp (None is ignored).
 
         An image message too short to hold a stamp comes in its place too, and fails when it is decoded.
+        `place`, of a frame of an earlier pass: begin with that frame. StateError when it is not there any more.
         """
         wanted = {topic for topic in companions if topic is not None}
-        waiting: OrderedDict[int, BagFrame] = OrderedDict()  # by stamp, until complete or out of reach
-        early: OrderedDict[int, dict[str, RawMessage]] = OrderedDict()  # companions that came before their image
-        for message in self.messages(camera, *wanted, start_s=start_s, duration_s=duration_s):
-            try:
-                stamp_ns = message.stamp_ns
-            except BagError:
-                if message.topic != camera:
-                    continue
-                stamp_ns = message.time_ns
-            if message.topic == camera:
-                if stamp_ns in waiting:
-                    yield waiting.pop(stamp_ns)
-                waiting[stamp_ns] = BagFrame(self, message, early.pop(stamp_ns, {}))
-            elif stamp_ns in waiting:
-                waiting[stamp_ns].companions.setdefault(message.topic, message)
-            else:
-                early.setdefault(stamp_ns, {})[message.topic] = message
-            horizon_ns = message.time_ns - _JOIN_WINDOW_NS
-            while early and max(m.time_ns for m in next(iter(early.values())).values()) < horizon_ns:
-                early.popitem(last=False)
-            while waiting:
-                oldest = next(iter(waiting.values()))
-                if len(oldest.companions) < len(wanted) and oldest.camera.time_ns >= horizon_ns:
-                    break
-                yield waiting.popitem(last=False)[1]
-        yield from waiting.values()
+        from_ns = None if place is None else place.from_ns
+        readings = self.readings(camera, *wanted, start_s=start_s, duration_s=duration_s, from_ns=from_ns)
+        yield from FrameJoin(self, camera, wanted).frames(readings, place)
+
+    def _clean_cut_ns(self, time_ns: int) -> int:
+        """The last moment up to `time_ns` that parts the bag: all that is read after it was recorded after it.
+
+        In one file that is any moment. The files of a split bag are read one after the other, and a recorder of several
+        threads may have put a message into a file that begins later than the message: there, where they overlap.
+        """
+        return next((first for first, last in self._overlaps if first <= time_ns <= last), time_ns)
+
+    def _file_overlaps(self) -> list[tuple[int, int]]:
+        """Spans of time that more than one of the bag's files have messages of."""
+        (reader,) = self._reader.readers
+        if not isinstance(reader, Reader) or not isinstance(reader.storage, DirectoryReader):
+            return []
+        spans = [(file.metadata.start_time, file.metadata.end_time - 1) for file in reader.storage.storages]
+        overlaps: list[tuple[int, int]] = []
+        newest_ns = -1
+        for first_ns, last_ns in (span for span in spans if span[0] <= span[1]):  # an empty file has none
+            if first_ns <= newest_ns:
+                while overlaps and first_ns <= overlaps[-1][1]:
+                    first_ns = min(first_ns, overlaps.pop()[0])
+                overlaps.append((first_ns, newest_ns))
+            newest_ns = max(newest_ns, last_ns)
+        return overlaps
 
     def _listing(self, names: Iterable[str]) -> str:
         listed = ", ".join(f"{name} ({self.topics[name].type})" for name in sorted(names))
@@ -267,7 +249,7 @@ class BagReader:
         """Turn whatever damaged bytes provoke in the reading library into one sentence about this bag."""
         try:
             yield
-        except BagError:
+        except (BagError, StateError):
             raise
         except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
             reason = _reason(error)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.frame_join import BagFrame, Place
 from sdcpc_ros.bags.ground_truth import GroundTruth
 from sdcpc_ros.bags.messages import decode_image, image_encoding
 from sdcpc_ros.bags.prefetch import prefetched
-from sdcpc_ros.bags.reader import BagFrame, BagReader
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
 from sdcpc_ros.streaming.geometry import MIN_SIDE
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
@@ -56,6 +57,10 @@ class SegmentedFrame:
     reset: str | None  #: why the memory was emptied before it
     elapsed_ms: float  #: from image to labels
 
+    @property
+    def number(self) -> int:
+        return self.source.number
+
 
 @dataclass(frozen=True)
 class _Picture:
@@ -65,11 +70,21 @@ class _Picture:
 
 
 def bag_frames(
-    bag: BagReader, camera: str, truth: GroundTruth, *, start_s: float = 0.0, duration_s: float | None = None
+    bag: BagReader,
+    camera: str,
+    truth: GroundTruth,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    first_number: int = 0,
+    place: Place | None = None,
 ) -> Iterator[SourceFrame | Unusable]:
-    """The pictures of a bag's camera, with their truth, as far as they can be decoded."""
-    frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s)
-    for number, frame in enumerate(frames):
+    """The pictures of a bag's camera, with their truth, as far as they can be decoded.
+
+    `first_number` and `place`, of a picture of an earlier pass: begin with that one.
+    """
+    frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s, place=place)
+    for number, frame in enumerate(frames, start=first_number):
         try:
             picture = bag.decode(frame.camera, _picture)
         except BagError as error:

@@ -34,6 +34,12 @@ _LATCHED = Qos(
 )
 
 
+def require_free_for_a_bag(path: Path) -> None:
+    """Raises BagError when something that is not a bag stands in the way."""
+    if path.exists() and not (path / "metadata.yaml").is_file():
+        raise BagError(f"'{path}' is in the way of the bag to write there, and is no bag itself")
+
+
 class BagWriter:
     """A new bag, a folder as `ros2 bag record` makes it. It appears under its name when it is complete, or not at all.
 
@@ -60,8 +66,7 @@ class BagWriter:
             raise BagError(f"storage is '{storage}'; {' and '.join(STORAGES)} are allowed")
         if compressed and storage != "mcap":
             raise BagError(f"only mcap packs its own chunks; the storage is '{storage}'")
-        if self.path.exists() and not (self.path / "metadata.yaml").is_file():
-            raise BagError(f"'{self.path}' is in the way of the bag to write there, and is no bag itself")
+        require_free_for_a_bag(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # A bag's files carry the folder's name, so it is written in a folder beside, under its final name.
         self._workshop = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))

@@ -140,6 +140,11 @@ class StreamingSegmenter:
             return f"one by one for {left_s:.0f} s more, as a batch failed: {self._batch_failure}"
         return self._backends.batch_obstacle
 
+    @property
+    def memory_frames(self) -> int:
+        """How many earlier frames of a stream are remembered: the age of the oldest reference."""
+        return max(self._offsets)
+
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""
         return self.input_size or network_size(image_size, self.model_size)

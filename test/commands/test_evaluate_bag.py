@@ -30,7 +30,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., int]:
     def run(*arguments: object) -> int:
         options = ["--model", str(tiny_checkpoint), "--output", str(tmp_path / "out")]
-        return cli.main(["evaluate-bag", *map(str, arguments), *options])
+        return cli.main(["evaluate-bag", *options, *map(str, arguments)])
 
     return run
 
@@ -57,7 +57,7 @@ def test_a_missed_gate_is_exit_status_1_also_on_what_was_done_before(street, eva
         assert missed[1] == "sdcpc evaluate-bag: scores.mvc16 is not known, --min-mvc16 0 asks for it"
 
 
-def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, evaluate, tmp_path, capsys):
+def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, evaluate, tmp_path, capsys, monkeypatch):
     other, torn = tmp_path / "other", tmp_path / "torn.mcap"
     shutil.copytree(street, other)
     torn.write_bytes(b"")
@@ -72,6 +72,8 @@ def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, eval
     assert fleet["scores"]["frames"] == 10
     assert evaluate(street, other, "--min-miou", 0.9) == 1
     assert evaluate(street, street) == 0  # named twice, it is still one bag
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(street, other, "--output", "out") == 0  # as the default is, a relative folder
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,7 @@ def test_a_model_that_is_not_there_is_one_sentence_for_all_bags(street, tmp_path
     [
         ([], "the following arguments are required: BAG"),
         (["bag", "--workers", "0"], "--workers is 0; 1 or more are needed"),
+        (["bag", "--save-every", "0"], "--save-every is 0.0; a positive number of seconds is needed"),
         (["bag", "--live-rate", "2"], "--live-rate goes with --live"),
         (["bag", "--max-dropped", "2"], "--max-dropped goes with --live"),
         (["bag", "--live", "--workers", "2"], "does not go with --workers or --ray"),
