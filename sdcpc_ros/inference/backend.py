@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -35,6 +36,8 @@ _REGISTRY = {
     "aot": _Kind(aot.check, aot.AotBackend),
     "tensorrt": _Kind(tensorrt.check, tensorrt.TensorRTBackend),
 }
+# PyTorch's tracers keep what they are at in one place for all threads: two at a time, for two cameras, raise at random.
+_one_at_a_time = threading.Lock()
 #: Names of the backends.
 BACKENDS = tuple(_REGISTRY)
 
@@ -53,8 +56,11 @@ def create_backend(name: str, step: Step, size: tuple[int, int]) -> Backend:
     """
     try:
         check_backend(name, step)
-        # Exporting swaps a module's weights while it traces, and another thread may be running this one.
-        return _REGISTRY[name].build(step if name == "eager" else copy.deepcopy(step), size)
+        if name == "eager":
+            return _REGISTRY[name].build(step, size)
+        with _one_at_a_time:
+            # Exporting swaps a module's weights while it traces, and another thread may be running this one.
+            return _REGISTRY[name].build(copy.deepcopy(step), size)
     except BackendError:
         raise
     except Exception as error:  # compilers raise whatever they like

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +115,28 @@ def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
     monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
     with pytest.raises(BackendError, match=r"^backend 'inductor' could not be built for 96x64: lowering failed$"):
         create_backend("inductor", step, SIZE)
+
+
+def test_two_sizes_are_built_one_after_the_other(step: Step, monkeypatch):
+    """PyTorch's tracers fail at random when two of them run at a time."""
+    running, most = set(), []
+
+    def build(own: Step, size: tuple[int, int]) -> Backend:
+        running.add(size)
+        most.append(len(running))
+        time.sleep(0.05)  # time for the others to come in, if they may
+        running.remove(size)
+        return EagerBackend(own)
+
+    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    threads = [
+        threading.Thread(target=create_backend, args=("inductor", step, (64, 32 * number))) for number in (1, 2, 3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_a_step_can_be_copied_and_gives_the_same(step: Step, video, stream):
