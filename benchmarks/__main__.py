@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import backends, batches, ros_node, segformer, streaming, window_attention
 from benchmarks.measure import Effort, busy_share, device_name
+from benchmarks.record import FOLDER, BadRecord, record_name, write_record, write_rows
 from benchmarks.rows import Row, to_table
 
 QUESTIONS: dict[str, ModuleType] = {
@@ -45,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None and not options.json.parent.is_dir():
         console.print(f"benchmarks: there is no folder {options.json.parent} to write to", style="red", highlight=False)
         return 2
+    record = FOLDER / record_name(device, date.today()) if options.record else None
     rounds = options.rounds or (3 if options.quick else 25)
     effort = Effort(device, rounds, options.quick)
-    command = f"python -m benchmarks {' '.join(sys.argv[1:] if arguments is None else arguments)}".rstrip()
+    command = _command(options)
     where = device_name(device)
     console.print(
         f"{where}; {rounds} rounds a row, medians, 10th to 90th percentile; ratios are ours / peer", style="dim"
@@ -76,11 +77,19 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(f"{question}: {type(error).__name__}: {error}", style="red", highlight=False)
         if rows:
             console.print(to_table(QUESTIONS[question].TITLE, rows))
-        written += [row.to_json(question, where, command) for row in rows]
-        if options.json is not None:  # after every question, so that what was measured is not lost
-            _write(options.json, written)
+        written += [{**row.to_json(question, where, command), "load": round(load, 2)} for row in rows]
+        try:  # after every question, so that what was measured is not lost
+            if options.json is not None:
+                write_rows(options.json, written)
+            if record is not None and written:
+                write_record(record, written, {name: module.TITLE for name, module in QUESTIONS.items()})
+        except (OSError, BadRecord) as error:
+            console.print(f"benchmarks: {error}", style="red", highlight=False)
+            return 2
         if not options.only:
             return 130
+    if record is not None:
+        console.print(f"kept in {FOLDER.name}/{record.name}.md and .json", style="dim", highlight=False)
     return 1 if failed else 0
 
 
@@ -95,9 +104,29 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; says nothing of speed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, one object each")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the rows in benchmarks/results/<date>-<device>.json and a page of them beside it, to be committed; "
+        "questions that are not run keep what that day's file says of them",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:N; by default a GPU where there is one")
     parser.add_argument("--rounds", type=_positive, help="rounds a row, default 25, with --quick 3")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.record and options.quick:
+        parser.error("--record does not go with --quick, which says nothing of speed")
+    return options
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What has to be typed for the same figures, without the paths of this machine."""
+    words = ["python -m benchmarks"]
+    if options.only != list(QUESTIONS):
+        words.append(f"--only {','.join(options.only)}")
+    words += ["--quick"] if options.quick else []
+    words += [f"--device {options.device}"] if options.device != "auto" else []
+    words += [f"--rounds {options.rounds}"] if options.rounds else []
+    return " ".join(words)
 
 
 def _questions(text: str) -> list[str]:
@@ -126,14 +155,6 @@ def _device(name: str) -> torch.device:
 def _progress(console: Console) -> Progress:
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     return Progress(*columns, console=console, transient=True)
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One object a line; the file appears whole."""
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 #: A sample is of at least this long: shorter calls are repeated within it, as clocks and interrupts blur them.
 _SHORTEST_SAMPLE_S = 0.002
-_LONGEST_S = 60.0
+_LONGEST_S = 45.0
 _FEWEST_ROUNDS = 5
 
 
@@ -70,7 +70,7 @@ class Timing:
 
 def interleaved(calls: Mapping[str, Callable[[], object]], effort: Effort) -> dict[str, Timing]:
     """Time calls against each other: in each round every one in turn, after a warm-up. As many rounds as are asked for,
-    or as fit a minute, but no fewer than five of them."""
+    or as fit _LONGEST_S, but no fewer than five of them."""
     repeats: dict[str, int] = {}
     for name, call in calls.items():
         call()  # compiles, allocates

@@ -35,7 +35,9 @@ def rows(effort: Effort) -> Iterator[Row]:
         folder = Path(name)
         # Read before rclpy starts: a domain of its own, and a transport that takes whole images.
         from sdcpc_ros.bags.node_process import NodeProcess, node_command, ros_environment, write_parameters
+        from sdcpc_ros.nodes.process_memory import keep_freed_image_buffers
 
+        keep_freed_image_buffers()  # the variables for it, below, are too late for this process
         before = dict(os.environ)
         os.environ.update(ros_environment(folder))
         rclpy.init()
@@ -77,12 +79,15 @@ def _save_model(path: Path, effort: Effort) -> None:
 def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import SingleThreadedExecutor
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image
 
     from sdcpc_ros.bags.node_process import CAMERA, DIAGNOSTICS_TOPIC, LABEL_TOPIC
 
     node = rclpy.create_node("benchmark")
+    executor = SingleThreadedExecutor()  # rclpy.spin_once would take the node in and out of one at every call
+    executor.add_node(node)
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     arrived: dict[int, float] = {}  # stamp -> seconds
     diagnostics: dict[str, str] = {}
@@ -108,7 +113,7 @@ def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Ro
         process.require_running()
         if time.monotonic() > give_up_s:
             raise RuntimeError(f"the node did not listen within {_DEADLINE_S:.0f} s")
-        rclpy.spin_once(node, timeout_sec=0.05)
+        executor.spin_once(timeout_sec=0.05)
 
     whole_ms, lost = [], 0
     for frame in range(_WARM_UP_FRAMES + effort.rounds):
@@ -117,7 +122,7 @@ def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Ro
         publisher.publish(image)
         give_up_s = time.monotonic() + _ANSWER_DEADLINE_S
         while stamp_ns not in arrived and time.monotonic() < give_up_s:
-            rclpy.spin_once(node, timeout_sec=0.02)
+            executor.spin_once(timeout_sec=0.02)
         if stamp_ns not in arrived:
             process.require_running()
             lost += 1
@@ -125,7 +130,8 @@ def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Ro
             whole_ms.append(1e3 * arrived[stamp_ns] - stamp_ns / 1e6)
     if not whole_ms:
         raise RuntimeError(f"none of {lost} images came back as labels")
-    _wait_for_report(rclpy, node, diagnostics, processed=len(arrived))
+    _wait_for_report(executor, diagnostics, processed=len(arrived))
+    executor.shutdown()
     node.destroy_node()
 
     whole = Timing(tuple(whole_ms))
@@ -162,13 +168,13 @@ def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Ro
         yield Row(f"{label}: of which {stage}", ours_ms=milliseconds, peer_ms=ros_side_ms, ratio=ratio, note=p95)
 
 
-def _wait_for_report(rclpy: Any, node: Any, diagnostics: dict[str, str], *, processed: int) -> None:
+def _wait_for_report(executor: Any, diagnostics: dict[str, str], *, processed: int) -> None:
     """Until the node's report, which comes once a second, counts all frames that were answered."""
     give_up_s = time.monotonic() + _ANSWER_DEADLINE_S
     while int(diagnostics.get("processed", 0)) < processed:
         if time.monotonic() > give_up_s:
             raise RuntimeError("the node's diagnostics did not come, or count fewer frames than were answered")
-        rclpy.spin_once(node, timeout_sec=0.05)
+        executor.spin_once(timeout_sec=0.05)
 
 
 def _nanoseconds(stamp: Any) -> int:

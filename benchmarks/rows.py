@@ -33,10 +33,27 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`met` or `missed`, where there is a target and a ratio."""
+        """`holds` or `missed`, where there is a target and a ratio."""
         if self.target is None or self.ratio is None:
             return ""
-        return "met" if self.ratio <= self.target else "missed"
+        return "holds" if self.ratio <= self.target else "missed"
+
+    def cells(self) -> list[tuple[str, str]]:
+        """(heading, text) of every column, in order; empty where this row has nothing to say."""
+        spread = "" if self.low is None or self.high is None else f"{short(self.low)}..{short(self.high)}"
+        target = "" if self.target is None else f"{short(self.target)} {self.verdict}".rstrip()
+        pairs = [
+            (heading, _pair(getattr(self, f"ours_{unit}"), getattr(self, f"peer_{unit}")))
+            for heading, unit in _PAIRS.items()
+        ]
+        return [
+            (NAME, self.name),
+            ("ratio", short(self.ratio)),
+            ("low..high", spread),
+            ("target", target),
+            *pairs,
+            (NOTE, self.note),
+        ]
 
     def to_json(self, question: str, device: str, command: str) -> dict[str, Any]:
         return {
@@ -48,40 +65,38 @@ class Row:
         }
 
 
+NAME, NOTE = "ours / peer", "note"  # columns of words
 #: Figures that are shown side by side, ours / peer.
 _PAIRS = {"ms": "ms", "peak MiB": "mib", "GFLOP": "gflop", "MB": "mb"}
 
 
+def filled_columns(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and the cells of each row under them; columns that no row fills are left out."""
+    cells = [row.cells() for row in rows]
+    used = [column for column in range(len(cells[0])) if any(row[column][1] for row in cells)]
+    return [cells[0][column][0] for column in used], [[row[column][1] for column in used] for row in cells]
+
+
 def to_table(title: str, rows: Sequence[Row]) -> Table:
-    """All rows of a question; columns that no row fills are left out."""
-    pairs = {
-        heading: [(getattr(row, f"ours_{unit}"), getattr(row, f"peer_{unit}")) for row in rows]
-        for heading, unit in _PAIRS.items()
-    }
-    pairs = {heading: values for heading, values in pairs.items() if any(value != (None, None) for value in values)}
-    notes = any(row.note for row in rows)
+    """All rows of a question, at least one."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("ours / peer", overflow="fold", min_width=32)
-    for heading in ("ratio", "low..high", "target", *pairs):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if notes:
-        table.add_column("note", overflow="fold", min_width=16)
-    for number, row in enumerate(rows):
-        spread = "" if row.low is None or row.high is None else f"{_short(row.low)}..{_short(row.high)}"
-        target = "" if row.target is None else f"{_short(row.target)} {row.verdict}"
-        cells = [row.name, _short(row.ratio), spread, target]
-        cells += [_pair(*values[number]) for values in pairs.values()]
-        style = {"met": "green", "missed": "red"}.get(row.verdict)
-        table.add_row(*cells, *([row.note] if notes else []), style=style)
+    headings, lines = filled_columns(rows)
+    for heading in headings:
+        if heading in (NAME, NOTE):
+            table.add_column(heading, overflow="fold", min_width=32 if heading == NAME else 16)
+        else:
+            table.add_column(heading, justify="right", no_wrap=True)
+    for row, line in zip(rows, lines):
+        table.add_row(*line, style={"holds": "green", "missed": "red"}.get(row.verdict))
     return table
 
 
 def _pair(ours: float | None, peer: float | None) -> str:
-    return "" if ours is None and peer is None else f"{_short(ours) or '-'} / {_short(peer) or '-'}"
+    return "" if ours is None and peer is None else f"{short(ours) or '-'} / {short(peer) or '-'}"
 
 
-def _short(value: float | None) -> str:
-    """Three figures."""
+def short(value: float | None) -> str:
+    """Three figures; nothing of nothing."""
     if value is None:
         return ""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

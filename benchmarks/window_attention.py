@@ -115,6 +115,7 @@ def _against_peers(problem: Problem, effort: Effort, *, last: bool) -> Iterator[
             peer_gflop=problem.dense_gflop if name.startswith("dense") else problem.window_gflop,
             ours_mb=moved,
             peer_mb=moved,
+            note=_NATTEN_ON_CPU if name == _NATTEN and not effort.on_gpu else "",
         )
 
 
@@ -227,14 +228,20 @@ def _flex_attention(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[]
     return lambda: compiled(rows, all_keys, all_values, block_mask=mask)
 
 
+#: Positions up to which NATTEN is measured on a CPU, where it writes all scores out: seconds beyond.
+_NATTEN_CPU_POSITIONS = 4096
+
+
 def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
     """NATTEN's neighbourhood attention, a call for each reference and no joint softmax: less than is asked. At borders
     its windows move inwards where ours are cut."""
     if importlib.util.find_spec("natten") is None:
-        raise _Absent("NATTEN is not installed: natten.org has builds for CUDA")
+        raise _Absent("NATTEN is not installed: it has wheels for CUDA only (natten.org), none for a CPU")
     from natten.functional import na2d
 
     query, keys, values, _ = inputs
+    if not query.is_cuda and problem.height * problem.width > _NATTEN_CPU_POSITIONS:
+        raise _Absent("NATTEN has no kernel for a CPU: without CUDA it writes the scores of all pairs, seconds here")
     rows = query.permute(0, 2, 3, 1)[:, :, :, None].contiguous()  # (1, h, w, 1, C)
     frames = [
         tuple(part[:, k].permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (keys, values))
@@ -245,6 +252,7 @@ def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object
 
 
 _DENSE, _UNFOLD, _FLEX, _NATTEN = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled", "NATTEN"
+_NATTEN_ON_CPU = "it has no kernel for a CPU: PyTorch's FlexAttention, not compiled, is what it runs without CUDA"
 _PEERS: dict[str, Callable[[Problem, tuple[Tensor, ...]], Callable[[], object]]] = {
     _DENSE: _dense,
     _UNFOLD: _unfold,

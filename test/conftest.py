@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from sdcpc_ros.network import SDCPC
 
 # No time limit for a single example: on a shared machine it would fail tests for their neighbours' work.
 settings.register_profile("untimed", deadline=None)
@@ -99,3 +103,66 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[[], SDCPC]:
+    """Makes a tiny network whose past counts, the same each time."""
+    import torch
+
+    from sdcpc_ros.network import SDCPC, SDCPCConfig
+
+    def make() -> SDCPC:
+        config = SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = SDCPC(config)
+            torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
+            for module in network.modules():  # so that folding a norm away changes something
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.normal_(std=0.1)
+                    module.running_var.uniform_(0.5, 1.5)
+        return network.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def robot_model(make_network: Callable[[], SDCPC], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make_network`'s as a checkpoint, for 64 x 96 px."""
+    from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
+    from sdcpc_ros.label_set import LabelSet
+
+    network = make_network()
+    path = tmp_path_factory.mktemp("robot") / "model.safetensors"
+    label_set = LabelSet(name="five", class_names=tuple("abcde"), colours=tuple((40 * i, 90, 200) for i in range(5)))
+    checkpoint = Checkpoint(
+        config=network.config,
+        label_set=label_set,
+        mean=(110.0, 115.0, 120.0),
+        std=(60.0, 61.0, 62.0),
+        input_size=(64, 96),
+        state_dict=network.state_dict(),
+    )
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture(scope="session")
+def robot_cache(robot_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `sdcpc export --format aot` writes of `robot_model`, to be copied to a robot; takes tens of seconds."""
+    import torch
+
+    from sdcpc_ros.checkpoint import load_checkpoint
+    from sdcpc_ros.cli import main
+    from sdcpc_ros.inference import BackendError, Step
+    from sdcpc_ros.inference.aot import check_can_write
+
+    checkpoint = load_checkpoint(robot_model)
+    try:
+        check_can_write(Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, torch.device("cpu")))
+    except BackendError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("robot_cache")
+    assert main(["export", str(robot_model), "--format", "aot", "-o", str(folder)]) == 0
+    return folder

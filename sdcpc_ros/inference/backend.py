@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -37,6 +38,8 @@ _REGISTRY = {
     "aot": _Kind(aot.check, lambda step, size, batch: aot.AotBackend(step, size), batches=False),
     "tensorrt": _Kind(tensorrt.check, lambda step, size, batch: tensorrt.TensorRTBackend(step, size), batches=False),
 }
+# PyTorch's tracers keep what they are at in one place for all threads: two at a time, for two cameras, raise at random.
+_one_at_a_time = threading.Lock()
 #: Names of the backends.
 BACKENDS = tuple(_REGISTRY)
 
@@ -62,8 +65,11 @@ def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1)
         check_backend(name, step)
         if batch > 1 and not takes_batches(name):
             raise BackendError(f"backend '{name}' runs one frame at a time, not {batch}")
-        # Exporting swaps a module's weights while it traces, and another thread may be running this one.
-        return _REGISTRY[name].build(step if name == "eager" else copy.deepcopy(step), size, batch)
+        if name == "eager":
+            return _REGISTRY[name].build(step, size, batch)
+        with _one_at_a_time:
+            # Exporting swaps a module's weights while it traces, and another thread may be running this one.
+            return _REGISTRY[name].build(copy.deepcopy(step), size, batch)
     except BackendError:
         raise
     except Exception as error:  # compilers raise whatever they like

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,8 @@ def _write_program(step: Step, size: _Size, path: Path, metadata: Mapping[str, s
 
 
 def _write_onnx(step: Step, size: _Size, path: Path, metadata: Mapping[str, str]) -> None:
+    # It warns of torchvision, for operators that we do not use.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with new_file(path) as temporary:
         program = torch.onnx.export(
             _exported(step, size),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
+from datetime import date
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import labels, rows, window_attention
+from benchmarks import labels, record, rows, window_attention
 from benchmarks.__main__ import main
 from benchmarks.measure import Effort, Timing, gflop, interleaved, peak_mib
 from benchmarks.rows import Row
@@ -59,6 +62,7 @@ def test_a_batch_is_measured_by_the_frame(tmp_path: Path) -> None:
         (["--only", ","], "names no question"),
         (["--rounds", "0"], "'0' is not a number of rounds"),
         (["--device", "tpu"], "'tpu' is not a device"),
+        (["--record"], "--record does not go with --quick"),
         (["--json", "/no/such/folder/rows.json"], "no folder /no/such/folder"),
     ],
 )
@@ -130,12 +134,51 @@ def test_peers_compute_what_is_compared(peer: str) -> None:
     torch.testing.assert_close(found.flatten(), window_attention._ours(problem, inputs).flatten())
 
 
-def test_a_table_says_which_targets_are_met() -> None:
-    assert Row("x", ratio=0.3, target=0.35).verdict == "met"
+def test_a_table_says_which_targets_hold() -> None:
+    assert Row("x", ratio=0.3, target=0.35).verdict == "holds"
     assert Row("x", ratio=0.4, target=0.35).verdict == "missed"
     assert Row("x", target=0.35).verdict == ""
     columns = [column.header for column in rows.to_table("t", [Row("x", ratio=0.3, note="why")]).columns]
-    assert columns == ["ours / peer", "ratio", "low..high", "target", "note"]
+    assert columns == ["ours / peer", "ratio", "note"]  # what no row fills is left out
+
+
+def test_a_record_is_named_by_day_and_kind_of_device_only() -> None:
+    name = record.record_name(torch.device("cpu"), date(2026, 11, 24))
+    assert re.fullmatch(r"2026-11-24-cpu-[a-z0-9-]+-\d+-threads", name)
+    assert platform.node().lower() not in name
+
+
+def test_a_run_is_kept_and_a_question_run_again_replaces_its_rows_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home_note = f"no package in {Path.home()}/.cache"
+    results = {"a": [Row("x | y", ratio=0.05, target=0.07, ours_ms=1.0, peer_ms=20.0)], "b": [Row("z", note=home_note)]}
+    monkeypatch.setattr("benchmarks.window_attention.rows", lambda effort: iter(results["a"]))
+    monkeypatch.setattr("benchmarks.streaming.rows", lambda effort: iter(results["b"]))
+    monkeypatch.setattr("benchmarks.__main__.FOLDER", tmp_path)
+    arguments = ["--device", "cpu", "--json", str(tmp_path / "rows.json"), "--record"]
+    assert main(["--only", "a,b", *arguments]) == 0
+    results["a"] = [Row("x | y", ratio=0.09, target=0.07)]
+    assert main(["--only", "a", *arguments]) == 0
+    (file,) = tmp_path.glob("*-cpu-*.json")
+    assert [(row["question"], row["ratio"]) for row in json.loads(file.read_text())] == [("a", 0.09), ("b", None)]
+    page = file.with_suffix(".md").read_text()
+    assert "0 of 1 targets hold" in page and "x \\| y: 0.09, not 0.07" in page and "0.07 missed" in page
+    assert "`python -m benchmarks --only a --device cpu`" in page and "--only a,b --device cpu" in page
+    assert "no package in ~/.cache" in page and str(tmp_path) not in page + file.read_text()
+    assert file.stem in capsys.readouterr().out
+
+
+def test_a_record_does_not_overwrite_what_is_not_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.window_attention.rows", lambda effort: iter([Row("x", ratio=1.0)]))
+    monkeypatch.setattr("benchmarks.__main__.FOLDER", tmp_path)
+    there = tmp_path / f"{record.record_name(torch.device('cpu'), date.today())}.json"
+    there.write_text('{"something": "else"}')
+    assert main(["--only", "a", "--device", "cpu", "--record"]) == 2
+    assert "holds no rows of a benchmark" in " ".join(capsys.readouterr().out.split())
+    assert there.read_text() == '{"something": "else"}'
 
 
 def test_what_labels_are_timed_against_gives_the_same_labels() -> None:

@@ -1,4 +1,4 @@
-"""A tiny network whose past counts, and the backends compiled for it, once for all tests: that is what takes time."""
+"""The backends compiled for the tiny network whose past counts, once for all tests: that is what takes time."""
 
 from __future__ import annotations
 
@@ -12,37 +12,18 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.inference import Backend, BackendError, BackendSwitch, Step, check_backend, create_backend
-from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
+from sdcpc_ros.network import SDCPC, FrameMemory
 
-MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
+MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `robot_model`
 SIZE = (64, 96)
 OFFSETS = (1, 2)
 _DEADLINE_S = 600.0  # a compiler takes half a minute, unless the machine is busy
 
 
-def _make_network() -> SDCPC:
-    config = SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=OFFSETS)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = SDCPC(config)
-        torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
-        for module in network.modules():  # so that folding a norm away changes something
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
-
-
 @pytest.fixture(scope="session")
-def make_network() -> Callable[[], SDCPC]:
-    """Makes the network, the same each time."""
-    return _make_network
-
-
-@pytest.fixture(scope="session")
-def step() -> Step:
+def step(make_network: Callable[[], SDCPC]) -> Step:
     """For reading only."""
-    return Step(_make_network(), MEAN, STD)
+    return Step(make_network(), MEAN, STD)
 
 
 @pytest.fixture(scope="session")
@@ -83,12 +64,11 @@ class Swap(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache folder of the compiled backends of this session."""
+def cache(robot_cache: Path) -> Iterator[Path]:
+    """The cache folder of the compiled backends of this session: what `sdcpc export` wrote for a robot."""
     with pytest.MonkeyPatch.context() as environment:
-        folder = tmp_path_factory.mktemp("cache")
-        environment.setenv("SDCPC_CACHE", str(folder))
-        yield folder
+        environment.setenv("SDCPC_CACHE", str(robot_cache))
+        yield robot_cache
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +91,7 @@ def swap(step: Step, video: Tensor) -> Swap:
 @pytest.fixture(scope="session")
 def compiled(step: Step, swap: Swap, cache: Path) -> dict[str, Backend]:
     """Every backend that can run here but eager."""
-    backends = {"inductor": swap.backend}
-    _require("aot", step)
-    backends["aot"] = create_backend("aot", step, SIZE)
-    return backends
+    return {"inductor": swap.backend, "aot": create_backend("aot", step, SIZE)}
 
 
 def _require(name: str, step: Step) -> None:

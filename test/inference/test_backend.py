@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -177,6 +179,28 @@ def _compile_without_work(compile_, step, *, options, **others):
 
 def _split(inputs):
     return inputs[0], FrameMemory(*inputs[1:-1]), inputs[-1]
+
+
+def test_two_sizes_are_built_one_after_the_other(step: Step, monkeypatch):
+    """PyTorch's tracers fail at random when two of them run at a time."""
+    running, most = set(), []
+
+    def build(own: Step, size: tuple[int, int]) -> Backend:
+        running.add(size)
+        most.append(len(running))
+        time.sleep(0.05)  # time for the others to come in, if they may
+        running.remove(size)
+        return EagerBackend(own)
+
+    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    threads = [
+        threading.Thread(target=create_backend, args=("inductor", step, (64, 32 * number))) for number in (1, 2, 3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_a_step_can_be_copied_and_gives_the_same(step: Step, video, stream):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +18,8 @@ from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES
 from sdcpc_ros.network import FrameMemory
 
 SIZE = (64, 96)
-METADATA = {"model": "tiny", "reference_offsets": "[1, 2]"}
+METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "backends.md"
 
 
 class OnnxBackend:
@@ -46,6 +52,22 @@ def test_onnx_gives_the_networks_labels_over_a_stream(onnx_file, step: Step, vid
     assert (logits.argmax(1) == expected.argmax(1)).float().mean() >= 0.999
     for part, wanted in zip(memories[-1], expected_memories[-1]):
         torch.testing.assert_close(part, wanted, atol=1e-3, rtol=0)
+
+
+def test_the_documented_loop_is_all_it_takes(onnx_file, step: Step, video, stream, tmp_path, monkeypatch):
+    (lines,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (tmp_path / "loop.py").write_text(lines)
+    shutil.copy(onnx_file, tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    loop = runpy.run_path("loop.py")
+    labels = np.stack([loop["segment"](image.numpy()) for image in video])
+    logits, _ = stream(EagerBackend(step), step, video)
+    expected = torch.nn.functional.interpolate(logits, SIZE, mode="bilinear").argmax(1).numpy()
+    assert (labels == expected).mean() >= 0.999
+    loop["memories"].clear()
+    alone = loop["segment"](video[-1].numpy())
+    assert (alone != labels[-1]).mean() > 0.01  # what is remembered counts
+    assert (alone == labels[-1]).mean() > 0.5
 
 
 def test_an_onnx_file_says_what_it_is(onnx_file, step: Step):

@@ -43,6 +43,18 @@ def test_to_network_averages_on_a_strong_reduction():
     assert (to_network(stripes, (16, 16)) == 100).all()
 
 
+@pytest.mark.parametrize("shape", [(720, 1280), (722, 1280), (721, 1281)])
+def test_a_very_strong_reduction_is_the_areas_average_all_the_same(shape):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    found = to_network(noise, (80, 144)).astype(int)
+    expected = cv2.resize(noise, (144, 80), interpolation=cv2.INTER_AREA).astype(int)
+    # Of noise, areas that begin within a pixel average others; what aliases would differ by 74.
+    assert np.abs(found - expected).mean() < 4 and abs(found.mean() - expected.mean()) < 0.5
+    smooth = cv2.resize(noise[:9, :16], shape[::-1], interpolation=cv2.INTER_CUBIC)
+    difference = to_network(smooth, (80, 144)).astype(int) - cv2.resize(smooth, (144, 80), interpolation=cv2.INTER_AREA)
+    assert np.abs(difference).max() <= 3
+
+
 def test_confidence_scales_to_255():
     confidence = confidence_from_probability(np.full((4, 5), 0.5, np.float32), (8, 10))
     assert confidence.dtype == np.uint8 and confidence.shape == (8, 10) and (confidence == 128).all()
