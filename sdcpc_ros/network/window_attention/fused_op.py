@@ -22,15 +22,18 @@ _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8, 0)}
 
 
-def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, a type it knows, not too many channels."""
+def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
+    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, a type it knows, not too many channels.
+
+    extra: channels that queries and keys will have besides.
+    """
     return (
         query.device.type == "cuda"
         and _HAS_TRITON
         and torch.version.cuda is not None
         and query.dtype in _OLDEST_GPU
         and query.dtype == keys.dtype == values.dtype
-        and 0 < max(query.shape[1], values.shape[2]) <= MAX_CHANNELS
+        and 0 < max(query.shape[1] + extra, values.shape[2]) <= MAX_CHANNELS
         and query.numel() > 0
         and torch.cuda.get_device_capability(query.device) >= _OLDEST_GPU[query.dtype]
     )
