@@ -57,7 +57,9 @@ class DynamicOutput(NamedTuple):
     """What `DynamicAggregation` finds."""
 
     change: Tensor  #: (B, C, h, w), to be added to the logits of the frame as it stands alone
-    votes: tuple[Tensor, ...]  #: class probabilities that the references stand for, (B, C, ., .) at strides 32 and 8
+    #: Class probabilities that the references stand for, (B, C, ., .) at strides 32 and 8; without gradients, those
+    #: at stride 8 may be zero where selection leaves no change.
+    votes: tuple[Tensor, ...]
 
 
 class DynamicAggregation(nn.Module):
@@ -72,7 +74,7 @@ class DynamicAggregation(nn.Module):
         width, inner = config.embed_dim + level_channels, config.key_dim
         content = inner - POSITION_CHANNELS
         self.config = config
-        self.norm = nn.BatchNorm2d(width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)  #: of what everything here is read from; see `fold_norm`
         self.query = nn.Conv2d(width, content, 1)
         self.key_value = nn.Conv2d(width, content + inner, 1)
         self.coarse_query = nn.Conv2d(width, content, 1)
@@ -129,10 +131,15 @@ class DynamicAggregation(nn.Module):
         source = _sources(coarse.offset, size)
         difference = _difference(probability_root, moved(references.probability_root, source))  # (B, K, h, w)
         votes: tuple[Tensor, ...] = (coarse.output[:, inner:],)
+        least, most = _extremes(difference, valid)
+        own = probability_root.square()
+        confidence = own.amax(1, keepdim=True)
+        selected = self._selected(most, confidence)
+        query, gate = self._ask(normed)
         if self.config.dynamic_stages > 1:
             # The memories are gathered from where things were then: they come to lie over this frame.
             fine = window_attention(
-                self.query(normed),
+                query,
                 references.key,
                 references.value,
                 radius=self.config.fine_radius,
@@ -141,6 +148,8 @@ class DynamicAggregation(nn.Module):
                 scale=scale,
                 nearness=fine_nearness,
                 source=source,
+                # In training, votes are learnt everywhere.
+                wanted=None if selected is None or torch.is_grad_enabled() else selected[:, 0],
                 with_mass=False,
                 with_offset=False,
             )
@@ -150,21 +159,63 @@ class DynamicAggregation(nn.Module):
         else:
             aggregate, vote = _upsampled(coarse.output, size).tensor_split((inner,), 1)
 
-        own = probability_root.square()
-        confidence = own.amax(1, keepdim=True)
-        least, most = _extremes(difference, valid)
         dissent = 1 - (probability_root * vote.clamp_min(0).add(1e-8).sqrt()).sum(1, keepdim=True).clamp(max=1)
-        # A map of one channel lies both ways in memory; left so, it would turn the whole concatenation channels-first.
-        hints = torch.cat((least, most, dissent, confidence), 1).contiguous(memory_format=torch.channels_last)
-        gates = self.gate(torch.cat((normed, aggregate, hints), 1)).tanh()
+        gates = self._gates(gate, aggregate, torch.cat((least, most, dissent, confidence), 1))
         change = gates[:, 1:] * self.classify(aggregate)
         if self.config.class_vote:
             change = change + gates[:, :1] * (_log(vote) - _log(own))
-        if self.config.selection:
-            disagree = most > self.config.selection_difference
-            unsure = confidence < self.config.selection_confidence
-            change = change * (disagree | unsure)
+        if selected is not None:
+            change = change * selected
         return DynamicOutput(change * valid.any(1)[:, None, None, None], votes)
+
+    def _selected(self, most: Tensor, confidence: Tensor) -> Tensor | None:
+        """Where the references may change something, (B, 1, h, w) bool: where they differ from this frame or it is
+        unsure. None for everywhere."""
+        if not self.config.selection:
+            return None
+        return (most > self.config.selection_difference) | (confidence < self.config.selection_confidence)
+
+    def _ask(self, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """The fine query (B, d - 4, h, w) and what this frame says to its gates (B, G, h, w): one product for both."""
+        width, first = normed.shape[1], self._first_gate
+        asked = F.conv2d(
+            normed,
+            torch.cat((self.query.weight, first.weight[:, :width])),
+            torch.cat((self.query.bias, first.bias)),
+        )
+        query, gate = asked.tensor_split((self.query.out_channels,), 1)
+        return query, gate
+
+    def _gates(self, gate: Tensor, aggregate: Tensor, hints: Tensor) -> Tensor:
+        """What `self.gate` makes of this frame's features, the aggregate and four hints, in -1..1, (B, 2, h, w).
+
+        gate: the features' part of its first layer, from `_ask`.
+        """
+        rest = _join(aggregate, hints)
+        hidden = gate + F.conv2d(rest, self._first_gate.weight[:, -rest.shape[1] :])
+        return self.gate[1:](hidden).tanh()
+
+    @property
+    def _first_gate(self) -> nn.Conv2d:
+        first = self.gate[0]
+        assert isinstance(first, nn.Conv2d)
+        return first
+
+    @torch.no_grad()
+    def fold_norm(self) -> None:
+        """Make the norm, in evaluation mode, part of the convolutions after it: the same function for a pass less."""
+        norm, width = self.norm, self.query.in_channels
+        if not isinstance(norm, nn.BatchNorm2d):
+            return
+        assert not norm.training and norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        for layer in (self.query, self.key_value, self.coarse_query, self.coarse_key_value, self._first_gate):
+            weight = layer.weight[:, :width]
+            assert layer.bias is not None
+            layer.bias += weight.flatten(1) @ shift
+            weight *= scale[:, None, None]
+        self.norm = nn.Identity()
 
     def _normed(self, static: Tensor, level: Tensor) -> Tensor:
         return self.norm(torch.cat((static, level), 1))

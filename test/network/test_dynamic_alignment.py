@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdcpc_ros.network import FrameMemory, SDCPCConfig
+from sdcpc_ros.network import FrameMemory, SDCPCConfig, dynamic_alignment
 from sdcpc_ros.network.dynamic_alignment import (
     COARSE,
     DynamicAggregation,
@@ -132,8 +132,6 @@ def test_difference_is_a_bhattacharyya_distance():
 
 def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs():
     """Two references with the same features; one agrees in class everywhere, the other nowhere."""
-    from sdcpc_ros.network import dynamic_alignment
-
     shares = {}
     for role in ("distrust", "seek", "none"):
         module = _module(difference_role=role)
@@ -199,6 +197,50 @@ def test_selection_leaves_agreement_alone():
     assert not changed[:, 6:, 6:].any()
     everywhere = _trained(_module(selection=False))
     assert everywhere(static, level, own.probability_root, references, valid).change.any(1).all()
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_attending_only_where_it_matters_changes_nothing(monkeypatch, batch):
+    """Without gradients, tiles in which selection leaves no change are left out of the fine attention."""
+    module = _trained(_module())
+    static, level, logits = _scene(batch=batch)
+    sure = torch.zeros_like(logits)
+    sure[:, 2] = 30.0
+    sure[:, :, 3:9, 4:11] = 0  # a patch where it is unsure
+    own = module.contribute(static, level, sure)
+    memory = module.contribute(static, level, 30.0 * (sure > 1))
+    references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
+    valid = torch.tensor([[True, False, True]] * batch)
+    wanted = []
+    original = dynamic_alignment.window_attention
+
+    def spy(*args, **kwargs):
+        wanted.append(kwargs.get("wanted"))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(dynamic_alignment, "window_attention", spy)
+    everywhere = module(static, level, own.probability_root, references, valid).change
+    with torch.inference_mode():
+        found = module(static, level, own.probability_root, references, valid).change
+    assert [part is None for part in wanted] == [True, True, True, False]
+    assert 0 < wanted[-1].float().mean() < 0.9
+    torch.testing.assert_close(found, everywhere.detach())
+
+
+@torch.no_grad()
+def test_a_folded_norm_gives_the_same():
+    module = _trained(_module())
+    module.norm.running_mean.normal_()
+    module.norm.running_var.uniform_(0.5, 2)
+    module.norm.weight.normal_()
+    module.norm.bias.normal_()
+    valid = torch.ones(2, K, dtype=torch.bool)
+    expected, memory = _run(module, valid), module.contribute(*_scene())
+    module.fold_norm()
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+    torch.testing.assert_close(_run(module, valid), expected, atol=1e-4, rtol=1e-4)
+    for part, wanted in zip(module.contribute(*_scene()), memory):
+        torch.testing.assert_close(part, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 7), (45, 60)])

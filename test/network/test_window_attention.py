@@ -121,6 +121,30 @@ def test_further_terms_equal_their_definition(monkeypatch, through_the_operator,
     torch.testing.assert_close(found.output, expected)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_what_is_wanted_is_what_it_would_be_and_the_rest_is_finite(batch, share):
+    query, keys, values, bias = _inputs(10, batch, 2, 5, 3, 15, 10)
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.rand(batch, 15, 10, generator=generator) < share
+    arguments = {"radius": 2, "valid": torch.ones(batch, 2, dtype=torch.bool), "bias": bias, "with_offset": False}
+    arguments["source"] = torch.randint(0, 150, (batch, 2, 15, 10), generator=generator)
+    whole = window_attention(query, keys, values, **arguments).output
+    found = window_attention(query, keys, values, wanted=wanted, with_mass=False, **arguments)
+    assert found.output.isfinite().all() and found.mass is found.offset is None
+    at = wanted[:, None].expand_as(whole)
+    torch.testing.assert_close(found.output[at], whole[at])
+    if share < 1:  # whole tiles were left out
+        assert (found.output == 0).all(1).any()
+
+
+def test_mass_and_offset_are_not_found_in_parts():
+    query, keys, values, _ = _inputs(10, 1, 2, 5, 3, 6, 6)
+    valid, wanted = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 6, 6, dtype=torch.bool)
+    with pytest.raises(ValueError, match="everywhere or not at all"):
+        window_attention(query, keys, values, radius=1, valid=valid, wanted=wanted)
+
+
 def test_the_weight_of_nearness_learns():
     query, keys, values, _ = _inputs(5, 1, 2, 3, 2, 5, 4)
     near = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -239,6 +263,7 @@ def test_gradients_are_those_of_finite_differences():
         ({"values": torch.zeros(1, 3, 4, 6, 6)}, r"values is \(1, 3, 4, 6, 6\)"),
         ({"bias": torch.zeros(1, 2, 6, 1)}, r"bias is \(1, 2, 6, 1\)"),
         ({"source": torch.zeros(1, 6, 6, dtype=torch.int32)}, r"source is \(1, 6, 6\)"),
+        ({"wanted": torch.zeros(1, 6, 1, dtype=torch.bool)}, r"wanted is \(1, 6, 1\)"),
         ({"nearness": torch.zeros(1)}, r"nearness is \(1,\)"),
         ({"query": torch.zeros(4, 6, 6)}, "query"),
     ],

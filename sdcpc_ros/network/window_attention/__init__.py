@@ -49,6 +49,7 @@ def window_attention(
     scale: float | None = None,
     nearness: Tensor | None = None,
     source: Tensor | None = None,
+    wanted: Tensor | None = None,
     with_mass: bool = True,
     with_offset: bool = True,
 ) -> WindowAttention:
@@ -62,15 +63,26 @@ def window_attention(
         or None for nothing.
     source: (B, K, h, w) integers: keys and values are at each position those of position source = y * w + x of their
         maps, as if the maps had been moved first; None where they lie as they are.
+    wanted: (B, h, w) bool: where the output is wanted, so that elsewhere work may be saved and it may be zero instead;
+        not together with mass or offset. None for everywhere.
     with_mass, with_offset: whether shares and strongest keys are wanted; without, `mass` and `offset` may be None.
 
     Raises ValueError when shapes disagree or the radius is negative.
     """
-    _check_shapes(query, keys, values, valid, bias, nearness, source, radius)
+    _check_shapes(query, keys, values, valid, bias, nearness, source, wanted, radius)
+    if wanted is not None and (with_mass or with_offset):
+        raise ValueError("window_attention: mass and offset are found everywhere or not at all; wanted is given")
     extra = 0 if nearness is None else _POSITION_CHANNELS
     if not fused_op.takes(query, keys, values, extra):
-        terms = {"scale": scale, "nearness": nearness, "source": source, "with_mass": with_mass}
-        return WindowAttention(*portable.attend(query, keys, values, valid, bias, radius, with_offset, **terms))
+        output, mass, offset = portable.attend(
+            *(query, keys, values, valid, bias, radius, with_offset),
+            scale=scale,
+            nearness=nearness,
+            source=source,
+            wanted=wanted,
+            with_mass=with_mass,
+        )
+        return WindowAttention(output, mass, offset)
     # The kernel knows products alone: what else there is is brought into queries and keys.
     factor = 1.0 if scale is None else scale * math.sqrt(query.shape[1] + extra)
     if nearness is not None and scale is None:
@@ -108,6 +120,7 @@ def _check_shapes(
     bias: Tensor | None,
     nearness: Tensor | None,
     source: Tensor | None,
+    wanted: Tensor | None,
     radius: int,
 ) -> None:
     if radius < 0:
@@ -119,13 +132,14 @@ def _check_shapes(
         )
     batch, channels, height, width = query.shape
     references = keys.shape[1]
-    for name, shape, wanted in (
+    for name, shape, needed in (
         ("keys", keys.shape, (batch, references, channels, height, width)),
         ("values", values.shape, (batch, references, values.shape[2], height, width)),
         ("valid", valid.shape, (batch, references)),
         ("bias", None if bias is None else bias.shape, (batch, references, height, width)),
         ("nearness", None if nearness is None else nearness.shape, ()),
+        ("wanted", None if wanted is None else wanted.shape, (batch, height, width)),
         ("source", None if source is None else source.shape, (batch, references, height, width)),
     ):
-        if shape is not None and tuple(shape) != wanted:
-            raise ValueError(f"window_attention: {name} is {tuple(shape)}; {wanted} is needed")
+        if shape is not None and tuple(shape) != needed:
+            raise ValueError(f"window_attention: {name} is {tuple(shape)}; {needed} is needed")

@@ -82,6 +82,7 @@ def _portable_kernel(
     with_offset: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     output, mass, offset = portable.attend(query, keys, values, valid, bias, radius, with_offset)
+    assert mass is not None
     offset = valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
     return output.permute(0, 2, 3, 1).contiguous(), mass.contiguous(), offset
 
@@ -116,6 +117,7 @@ def _backward(ctx: Any, output_gradient: Tensor, mass_gradient: Tensor, _: Tenso
         leaves = [part.detach().requires_grad_() for part in differentiable]
         of_bias = leaves[3] if bias is not None else None
         output, mass, _offset = portable.attend(leaves[0], leaves[1], leaves[2], valid, of_bias, ctx.radius, False)
+        assert mass is not None
         gradients = torch.autograd.grad(
             (output, mass), leaves, (output_gradient.permute(0, 3, 1, 2), mass_gradient), materialize_grads=True
         )
