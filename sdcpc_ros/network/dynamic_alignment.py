@@ -178,6 +178,7 @@ class DynamicAggregation(nn.Module):
     def _ask(self, normed: Tensor) -> tuple[Tensor, Tensor]:
         """The fine query (B, d - 4, h, w) and what this frame says to its gates (B, G, h, w): one product for both."""
         width, first = normed.shape[1], self._first_gate
+        assert self.query.bias is not None and first.bias is not None
         asked = F.conv2d(
             normed,
             torch.cat((self.query.weight, first.weight[:, :width])),
