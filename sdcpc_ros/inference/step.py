@@ -44,6 +44,7 @@ class Step(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(std, device=device).view(3, 1, 1))
         with torch.no_grad():
             fold_batch_norms(self.model, lambda: self(*example_inputs(self, (64, 64))))
+        self.model.dynamic_aggregation.fold_norm()
         self.requires_grad_(False)
 
     def forward(

@@ -14,7 +14,6 @@ alone (`FrameMemory`), so it is computed once.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -23,10 +22,11 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.window_attention import window_attention
+from sdcpc_ros.network.window_attention.portable import moved
 
 #: Stage 1 works on cells of COARSE x COARSE stride-8 positions, that is at stride 32.
 COARSE = 4
-#: Channels of keys and queries that say where they are (`_positions`).
+#: Channels of d that say where keys and queries are: window attention brings them in, as the term of nearness.
 POSITION_CHANNELS = 4
 _DIFFERENCE_SIGN = {"distrust": -1.0, "seek": 1.0, "none": 0.0}
 #: Probabilities well below this are not told apart: a vote is about the classes that are in question.
@@ -38,18 +38,18 @@ class FrameMemory(NamedTuple):
     """What one frame contributes to later frames; with a reference axis K after B when it holds several frames."""
 
     key: Tensor  #: (B, d - 4, h, w) at stride 8
-    value: Tensor  #: (B, d, h, w)
+    value: Tensor  #: (B, d + C, h, w): features, then the frame's class probabilities, as it stands alone
     coarse_key: Tensor  #: (B, d - 4, h/4, w/4) at stride 32, rounded up
-    coarse_value: Tensor  #: (B, d, h/4, w/4)
-    probability_root: Tensor  #: (B, C, h, w), square roots of the frame's class probabilities, as it stands alone
+    coarse_value: Tensor  #: (B, d + C, h/4, w/4): the same at stride 32
+    probability_root: Tensor  #: (B, C, h, w), square roots of those class probabilities
 
 
 def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
     """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
     fine = (-(-size[0] // 8), -(-size[1] // 8))
     coarse = (-(-fine[0] // COARSE), -(-fine[1] // COARSE))
-    value, classes = config.key_dim, config.num_classes
-    key = value - POSITION_CHANNELS
+    classes = config.num_classes
+    key, value = config.key_dim - POSITION_CHANNELS, config.key_dim + classes
     return (key, *fine), (value, *fine), (key, *coarse), (value, *coarse), (classes, *fine)
 
 
@@ -57,7 +57,9 @@ class DynamicOutput(NamedTuple):
     """What `DynamicAggregation` finds."""
 
     change: Tensor  #: (B, C, h, w), to be added to the logits of the frame as it stands alone
-    votes: tuple[Tensor, ...]  #: class probabilities that the references stand for, (B, C, ., .) at strides 32 and 8
+    #: Class probabilities that the references stand for, (B, C, ., .) at strides 32 and 8; without gradients, those
+    #: at stride 8 may be zero where selection leaves no change.
+    votes: tuple[Tensor, ...]
 
 
 class DynamicAggregation(nn.Module):
@@ -72,7 +74,7 @@ class DynamicAggregation(nn.Module):
         width, inner = config.embed_dim + level_channels, config.key_dim
         content = inner - POSITION_CHANNELS
         self.config = config
-        self.norm = nn.BatchNorm2d(width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)  #: of what everything here is read from; see `fold_norm`
         self.query = nn.Conv2d(width, content, 1)
         self.key_value = nn.Conv2d(width, content + inner, 1)
         self.coarse_query = nn.Conv2d(width, content, 1)
@@ -96,9 +98,7 @@ class DynamicAggregation(nn.Module):
         content = self.query.out_channels
         key, value = self.key_value(normed).tensor_split((content,), 1)
         coarse_key, coarse_value = self.coarse_key_value(_to_coarse(normed)).tensor_split((content,), 1)
-        # exp of half the log instead of sqrt: its gradient at zero is finite.
-        root = (0.5 * logits.log_softmax(1)).exp()
-        return FrameMemory(key, value, coarse_key, coarse_value, root)
+        return to_memory(key, value, coarse_key, coarse_value, logits)
 
     def forward(
         self, static: Tensor, level: Tensor, probability_root: Tensor, references: FrameMemory, valid: Tensor
@@ -113,86 +113,129 @@ class DynamicAggregation(nn.Module):
         normed = self._normed(static, level)
         sign = _DIFFERENCE_SIGN[self.config.difference_role]
         coarse_weight, fine_weight = sign * F.softplus(self.difference_weight)
+        coarse_nearness, fine_nearness = F.softplus(self.position_weight)
         inner = self.config.key_dim
+        scale = inner**-0.5
 
-        coarse_positions = _positions(references.coarse_key, self.config.coarse_radius)
-        coarse_classes = _to_coarse(references.probability_root.square().flatten(0, 1)).unflatten(0, valid.shape)
         coarse = window_attention(
-            self._placed_query(self.coarse_query(_to_coarse(normed)), coarse_positions, 0),
-            _placed_keys(references.coarse_key, coarse_positions),
-            _join(references.coarse_value, coarse_classes),
+            self.coarse_query(_to_coarse(normed)),
+            references.coarse_key,
+            references.coarse_value,
             radius=self.config.coarse_radius,
             valid=valid,
             bias=coarse_weight * _to_coarse(_difference(probability_root, references.probability_root)),
+            scale=scale,
+            nearness=coarse_nearness,
         )
-        assert coarse.offset is not None
-        upsampled = F.interpolate(coarse.output, scale_factor=COARSE, mode="bilinear", align_corners=False)
-        upsampled = upsampled[:, :, : size[0], : size[1]]
-        aligned = _shift(references, coarse.offset, size)
-        difference = _difference(probability_root, aligned.probability_root)  # (B, K, h, w)
+        assert coarse.offset is not None and coarse.mass is not None
+        source = _sources(coarse.offset, size)
+        difference = _difference(probability_root, moved(references.probability_root, source))  # (B, K, h, w)
         votes: tuple[Tensor, ...] = (coarse.output[:, inner:],)
-        aggregate, vote = upsampled[:, :inner], upsampled[:, inner:]
+        least, most = _extremes(difference, valid)
+        own = probability_root.square()
+        confidence = own.amax(1, keepdim=True)
+        selected = self._selected(most, confidence)
+        query, gate = self._ask(normed)
         if self.config.dynamic_stages > 1:
-            positions = _positions(aligned.key, self.config.fine_radius)
-            fit = _from_coarse(coarse.mass, size).clamp_min(1e-4).log()
+            # The memories are gathered from where things were then: they come to lie over this frame.
             fine = window_attention(
-                self._placed_query(self.query(normed), positions, 1),
-                _placed_keys(aligned.key, positions),
-                _join(aligned.value, aligned.probability_root.square()),
+                query,
+                references.key,
+                references.value,
                 radius=self.config.fine_radius,
                 valid=valid,
-                bias=fit + fine_weight * difference,
+                bias=_from_coarse(coarse.mass.clamp_min(1e-4).log(), size) + fine_weight * difference,
+                scale=scale,
+                nearness=fine_nearness,
+                source=source,
+                # In training, votes are learnt everywhere.
+                wanted=None if selected is None or torch.is_grad_enabled() else selected[:, 0],
+                with_mass=False,
                 with_offset=False,
             )
             vote = fine.output[:, inner:]
             votes = (*votes, vote)
-            aggregate = aggregate + fine.output[:, :inner]
+            aggregate = _upsampled(coarse.output[:, :inner], size) + fine.output[:, :inner]
+        else:
+            aggregate, vote = _upsampled(coarse.output, size).tensor_split((inner,), 1)
 
-        own = probability_root.square()
-        confidence = own.amax(1, keepdim=True)
-        least, most = _extremes(difference, valid)
         dissent = 1 - (probability_root * vote.clamp_min(0).add(1e-8).sqrt()).sum(1, keepdim=True).clamp(max=1)
-        # A map of one channel lies both ways in memory; left so, it would turn the whole concatenation channels-first.
-        hints = torch.cat((least, most, dissent, confidence), 1).contiguous(memory_format=torch.channels_last)
-        gates = self.gate(torch.cat((normed, aggregate, hints), 1)).tanh()
+        gates = self._gates(gate, aggregate, torch.cat((least, most, dissent, confidence), 1))
         change = gates[:, 1:] * self.classify(aggregate)
         if self.config.class_vote:
             change = change + gates[:, :1] * (_log(vote) - _log(own))
-        if self.config.selection:
-            disagree = most > self.config.selection_difference
-            unsure = confidence < self.config.selection_confidence
-            change = change * (disagree | unsure)
+        if selected is not None:
+            change = change * selected
         return DynamicOutput(change * valid.any(1)[:, None, None, None], votes)
+
+    def _selected(self, most: Tensor, confidence: Tensor) -> Tensor | None:
+        """Where the references may change something, (B, 1, h, w) bool: where they differ from this frame or it is
+        unsure. None for everywhere."""
+        if not self.config.selection:
+            return None
+        return (most > self.config.selection_difference) | (confidence < self.config.selection_confidence)
+
+    def _ask(self, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """The fine query (B, d - 4, h, w) and what this frame says to its gates (B, G, h, w): one product for both."""
+        width, first = normed.shape[1], self._first_gate
+        assert self.query.bias is not None and first.bias is not None
+        asked = F.conv2d(
+            normed,
+            torch.cat((self.query.weight, first.weight[:, :width])),
+            torch.cat((self.query.bias, first.bias)),
+        )
+        query, gate = asked.tensor_split((self.query.out_channels,), 1)
+        return query, gate
+
+    def _gates(self, gate: Tensor, aggregate: Tensor, hints: Tensor) -> Tensor:
+        """What `self.gate` makes of this frame's features, the aggregate and four hints, in -1..1, (B, 2, h, w).
+
+        gate: the features' part of its first layer, from `_ask`.
+        """
+        rest = _join(aggregate, hints)
+        hidden = gate + F.conv2d(rest, self._first_gate.weight[:, -rest.shape[1] :])
+        return self.gate[1:](hidden).tanh()
+
+    @property
+    def _first_gate(self) -> nn.Conv2d:
+        first = self.gate[0]
+        assert isinstance(first, nn.Conv2d)
+        return first
+
+    @torch.no_grad()
+    def fold_norm(self) -> None:
+        """Make the norm, in evaluation mode, part of the convolutions after it: the same function for a pass less."""
+        norm, width = self.norm, self.query.in_channels
+        if not isinstance(norm, nn.BatchNorm2d):
+            return
+        assert not norm.training and norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        for layer in (self.query, self.key_value, self.coarse_query, self.coarse_key_value, self._first_gate):
+            weight = layer.weight[:, :width]
+            assert layer.bias is not None
+            layer.bias += weight.flatten(1) @ shift
+            weight *= scale[:, None, None]
+        self.norm = nn.Identity()
 
     def _normed(self, static: Tensor, level: Tensor) -> Tensor:
         return self.norm(torch.cat((static, level), 1))
 
-    def _placed_query(self, query: Tensor, positions: Tensor, stage: int) -> Tensor:
-        """A query (B, d - 4, h, w) with its position, (B, d, h, w), such that the logit gains weight * nearness."""
-        weight = F.softplus(self.position_weight[stage]) * math.sqrt(self.config.key_dim)  # attention divides by it
-        return torch.cat((query, (weight * positions).expand(len(query), -1, -1, -1)), 1)
 
+def to_memory(key: Tensor, value: Tensor, coarse_key: Tensor, coarse_value: Tensor, logits: Tensor) -> FrameMemory:
+    """A memory of features, (B, ., h, w) and (B, ., h/4, w/4), and the classes that go with them, (B, C, h, w).
 
-def _positions(like: Tensor, radius: int) -> Tensor:
-    """(4, h, w): where a position is, as points on two circles.
-
-    The dot product of two depends on their offset alone, and falls from 2 at none as it grows to `radius` in each
-    direction: nearness, without a table that window attention would have to look up.
+    Keys and values are channels-last in memory, as window attention reads them fastest.
     """
-    frequency = math.pi / (radius + 1)
-    y = frequency * torch.arange(like.shape[-2], dtype=like.dtype, device=like.device)[:, None].expand(like.shape[-2:])
-    x = frequency * torch.arange(like.shape[-1], dtype=like.dtype, device=like.device).expand(like.shape[-2:])
-    return torch.stack((y.cos(), y.sin(), x.cos(), x.sin()), -1).permute(2, 0, 1)  # channels-last in memory
-
-
-def _placed_keys(keys: Tensor, positions: Tensor) -> Tensor:
-    """Keys (B, K, d - 4, h, w) with their positions: (B, K, d, h, w)."""
-    return _join(keys, positions.expand(*keys.shape[:2], -1, -1, -1))
+    # exp of half the log instead of sqrt: its gradient at zero is finite.
+    root = (0.5 * logits.log_softmax(1)).exp()
+    probability = root.square()
+    return FrameMemory(key, _join(value, probability), coarse_key, _join(coarse_value, _to_coarse(probability)), root)
 
 
 def _join(*maps: Tensor) -> Tensor:
-    """(B, K, C, h, w) each, joined along C, channels-last in memory, as window attention reads them fastest."""
-    return torch.cat([part.permute(0, 1, 3, 4, 2) for part in maps], -1).permute(0, 1, 4, 2, 3)
+    """(B, ., h, w) each, joined along their channels, channels-last in memory whatever the maps are."""
+    return torch.cat([part.permute(0, 2, 3, 1) for part in maps], -1).permute(0, 3, 1, 2)
 
 
 def _log(probabilities: Tensor) -> Tensor:
@@ -222,27 +265,25 @@ def _to_coarse(x: Tensor) -> Tensor:
 
 
 def _from_coarse(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Stride 32 to stride 8: every position takes its cell's value."""
-    return x.repeat_interleave(COARSE, -2).repeat_interleave(COARSE, -1)[..., : size[0], : size[1]]
+    """Stride 32 to stride 8, (..., h/4, w/4) to (..., h, w): every position takes its cell's value."""
+    cells = x[..., :, None, :, None].expand(*x.shape[:-1], COARSE, x.shape[-1], COARSE)
+    return cells.flatten(-2).flatten(-3, -2)[..., : size[0], : size[1]]
 
 
-def _shift(references: FrameMemory, offset: Tensor, size: tuple[int, int]) -> FrameMemory:
-    """The stride-8 memories, each moved by its coarse offset (B, K, 2, h/4, w/4) so that it lies over this frame."""
+def _upsampled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Stride 32 to stride 8, bilinear."""
+    x = F.interpolate(x, scale_factor=COARSE, mode="bilinear", align_corners=False)
+    return x[:, :, : size[0], : size[1]]
+
+
+def _sources(offset: Tensor, size: tuple[int, int]) -> Tensor:
+    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: the position y * w + x at stride 8 whose memory, moved
+    by its cell's offset and kept within the frame, lies over each position of this frame."""
     height, width = size
-    dy, dx = (_from_coarse(offset, size) * COARSE).unbind(2)  # (B, K, h, w)
-    y = (torch.arange(height, device=offset.device)[:, None] + dy).clamp(0, height - 1)
-    x = (torch.arange(width, device=offset.device) + dx).clamp(0, width - 1)
-    batch, count = offset.shape[:2]
-    frame = torch.arange(batch * count, device=offset.device).view(batch, count, 1, 1) * (height * width)
-    index = (frame + y * width + x).flatten().int()  # which gathers faster than int64
-
-    def gather(features: Tensor) -> Tensor:
-        """(B, K, C, h, w), rows of C moved whole: fast where channels are last in memory, as they come out too."""
-        rows = features.permute(0, 1, 3, 4, 2).flatten(0, 3).index_select(0, index)
-        return rows.view(batch, count, height, width, -1).permute(0, 1, 4, 2, 3)
-
-    return references._replace(
-        key=gather(references.key),
-        value=gather(references.value),
-        probability_root=gather(references.probability_root),
-    )
+    cells = offset.int() * COARSE
+    dy, dx = cells[:, :, 0, :, None, :, None], cells[:, :, 1, :, None, :, None]  # (B, K, h/4, 1, w/4, 1)
+    rows, columns = offset.shape[3:]
+    y = torch.arange(rows * COARSE, dtype=torch.int32, device=offset.device).view(rows, COARSE, 1, 1)
+    x = torch.arange(columns * COARSE, dtype=torch.int32, device=offset.device).view(columns, COARSE)
+    index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+    return index.flatten(4).flatten(2, 3)[..., :height, :width]

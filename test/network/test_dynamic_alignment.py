@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdcpc_ros.network import FrameMemory, SDCPCConfig
+from sdcpc_ros.network import FrameMemory, SDCPCConfig, dynamic_alignment
 from sdcpc_ros.network.dynamic_alignment import (
     COARSE,
     DynamicAggregation,
     _difference,
     _from_coarse,
-    _positions,
-    _shift,
+    _sources,
     _to_coarse,
+    memory_shapes,
 )
+from sdcpc_ros.network.window_attention.portable import moved
 
 H, W, K, CLASSES, D, LEVEL = 18, 25, 3, 5, 16, 6
 
@@ -119,19 +120,6 @@ def test_the_vote_moves_the_frame_towards_its_references():
     assert (change.argmax(1) == 3).all() and (change[:, 3] > 1).all()
 
 
-def test_nearness_counts():
-    """Keys alike everywhere: attention falls with distance, alike in every direction and everywhere."""
-    for radius in (2, 4):
-        positions = _positions(torch.zeros(9, 11), radius)
-        at = positions[:, 4, 5]
-        nearness = (positions * at[:, None, None]).sum(0)
-        assert nearness[4, 5] == pytest.approx(2)
-        along = nearness[4, 5 : 5 + radius + 1]
-        assert (along[1:] < along[:-1]).all()
-        torch.testing.assert_close(nearness[4, 5 - radius : 6].flip(0), along)
-        torch.testing.assert_close(nearness[4 - radius : 5, 5].flip(0), along)
-
-
 def test_difference_is_a_bhattacharyya_distance():
     same = torch.tensor([0.2, 0.8]).sqrt().view(1, 2, 1, 1)
     disjoint = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 1, 2, 1, 1)
@@ -144,8 +132,6 @@ def test_difference_is_a_bhattacharyya_distance():
 
 def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs():
     """Two references with the same features; one agrees in class everywhere, the other nowhere."""
-    from sdcpc_ros.network import dynamic_alignment
-
     shares = {}
     for role in ("distrust", "seek", "none"):
         module = _module(difference_role=role)
@@ -171,18 +157,27 @@ def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs()
     assert shares["seek"] > shares["none"] + 0.05
 
 
-def test_shift_moves_a_reference_over_the_frame():
+def test_sources_move_a_reference_over_the_frame():
     """A reference that is the frame moved by whole coarse cells comes to lie exactly over it."""
-    module = _module()
-    memory = module.contribute(*_scene(batch=1))
+    memory = _module().contribute(*_scene(batch=1))
     dy, dx = 1, -2
-    moved = FrameMemory(*(part.roll((dy * COARSE, dx * COARSE), (2, 3))[:, None] for part in memory))
-    coarse_shape = memory.coarse_key.shape[2:]
-    offset = torch.tensor([dy, dx]).view(1, 1, 2, 1, 1).expand(1, 1, 2, *coarse_shape)
-    aligned = _shift(moved, offset, (H, W))
+    gone = FrameMemory(*(part.roll((dy * COARSE, dx * COARSE), (2, 3))[:, None] for part in memory))
+    offset = torch.tensor([dy, dx]).view(1, 1, 2, 1, 1).expand(1, 1, 2, *memory.coarse_key.shape[2:])
+    sources = _sources(offset, (H, W))
+    assert sources.min() >= 0 and sources.max() < H * W
     inner = (slice(None), slice(None), slice(0, H - COARSE), slice(2 * COARSE, W))
     for name in ("key", "value", "probability_root"):
-        torch.testing.assert_close(getattr(aligned, name)[:, 0][inner], getattr(memory, name)[inner])
+        torch.testing.assert_close(moved(getattr(gone, name), sources)[:, 0][inner], getattr(memory, name)[inner])
+
+
+def test_a_memory_holds_the_classes_beside_the_features():
+    memory = _module().contribute(*_scene(batch=1))
+    probabilities = _scene(batch=1)[2].softmax(1)
+    torch.testing.assert_close(memory.value[:, -CLASSES:], probabilities)
+    torch.testing.assert_close(memory.coarse_value[:, -CLASSES:], _to_coarse(probabilities))
+    torch.testing.assert_close(memory.probability_root.square(), probabilities)
+    shapes = memory_shapes(SDCPCConfig(CLASSES, embed_dim=D, key_dim=8), (8 * H, 8 * W))
+    assert shapes == tuple(tuple(part.shape[1:]) for part in memory)
 
 
 def test_selection_leaves_agreement_alone():
@@ -202,6 +197,50 @@ def test_selection_leaves_agreement_alone():
     assert not changed[:, 6:, 6:].any()
     everywhere = _trained(_module(selection=False))
     assert everywhere(static, level, own.probability_root, references, valid).change.any(1).all()
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_attending_only_where_it_matters_changes_nothing(monkeypatch, batch):
+    """Without gradients, tiles in which selection leaves no change are left out of the fine attention."""
+    module = _trained(_module())
+    static, level, logits = _scene(batch=batch)
+    sure = torch.zeros_like(logits)
+    sure[:, 2] = 30.0
+    sure[:, :, 3:9, 4:11] = 0  # a patch where it is unsure
+    own = module.contribute(static, level, sure)
+    memory = module.contribute(static, level, 30.0 * (sure > 1))
+    references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
+    valid = torch.tensor([[True, False, True]] * batch)
+    wanted = []
+    original = dynamic_alignment.window_attention
+
+    def spy(*args, **kwargs):
+        wanted.append(kwargs.get("wanted"))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(dynamic_alignment, "window_attention", spy)
+    everywhere = module(static, level, own.probability_root, references, valid).change
+    with torch.inference_mode():
+        found = module(static, level, own.probability_root, references, valid).change
+    assert [part is None for part in wanted] == [True, True, True, False]
+    assert 0 < wanted[-1].float().mean() < 0.9
+    torch.testing.assert_close(found, everywhere.detach())
+
+
+@torch.no_grad()
+def test_a_folded_norm_gives_the_same():
+    module = _trained(_module())
+    module.norm.running_mean.normal_()
+    module.norm.running_var.uniform_(0.5, 2)
+    module.norm.weight.normal_()
+    module.norm.bias.normal_()
+    valid = torch.ones(2, K, dtype=torch.bool)
+    expected, memory = _run(module, valid), module.contribute(*_scene())
+    module.fold_norm()
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+    torch.testing.assert_close(_run(module, valid), expected, atol=1e-4, rtol=1e-4)
+    for part, wanted in zip(module.contribute(*_scene()), memory):
+        torch.testing.assert_close(part, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 7), (45, 60)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdcpc_ros.network.window_attention import portable, window_attention
+from sdcpc_ros.network.window_attention import fused_op, portable, window_attention
 from sdcpc_ros.network.window_attention.portable import TILE
 
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("window_attention_oracle.py"))
@@ -87,6 +89,90 @@ def test_strips_join_without_a_seam(monkeypatch, tiles, with_bias):
     monkeypatch.setattr(portable, "_FEWEST_TILES", tiles)
     for expected, found in zip(whole, window_attention(query, keys, values, **arguments)):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("through_the_operator", [False, True])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_further_terms_equal_their_definition(monkeypatch, through_the_operator, scale):
+    """Nearness as the term it is said to be, and sources as maps that were moved before: by both implementations."""
+    radius, near = 2, torch.tensor(0.7, dtype=torch.float64)
+    query, keys, values, bias = _inputs(9, 2, 3, 5, 3, 9, 6)
+    valid = torch.tensor([[True, False, True], [True, True, True]])
+    sources = torch.randint(0, 9 * 6, (2, 3, 9, 6), generator=torch.Generator().manual_seed(0))
+    if through_the_operator:
+        monkeypatch.setattr(fused_op, "takes", lambda *_: True)
+    found = window_attention(
+        query, keys, values, radius=radius, valid=valid, bias=bias, scale=scale, nearness=near, source=sources
+    )
+    rows = sources.flatten(2)[:, :, None]
+    keys, values = (part.flatten(3).gather(3, rows.expand(-1, -1, part.shape[2], -1)).view_as(part)
+                    for part in (keys, values))  # fmt: skip
+    assert found.offset is not None
+    expected = torch.zeros(2, 3, 9, 6, dtype=torch.float64)
+    for b, y, x in itertools.product(range(2), range(9), range(6)):
+        logits, seen = [], []
+        for k, dy, dx in itertools.product(range(3), range(-radius, radius + 1), range(-radius, radius + 1)):
+            if valid[b, k] and 0 <= y + dy < 9 and 0 <= x + dx < 6:
+                product = query[b, :, y, x] @ keys[b, k, :, y + dy, x + dx] * (5**-0.5 if scale is None else scale)
+                nearness = math.cos(math.pi * dy / (radius + 1)) + math.cos(math.pi * dx / (radius + 1))
+                logits.append(product + bias[b, k, y, x] + near * nearness)
+                seen.append(values[b, k, :, y + dy, x + dx])
+        expected[b, :, y, x] = torch.stack(logits).softmax(0) @ torch.stack(seen)
+    torch.testing.assert_close(found.output, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_what_is_wanted_is_what_it_would_be_and_the_rest_is_finite(batch, share):
+    query, keys, values, bias = _inputs(10, batch, 2, 5, 3, 15, 10)
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.rand(batch, 15, 10, generator=generator) < share
+    arguments = {"radius": 2, "valid": torch.ones(batch, 2, dtype=torch.bool), "bias": bias, "with_offset": False}
+    arguments["source"] = torch.randint(0, 150, (batch, 2, 15, 10), generator=generator)
+    whole = window_attention(query, keys, values, **arguments).output
+    found = window_attention(query, keys, values, wanted=wanted, with_mass=False, **arguments)
+    assert found.output.isfinite().all() and found.mass is found.offset is None
+    at = wanted[:, None].expand_as(whole)
+    torch.testing.assert_close(found.output[at], whole[at])
+    if share < 1:  # whole tiles were left out
+        assert (found.output == 0).all(1).any()
+
+
+def test_mass_and_offset_are_not_found_in_parts():
+    query, keys, values, _ = _inputs(10, 1, 2, 5, 3, 6, 6)
+    valid, wanted = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 6, 6, dtype=torch.bool)
+    with pytest.raises(ValueError, match="everywhere or not at all"):
+        window_attention(query, keys, values, radius=1, valid=valid, wanted=wanted)
+
+
+def test_the_weight_of_nearness_learns():
+    query, keys, values, _ = _inputs(5, 1, 2, 3, 2, 5, 4)
+    near = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    assert torch.autograd.gradcheck(
+        lambda weight: window_attention(query, keys, values, radius=1, valid=valid, nearness=weight).output, (near,)
+    )
+
+
+def test_what_is_made_while_a_cuda_graph_is_captured_is_not_kept(monkeypatch):
+    """It would lie in the graph's own memory; and what was kept before might not outlive the graph that reads it."""
+    query, keys, values, bias = _inputs(7, 1, 2, 4, 2, 9, 9)
+    arguments = {"radius": 2, "valid": torch.ones(1, 2, dtype=torch.bool), "bias": bias}
+    portable._made_once.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    captured = window_attention(query, keys, values, **arguments)
+    assert portable._made_once.cache_info().currsize == 0
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    expected = window_attention(query, keys, values, **arguments)
+    before = portable._made_once.cache_info()
+    assert before.currsize > 0
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    again = window_attention(query, keys, values, **arguments)
+    assert portable._made_once.cache_info() == before  # neither kept nor taken
+    for wanted, found, other in zip(expected, captured, again):
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(other, wanted)
 
 
 def test_no_tensor_holds_all_pairs_or_all_windows():
@@ -176,6 +262,9 @@ def test_gradients_are_those_of_finite_differences():
         ({"keys": torch.zeros(1, 2, 4, 5, 6)}, r"keys is \(1, 2, 4, 5, 6\)"),
         ({"values": torch.zeros(1, 3, 4, 6, 6)}, r"values is \(1, 3, 4, 6, 6\)"),
         ({"bias": torch.zeros(1, 2, 6, 1)}, r"bias is \(1, 2, 6, 1\)"),
+        ({"source": torch.zeros(1, 6, 6, dtype=torch.int32)}, r"source is \(1, 6, 6\)"),
+        ({"wanted": torch.zeros(1, 6, 1, dtype=torch.bool)}, r"wanted is \(1, 6, 1\)"),
+        ({"nearness": torch.zeros(1)}, r"nearness is \(1,\)"),
         ({"query": torch.zeros(4, 6, 6)}, "query"),
     ],
 )

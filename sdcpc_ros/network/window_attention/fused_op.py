@@ -22,15 +22,18 @@ _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8, 0)}
 
 
-def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, a type it knows, not too many channels."""
+def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
+    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, a type it knows, not too many channels.
+
+    extra: channels that queries and keys will have besides.
+    """
     return (
         query.device.type == "cuda"
         and _HAS_TRITON
         and torch.version.cuda is not None
         and query.dtype in _OLDEST_GPU
         and query.dtype == keys.dtype == values.dtype
-        and 0 < max(query.shape[1], values.shape[2]) <= MAX_CHANNELS
+        and 0 < max(query.shape[1] + extra, values.shape[2]) <= MAX_CHANNELS
         and query.numel() > 0
         and torch.cuda.get_device_capability(query.device) >= _OLDEST_GPU[query.dtype]
     )
@@ -79,6 +82,7 @@ def _portable_kernel(
     with_offset: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     output, mass, offset = portable.attend(query, keys, values, valid, bias, radius, with_offset)
+    assert mass is not None
     offset = valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
     return output.permute(0, 2, 3, 1).contiguous(), mass.contiguous(), offset
 
@@ -113,6 +117,7 @@ def _backward(ctx: Any, output_gradient: Tensor, mass_gradient: Tensor, _: Tenso
         leaves = [part.detach().requires_grad_() for part in differentiable]
         of_bias = leaves[3] if bias is not None else None
         output, mass, _offset = portable.attend(leaves[0], leaves[1], leaves[2], valid, of_bias, ctx.radius, False)
+        assert mass is not None
         gradients = torch.autograd.grad(
             (output, mass), leaves, (output_gradient.permute(0, 3, 1, 2), mass_gradient), materialize_grads=True
         )
