@@ -36,6 +36,7 @@ from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
 from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_image_buffers, resident_mib
+from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -241,6 +242,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     keep_freed_image_buffers()
+    let_waiting_threads_sleep()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node = SegmentationNode()
     executor = SingleThreadedExecutor()
