@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,3 +100,23 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     )
     return path
+
+
+@pytest.fixture
+def note_fault(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Notes a fault that a test has held the node to, for tools/fault_table.py: a line of JSON in SDCPC_FAULT_REPORT.
+
+    Called last, when all that is noted has been asserted; does nothing without that variable.
+    """
+
+    def note(fault: str, *, sent: int, counted: Mapping[str, int], served: int) -> None:
+        """counted: what the node counted; served: good frames that it answered after the fault."""
+        assert sent > 0
+        file = os.environ.get("SDCPC_FAULT_REPORT")
+        if file:
+            test = request.node.nodeid.partition("[")[0]
+            row = {"fault": fault, "sent": sent, "counted": dict(counted), "served": served, "test": test}
+            with open(file, "a", encoding="utf-8") as report:
+                report.write(json.dumps(row) + "\n")
+
+    return note
