@@ -59,8 +59,8 @@ build: setup  ## build the ROS package with colcon into install/
 soak: setup  ## run the node for MINUTES=30 with two cameras and watch what grows; writes soak_output/
 	"$(VENV)/bin/python" -m benchmarks.soak --minutes $(MINUTES)
 
-overload: setup  ## send the node 1, 3 and 10 times what it manages; writes overload_output/
-	"$(VENV)/bin/python" -m benchmarks.overload
+overload: setup  ## send the node 1, 3 and 10 times what it manages; writes benchmarks/results/overload.*
+	"$(VENV)/bin/python" -m benchmarks.overload --results benchmarks/results
 
 clean:  ## remove .venv and all that was built or written
 	rm -rf .venv .venv-oldest build install log demo_output soak_output overload_output sdcpc_ros.egg-info

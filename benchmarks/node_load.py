@@ -20,6 +20,7 @@ from sdcpc_ros.bags.node_process import NodeCommand, NodeProcess, ros_environmen
 
 NODE = "/segmentation_node"
 START_S = 120.0  # the longest that a node may take until it segments
+SETTLE_S = 2.5  # until /diagnostics counts what was sent
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Resources:
         pages = int((folder / "statm").read_text().split()[1])
         counts = [len(list((folder / name).iterdir())) for name in ("task", "fd")]
         return cls(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, *counts)
+
+
+def cpu_s(pid: int) -> float:
+    """The processor time that all threads of a process have used so far, s."""
+    after_name = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -152,6 +159,49 @@ class Bench:
                 self._failure = status.message
             if part in self._publishers:
                 self._reports[part] = {pair.key: pair.value for pair in status.values}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What was sent to one camera at a steady rate, and what became of it."""
+
+    seconds: float
+    sent: int
+    latencies_ms: list[float]  # of the masks that came back
+    counts: dict[str, int]  # by the node's own /diagnostics: received, processed, "dropped: newer", ...
+    node_cores: float  # processor time by wall time
+    camera_cores: float  # of this process, which is camera and reader of the masks
+
+    @property
+    def lost(self) -> int:
+        """Images that did not reach the node: best effort may lose them on the way."""
+        return self.sent - self.counts["received"]
+
+
+#: What /diagnostics counts of a camera, as far as an overload can change it.
+COUNTED = ("received", "processed", "dropped: newer", "rejected", "lost to faults")
+
+
+def steady_flow(bench: Bench, camera: str, rate_hz: float, seconds: float, first_stamp_s: float) -> Flow:
+    """Sends `rate_hz` frames a second, or as many as this process can, and counts when all have been reported."""
+    time.sleep(SETTLE_S)
+    before, sent = bench.counts(), 0
+    bench.answers.take()
+    processes = (bench.process.pid, os.getpid())
+    cpu_before_s, begun_s = [cpu_s(pid) for pid in processes], time.monotonic()
+    while (elapsed_s := time.monotonic() - begun_s) < seconds:
+        early_s = sent / rate_hz - elapsed_s
+        if early_s > 0:
+            time.sleep(min(early_s, seconds - elapsed_s))
+            continue
+        bench.process.require_running()
+        sent += 1
+        bench.publish(camera, 2000 + sent, first_stamp_s + elapsed_s)
+    cores = [(cpu_s(pid) - then_s) / seconds for pid, then_s in zip(processes, cpu_before_s)]
+    time.sleep(SETTLE_S)
+    after = bench.counts()
+    counts = {key: after.get(key, 0) - before.get(key, 0) for key in COUNTED}
+    return Flow(seconds, sent, bench.answers.take(), counts, *cores)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.line_chart import line_chart
 from benchmarks.node_load import Bench, Resources, percentile, running_bench
+from benchmarks.verdict import Verdict
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.errors import PlaybackError
 
@@ -44,15 +45,6 @@ class Sample:
     p99_ms: float
     masks: int
     resets: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A rule, what was measured, and whether it held."""
-
-    rule: str
-    measured: str
-    holds: bool
 
 
 class BagStamps:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, List  # noqa: UP035
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
@@ -81,6 +81,8 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 f"image_topic goes with one camera, but cameras names {len(cameras)}; "
                 "give several cameras their topics in params_file, as <camera>.image_topic"
             )
+    if given["rviz"] == "true":
+        _require_rviz()  # before the node is started: launch would leave it running when it fails at RViz
     actions: list[LaunchDescriptionEntity] = [
         Node(
             package="sdcpc_ros",
@@ -121,6 +123,16 @@ def _fast_dds_profile() -> dict[str, str]:
     if any(variable in os.environ for variable in _PROFILE_VARIABLES):
         return {}
     return {variable: str(_CONFIG / "fastdds_profile.xml") for variable in _PROFILE_VARIABLES}
+
+
+def _require_rviz() -> None:
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        distribution = os.environ.get("ROS_DISTRO", "$ROS_DISTRO")
+        raise ValueError(
+            f"rviz:=true needs the package rviz2, which is not installed: sudo apt install ros-{distribution}-rviz2"
+        ) from None
 
 
 def _rviz(given: dict[str, str], cameras: list[str]) -> Node:

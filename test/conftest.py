@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,3 +167,23 @@ def robot_cache(robot_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("robot_cache")
     assert main(["export", str(robot_model), "--format", "aot", "-o", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def note_fault(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Notes a fault that a test has held the node to, for tools/fault_table.py: a line of JSON in SDCPC_FAULT_REPORT.
+
+    Called last, when all that is noted has been asserted; does nothing without that variable.
+    """
+
+    def note(fault: str, *, sent: int, counted: Mapping[str, int], served: int) -> None:
+        """counted: what the node counted; served: good frames that it answered after the fault."""
+        assert sent > 0
+        file = os.environ.get("SDCPC_FAULT_REPORT")
+        if file:
+            test = request.node.nodeid.partition("[")[0]
+            row = {"fault": fault, "sent": sent, "counted": dict(counted), "served": served, "test": test}
+            with open(file, "a", encoding="utf-8") as report:
+                report.write(json.dumps(row) + "\n")
+
+    return note

@@ -202,6 +202,13 @@ class NodeProcess:
         if status is not None:
             raise PlaybackError(f"the node ended by itself (exit status {status}){self._last_words()}")
 
+    def wait_for_end(self, timeout_s: float) -> int:
+        """The exit status. Raises PlaybackError when it still runs after `timeout_s`."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise PlaybackError(f"the node still runs after {timeout_s:g} s") from None
+
     def stop(self) -> None:
         """Ask it to end, as Ctrl-C would; end it, and all that it has started, if it does not."""
         try:

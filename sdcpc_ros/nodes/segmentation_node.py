@@ -37,12 +37,14 @@ from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
 from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_image_buffers, resident_mib
+from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
-#: Clean-up that takes longer than this is abandoned: an operator's Ctrl-C ends the process within two seconds.
-_SHUTDOWN_DEADLINE_S = 1.8
+#: Clean-up that takes longer than this is abandoned: an operator's Ctrl-C ends the process within two seconds. While a
+#: model loads there is nothing to wait for, and the loading of PyTorch's libraries itself keeps every thread waiting.
+_SHUTDOWN_DEADLINE_S, _SHUTDOWN_DEADLINE_WHILE_LOADING_S = 1.2, 0.3
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -71,6 +73,10 @@ class SegmentationNode(ManagedNode):
             self._autostart_timer = self.create_timer(
                 0.0, self._autostart, clock=steady_clock, callback_group=self.transition_callbacks
             )
+
+    @property
+    def is_configuring(self) -> bool:
+        return self._is_configuring
 
     def count_failed_callback(self, error: Exception) -> None:
         """For /diagnostics: an exception that a callback, or the taking of an undecodable message, ended in."""
@@ -245,8 +251,14 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     keep_freed_image_buffers()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node = SegmentationNode()
+    let_waiting_threads_sleep()
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = SegmentationNode()
+    except RuntimeError as error:  # rclpy's RCLError: a name that is none, a keystore that lacks the enclave, ...
+        print(f"error: ROS does not let the node start: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)
@@ -256,13 +268,19 @@ def main(args: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.SIG_IGN)
     node.get_logger().info("shutting down")
     # Neither a network pass nor the import of PyTorch can be interrupted: what outlasts the deadline goes with it.
-    deadline = threading.Timer(_SHUTDOWN_DEADLINE_S, os._exit, args=(0,))
+    deadline_s = _SHUTDOWN_DEADLINE_WHILE_LOADING_S if node.is_configuring else _SHUTDOWN_DEADLINE_S
+    deadline = threading.Timer(deadline_s, os._exit, args=(0,))
     deadline.daemon = True
     deadline.start()
     executor.shutdown()
     spinner.join()
     node.destroy_node()
     rclpy.shutdown()
+    if any(thread not in (threading.current_thread(), deadline) for thread in threading.enumerate()):
+        # One that builds a backend, say: C++ code that comes back into an interpreter which ends aborts the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     # The interpreter's last garbage collection would walk all of PyTorch for a second, and there is nothing to release.
     gc.freeze()
     return 0

@@ -46,3 +46,13 @@ def test_the_fast_dds_profile_gives_images_room():
     assert int(segment.text) >= 10 * 1280 * 720 * 3
     declared = [element.text for element in root.iter(f"{name}transport_id")]
     assert declared[:2] == declared[2:]  # what is declared is used
+
+
+def test_the_security_policy_names_every_topic_of_a_camera():
+    policy = ElementTree.parse(CONFIG / "security" / "policy.xml")
+    published = {element.text for element in policy.iterfind(".//topics[@publish='ALLOW']/topic")}
+    expected = {f"~/camera/{topic.name}" for topic in topics.CAMERA_TOPICS} | {topics.DIAGNOSTICS.name}
+    assert published - expected == {"~/transition_event", "/parameter_events", "/rosout"}
+    assert expected <= published
+    subscribed = {element.text for element in policy.iterfind(".//topics[@subscribe='ALLOW']/topic")}
+    assert subscribed == {"/camera/image_raw", "/camera/camera_info", "/clock"}

@@ -114,11 +114,26 @@ def test_one_image_topic_for_two_cameras_is_refused(start_process, module_ros_do
     assert "image_topic goes with one camera, but cameras names 2" in process.log()
 
 
-def test_a_node_that_dies_is_started_again(start_process, peer, tiny_checkpoint):
+def test_without_rviz_it_says_so_and_starts_nothing(start_process, module_ros_domain):
+    try:
+        get_package_share_directory("rviz2")
+    except PackageNotFoundError:
+        process = start_process(*LAUNCH, "rviz:=true", "autostart:=false")
+        assert process.process.wait(60) != 0
+        assert "rviz:=true needs the package rviz2, which is not installed" in process.log()
+        assert "process started" not in process.log()
+    else:
+        pytest.skip("rviz2 is installed")
+
+
+def test_a_node_that_dies_is_started_again(start_process, peer, image, street, tiny_checkpoint, note_fault):
     launch = start_process(*LAUNCH, f"model:={tiny_checkpoint}", "device:=cpu")
     launch.wait_for_log("is ready")
     os.kill(int(launch.log().rpartition("process started with pid [")[2].split("]")[0]), 9)
     peer.wait_until(lambda: launch.log().count("is ready") == 2, "the second start")
+    masks = peer.collect("/segmentation_node/camera/label/image_raw", Image)
+    assert peer.exchange("/camera/image_raw", image(street()), masks)
+    note_fault("kill -9 under launch", sent=1, counted={"starts": launch.log().count("is ready")}, served=len(masks))
 
 
 def test_rviz_is_started_with_the_shipped_layout(start_process, module_ros_domain, monkeypatch, tmp_path):

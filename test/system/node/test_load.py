@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_the_newest_frame_wins_and_cameras_take_turns(start_node, peer, image, s
     node.stop()
 
 
-def test_a_fault_in_the_network_costs_a_frame_and_no_more(start_node, peer, image, street, tiny_checkpoint):
+def test_a_fault_in_the_network_costs_a_frame_and_no_more(start_node, peer, image, street, tiny_checkpoint, note_fault):
     node = start(start_node, tiny_checkpoint, fail_every=3)
     masks = peer.collect(peer.topic("camera/label/image_raw"), Image)
     for stamp in range(5):
@@ -72,6 +73,8 @@ def test_a_fault_in_the_network_costs_a_frame_and_no_more(start_node, peer, imag
     assert int(report["resets: fault"]) >= 2
     assert "camera 'camera': a frame was lost to RuntimeError: injected fault" in node.log()
     assert node.stop() == 0
+    counted = {key: int(report[key]) for key in ("lost to faults", "resets: fault")}
+    note_fault("an exception in the network", sent=counted["lost to faults"], counted=counted, served=len(masks))
 
 
 def test_it_ends_in_time_while_the_network_is_busy(start_node, peer, image, street, tiny_checkpoint):
@@ -103,3 +106,19 @@ def test_a_signal_while_it_loads_the_model_ends_it_too(start_node, tiny_checkpoi
     node.wait_for_log("loading model")
     assert node.stop() == 0
     assert "Traceback" not in node.log()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="a backend is compiled with g++")
+def test_a_signal_while_a_backend_is_built_ends_it_too(start_node, tiny_checkpoint, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # else it may be there at once
+    size = {"input_height": 96, "input_width": 128}
+    node = start_node(model=tiny_checkpoint, device="cpu", backend="inductor", **size)
+    node.wait_for_log("is being built")
+    assert node.stop() == 0
+    assert "shutting down" in node.log() and "Traceback" not in node.log()
+
+
+def test_what_ros_refuses_is_said_in_a_sentence(start_node):
+    node = start_node(namespace="/9bad")
+    assert node.process.wait(60) == 1
+    assert "error: ROS does not let the node start: " in node.log() and "Traceback" not in node.log()

@@ -158,12 +158,14 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("cause", BAD_IMAGES)
-def test_a_bad_image_is_rejected_and_the_next_good_one_served(node, peer, send, image, street, cause):
+def test_a_bad_image_is_rejected_and_the_next_good_one_served(node, peer, send, image, street, cause, note_fault):
     publisher, bad = peer.publisher(FRONT), image(street(), next(_stamps), **BAD_IMAGES[cause])
-    before = peer.count("front", f"rejected: {cause}")
+    before, sent = peer.count("front", f"rejected: {cause}"), 0
 
     def counted() -> bool:
+        nonlocal sent
         publisher.publish(bad)
+        sent += 1
         peer.spin_for(0.3)
         return peer.count("front", f"rejected: {cause}") > before
 
@@ -171,6 +173,10 @@ def test_a_bad_image_is_rejected_and_the_next_good_one_served(node, peer, send, 
     assert send(street())
     warning = f"{FRONT}: image with stamp {bad.header.stamp.sec}.000000000 rejected ({cause})"
     assert node.log().count(warning) == 1  # throttled, and it names topic, stamp and cause
+    rejected = peer.count("front", f"rejected: {cause}") - before
+    note_fault(
+        f"an Image that is {cause}", sent=sent, counted={f"rejected: {cause}": rejected, "warnings": 1}, served=1
+    )
 
 
 def test_bytes_that_are_no_image_do_not_end_the_node(node, peer, send, image, street):
@@ -188,22 +194,27 @@ def test_bytes_that_are_no_image_do_not_end_the_node(node, peer, send, image, st
     assert node.is_alive()
 
 
-def test_a_corrupt_jpeg_is_rejected_and_the_next_good_one_served(node, peer, street):
+def test_a_corrupt_jpeg_is_rejected_and_the_next_good_one_served(node, peer, street, note_fault):
     encoded = cv2.imencode(".jpg", street())[1].tobytes()
     bad, good = CompressedImage(format="jpeg"), CompressedImage(format="jpeg")
     bad.data = array.array("B", encoded.replace(b"\xff\xdb", b"\xff\xfe"))  # its quantisation tables become comments
     good.data = array.array("B", encoded)
     bad.header.stamp.sec = good.header.stamp.sec = next(_stamps)
     publisher, masks = peer.publisher(REAR, CompressedImage), peer.collect(peer.topic("rear/label/image_raw"), Image)
+    sent = 0
 
-    def counted() -> bool:
+    def is_counted() -> bool:
+        nonlocal sent
         publisher.publish(bad)
+        sent += 1
         peer.spin_for(0.3)
         return peer.count("rear", "rejected: corrupt") > 0
 
-    peer.wait_until(counted, "a count of corrupt")
+    peer.wait_until(is_counted, "a count of corrupt")
     assert peer.exchange(REAR, good, masks)
     assert f"{REAR}: image with stamp {bad.header.stamp.sec}.000000000 rejected (corrupt)" in node.log()
+    counted = {"rejected: corrupt": peer.count("rear", "rejected: corrupt")}
+    note_fault("a corrupt JPEG", sent=sent, counted=counted, served=1)
 
 
 @pytest.mark.parametrize(

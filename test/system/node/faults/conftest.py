@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import array
 import itertools
+import os
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
+
+#: What /diagnostics counts of a camera; of these, sums of others.
+COUNTS = ("received", "processed", "dropped", "rejected", "lost to faults", "resets")
+SUMS = ("dropped", "rejected", "resets")
 
 
 class Target:
@@ -21,6 +28,8 @@ class Target:
         self._image, self._street = image, street
         self._stamps = itertools.count(1000)
         cameras = ("front", "rear")
+        self.served = self._noted_served = 0  # good frames that were answered
+        self._noted: dict[str, Counter[str]] = {camera: Counter() for camera in cameras}
         self.masks = {camera: peer.collect(peer.topic(f"{camera}/label/image_raw"), Image) for camera in cameras}
 
     def good_image(self, stamp_s: float | None = None, **fields: Any) -> Image:
@@ -39,20 +48,39 @@ class Target:
             message = self.good_image() if camera == "front" else self.good_compressed()
         mask = self.peer.exchange(self.FRONT if camera == "front" else self.REAR, message, self.masks[camera])
         assert self.process.is_alive() and mask.step == mask.width
+        self.served += 1
         return mask
 
-    def send_until_counted(self, message: Any, camera: str, key: str) -> None:
-        """Sends a message, or its bytes, until the camera's count has risen: it is sent best effort."""
+    def send_until_counted(self, message: Any, camera: str, key: str) -> int:
+        """Sends a message, or its bytes, until the camera's count has risen, and returns how often: best effort."""
         kind = Image if camera == "front" else CompressedImage
         publisher = self.peer.publisher(self.FRONT if camera == "front" else self.REAR, kind)
-        before = self.peer.count(camera, key)
+        before, sent = self.peer.count(camera, key), 0
 
         def counted() -> bool:
+            nonlocal sent
             publisher.publish(message)
+            sent += 1
             self.peer.spin_for(0.2)
             return self.peer.count(camera, key) > before
 
         self.peer.wait_until(counted, f"a count of {key}")
+        return sent
+
+    def note(self, fault: str, *, sent: int, camera: str = "front", counted: Mapping[str, int] | None = None) -> None:
+        """Notes a fault with what was counted of it, by default all that the camera's counts rose by since the last.
+
+        To be called last. Without a report to write it does nothing, for it waits for a fresh one of the node's.
+        """
+        if not os.environ.get("SDCPC_FAULT_REPORT"):
+            return
+        if counted is None:
+            report = self.peer.fresh_report(camera)
+            now = Counter({key: int(value) for key, value in report.items() if key.startswith(COUNTS)})
+            counted = {key: count for key, count in (now - self._noted[camera]).items() if key not in SUMS}
+            self._noted[camera] = now
+        self.note_fault(fault, sent=sent, counted=counted, served=self.served - self._noted_served)
+        self._noted_served = self.served
 
     def balance(self, camera: str) -> dict[str, Any]:
         """A report in which every image that came is accounted for."""
@@ -66,7 +94,7 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target(start_node, peer, image, street, tiny_checkpoint, tmp_path_factory) -> Target:
+def attacked(start_node, peer, image, street, tiny_checkpoint, tmp_path_factory) -> Target:
     """Its model is a file of its own, which a test may damage."""
     model = tmp_path_factory.mktemp("model") / "mine.safetensors"
     model.write_bytes(tiny_checkpoint.read_bytes())
@@ -74,3 +102,10 @@ def target(start_node, peer, image, street, tiny_checkpoint, tmp_path_factory) -
     target = Target(process, peer, image, street)
     target.model = model
     return target
+
+
+@pytest.fixture
+def target(attacked: Target, note_fault) -> Target:
+    """The module's node, for one test to note its fault of."""
+    attacked.note_fault = note_fault
+    return attacked

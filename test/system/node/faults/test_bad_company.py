@@ -50,11 +50,12 @@ def files_of(target) -> int:
 
 def test_fifty_subscribers_come_and_go(target):
     topics = [target.peer.topic(f"front/{name}/image_raw") for name in ("label", "confidence", "overlay")]
-    for round_number in range(10):
+    rounds, each = 10, 6
+    for round_number in range(rounds):
         if round_number == 4:  # what the first subscribers made it load stays
             threads, files = threads_of(target), files_of(target)
         subscriptions = [
-            target.peer.node.create_subscription(Image, topics[i % 3], lambda _: None, 1) for i in range(6)
+            target.peer.node.create_subscription(Image, topics[i % 3], lambda _: None, 1) for i in range(each)
         ]
         for _ in range(2):  # the second is sure to find the subscribers, and to have overlays painted
             target.serves()
@@ -63,6 +64,7 @@ def test_fifty_subscribers_come_and_go(target):
     target.serves()
     assert threads_of(target) == threads
     assert files_of(target) <= files + 2
+    target.note("subscribers that come and go", sent=rounds * each)
 
 
 def test_a_reliable_subscriber_that_freezes_holds_nobody_up(target, start_process):
@@ -79,6 +81,7 @@ def test_a_reliable_subscriber_that_freezes_holds_nobody_up(target, start_proces
     assert after["level"] in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
     p95_ms = float(after["publish p50/p95 (ms)"].split("/")[1])
     assert p95_ms < 1000, f"publishing waited for the frozen subscriber: {p95_ms} ms"
+    target.note("a reliable subscriber that freezes (SIGSTOP)", sent=1)
 
 
 def test_a_publisher_that_dies_in_the_middle(target):
@@ -89,6 +92,7 @@ def test_a_publisher_that_dies_in_the_middle(target):
     target.peer.wait_until(lambda: target.peer.report("front")["level"] == DiagnosticStatus.STALE, "that it is missed")
     assert "no image for" in target.peer.report("front")["message"]
     target.serves()
+    target.note("a camera process killed in the middle", sent=1)
 
 
 def test_a_model_file_that_is_cut_short_while_it_is_used(target):
@@ -105,6 +109,7 @@ def test_a_model_file_that_is_cut_short_while_it_is_used(target):
     assert target.peer.change_state(Transition.TRANSITION_CONFIGURE)
     assert target.peer.change_state(Transition.TRANSITION_ACTIVATE)
     target.serves()
+    target.note("the model file cut short while it is used", sent=1, counted={"refused configurations": 1})
 
 
 def test_a_model_file_that_is_replaced_while_it_is_used(target):
@@ -114,3 +119,4 @@ def test_a_model_file_that_is_replaced_while_it_is_used(target):
     target.serves()
     target.model.write_bytes(whole)
     assert target.process.is_alive() and "Traceback" not in target.process.log()
+    target.note("the model file replaced while it is used", sent=1, counted={})

@@ -62,15 +62,17 @@ def test_hostile_messages_are_counted_and_good_ones_served(target):
         assert int(report["received"]) > 0.1 * sent[camera]  # best effort: a busy machine loses many on the way
         assert int(report["rejected"]) > 0.2 * int(report["received"])
         assert int(report["lost to faults"]) == 0, target.process.log()
-    assert "Traceback" not in target.process.log()
+        assert "Traceback" not in target.process.log()
+        kind = "Image" if camera == "front" else "CompressedImage"
+        target.note(f"{kind} with every field true or a lie, over DDS", sent=sent[camera], camera=camera)
 
 
 def test_bytes_that_are_no_message(target):
     """The middleware throws away what cannot be deserialised; what can, after all, is for the node to judge."""
     whole = bytes(serialize_message(target.good_image(pixels=np.zeros((40, 40), np.uint8), encoding="mono8")))
     target.serves()
-    publisher, chance = target.peer.publisher(target.FRONT), random.Random(0)
-    for _ in range(150):
+    publisher, chance, sent = target.peer.publisher(target.FRONT), random.Random(0), 150
+    for _ in range(sent):
         damaged = bytearray(whole[: chance.choice([len(whole), chance.randrange(4, 120)])])
         for _ in range(chance.randrange(1, 12)):  # in the fields, or in what says how long they are
             damaged[chance.randrange(4, min(len(damaged), 80))] = chance.randrange(256)
@@ -78,12 +80,15 @@ def test_bytes_that_are_no_message(target):
         target.peer.spin_for(0.003)
     target.serves()
     assert "Traceback" not in target.process.log()
+    target.note("serialised images cut short, or with bytes changed in fields and lengths", sent=sent)
 
 
 def test_text_that_is_not_utf8_is_counted(target):
     whole = bytes(serialize_message(target.good_image()))
-    target.send_until_counted(whole.replace(b"rgb8", b"\xff\xfe\xff\xfe"), "front", "rejected: unknown_encoding")
+    damaged = whole.replace(b"rgb8", b"\xff\xfe\xff\xfe")
+    sent = target.send_until_counted(damaged, "front", "rejected: unknown_encoding")
     target.serves()
+    target.note("an encoding that is not UTF-8", sent=sent)
 
 
 def png_bomb(side: int) -> bytes:
@@ -102,9 +107,10 @@ def test_a_decompression_bomb_is_not_decoded(target):
     bomb = CompressedImage(format="png", data=array.array("B", png_bomb(12_000)))
     assert len(bomb.data) < 200_000
     before_mib = float(target.peer.fresh_report("model")["process memory (MiB)"])
-    target.send_until_counted(bomb, "rear", "rejected: too_large")
+    sent = target.send_until_counted(bomb, "rear", "rejected: too_large")
     assert float(target.peer.fresh_report("model")["process memory (MiB)"]) < before_mib + 50
     target.serves("rear")
+    target.note("a PNG of 150 kB that decodes to 144 MB", sent=sent, camera="rear")
 
 
 @pytest.mark.parametrize("seconds", [(50, 40), (50, 50), (50, 0), (50, 2**31 - 1, 51)], ids=str)
@@ -114,6 +120,7 @@ def test_stamps_of_every_kind(target, seconds):
         message = target.good_image(float(stamp))
         target.masks["front"].clear()
         assert target.serves(message=message).header == message.header
+    target.note(f"stamps of {', '.join(str(second) for second in seconds)} s", sent=len(seconds))
 
 
 def test_size_encoding_and_frame_change_with_every_frame(target, street):
@@ -127,3 +134,4 @@ def test_size_encoding_and_frame_change_with_every_frame(target, street):
     after = target.peer.fresh_report("front")
     assert int(after["resets: frame_id"]) >= int(before["resets: frame_id"]) + 6
     assert int(after["lost to faults"]) == int(before["lost to faults"])
+    target.note("another size, encoding and frame_id with every frame", sent=6)

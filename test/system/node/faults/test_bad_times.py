@@ -38,26 +38,33 @@ def masks(node, peer):
     return peer.collect(peer.topic("camera/label/image_raw"), Image)
 
 
-def test_out_of_memory_costs_a_frame_and_no_more(node, peer, masks, image, street):
+def test_out_of_memory_costs_a_frame_and_no_more(node, peer, masks, image, street, note_fault):
     for stamp in range(10, 15):
         assert peer.exchange(IMAGES, image(street(), stamp), masks, PATIENCE_S)
     report = peer.fresh_report("camera")
     assert int(report["lost to faults"]) >= 1 and int(report["resets: fault"]) >= 1
     assert "a frame was lost to OutOfMemoryError: CUDA out of memory" in node.log()
     assert node.is_alive()
+    counted = {key: int(report[key]) for key in ("lost to faults", "resets: fault")}
+    note_fault("out of memory in the network", sent=counted["lost to faults"], counted=counted, served=len(masks))
 
 
-def test_a_clock_that_jumps(node, peer, masks, image, street):
+def test_a_clock_that_jumps(node, peer, masks, image, street, note_fault):
     """The clock stands, leaps and goes back; stamps follow it. Reports go on, and tell how far off the stamps are."""
     clock = peer.node.create_publisher(Clock, "/clock", 10)
     peer.wait_until(lambda: clock.get_subscription_count() > 0, "the node on /clock")
-    before = int(peer.fresh_report("camera")["resets: backward"])
-    for now_s in (1000, 1000, 5000, 200, 0):
+    before, times_s, answered = (
+        int(peer.fresh_report("camera")["resets: backward"]),
+        (1000, 1000, 5000, 200, 0),
+        len(masks),
+    )
+    for now_s in times_s:
         clock.publish(Clock(clock=Time(sec=now_s)))
         peer.spin_for(0.3)
         assert peer.exchange(IMAGES, image(street(), now_s + 0.25), masks, PATIENCE_S)
     report = peer.fresh_report("camera")
-    assert int(report["resets: backward"]) >= before + 2
+    backward = int(report["resets: backward"]) - before
+    assert backward >= 2
     clock.publish(Clock(clock=Time(sec=100)))
     peer.spin_for(0.3)
 
@@ -67,11 +74,15 @@ def test_a_clock_that_jumps(node, peer, masks, image, street):
         return report["level"] == DiagnosticStatus.WARN and report["message"].startswith("the stamps are 60.0 s behind")
 
     peer.wait_until(off_the_clock, "a warning of stamps that the clock does not fit")
+    counted = {"resets: backward": backward, "warnings that the clock does not fit": 1}
+    note_fault(
+        "/clock standing, leaping, going back", sent=len(times_s) + 1, counted=counted, served=len(masks) - answered
+    )
 
 
-def test_transitions_in_the_midst_of_inference(node, peer, masks, image, street):
-    publisher = peer.publisher(IMAGES)
-    for _ in range(3):
+def test_transitions_in_the_midst_of_inference(node, peer, masks, image, street, note_fault):
+    publisher, rounds = peer.publisher(IMAGES), 3
+    for _ in range(rounds):
         before = peer.count("camera", "received")
         while peer.count("camera", "received") == before:
             publisher.publish(image(street(), 300.0))
@@ -84,6 +95,8 @@ def test_transitions_in_the_midst_of_inference(node, peer, masks, image, street)
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
     assert peer.exchange(IMAGES, image(street(), 301.0), masks, PATIENCE_S)
     assert "cannot" not in node.log()
+    counted = {"transitions made": 4 * rounds}
+    note_fault("deactivate and cleanup in the midst of inference", sent=2 * rounds, counted=counted, served=1)
 
 
 def test_it_ends_in_the_midst_of_it_all(node, peer, image, street):

@@ -1,0 +1,48 @@
+"""OpenMP is told to let waiting threads sleep before PyTorch loads it, and itself says what it was told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sdcpc_ros
+from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
+
+_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_CODE = """
+from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
+let_waiting_threads_sleep()
+import torch
+torch.zeros(8) + 1
+"""
+
+
+@pytest.fixture
+def unsaid(monkeypatch):
+    """An environment in which nobody has said how threads wait; what is set in it goes with the test."""
+    for name in _SETTINGS:
+        monkeypatch.setenv(name, "")  # so that it is put back as it was, whatever the test does
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_openmp_hears_of_it(unsaid):
+    unsaid.setenv("OMP_DISPLAY_ENV", "TRUE")
+    unsaid.setenv("PYTHONPATH", str(Path(sdcpc_ros.__file__).parents[1]))
+    result = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    said = result.stdout + result.stderr
+    if "OPENMP DISPLAY ENVIRONMENT" not in said:
+        pytest.skip("PyTorch runs without OpenMP here")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said or "OMP_WAIT_POLICY='PASSIVE'" in said, said
+
+
+@pytest.mark.parametrize("name", _SETTINGS)
+def test_what_the_user_says_stays(unsaid, name):
+    unsaid.setenv(name, "ACTIVE")
+    let_waiting_threads_sleep()
+    assert {key: os.environ[key] for key in _SETTINGS if key in os.environ} == {name: "ACTIVE"}
