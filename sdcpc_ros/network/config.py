@@ -56,6 +56,9 @@ class SDCPCConfig:
     #: DSSA: whether a large static difference lowers ("distrust") or raises ("seek") the attention to a reference, or
     #: does neither ("none"). The paper leaves it open (inferred: distrust).
     difference_role: str = "distrust"
+    #: DSSA: a frame is remembered by the classes it was given in the light of its references, not by those it has as it
+    #: stands alone (ours): a place that was seen long ago still has a say.
+    recurrent: bool = False
     #: DSSA: aggregate only where references disagree with this frame or the static head is unsure.
     selection: bool = True
     #: DSSA: a Bhattacharyya difference above this counts as disagreement, 0..1 (inferred).
@@ -91,7 +94,7 @@ class SDCPCConfig:
             require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
         require("difference_role", self.difference_role in DIFFERENCE_ROLES, f"one of {', '.join(DIFFERENCE_ROLES)}")
         require("dynamic_stages", _is_int(self.dynamic_stages) and 0 <= self.dynamic_stages <= 2, "0, 1 or 2")
-        for field in ("static_aggregation", "class_vote", "selection"):
+        for field in ("static_aggregation", "class_vote", "recurrent", "selection"):
             require(field, isinstance(getattr(self, field), bool), "true or false")
         for field in ("selection_difference", "selection_confidence"):
             require(field, 0 <= getattr(self, field) <= 1, "a number in 0..1")

@@ -41,7 +41,14 @@ class FrameMemory(NamedTuple):
     value: Tensor  #: (B, d, h, w)
     coarse_key: Tensor  #: (B, d - 4, h/4, w/4) at stride 32, rounded up
     coarse_value: Tensor  #: (B, d, h/4, w/4)
-    probability_root: Tensor  #: (B, C, h, w), square roots of the frame's class probabilities, as it stands alone
+    #: (B, C, h, w), square roots of the frame's class probabilities, alone or, if `recurrent`, with its references
+    probability_root: Tensor
+
+
+def to_probability_root(logits: Tensor) -> Tensor:
+    """Square roots of the class probabilities of logits (B, C, h, w)."""
+    # exp of half the log instead of sqrt: its gradient at zero is finite.
+    return (0.5 * logits.log_softmax(1)).exp()
 
 
 def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
@@ -96,9 +103,7 @@ class DynamicAggregation(nn.Module):
         content = self.query.out_channels
         key, value = self.key_value(normed).tensor_split((content,), 1)
         coarse_key, coarse_value = self.coarse_key_value(_to_coarse(normed)).tensor_split((content,), 1)
-        # exp of half the log instead of sqrt: its gradient at zero is finite.
-        root = (0.5 * logits.log_softmax(1)).exp()
-        return FrameMemory(key, value, coarse_key, coarse_value, root)
+        return FrameMemory(key, value, coarse_key, coarse_value, to_probability_root(logits))
 
     def forward(
         self, static: Tensor, level: Tensor, probability_root: Tensor, references: FrameMemory, valid: Tensor

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory
+from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory, to_probability_root
 from sdcpc_ros.network.encoders import build_encoder
 from sdcpc_ros.network.static_alignment import StaticAggregation
 
@@ -25,7 +25,7 @@ class EncodedFrame(NamedTuple):
     logits: Tensor  #: (B, C, H/4, W/4)
     static: Tensor  #: (B, D, h, w), static features S at stride 8
     level: Tensor  #: (B, C2, h, w), the encoder's level at stride 8
-    memory: FrameMemory
+    memory: FrameMemory  #: what it leaves as it stands alone; see `SDCPC.remember`
 
 
 class ClipOutput(NamedTuple):
@@ -36,6 +36,7 @@ class ClipOutput(NamedTuple):
     static: Tensor  #: (B, D, h, w), what the static logits are read from
     alone: Tensor  #: (B, C, H/4, W/4), the logits of the frame by itself; without references, the very logits
     votes: tuple[Tensor, ...] = ()  #: what the references stand for (`dynamic_alignment.DynamicOutput`), if any
+    previous: Tensor | None = None  #: (B, C, h, w), class probabilities of the newest reference, as it is remembered
 
 
 class SDCPC(nn.Module):
@@ -70,29 +71,46 @@ class SDCPC(nn.Module):
         """
         return self._aggregate(frame, references, valid)[0]
 
-    def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
+    def remember(self, frame: EncodedFrame, logits: Tensor) -> FrameMemory:
+        """What a frame leaves for later ones. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
+        if not self.config.recurrent:
+            return frame.memory
+        return frame.memory._replace(probability_root=to_probability_root(_at_stride_8(logits)))
+
+    def forward(
+        self, clip: Tensor, valid: Tensor | None = None, views: int = 1, *, aggregation_only: bool = False
+    ) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
 
-        Gives the logits that streaming gives. In training, references are perceived without gradient and in evaluation
-        mode, as a stream perceives them: their memory is learnt, their features are the current frame's business.
-        With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the same
-        references, and the output's batch is B * V, the views of a clip side by side.
+        Gives the logits that streaming these frames gives. In training, references are perceived without gradient and
+        in evaluation mode, as a stream perceives them: their memory is learnt, their features are the current frame's
+        business. With `aggregation_only` the current frame is perceived so, too. With `views` V above 1 the clip is
+        (B, K + V, 3, H, W): its last V frames are all labelled with the same references, and the output's batch is
+        B * V, the views of a clip side by side.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
         batch, references = clip.shape[0], clip.shape[1] - views
-        frame = self.encode(clip[:, references:].flatten(0, 1))
-        static_logits = self.static_head(frame.static)
+        current = clip[:, references:].flatten(0, 1)
+        if aggregation_only:
+            logits, static, level = self._perceive_as_remembered(current)
+            frame = EncodedFrame(logits, static, level, self._contribute(logits, static, level))
+            with torch.no_grad():
+                static_logits = self.static_head(static)
+        else:
+            frame = self.encode(current)
+            static_logits = self.static_head(frame.static)
         if references == 0 or self.config.dynamic_stages == 0:  # what `aggregate` gives without references, for less
             return ClipOutput(frame.logits, static_logits, frame.static, frame.logits)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
-        memories = self._reference_memories(clip[:, :references])
+        memories = self._reference_memories(clip[:, :references], valid)
+        previous = memories.probability_root[:, -1].detach().square()
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
             valid = valid.repeat_interleave(views, 0)
         logits, votes = self._aggregate(frame, memories, valid)
-        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes)
+        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes, previous)
 
     def _perceive(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The logits, static features and stride-8 level of frames, each as it stands alone."""
@@ -102,8 +120,7 @@ class SDCPC(nn.Module):
         return self.head(static, pyramid[0]), static, level
 
     def _contribute(self, logits: Tensor, static: Tensor, level: Tensor) -> FrameMemory:
-        perceived = F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False)  # stride 4 to 8
-        return self.dynamic_aggregation.contribute(static, level, perceived)
+        return self.dynamic_aggregation.contribute(static, level, _at_stride_8(logits))
 
     def _aggregate(
         self, frame: EncodedFrame, references: FrameMemory, valid: Tensor
@@ -115,11 +132,35 @@ class SDCPC(nn.Module):
         size = frame.logits.shape[2:]
         return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
 
-    def _reference_memories(self, frames: Tensor) -> FrameMemory:
+    def _perceive_as_remembered(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
-            perceived = self._perceive(frames.flatten(0, 1))
-        memory = self._contribute(*perceived)
-        return FrameMemory(*(part.unflatten(0, frames.shape[:2]) for part in memory))
+            return self._perceive(images)
+
+    def _reference_memories(self, frames: Tensor, valid: Tensor) -> FrameMemory:
+        """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each in the light of the earlier."""
+        shape = frames.shape[:2]
+        perceived = self._perceive_as_remembered(frames.flatten(0, 1))
+        memory = FrameMemory(*(part.unflatten(0, shape) for part in self._contribute(*perceived)))
+        if self.config.recurrent:
+            logits, static, level = (part.unflatten(0, shape) for part in perceived)
+            root = memory.probability_root
+            with torch.no_grad(), _evaluating(self.dynamic_aggregation):
+                for k in range(1, shape[1]):
+                    frame = EncodedFrame(
+                        logits[:, k], static[:, k], level[:, k], FrameMemory(*(p[:, k] for p in memory))
+                    )
+                    before = FrameMemory(*(part[:, :k] for part in memory._replace(probability_root=root)))
+                    logits_k, _ = self._aggregate(frame, before, valid[:, :k])
+                    root = torch.cat(
+                        (root[:, :k], to_probability_root(_at_stride_8(logits_k))[:, None], root[:, k + 1 :]), 1
+                    )
+            memory = memory._replace(probability_root=root)
+        return memory
+
+
+def _at_stride_8(logits: Tensor) -> Tensor:
+    """Logits at stride 4, averaged."""
+    return F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False)
 
 
 @contextmanager

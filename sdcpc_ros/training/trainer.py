@@ -39,7 +39,7 @@ _FREQUENCIES = "class_frequencies.json"
 #: Fields of a network's configuration that may differ from those of the checkpoint that a run begins with.
 _WITHOUT_WEIGHTS = {
     *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "difference_role"),
-    *("class_vote", "selection", "selection_difference", "selection_confidence"),
+    *("class_vote", "recurrent", "selection", "selection_difference", "selection_confidence"),
 }
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -108,7 +108,7 @@ class _Run:
         self.objective = objective.to(world.device)
         self.objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         some_unused = self.config.dynamic_stages == 1 or not recipe.auxiliary_weight
-        some_unused |= any(phase.references == 0 for phase in recipe.phases)
+        some_unused |= any(phase.references == 0 or phase.aggregation_only for phase in recipe.phases)
         self.module = averaging_gradients(self.objective, world, some_unused=some_unused)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.average = WeightAverage(self.objective.network, recipe.ema_decay)
