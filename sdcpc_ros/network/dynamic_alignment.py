@@ -162,7 +162,10 @@ class DynamicAggregation(nn.Module):
         gates = self.gate(torch.cat((normed, aggregate, hints), 1)).tanh()
         change = gates[:, 1:] * self.classify(aggregate)
         if self.config.class_vote:
-            change = change + gates[:, :1] * (_log(vote) - _log(own))
+            weight = gates[:, :1]
+            if self.config.vote_floor > 0:  # a place that is plainly something else now is not held to what it was
+                weight = torch.maximum(weight, self.config.vote_floor * (1 - dissent))
+            change = change + weight * (_log(vote) - _log(own))
         if self.config.selection:
             disagree = most > self.config.selection_difference
             unsure = confidence < self.config.selection_confidence

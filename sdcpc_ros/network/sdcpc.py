@@ -36,7 +36,6 @@ class ClipOutput(NamedTuple):
     static: Tensor  #: (B, D, h, w), what the static logits are read from
     alone: Tensor  #: (B, C, H/4, W/4), the logits of the frame by itself; without references, the very logits
     votes: tuple[Tensor, ...] = ()  #: what the references stand for (`dynamic_alignment.DynamicOutput`), if any
-    previous: Tensor | None = None  #: (B, C, h, w), class probabilities of the newest reference, as it is remembered
 
 
 class SDCPC(nn.Module):
@@ -77,40 +76,29 @@ class SDCPC(nn.Module):
             return frame.memory
         return frame.memory._replace(probability_root=to_probability_root(_at_stride_8(logits)))
 
-    def forward(
-        self, clip: Tensor, valid: Tensor | None = None, views: int = 1, *, aggregation_only: bool = False
-    ) -> ClipOutput:
+    def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
 
         Gives the logits that streaming these frames gives. In training, references are perceived without gradient and
         in evaluation mode, as a stream perceives them: their memory is learnt, their features are the current frame's
-        business. With `aggregation_only` the current frame is perceived so, too. With `views` V above 1 the clip is
-        (B, K + V, 3, H, W): its last V frames are all labelled with the same references, and the output's batch is
-        B * V, the views of a clip side by side.
+        business. With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the
+        same references, and the output's batch is B * V, the views of a clip side by side.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
         batch, references = clip.shape[0], clip.shape[1] - views
-        current = clip[:, references:].flatten(0, 1)
-        if aggregation_only:
-            logits, static, level = self._perceive_as_remembered(current)
-            frame = EncodedFrame(logits, static, level, self._contribute(logits, static, level))
-            with torch.no_grad():
-                static_logits = self.static_head(static)
-        else:
-            frame = self.encode(current)
-            static_logits = self.static_head(frame.static)
+        frame = self.encode(clip[:, references:].flatten(0, 1))
+        static_logits = self.static_head(frame.static)
         if references == 0 or self.config.dynamic_stages == 0:  # what `aggregate` gives without references, for less
             return ClipOutput(frame.logits, static_logits, frame.static, frame.logits)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
         memories = self._reference_memories(clip[:, :references], valid)
-        previous = memories.probability_root[:, -1].detach().square()
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
             valid = valid.repeat_interleave(views, 0)
         logits, votes = self._aggregate(frame, memories, valid)
-        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes, previous)
+        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes)
 
     def _perceive(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The logits, static features and stride-8 level of frames, each as it stands alone."""
@@ -132,14 +120,11 @@ class SDCPC(nn.Module):
         size = frame.logits.shape[2:]
         return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
 
-    def _perceive_as_remembered(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
-            return self._perceive(images)
-
     def _reference_memories(self, frames: Tensor, valid: Tensor) -> FrameMemory:
         """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each in the light of the earlier."""
         shape = frames.shape[:2]
-        perceived = self._perceive_as_remembered(frames.flatten(0, 1))
+        with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
+            perceived = self._perceive(frames.flatten(0, 1))
         memory = FrameMemory(*(part.unflatten(0, shape) for part in self._contribute(*perceived)))
         if self.config.recurrent:
             logits, static, level = (part.unflatten(0, shape) for part in perceived)

@@ -12,66 +12,60 @@ from sdcpc_ros.label_set import IGNORE
 
 def augment_clip(
     images: list[np.ndarray],
-    labels: list[np.ndarray],
+    labels: np.ndarray,
     *,
     crop_size: tuple[int, int],
     scale_range: tuple[float, float],
     rng: np.random.Generator,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """images: (H, W, 3) uint8 RGB each; labels: (H, W) uint8 of some of them. Returns the same at crop_size.
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """images: (H, W, 3) uint8 RGB each; labels: (H, W) uint8 of the last one. Returns the same at crop_size.
 
     What the crop adds beyond the frame is the clip's mean colour and void.
     """
     scale = float(np.exp(rng.uniform(*np.log(scale_range))))
-    height, width = labels[0].shape
+    height, width = labels.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     interpolation = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
     images = [cv2.resize(image, size, interpolation=interpolation) for image in images]
-    labels = [cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in labels]
+    labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
 
     height, width = crop_size
-    below, right = max(0, height - size[1]), max(0, width - size[0])
+    below, right = max(0, height - labels.shape[0]), max(0, width - labels.shape[1])
     if below or right:
         colour = [float(value) for value in images[-1].reshape(-1, 3).mean(0)]
         images = [cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=colour) for image in images]
-        labels = [cv2.copyMakeBorder(each, 0, below, 0, right, cv2.BORDER_CONSTANT, value=[IGNORE]) for each in labels]
-    top = int(rng.integers(max(size[1], height) - height + 1))
-    left = int(rng.integers(max(size[0], width) - width + 1))
+        labels = cv2.copyMakeBorder(labels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=[IGNORE])
+    top = int(rng.integers(labels.shape[0] - height + 1))
+    left = int(rng.integers(labels.shape[1] - width + 1))
     window = np.s_[top : top + height, left : left + width]
-    images, labels = [image[window] for image in images], [each[window] for each in labels]
+    images, labels = [image[window] for image in images], labels[window]
     if rng.random() < 0.5:
-        images, labels = [image[:, ::-1] for image in images], [each[:, ::-1] for each in labels]
+        images, labels = [image[:, ::-1] for image in images], labels[:, ::-1]
     images = _photometric(images, rng)
-    return [np.ascontiguousarray(image) for image in images], [np.ascontiguousarray(each) for each in labels]
+    return [np.ascontiguousarray(image) for image in images], np.ascontiguousarray(labels)
 
 
-def pseudo_clip(
-    image: np.ndarray, labels: np.ndarray, ages: Sequence[int], rng: np.random.Generator
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def pseudo_clip(image: np.ndarray, ages: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
     """A clip whose last frame is `image`, its past made up by a smooth zoom, drift and change of light.
 
     For labelled frames whose true neighbours are missing, or seconds away: what a forward-driving camera would have
     seen a few tenths of a second before, but for parallax. ages: of the earlier frames, in fifteenths of a second,
-    nearest first. (H, W, 3) uint8 RGB and (H, W) uint8 in; out come, oldest first, K earlier images and the image, and
-    the labels of each.
+    nearest first. (H, W, 3) uint8 RGB in; out come the earlier ones, oldest first, and the image.
     """
     height, width = image.shape[:2]
     zoom = rng.uniform(-0.002, 0.017)  # per frame: the past lies further from what the camera drives towards
     drift = rng.normal(0, 0.003, 2) * (width, height)
     centre = np.array([width, height]) * rng.uniform(0.4, 0.6, 2)
     light = rng.normal(0, 0.01)
-    images, masks = [], []
+    clip = []
     for age in reversed(ages):
         factor = (1 + zoom) ** -age
         shift = centre * (1 - factor) + drift * age + rng.normal(0, 0.5, 2)
         matrix = np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])
         past = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         noise = rng.normal(0, rng.uniform(0, 4), (height, width, 1))
-        images.append(np.clip(past * (1 + light * age) + noise, 0, 255).astype(np.uint8))
-        masks.append(
-            cv2.warpAffine(labels, matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
-        )
-    return [*images, image], [*masks, labels]
+        clip.append(np.clip(past * (1 + light * age) + noise, 0, 255).astype(np.uint8))
+    return [*clip, image]
 
 
 def sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -89,20 +89,6 @@ def vote_loss(votes: Sequence[Tensor], labels: Tensor, valid: Tensor) -> Tensor:
     return loss
 
 
-def steadiness_loss(logits: Tensor, previous: Tensor, labels: Tensor, previous_labels: Tensor, valid: Tensor) -> Tensor:
-    """KL divergence, in nats, from what the frame before was taken for, where the truth did not change: mVC, as a loss.
-
-    logits: (B, C, H/4, W/4). previous: (B, C, H/8, W/8), probabilities, taken as given. labels, previous_labels:
-    (B, H, W) int64, IGNORE where void. valid: (B,) bool, whether there was a frame before. A cell counts by the share
-    of its pixels whose class stayed.
-    """
-    stayed = (labels == previous_labels) & (labels != IGNORE) & valid[:, None, None]
-    weight = F.avg_pool2d(stayed[:, None].float(), 8, ceil_mode=True, count_include_pad=False)[:, 0]
-    now = F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False).float().log_softmax(1)
-    divergence = (previous * (previous.clamp_min(1e-8).log() - now)).sum(1)
-    return mean_share((divergence * weight).sum(), weight.sum())
-
-
 def labels_at(labels: Tensor, features: Tensor) -> Tensor:
     """Labels (B, H, W) at the size of features (B, ., h, w), each position's nearest: (B, h, w) int64."""
     return F.interpolate(labels[:, None].float(), features.shape[2:], mode="nearest")[:, 0].long()

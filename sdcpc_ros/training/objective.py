@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.class_prototypes import ClassPrototypes
-from sdcpc_ros.training.losses import labels_at, segmentation_loss, steadiness_loss, vote_loss
+from sdcpc_ros.training.losses import labels_at, segmentation_loss, vote_loss
 from sdcpc_ros.training.recipe import PrototypeSettings, Recipe
 from sdcpc_ros.training.views import consistency_loss
 
@@ -21,7 +21,6 @@ class Sample(NamedTuple):
     labels: Tensor  #: (V, h, w) int64
     valid: Tensor  #: (K,) bool, which of the references to use
     motion: Tensor  #: (2, 3), from the newest frame to its second view (`views.random_motion`)
-    previous: Tensor  #: (h, w) int64, labels of the newest reference; without references, of the newest frame
 
     def to(self, device: torch.device) -> Sample:
         return Sample(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -49,8 +48,7 @@ class Objective(nn.Module):
         self.prototype_weight = recipe.prototypes.weight if recipe.prototypes else 0.0
         self.auxiliary_weight, self.consistency_weight = recipe.auxiliary_weight, recipe.consistency_weight
         self.vote_weight, self.jaccard_weight = recipe.vote_weight, recipe.jaccard_weight
-        self.steadiness_weight = recipe.steadiness_weight
-        self.views, self.recipe = recipe.views, recipe
+        self.views = recipe.views
         for name, values in (("mean", torch.tensor(mean)), ("std", torch.tensor(std))):
             self.register_buffer(name, values.view(3, 1, 1), persistent=False)
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -58,8 +56,7 @@ class Objective(nn.Module):
     def forward(self, batch: Sample, step: int) -> Tensor:
         """The loss of a batch of samples; step: seeds what the prototypes draw."""
         clip = (batch.clip.float() - self.mean) / self.std
-        aggregation_only = self.recipe.phase_at(step).aggregation_only
-        output = self.network(clip, batch.valid, self.views, aggregation_only=aggregation_only)
+        output = self.network(clip, batch.valid, self.views)
         labels = batch.labels.flatten(0, 1)
         loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight, self.jaccard_weight)
         if self.consistency_weight:
@@ -70,13 +67,7 @@ class Objective(nn.Module):
         if self.vote_weight and output.votes:
             valid = batch.valid.repeat_interleave(self.views, 0)
             loss = loss + self.vote_weight * vote_loss(output.votes, labels, valid)
-        if self.steadiness_weight and output.previous is not None:
-            first = slice(None, None, self.views)  # the second view is another place
-            stay = steadiness_loss(
-                output.logits[first], output.previous, labels[first], batch.previous, batch.valid[:, -1]
-            )
-            loss = loss + self.steadiness_weight * stay
-        if self.prototypes is not None and not aggregation_only:
+        if self.prototypes is not None:
             coarse = labels_at(labels, output.static)
             contrast = self.prototypes(output.static, output.static_logits.detach(), coarse, step)
             loss = loss + self.prototype_weight * contrast

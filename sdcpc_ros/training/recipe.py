@@ -73,13 +73,9 @@ class Phase:
     references: int
     street_share: float = 0.0  #: share of the clips that come from the synthetic street, not the data set, 0..1
     disturbed_share: float = 0.0  #: share of the clips whose newest frame is partly spoilt (`augmentation.disturb`)
-    aggregation_only: bool = False  #: frames are perceived as they are; only what is made of several of them is learnt
 
     def __post_init__(self) -> None:
-        truth = _Rule(lambda value: isinstance(value, bool), "true or false")
-        rules = {"steps": _integer(1), "references": _integer(0, 16), "aggregation_only": truth}
-        if self.aggregation_only is True and self.references == 0:
-            raise RecipeError("recipe: phases: aggregation_only is true, but without references nothing is aggregated")
+        rules = {"steps": _integer(1), "references": _integer(0, 16)}
         _check(self, "phases: ", {**rules, "street_share": _SHARE, "disturbed_share": _SHARE})
 
 
@@ -169,8 +165,6 @@ class Recipe:
     #: views of the other half.
     consistency_weight: float = 0.0
     vote_weight: float = 0.5  #: of the references' vote by itself (`losses.vote_loss`), in phases with references
-    #: Of the divergence from the newest reference where the truth did not change (`losses.steadiness_loss`).
-    steadiness_weight: float = 0.0
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
     # What is kept.
@@ -212,7 +206,6 @@ class Recipe:
             "jaccard_weight": _number(0),
             "consistency_weight": _number(0),
             "vote_weight": _number(0),
-            "steadiness_weight": _number(0),
             "save_every": _integer(1),
         }
         _check(self, "", rules)

@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.training.augmentation import augment_clip, disturb, pseudo_clip, sensor_noise
 from sdcpc_ros.training.distributed import World
 from sdcpc_ros.training.objective import Sample
@@ -43,52 +42,38 @@ class ClipSamples(Dataset[Sample]):
             present = np.ones(references, bool)
         else:
             images, labels, present = self._from_dataset(references, rng)
-        images, (previous, newest) = augment_clip(
-            images,
-            labels[-2:] if references else labels * 2,
-            crop_size=self.recipe.crop_size,
-            scale_range=self.recipe.scale_range,
-            rng=rng,
+        images, labels = augment_clip(
+            images, labels, crop_size=self.recipe.crop_size, scale_range=self.recipe.scale_range, rng=rng
         )
         images = [sensor_noise(image, rng) for image in images]
         if rng.random() < phase.disturbed_share:
             images[-1] = disturb(images[-1], rng)
         valid = present & remembered(references, rng)
         clip = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # (K + 1, 3, h, w)
-        views = torch.from_numpy(newest).long()[None]
+        views = torch.from_numpy(labels).long()[None]
         motion = random_motion(rng)
         if self.recipe.views == 2:
             view, view_labels = second_view(clip[-1], views[0], motion, rng)
             clip, views = torch.cat((clip, view[None])), torch.stack((views[0], view_labels))
-        before = torch.from_numpy(previous).long()
-        return Sample(clip.contiguous(), views, torch.from_numpy(valid), motion, before)
+        return Sample(clip.contiguous(), views, torch.from_numpy(valid), motion)
 
     def _from_dataset(
         self, references: int, rng: np.random.Generator
-    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Images (K + 1), oldest first, the labels of each, void where there are none, and which of the K there are."""
+    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Images (K + 1), oldest first, the labels of the last, and which of the K there are."""
         index = self.dataset.labelled[int(rng.integers(len(self.dataset.labelled)))]
         if references == 0 or self.recipe.past == "made_up":
             image, labels = self.dataset[index]
-            return *pseudo_clip(image, labels, self._ages[:references], rng), np.ones(references, bool)
+            return pseudo_clip(image, self._ages[:references], rng), labels, np.ones(references, bool)
         offsets = self.recipe.reference_offsets[:references]
         if rng.random() < self.recipe.time_reversal:
             offsets = tuple(-offset for offset in offsets)
         clip = self.dataset.clip(index, offsets)
-        masks = [*(self._labels_or_void(index) for index in clip.indices[:-1]), clip.labels]
         if self.recipe.missing == "masked" or clip.present.all():
-            return clip.images, masks, clip.present
-        made_up = zip(*pseudo_clip(clip.images[-1], clip.labels, self._ages[:references], rng))
-        filmed = zip(clip.images, masks)
-        images, masks = map(
-            list, zip(*(own if there else other for own, other, there in zip(filmed, made_up, [*clip.present, True])))
-        )
-        return images, masks, np.ones(references, bool)
-
-    def _labels_or_void(self, index: int) -> np.ndarray:
-        if self.dataset.frames[index].labelled:
-            return self.dataset.labels(index)
-        return np.full(self.dataset.image(index).shape[:2], IGNORE, np.uint8)
+            return clip.images, clip.labels, clip.present
+        made_up = pseudo_clip(clip.images[-1], self._ages[:references], rng)
+        images = [own if present else other for own, other, present in zip(clip.images, made_up, clip.present)]
+        return [*images, clip.images[-1]], clip.labels, np.ones(references, bool)
 
 
 def remembered(references: int, rng: np.random.Generator) -> np.ndarray:

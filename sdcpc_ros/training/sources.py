@@ -75,14 +75,13 @@ class Town:
         images, labels = zip(*(street.image_and_labels(i) for i in range(len(street))))
         self.images, self.labels = np.stack(images), np.stack(labels)  # (F, H, W, 3), (F, H, W) uint8
 
-    def clip(self, ages: Sequence[int], rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Images, oldest first, and the labels of each; the earlier ones are `ages` frames back, or twice that."""
+    def clip(self, ages: Sequence[int], rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+        """Images, oldest first, and the labels of the last; the earlier ones are `ages` frames back, or twice that."""
         speed = int(rng.integers(1, 3))  # as if driven twice as fast
         oldest = speed * max(ages, default=0)
         last = int(rng.integers(min(oldest, len(self.images) - 1), len(self.images)))
         past = [max(0, last - speed * age) for age in reversed(ages)]
-        frames = (*past, last)
-        return [self.images[i] for i in frames], [self.labels[i] for i in frames]
+        return [self.images[i] for i in (*past, last)], self.labels[last]
 
 
 def render_towns(recipe: Recipe) -> Sequence[Town]:

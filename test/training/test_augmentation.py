@@ -16,13 +16,13 @@ def _clip(frames=2, size=(60, 80)):
     labels = np.zeros(size, np.uint8)
     labels[:, size[1] // 2 :] = 1
     image = np.where(labels[..., None] == 1, 200, 50).astype(np.uint8).repeat(3, 2)
-    return [image] * frames, [labels]
+    return [image] * frames, labels
 
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**16), low=st.floats(0.4, 1.0), high=st.floats(1.0, 2.0))
 def test_labels_stay_on_their_pixels(seed, low, high):
-    images, (labels,) = augment_clip(
+    images, labels = augment_clip(
         *_clip(), crop_size=(48, 64), scale_range=(low, high), rng=np.random.default_rng(seed)
     )
     assert labels.shape == (48, 64) and all(image.shape == (48, 64, 3) for image in images)
@@ -43,33 +43,29 @@ def test_one_seed_one_result():
     one, two = (
         augment_clip(*_clip(), crop_size=(48, 64), scale_range=(0.7, 1.5), rng=np.random.default_rng(9)) for _ in "ab"
     )
-    assert (one[0][1] == two[0][1]).all() and (one[1][0] == two[1][0]).all()
+    assert (one[0][1] == two[0][1]).all() and (one[1] == two[1]).all()
 
 
 def test_a_crop_beyond_the_frame_is_void():
-    _, (labels,) = augment_clip(*_clip(), crop_size=(120, 160), scale_range=(1, 1), rng=np.random.default_rng(0))
+    _, labels = augment_clip(*_clip(), crop_size=(120, 160), scale_range=(1, 1), rng=np.random.default_rng(0))
     assert (labels == IGNORE).sum() == 120 * 160 - 60 * 80
 
 
 @pytest.mark.parametrize("ages", [(), (1,), (1, 4, 8)])
 def test_a_pseudo_clip_ends_in_its_image(ages):
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    mask = image[..., 0] % 11
-    clip, masks = pseudo_clip(image, mask, ages, np.random.default_rng(1))
-    assert len(clip) == len(masks) == len(ages) + 1
-    assert clip[-1] is image and masks[-1] is mask
-    assert all(np.isin(labels, mask).all() for labels in masks)
+    clip = pseudo_clip(image, ages, np.random.default_rng(1))
+    assert len(clip) == len(ages) + 1
+    assert clip[-1] is image
     assert all(frame.shape == image.shape and frame.dtype == np.uint8 for frame in clip)
 
 
 def test_the_past_of_a_pseudo_clip_is_near_but_not_the_same():
     ramp = np.tile(np.arange(128, dtype=np.uint8)[None, :, None], (96, 1, 3))
-    clip, masks = pseudo_clip(ramp, ramp[..., 0], (1, 4, 8), np.random.default_rng(2))
+    clip = pseudo_clip(ramp, (1, 4, 8), np.random.default_rng(2))
     differences = [np.abs(frame.astype(int) - ramp).mean() for frame in clip[:-1]]
     assert all(0 < difference < 40 for difference in differences)
     assert differences[0] > differences[2]  # the oldest, which comes first, is the furthest
-    for frame, labels in zip(clip, masks):  # moved alike: they differ by noise, light and half a grey level
-        assert np.abs(frame[..., 0].astype(int) - labels).mean() < 15
 
 
 @pytest.mark.parametrize("size", [(2, 2), (48, 64), (288, 384)])

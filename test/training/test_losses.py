@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
-from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_loss, steadiness_loss, vote_loss
+from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_loss, vote_loss
 
 
 def _output(logits):
@@ -79,24 +79,6 @@ def test_a_vote_without_references_or_labels_costs_nothing():
     assert loss.item() > 0
     for vote in wrong:
         assert not vote.grad[0].any() and vote.grad[1].any()
-
-
-def test_steadiness_costs_where_the_truth_stayed_alone():
-    labels = torch.zeros(2, 32, 32, dtype=torch.int64)
-    logits = torch.zeros(2, 2, 8, 8, requires_grad=True)
-    previous = torch.tensor([0.9, 0.1])[None, :, None, None].expand(2, 2, 4, 4)
-    expected = 0.9 * np.log(0.9 / 0.5) + 0.1 * np.log(0.1 / 0.5)
-    before = labels.clone()
-    before[:, :, 16:] = 1  # the truth changed in the right half
-    valid = torch.tensor([True, False])
-    loss = steadiness_loss(logits, previous, labels, before, valid)
-    loss.backward()
-    assert loss.item() == pytest.approx(expected, rel=1e-4)
-    assert logits.grad[0, :, :, :4].all() and not logits.grad[0, :, :, 4:].any() and not logits.grad[1].any()
-    for nothing in (torch.full_like(labels, IGNORE), labels + 1):
-        assert steadiness_loss(logits, previous, labels, nothing, valid).item() == 0
-    same = previous.log().repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert steadiness_loss(same, previous, labels, labels, valid).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_jaccard_loss_is_one_minus_the_mean_iou_of_decisions():

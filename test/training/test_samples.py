@@ -42,7 +42,6 @@ def test_samples_have_the_shape_of_their_phase(make_samples):
         assert sample.labels.shape == (1, 48, 64) and sample.labels.dtype == torch.int64
         assert sample.valid.shape == (references,) and sample.valid.dtype == torch.bool
         assert sample.motion.shape == (2, 3)
-        assert sample.previous.shape == (48, 64) and sample.previous.dtype == torch.int64
 
 
 def test_a_sample_depends_on_nothing_but_its_index(make_samples):
@@ -61,19 +60,6 @@ def test_the_second_view_is_the_newest_frame_moved(make_samples):
     newest, view = sample.clip[2:].float()
     assert 0 < (newest - view).abs().mean() < (newest - newest.flip(2)).abs().mean()
     assert not torch.equal(sample.labels[0], sample.labels[1])
-
-
-def test_the_labels_of_the_newest_reference_are_those_of_its_image(make_samples):
-    towns = make_samples(**_phase(2, street_share=1.0))
-    filmed = make_samples(**_phase(2), past="filmed")
-    made_up = make_samples(**_phase(2))
-    for samples in (towns, filmed, made_up):
-        pairs = [(samples[i].previous, samples[i].labels[0]) for i in range(8)]
-        assert all(((before < 11) | (before == IGNORE)).all() for before, _ in pairs)
-        # Most of the scene stays, and something moves.
-        assert 0.3 < torch.cat([(before == now).flatten() for before, now in pairs]).float().mean() < 1
-    alone = make_samples(**_phase(0))[0]
-    assert torch.equal(alone.previous, alone.labels[0])
 
 
 def test_the_street_alone_will_do(make_samples):
