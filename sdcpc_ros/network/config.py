@@ -66,8 +66,8 @@ class SDCPCConfig:
     #: DSSA: a frame is remembered by the classes it was given in the light of its references, not by those it has as it
     #: stands alone (ours): a place that was seen long ago still has a say.
     recurrent: bool = False
-    #: DSSA: the least weight of the references' vote, 0..1, where it does not contradict the frame (ours). 0 leaves it
-    #: to what was learnt; more holds labels stiller than a past made up from single pictures can teach.
+    #: DSSA: the least weight of the references' vote, 0..1, where it is sure and does not contradict the frame (ours).
+    #: 0 leaves it to what was learnt; more holds labels stiller than a past made up from single pictures can teach.
     vote_floor: float = 0.0
     #: DSSA: aggregate only where references disagree with this frame or the static head is unsure.
     selection: bool = True

@@ -163,8 +163,10 @@ class DynamicAggregation(nn.Module):
         change = gates[:, 1:] * self.classify(aggregate)
         if self.config.class_vote:
             weight = gates[:, :1]
-            if self.config.vote_floor > 0:  # a place that is plainly something else now is not held to what it was
-                weight = torch.maximum(weight, self.config.vote_floor * (1 - dissent))
+            if self.config.vote_floor > 0:
+                # What is plainly something else now is not held to what it was, nor are thin things, whose vote is mixed.
+                floor = self.config.vote_floor * (1 - dissent) * vote.amax(1, keepdim=True)
+                weight = torch.maximum(weight, floor)
             change = change + weight * (_log(vote) - _log(own))
         if self.config.selection:
             disagree = most > self.config.selection_difference
