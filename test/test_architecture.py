@@ -16,7 +16,8 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands"},
     "commands": {
-        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation", "import_weights", "inference"),
+        *("adjust_model", "bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
+        *("import_weights", "inference"),
         *("label_set", "model_card", "streaming", "training"),
     },
     "doctor": {"checkpoint", "installation"},
@@ -31,6 +32,7 @@ DOORS: dict[str, set[str]] = {
     "images": set(),
     "inference": {"network"},
     "model_card": {"checkpoint", "label_set"},
+    "adjust_model": {"checkpoint", "network"},
     "import_weights": {"checkpoint", "label_set", "network"},
     "checkpoint": {"installation", "label_set", "network"},
     "installation": set(),

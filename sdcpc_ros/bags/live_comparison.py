@@ -1,8 +1,9 @@
 """Live against offline, frame by frame: what was dropped, how late the masks were, where labels differ, and why.
 
-A frame's labels depend on the frame and on the earlier frames it is compared with, its references, and on nothing else.
-So where the same network labels a frame differently, it had other references; which ones the node had follows from the
-frames that it answered and from the rules of time, and is worked out here again.
+A frame's labels depend on the frame and on the earlier frames it is compared with, its references, and on nothing else;
+in a recurrent network, through those on the references' own. So where the same network labels a frame differently, it
+or a frame before it had other references; which ones the node had follows from the frames that it answered and from
+the rules of time, and is worked out here again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sdcpc_ros.streaming.continuity import break_between
 _TOLD = 100  # differences that are listed one by one; all are counted
 #: Why the labels of a frame differ.
 DROPPED_REFERENCES = "dropped references"  # earlier frames got no mask, so the node compared with others
+ECHO = "an earlier difference"  # the same references, but recurrent, and one of them was itself labelled differently
 RESET = "reset"  # the node had forgotten the earlier frames: dropped ones left a gap, say
 UNEXPLAINED = "unexplained"  # the same references: another model, backend, device, input size or threshold
 
@@ -30,7 +32,7 @@ UNEXPLAINED = "unexplained"  # the same references: another model, backend, devi
 class LiveComparison:
     """Compares, as the offline frames pass, with the masks that a live run left in a recording.
 
-    `offsets`: the references' ages in frames (SDCPCConfig.reference_offsets).
+    `offsets`: the references' ages in frames (SDCPCConfig.reference_offsets). `recurrent`: as in SDCPCConfig.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class LiveComparison:
         node_diagnostics: dict[str, str],
         offsets: Sequence[int],
         max_gap_s: float,
+        recurrent: bool,
     ) -> None:
         self._recording, self._timing, self._diagnostics = recording, timing, node_diagnostics
         self._masks = recording.messages(label_topic)  # in the order of their stamps, as the frames were played
         self._mask: RawMessage | None = next(self._masks, None)
         self._offline, self._live = _References(offsets), _References(offsets)
-        self._max_gap_s = max_gap_s
+        self._max_gap_s, self._recurrent = max_gap_s, recurrent
+        self._other: deque[int] = deque(maxlen=max(offsets))  # frames that may be remembered differently, by stamp
         self._newest_live: SourceFrame | None = None
         self._columns: dict[str, list[Any]] = {"stamp_ns": [], "latency_ms": [], "agreement": []}
         self._differences: list[dict[str, Any]] = []
@@ -75,6 +79,8 @@ class LiveComparison:
             agreement = int(np.count_nonzero(live_labels == labels)) / labels.size
             if agreement < 1:
                 self._note_difference(source, agreement)
+            if self._remembered_differently():
+                self._other.append(source.stamp_ns)
             self._live.push(source.stamp_ns)
             self._newest_live = source
         self._offline.push(source.stamp_ns)
@@ -106,7 +112,7 @@ class LiveComparison:
 
     def _note_difference(self, source: SourceFrame, agreement: float) -> None:
         if self._live.stamps() == self._offline.stamps():
-            why = detail = UNEXPLAINED
+            why = detail = ECHO if self._remembered_differently() else UNEXPLAINED
         elif self._live.reset not in (None, self._offline.reset) and len(self._live) < len(self._offline):
             why, detail = RESET, f"{RESET}: {self._live.reset}"
         else:
@@ -122,6 +128,13 @@ class LiveComparison:
                     "why": detail,
                 }
             )
+
+    def _remembered_differently(self) -> bool:
+        """Whether what this frame leaves for later ones can differ, though the frame and the network are the same."""
+        if not self._recurrent:
+            return False
+        references = self._live.stamps()
+        return references != self._offline.stamps() or not set(references).isdisjoint(self._other)
 
 
 class _References:

@@ -75,10 +75,18 @@ def live_comparison(
     try:
         with BagReader(bag_path) as bag:
             run = _play(bag, folder, model, settings, plan, recording, on_live)
-        offsets = load_checkpoint(model.path).config.reference_offsets
+        config = load_checkpoint(model.path).config
         with BagReader(recording) as recorded:
             label_topic = plan.topics.label
-            yield LiveComparison(recorded, label_topic, run.timing, run.node_diagnostics, offsets, settings.max_gap_s)
+            yield LiveComparison(
+                recorded,
+                label_topic,
+                run.timing,
+                run.node_diagnostics,
+                config.reference_offsets,
+                settings.max_gap_s,
+                config.recurrent,
+            )
     finally:
         shutil.rmtree(recording, ignore_errors=True)
 

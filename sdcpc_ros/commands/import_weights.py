@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
+
+from sdcpc_ros.commands.config_field import config_field
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         dest="config_fields",
-        type=_config_field,
+        type=config_field,
         action="append",
         default=[],
         metavar="FIELD=VALUE",
@@ -47,13 +47,3 @@ def run(arguments: argparse.Namespace) -> None:
         config_fields=dict(arguments.config_fields),
     )
     print(f"wrote {arguments.output}")
-
-
-def _config_field(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value  # a bare word

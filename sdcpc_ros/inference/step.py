@@ -65,7 +65,8 @@ class Step(nn.Module):
         channels_last = (key, value, coarse_key, coarse_value, probability_root)
         references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in channels_last))
         logits = self.model.aggregate(frame, references, valid)
-        return (logits, *(part.permute(0, 2, 3, 1).contiguous() for part in frame.memory))
+        memory = self.model.remember(frame, logits)
+        return (logits, *(part.permute(0, 2, 3, 1).contiguous() for part in memory))
 
     def blank(self, size: tuple[int, int]) -> FrameMemory:
         """The memory of an empty frame at network size (height, width): zeros, (1, h, w, C) each, on the device."""

@@ -12,6 +12,13 @@ ENCODERS = (
 )
 OUTPUT_STRIDES = (8, 16, 32)
 DIFFERENCE_ROLES = ("distrust", "seek", "none")
+#: Fields that no weight depends on: they may differ from those that a network was trained with.
+FREE_FIELDS = frozenset(
+    {
+        *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "difference_role"),
+        *("class_vote", "vote_floor", "recurrent", "selection", "selection_difference", "selection_confidence"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,12 @@ class SDCPCConfig:
     #: DSSA: whether a large static difference lowers ("distrust") or raises ("seek") the attention to a reference, or
     #: does neither ("none"). The paper leaves it open (inferred: distrust).
     difference_role: str = "distrust"
+    #: DSSA: a frame is remembered by the classes it was given in the light of its references, not by those it has as it
+    #: stands alone (ours): a place that was seen long ago still has a say.
+    recurrent: bool = False
+    #: DSSA: the least weight of the references' vote, 0..1, where it is sure and does not contradict the frame (ours).
+    #: 0 leaves it to what was learnt; more holds labels stiller than a past made up from single pictures can teach.
+    vote_floor: float = 0.0
     #: DSSA: aggregate only where references disagree with this frame or the static head is unsure.
     selection: bool = True
     #: DSSA: a Bhattacharyya difference above this counts as disagreement, 0..1 (inferred).
@@ -91,9 +104,9 @@ class SDCPCConfig:
             require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
         require("difference_role", self.difference_role in DIFFERENCE_ROLES, f"one of {', '.join(DIFFERENCE_ROLES)}")
         require("dynamic_stages", _is_int(self.dynamic_stages) and 0 <= self.dynamic_stages <= 2, "0, 1 or 2")
-        for field in ("static_aggregation", "class_vote", "selection"):
+        for field in ("static_aggregation", "class_vote", "recurrent", "selection"):
             require(field, isinstance(getattr(self, field), bool), "true or false")
-        for field in ("selection_difference", "selection_confidence"):
+        for field in ("vote_floor", "selection_difference", "selection_confidence"):
             require(field, 0 <= getattr(self, field) <= 1, "a number in 0..1")
 
     def to_dict(self) -> dict[str, Any]:

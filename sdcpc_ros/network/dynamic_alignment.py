@@ -38,7 +38,7 @@ class FrameMemory(NamedTuple):
     """What one frame contributes to later frames; with a reference axis K after B when it holds several frames."""
 
     key: Tensor  #: (B, d - 4, h, w) at stride 8
-    value: Tensor  #: (B, d + C, h, w): features, then the frame's class probabilities, as it stands alone
+    value: Tensor  #: (B, d + C, h, w): features, then class probabilities: the frame's alone, or see `with_classes`
     coarse_key: Tensor  #: (B, d - 4, h/4, w/4) at stride 32, rounded up
     coarse_value: Tensor  #: (B, d + C, h/4, w/4): the same at stride 32
     probability_root: Tensor  #: (B, C, h, w), square roots of those class probabilities
@@ -163,7 +163,12 @@ class DynamicAggregation(nn.Module):
         gates = self._gates(gate, aggregate, torch.cat((least, most, dissent, confidence), 1))
         change = gates[:, 1:] * self.classify(aggregate)
         if self.config.class_vote:
-            change = change + gates[:, :1] * (_log(vote) - _log(own))
+            weight = gates[:, :1]
+            if self.config.vote_floor > 0:
+                # Not where it is plainly something else now, nor where thin things make the vote a mixed one.
+                floor = self.config.vote_floor * (1 - dissent) * vote.amax(1, keepdim=True)
+                weight = torch.maximum(weight, floor)
+            change = change + weight * (_log(vote) - _log(own))
         if selected is not None:
             change = change * selected
         return DynamicOutput(change * valid.any(1)[:, None, None, None], votes)
@@ -231,6 +236,13 @@ def to_memory(key: Tensor, value: Tensor, coarse_key: Tensor, coarse_value: Tens
     root = (0.5 * logits.log_softmax(1)).exp()
     probability = root.square()
     return FrameMemory(key, _join(value, probability), coarse_key, _join(coarse_value, _to_coarse(probability)), root)
+
+
+def with_classes(memory: FrameMemory, logits: Tensor) -> FrameMemory:
+    """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, h, w)."""
+    classes = logits.shape[1]
+    value, coarse_value = memory.value[:, :-classes], memory.coarse_value[:, :-classes]
+    return to_memory(memory.key, value, memory.coarse_key, coarse_value, logits)
 
 
 def _join(*maps: Tensor) -> Tensor:

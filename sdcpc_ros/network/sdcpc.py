@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory
+from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory, with_classes
 from sdcpc_ros.network.encoders import build_encoder
 from sdcpc_ros.network.static_alignment import StaticAggregation
 
@@ -25,7 +25,7 @@ class EncodedFrame(NamedTuple):
     logits: Tensor  #: (B, C, H/4, W/4)
     static: Tensor  #: (B, D, h, w), static features S at stride 8
     level: Tensor  #: (B, C2, h, w), the encoder's level at stride 8
-    memory: FrameMemory
+    memory: FrameMemory  #: what it leaves as it stands alone; see `SDCPC.remember`
 
 
 class ClipOutput(NamedTuple):
@@ -70,13 +70,19 @@ class SDCPC(nn.Module):
         """
         return self._aggregate(frame, references, valid)[0]
 
+    def remember(self, frame: EncodedFrame, logits: Tensor) -> FrameMemory:
+        """What a frame leaves for later ones. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
+        if not self.config.recurrent:
+            return frame.memory
+        return with_classes(frame.memory, _at_stride_8(logits))
+
     def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
 
-        Gives the logits that streaming gives. In training, references are perceived without gradient and in evaluation
-        mode, as a stream perceives them: their memory is learnt, their features are the current frame's business.
-        With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the same
-        references, and the output's batch is B * V, the views of a clip side by side.
+        Gives the logits that streaming these frames gives. In training, references are perceived without gradient and
+        in evaluation mode, as a stream perceives them: their memory is learnt, their features are the current frame's
+        business. With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the
+        same references, and the output's batch is B * V, the views of a clip side by side.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
@@ -87,7 +93,7 @@ class SDCPC(nn.Module):
             return ClipOutput(frame.logits, static_logits, frame.static, frame.logits)
         if valid is None:
             valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
-        memories = self._reference_memories(clip[:, :references])
+        memories = self._reference_memories(clip[:, :references], valid)
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
             valid = valid.repeat_interleave(views, 0)
@@ -102,8 +108,7 @@ class SDCPC(nn.Module):
         return self.head(static, pyramid[0]), static, level
 
     def _contribute(self, logits: Tensor, static: Tensor, level: Tensor) -> FrameMemory:
-        perceived = F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False)  # stride 4 to 8
-        return self.dynamic_aggregation.contribute(static, level, perceived)
+        return self.dynamic_aggregation.contribute(static, level, _at_stride_8(logits))
 
     def _aggregate(
         self, frame: EncodedFrame, references: FrameMemory, valid: Tensor
@@ -115,11 +120,34 @@ class SDCPC(nn.Module):
         size = frame.logits.shape[2:]
         return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
 
-    def _reference_memories(self, frames: Tensor) -> FrameMemory:
+    def _reference_memories(self, frames: Tensor, valid: Tensor) -> FrameMemory:
+        """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each in the light of the earlier."""
+        shape = frames.shape[:2]
         with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
             perceived = self._perceive(frames.flatten(0, 1))
-        memory = self._contribute(*perceived)
-        return FrameMemory(*(part.unflatten(0, frames.shape[:2]) for part in memory))
+        memory = FrameMemory(*(part.unflatten(0, shape) for part in self._contribute(*perceived)))
+        if not self.config.recurrent:
+            return memory
+        logits, static, level = (part.unflatten(0, shape) for part in perceived)
+        memories: list[FrameMemory] = []
+        for k in range(shape[1]):
+            frame = EncodedFrame(logits[:, k], static[:, k], level[:, k], FrameMemory(*(part[:, k] for part in memory)))
+            labelled = frame.logits
+            if memories:
+                with torch.no_grad(), _evaluating(self.dynamic_aggregation):
+                    labelled, _ = self._aggregate(frame, _stacked(memories), valid[:, :k])
+            memories.append(self.remember(frame, labelled))
+        return _stacked(memories)
+
+
+def _stacked(memories: list[FrameMemory]) -> FrameMemory:
+    """Memories of K frames, (B, ...) each -> (B, K, ...) each."""
+    return FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
+
+
+def _at_stride_8(logits: Tensor) -> Tensor:
+    """Logits at stride 4, averaged."""
+    return F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint, n
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo
 from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.network import SDCPC
+from sdcpc_ros.network.config import FREE_FIELDS
 from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.training import validation
 from sdcpc_ros.training.distributed import World, averaging_gradients, joined, with_joined_norms
@@ -36,11 +37,6 @@ from sdcpc_ros.training.sources import class_frequencies, render_towns, training
 STATE, LOG, VALIDATION_LOG = "state.safetensors", "log.csv", "validation.csv"
 MODEL, BEST = "model.safetensors", "best.safetensors"
 _FREQUENCIES = "class_frequencies.json"
-#: Fields of a network's configuration that may differ from those of the checkpoint that a run begins with.
-_WITHOUT_WEIGHTS = {
-    *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "difference_role"),
-    *("class_vote", "selection", "selection_difference", "selection_confidence"),
-}
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -157,7 +153,7 @@ class _Run:
         differences = [
             f"{name} is {theirs[name]}, not {ours[name]}"
             for name in ours
-            if theirs[name] != ours[name] and name not in _WITHOUT_WEIGHTS
+            if theirs[name] != ours[name] and name not in FREE_FIELDS
         ]
         if checkpoint.label_set.class_names != self.label_set.class_names:
             differences.append(f"label set is {checkpoint.label_set.name}, not {self.label_set.name}")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -26,6 +26,8 @@ class Stream:
 
     max_gap_s: float
     stamps: list[int]
+    recurrent: bool = False
+    remembered: dict[int, int] = field(default_factory=dict)  # by stamp: what a recurrent network keeps of a frame
     previous: SourceFrame | None = None
 
     def segment(self, frame: SourceFrame) -> tuple[np.ndarray, str | None]:
@@ -33,11 +35,13 @@ class Stream:
         if reset is not None:
             self.stamps.clear()
         seen = [self.stamps[-offset] // PERIOD_NS for offset in OFFSETS if offset <= len(self.stamps)]
+        before = [self.remembered[self.stamps[-offset]] for offset in OFFSETS if offset <= len(self.stamps)]
+        self.remembered[frame.stamp_ns] = hash((frame.number, *before)) % 251 if self.recurrent else 0
         self.stamps.append(frame.stamp_ns)
         self.previous = frame
         labels = np.zeros(SIZE, np.uint8)
         labels[0, : len(seen)] = seen
-        labels[1, 0] = frame.number
+        labels[1, 0], labels[2, 0] = frame.number, self.remembered[frame.stamp_ns]
         return labels, reset
 
 
@@ -45,8 +49,14 @@ class Stream:
 def compare(write_bag):
     """Live against offline for frames of 10 Hz of which the node answered some; the summary."""
 
-    def run(frames: int, dropped: set[int], max_gap_s: float = 1.0, spoil=lambda number, labels: labels):
-        offline, live = Stream(max_gap_s, []), Stream(max_gap_s, [])
+    def run(
+        frames: int,
+        dropped: set[int],
+        max_gap_s: float = 1.0,
+        spoil=lambda number, labels: labels,
+        recurrent: bool = False,
+    ):
+        offline, live = Stream(max_gap_s, [], recurrent), Stream(max_gap_s, [], recurrent)
         sources = [SourceFrame(n, (n + 1) * PERIOD_NS, np.zeros((*SIZE, 3), np.uint8)) for n in range(frames)]
         timing, masks = LiveTiming(), []
         for source in sources:
@@ -58,7 +68,9 @@ def compare(write_bag):
                 data = serialise_image(labels, "mono8", source.stamp_ns, "")
                 masks.append(RawMessage(LABEL_TOPIC, IMAGE, arrived_ns, data))
         with BagReader(write_bag(masks)) as recording:
-            comparison = LiveComparison(recording, LABEL_TOPIC, timing, {"received": "9"}, OFFSETS, max_gap_s)
+            comparison = LiveComparison(
+                recording, LABEL_TOPIC, timing, {"received": "9"}, OFFSETS, max_gap_s, recurrent
+            )
             for source in sources:
                 labels, reset = offline.segment(source)
                 comparison.watch(SegmentedFrame(source, Segmentation(labels, None, 0), reset, 1.0))
@@ -88,6 +100,15 @@ def test_a_dropped_frame_changes_those_that_would_have_looked_at_it(compare):
     ]
     assert summary["causes"] == {"dropped references": 3}
     assert (summary["compared"], summary["equal"]) == (9, 6)
+
+
+def test_in_a_recurrent_network_a_dropped_frame_echoes(compare):
+    summary = compare(14, dropped={4}, recurrent=True)
+    told = [(entry["number"], entry["why"]) for entry in summary["differences"]]
+    assert told[:3] == [
+        *((5, "dropped references: 2 of 2"), (6, "dropped references: 1 of 2"), (7, "dropped references: 1 of 2"))
+    ]
+    assert told[3:] == [(number, "an earlier difference") for number in range(8, 14)]
 
 
 def test_drops_that_leave_a_gap_make_the_node_forget(compare):

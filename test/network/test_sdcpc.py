@@ -36,6 +36,23 @@ def test_streaming_gives_the_logits_of_the_clip(encoder, changes):
 
 
 @torch.inference_mode()
+def test_a_recurrent_stream_remembers_what_frames_were_labelled():
+    """Frame by frame, each with all earlier ones as references, it gives the logits of the clip."""
+    network, clip = _network(recurrent=True), _clip()
+    alone = _network()(clip).logits
+    memories: list[FrameMemory] = []
+    for i in range(4):
+        frame = network.encode(clip[:, i])
+        logits = frame.logits
+        if memories:
+            references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
+            logits = network.aggregate(frame, references, torch.ones(1, i, dtype=torch.bool))
+        memories.append(network.remember(frame, logits))
+    torch.testing.assert_close(logits, network(clip).logits, atol=1e-5, rtol=0)
+    assert not torch.allclose(logits, alone, atol=1e-3)
+
+
+@torch.inference_mode()
 def test_a_clip_of_one_is_a_stream_without_references():
     network, clip = _network(), _clip(batch=2)
     frame = network.encode(clip[:, -1])
