@@ -28,7 +28,7 @@ def to_network(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 -> (h, w, 3) uint8; the image itself when it already has that size."""
     if image.shape[:2] == size:
         return image
-    # Averages of 2 x 2 first, where much is to go: twice to three times as fast as averaging areas of broken sizes (a 4K
+    # Averages of 2 x 2 first, where much is to go: two to three times as fast as averaging areas of broken sizes (a 4K
     # image to 800 x 448: 14 ms against 31), and the same but for rounding and the borders between areas.
     while _is_at_least(image, 4, size) and image.shape[0] % 2 == image.shape[1] % 2 == 0:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
