@@ -41,12 +41,13 @@ def target(device: torch.device, **versions: str) -> dict[str, str]:
 def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made_for: dict[str, str]) -> str:
     """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`.
 
-    The key covers weights, configuration, normalisation, size, precision and all of `made_for`; the rest of the name is
+    The key covers weights, configuration, normalisation, size, memory, precision and all of `made_for`; the rest of the name is
     for people.
     """
     precision = str(step.scale.dtype).removeprefix("torch.")
     digest = hashlib.sha256()
-    digest.update(repr((backend, step.config.to_dict(), size, precision, sorted(made_for.items()))).encode())
+    memory = [tuple(part.shape) for part in step.blank(size)]
+    digest.update(repr((backend, step.config.to_dict(), size, memory, precision, sorted(made_for.items()))).encode())
     for name, tensor in sorted(step.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
