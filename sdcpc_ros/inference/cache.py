@@ -41,8 +41,8 @@ def target(device: torch.device, **versions: str) -> dict[str, str]:
 def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made_for: dict[str, str]) -> str:
     """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`.
 
-    The key covers weights, configuration, normalisation, size, memory, precision and all of `made_for`; the rest of the name is
-    for people.
+    The key covers weights, configuration, normalisation, size, what is remembered of a frame, precision and all of
+    `made_for`; the rest of the name is for people.
     """
     precision = str(step.scale.dtype).removeprefix("torch.")
     digest = hashlib.sha256()
