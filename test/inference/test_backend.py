@@ -185,7 +185,7 @@ def test_two_sizes_are_built_one_after_the_other(step: Step, monkeypatch):
     """PyTorch's tracers fail at random when two of them run at a time."""
     running, most = set(), []
 
-    def build(own: Step, size: tuple[int, int]) -> Backend:
+    def build(own: Step, size: tuple[int, int], batch: int) -> Backend:
         running.add(size)
         most.append(len(running))
         time.sleep(0.05)  # time for the others to come in, if they may
