@@ -53,6 +53,32 @@ def test_a_recurrent_stream_remembers_what_frames_were_labelled():
 
 
 @torch.inference_mode()
+def test_a_floor_under_the_vote_draws_a_frame_to_what_was_seen_before_unless_that_is_another_class():
+    """With gates that are shut, as in an untrained network, the floor alone opens them."""
+    torch.manual_seed(0)
+    config = SDCPCConfig(
+        4, encoder="resnet18", base_width=16, embed_dim=32, key_dim=16, vote_floor=1.0, selection=False
+    )
+    aggregate = SDCPC(config).eval().dynamic_aggregation
+    static, level = torch.randn(1, 32, 8, 12), torch.randn(1, aggregate.query.in_channels - 32, 8, 12)
+
+    def share_of_the_vote(own: list[float], before: list[float]) -> float:
+        """How far the odds of the first two classes move from the frame's own to the references'."""
+        logits = [torch.tensor(values).log()[None, :, None, None].expand(1, 4, 8, 12) for values in (own, before)]
+        now, past = (aggregate.contribute(static, level, each) for each in logits)
+        references = FrameMemory(*(part[:, None].repeat(1, 3, 1, 1, 1) for part in past))
+        change = aggregate(static, level, now.probability_root, references, torch.ones(1, 3, dtype=torch.bool)).change
+        moved = (change[0, 0] - change[0, 1]).mean()
+        wanted = (logits[1] - logits[0])[0, :2, 0, 0]
+        return (moved / (wanted[0] - wanted[1])).item()
+
+    unsure = share_of_the_vote([0.45, 0.5, 0.03, 0.02], [0.9, 0.05, 0.03, 0.02])
+    something_else = share_of_the_vote([0.02, 0.95, 0.02, 0.01], [0.95, 0.02, 0.02, 0.01])
+    mixed = share_of_the_vote([0.3, 0.35, 0.2, 0.15], [0.35, 0.3, 0.2, 0.15])
+    assert unsure > 0.6 > mixed > something_else > 0
+
+
+@torch.inference_mode()
 def test_a_clip_of_one_is_a_stream_without_references():
     network, clip = _network(), _clip(batch=2)
     frame = network.encode(clip[:, -1])
