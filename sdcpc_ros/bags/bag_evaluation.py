@@ -22,7 +22,7 @@ from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
 from sdcpc_ros.bags.observed import Observed
 from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.rewind import Beginning, Rewind
+from sdcpc_ros.bags.rewind import MEMORY_EVERY, Rewind
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.stream_scores import StreamScores
@@ -96,13 +96,12 @@ def evaluate_bag(
         camera = bag.camera_topic(settings.camera)
         truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void))
         observed = Observed(StreamScores(model.segmenter.label_set))
-        rewind = Rewind(model.segmenter.memory_frames)
-        beginning = Beginning()
+        rewind = Rewind()
         if earlier is not None:
             observed.restore(earlier["observed"])
             rewind.restore(earlier["rewind"])
-            beginning = rewind.beginning()
-            observed.resumed_at.append(beginning.scored + 1)
+            observed.resumed_at.append(rewind.beginning.scored + 1)
+        beginning = rewind.beginning
         on_start(max(0, _expected_frames(bag, camera, settings) - beginning.scored - 1))
         source = bag_frames(
             bag,
@@ -113,7 +112,13 @@ def evaluate_bag(
             first_number=beginning.number,
             place=beginning.place,
         )
-        frames = segmented(model.segmenter, source, max_gap_s=settings.max_gap_s)
+        frames = segmented(
+            model.segmenter,
+            source,
+            max_gap_s=settings.max_gap_s,
+            memory=beginning.memory,
+            memory_every=MEMORY_EVERY,
+        )
         started = time.perf_counter() - observed.wall_s
         # Three threads: one reads and decodes, one runs the network, this one scores.
         with closing(prefetched(frames, depth=2)) as ahead:

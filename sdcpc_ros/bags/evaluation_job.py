@@ -196,7 +196,7 @@ def run_job(
     try:
         earlier = None if job.live is not None else read_state(job.files.state, facts)
         if earlier is not None:
-            on_note(f"'{job.bag}' goes on with image {earlier['evaluation']['rewind']['last'] + 1}")
+            on_note(f"'{job.bag}' goes on with image {earlier['evaluation']['rewind']['scored'] + 1}")
             evaluation, live = _evaluated(job, model, facts, earlier, on_start, on_frame, on_live)
     except StateError as error:
         on_note(f"'{job.bag}' begins anew; the state of the evaluation that was stopped is of no use: {error}")

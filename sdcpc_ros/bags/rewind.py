@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sdcpc_ros.bags.frame_join import Place
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame
+
+#: How often, in frames, the network's memory is copied, and how many are run again at most.
+MEMORY_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -16,61 +18,41 @@ class Beginning:
 
     number: int = 0  #: of the first image
     place: Place | None = None  #: where it is, None: where the bag begins
+    memory: dict[str, Any] | None = None  #: of the network before it (`StreamingSegmenter.memory`), None: nothing
     scored: int = -1  #: up to this image everything is scored already
-
-
-@dataclass(frozen=True)
-class _Turn:
-    frame: int  # of its stream, from 0
-    number: int  # of the image
-    place: Place
 
 
 class Rewind:
     """Where to begin again after a stop.
 
-    The network's memory is not stored but made again, from the frames that it was made of: what a frame leaves behind
-    depends on that frame alone (`SDCPC.encode`), so that it comes out the same to the last bit, on every device, from
-    some seconds of work and without megabytes in every state. Which slot of the ring a frame lies in, and so the order
-    in which references are summed, repeats every `capacity` frames (FrameBuffer): hence a rerun begins at a frame whose
-    number in its stream is a multiple of that. It reruns fewer than twice as many frames as the ring holds.
+    The network runs ahead of what is scored, so that its memory, when a state is saved, is that of a later frame. It is
+    therefore copied before every `MEMORY_EVERY`-th frame, and made again from the last copy by the few frames since:
+    the same to the last bit, of a recurrent network too, whose memory goes back to where the stream began.
     """
 
-    def __init__(self, capacity: int) -> None:
-        """capacity: how many frames the network remembers."""
-        self._capacity = capacity
-        self._pushed = 0  # frames of the current stream
-        self._turns: deque[_Turn] = deque(maxlen=2)  # its newest frames that are multiples of the capacity
-        self._last = -1  # image
+    def __init__(self) -> None:
+        self._beginning = Beginning()
 
     def take(self, frame: SegmentedFrame) -> None:
-        """The next frame that was segmented."""
-        source = frame.source
-        if frame.reset is not None:
-            self._pushed = 0
-            self._turns.clear()
-        if self._pushed % self._capacity == 0:
-            assert source.bag_frame is not None and source.bag_frame.place is not None
-            self._turns.append(_Turn(self._pushed, source.number, source.bag_frame.place))
-        self._pushed += 1
-        self._last = source.number
+        """The next frame that was segmented and scored; the first of all comes with the memory before it."""
+        number = frame.number
+        if frame.before is None:
+            self._beginning = replace(self._beginning, scored=number)
+        else:
+            assert frame.source.bag_frame is not None
+            self._beginning = Beginning(number, frame.source.bag_frame.place, frame.before["memory"], number)
 
+    @property
     def beginning(self) -> Beginning:
-        """Where to begin, for the next image to be segmented as if there had been no stop. To be asked after a frame.
-
-        From the newest turn with a full ring behind it, or from where the stream began.
-        """
-        turn = next(t for t in reversed(self._turns) if t.frame == 0 or self._pushed - t.frame >= self._capacity)
-        return Beginning(turn.number, turn.place, self._last)
+        """Where to begin, for the next image to be segmented as if there had been no stop."""
+        return self._beginning
 
     def state(self) -> dict[str, Any]:
-        """Plain values, for `restore`."""
-        turns = [{"frame": t.frame, "number": t.number, "place": t.place.to_dict()} for t in self._turns]
-        return {"pushed": self._pushed, "last": self._last, "turns": turns}
+        """Arrays and plain values, for `restore`."""
+        values = {**vars(self._beginning)}
+        return {**values, "place": None if values["place"] is None else values["place"].to_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on counting from where another of the same capacity stood."""
-        self._pushed, self._last = state["pushed"], state["last"]
-        self._turns.clear()
-        for turn in state["turns"]:
-            self._turns.append(_Turn(turn["frame"], turn["number"], Place.from_dict(turn["place"])))
+        """Go on from where another stood."""
+        place = None if state["place"] is None else Place.from_dict(state["place"])
+        self._beginning = Beginning(**{**state, "place": place})

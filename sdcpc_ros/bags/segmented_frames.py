@@ -56,6 +56,8 @@ class SegmentedFrame:
     segmentation: Segmentation
     reset: str | None  #: why the memory was emptied before it
     elapsed_ms: float  #: from image to labels
+    #: Of some frames, "memory": what the network remembered before it (`StreamingSegmenter.memory`), None for nothing.
+    before: dict[str, Any] | None = None
 
     @property
     def number(self) -> int:
@@ -107,12 +109,19 @@ def segmented(
     *,
     max_gap_s: float = DEFAULT_MAX_GAP_S,
     confidence: bool = True,
+    memory: dict[str, Any] | None = None,
+    memory_every: int = 0,
 ) -> Iterator[SegmentedFrame | Unusable]:
     """Every frame through the segmenter as one stream that begins here; the source runs ahead in its own thread.
 
     The memory is emptied where the node would empty it. A picture too small for the network comes out as unusable.
+    memory: what the network remembers already. memory_every: how often frames come with what it remembered `before`
+    them, the first among them; 0: never.
     """
     segmenter.reset(_STREAM)
+    if memory is not None:
+        segmenter.remember(memory, _STREAM)
+    count = 0
     previous: SourceFrame | None = None
     with closing(prefetched(frames)) as ahead:
         for frame in ahead:
@@ -127,11 +136,13 @@ def segmented(
             reset = None if previous is None else break_between(previous, frame, max_gap_s)
             if reset is not None:
                 segmenter.reset(_STREAM)
+            before = {"memory": segmenter.memory(_STREAM)} if memory_every and count % memory_every == 0 else None
+            count += 1
             started = time.perf_counter()
             result = segmenter.segment(frame.image, frame.stamp_ns / 1e9, stream=_STREAM, confidence=confidence)
             elapsed_ms = (time.perf_counter() - started) * 1e3
             previous = frame
-            yield SegmentedFrame(frame, result, reset, elapsed_ms)
+            yield SegmentedFrame(frame, result, reset, elapsed_ms, before)
     segmenter.reset(_STREAM)
 
 

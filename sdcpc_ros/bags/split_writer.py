@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -14,13 +13,13 @@ from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import StateError
 from sdcpc_ros.bags.frame_join import RawMessage
-from sdcpc_ros.bags.writer import BagWriter, require_free_for_a_bag
+from sdcpc_ros.bags.writer import BagWriter, WholeOrNothing, require_free_for_a_bag
 
 _METADATA = "metadata.yaml"
 _INFORMATION = "rosbag2_bagfile_information"
 
 
-class SplitBagWriter:
+class SplitBagWriter(WholeOrNothing):
     """A new mcap bag with packed chunks, split into files. It appears under its name when it is complete.
 
         with SplitBagWriter("labelled") as bag:
@@ -84,17 +83,6 @@ class SplitBagWriter:
             self._part.abort()
         if not self._sizes:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> SplitBagWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abort()
 
     def _new_part(self) -> BagWriter:
         name = f"{self.path.name}_{len(self._sizes)}"

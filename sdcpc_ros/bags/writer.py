@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
@@ -40,7 +40,31 @@ def require_free_for_a_bag(path: Path) -> None:
         raise BagError(f"'{path}' is in the way of the bag to write there, and is no bag itself")
 
 
-class BagWriter:
+_Itself = TypeVar("_Itself", bound="WholeOrNothing")
+
+
+class WholeOrNothing:
+    """In a `with` block: closed when that ends well, aborted when it does not."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: _Itself) -> _Itself:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+
+class BagWriter(WholeOrNothing):
     """A new bag, a folder as `ros2 bag record` makes it. It appears under its name when it is complete, or not at all.
 
         with BagWriter("street") as bag:
@@ -110,14 +134,3 @@ class BagWriter:
         """Leave no trace."""
         self._writer.abort()
         shutil.rmtree(self._workshop, ignore_errors=True)
-
-    def __enter__(self) -> BagWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abort()

@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdcpc_ros.commands.config_field import config_field
+from sdcpc_ros.commands.config_field import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
-    parser.add_argument(
-        "--set",
-        dest="config_fields",
-        type=config_field,
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a field of the network configuration, its value as JSON: reference_offsets=[2,4,6], vote_floor=0.5",
-    )
+    add_config_fields(parser, "reference_offsets=[2,4,6], vote_floor=0.5")
     parser.add_argument(
         "--prior-shift",
         type=float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdcpc_ros.commands.config_field import config_field
+from sdcpc_ros.commands.config_field import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,15 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
     parser.add_argument("--input-size", type=int, nargs=2, default=(360, 480), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
-    parser.add_argument(
-        "--set",
-        dest="config_fields",
-        type=config_field,
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a field of the network configuration, its value as JSON: output_stride=8, reference_offsets=[2,4]",
-    )
+    add_config_fields(parser, "output_stride=8, reference_offsets=[2,4]")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -90,6 +92,26 @@ class FrameBuffer:
         for stored, gathered in zip((*self._ring, self._filled), (*self._gathered, self._gathered_filled)):
             torch.index_select(stored, 0, slots, out=gathered)
         return FrameMemory(*(gathered[None] for gathered in self._gathered)), self._gathered_filled[None]
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, as arrays and plain values, for `restore`; a copy."""
+        return {
+            "ring": [part.cpu().numpy().copy() for part in self._ring],
+            "stamps_s": list(self._stamps_s),
+            "pushed": self._pushed,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where a buffer of the same offsets and shapes stood, slot by slot. Raises ValueError on others."""
+        ring = [torch.from_numpy(part) for part in state["ring"]]
+        if [part.shape for part in ring] != [part.shape for part in self._ring]:
+            raise ValueError("FrameBuffer: the state is of a buffer of other shapes")
+        for stored, part in zip(self._ring, ring):
+            stored.copy_(part)
+        self._stamps_s, self._pushed = list(state["stamps_s"]), state["pushed"]
+        held = [self._slot(frame) for frame in range(self._pushed - len(self), self._pushed)]
+        self._filled.zero_()
+        self._filled[held] = True
 
     def _slot(self, frame: int) -> int:
         """Where the ring holds the frame of this number, counted from the first pushed."""

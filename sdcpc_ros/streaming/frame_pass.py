@@ -33,9 +33,8 @@ class PassResult(NamedTuple):
     """What one frame gave."""
 
     labels: np.ndarray  #: (H, W) uint8, at image size
-    probability: (
-        np.ndarray | None
-    )  #: (h, w) float32 in 0..1, of the best class, at the size of the logits; None unless wanted
+    #: (h, w) float32 in 0..1, of the best class, at the size of the logits; None unless wanted
+    probability: np.ndarray | None
     memory: FrameMemory  #: on the device; to be read before the next pass
     inferred_s: float  #: `time.perf_counter` when the network was done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,11 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_checkpoint: Path) -> Model:
     """Of random weights, milliseconds a frame."""
     return Model(StreamingSegmenter(load_checkpoint(tiny_checkpoint)), tiny_checkpoint.stem, "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def recurrent_model(tiny_checkpoint: Path) -> Model:
+    """The same weights, remembering: what a frame is labelled depends on all frames before it."""
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    config = replace(checkpoint.config, recurrent=True, vote_floor=1.0, selection=False)
+    return Model(StreamingSegmenter(replace(checkpoint, config=config)), "recurrent", "1" * 64)

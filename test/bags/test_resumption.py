@@ -65,14 +65,20 @@ def assert_same(one: BagEvaluation, other: BagEvaluation) -> None:
     np.testing.assert_equal(pictures, others)
 
 
-def test_stopped_after_any_frame_it_comes_to_the_same_report_and_pictures(drive, tiny_model: Model, tmp_path):
-    whole = with_states(drive, tiny_model, tmp_path)
+def test_stopped_after_any_frame_it_comes_to_the_same_report_and_pictures(
+    drive, tiny_model: Model, recurrent_model: Model, tmp_path
+):
+    alone = with_states(drive, tiny_model, tmp_path)
+    whole = with_states(drive, recurrent_model, tmp_path)
+    assert whole.report["labels_sha256"] != alone.report["labels_sha256"]  # what was seen before does count
     report = whole.report
     assert len(report["resets"]) == 1 and report["bag"]["unusable"] == 4 and report["scores"]["judged_frames"] == 15
     used = report["frames"]["number"]
     for frame in range(FRAMES):
         left: list[int] = []
-        again = evaluate_bag(drive, tiny_model, earlier=read_state(tmp_path / f"{frame}", {}), on_start=left.append)
+        again = evaluate_bag(
+            drive, recurrent_model, earlier=read_state(tmp_path / f"{frame}", {}), on_start=left.append
+        )
         assert_same(again, whole)
         assert again.report["timing"]["resumed_at"] == [used[frame] + 1]
         assert left == [report["bag"]["images"] - used[frame] - 1]

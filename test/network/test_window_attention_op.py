@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import library
 
 from sdcpc_ros.network.window_attention import WindowAttention, fused_op, window_attention
 
@@ -36,7 +37,7 @@ class _Module(torch.nn.Module):
 def test_the_operator_is_what_it_says_it_is(with_bias: bool, with_offset: bool) -> None:
     query, keys, values, bias = (part.requires_grad_() for part in _inputs())
     arguments = (query, keys, values, VALID, bias if with_bias else None, 1, with_offset)
-    torch.library.opcheck(torch.ops.sdcpc_ros.window_attention.default, arguments)
+    library.opcheck(torch.ops.sdcpc_ros.window_attention.default, arguments)
 
 
 def test_the_operator_gives_what_the_function_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.inference import backend
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.label_set import CAMVID_11
-from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.streaming import segmenter as segmenter_module
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 from sdcpc_ros.streaming.stream_frame import StreamFrame
@@ -23,19 +20,6 @@ from sdcpc_ros.streaming.stream_frame import StreamFrame
 SIZES = {"front": (64, 96), "left": (64, 96), "right": (128, 192), "back": (96, 64)}
 #: A picture in which the network of `poisoned` fails.
 POISON = np.full((64, 96, 3), 255, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def checkpoint():
-    torch.manual_seed(0)
-    network = SDCPC(
-        SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
-    )
-    with torch.no_grad():
-        network.dynamic_aggregation.gate[2].weight.normal_()  # as if trained: the past counts
-    return Checkpoint(
-        network.config, CAMVID_11, (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), (64, 96), network.state_dict()
-    )
 
 
 @pytest.fixture(scope="module")

@@ -11,26 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.inference import backend
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.label_set import CAMVID_11
-from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.streaming.label_upsampling import labels_from_logits
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
-
-
-@pytest.fixture(scope="module")
-def checkpoint():
-    torch.manual_seed(0)
-    network = SDCPC(
-        SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
-    )
-    with torch.no_grad():
-        network.dynamic_aggregation.gate[2].weight.normal_()  # as if trained: the past counts
-    return Checkpoint(network.config, CAMVID_11, MEAN, STD, (64, 96), network.state_dict())
 
 
 @pytest.fixture
@@ -47,9 +31,9 @@ def test_a_stream_gives_the_labels_of_the_clip_form(checkpoint, segmenter):
     streamed = [segmenter.segment(image, stamp_s=i / 15) for i, image in enumerate(video)]
     assert [s.references for s in streamed] == [0, 1, 1, 2, 2, 2]
     network = checkpoint.build_model()
-    pixels = (torch.from_numpy(video).permute(0, 3, 1, 2) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
-        3, 1, 1
-    )
+    pixels = (torch.from_numpy(video).permute(0, 3, 1, 2) - torch.tensor(checkpoint.mean).view(3, 1, 1)) / torch.tensor(
+        checkpoint.std
+    ).view(3, 1, 1)
     for last in (3, 5):
         logits = network(pixels[None, [last - 1, last - 3, last]]).logits[0]
         expected = labels_from_logits(logits.numpy(), (64, 96))
@@ -264,3 +248,24 @@ def test_models_of_one_checkpoint_share_nothing(checkpoint):
     first.head.classify.bias.add_(1)
     assert not torch.equal(first.head.classify.bias, second.head.classify.bias)
     assert dataclasses.replace(checkpoint).build_model().config == checkpoint.config
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 5])
+def test_a_stream_goes_on_in_another_segmenter_from_its_memory(checkpoint, frames):
+    """Of a recurrent network too, whose memory goes back to the first frame."""
+    config = dataclasses.replace(checkpoint.config, recurrent=True, vote_floor=1.0, selection=False)
+    recurrent = dataclasses.replace(checkpoint, config=config)
+    one, other = StreamingSegmenter(recurrent), StreamingSegmenter(recurrent)
+    video = _video(frames + 4)
+    for image in video[:frames]:
+        one.segment(image)
+    memory = one.memory()
+    assert (memory is None) == (frames == 0)
+    expected = [one.segment(image) for image in video[frames:]]
+    if memory is not None:
+        other.remember(memory)
+    for image, wanted in zip(video[frames:], expected):
+        found = other.segment(image)
+        assert found.references == wanted.references and (found.labels == wanted.labels).all()
+    with pytest.raises(ValueError, match="other shapes"):
+        StreamingSegmenter(checkpoint, input_size=(32, 32)).remember(one.memory())

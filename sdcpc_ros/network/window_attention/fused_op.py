@@ -11,7 +11,7 @@ import importlib.util
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from sdcpc_ros.network.window_attention import portable
 
@@ -54,7 +54,7 @@ def attend(
 
 
 # An operator's results have one layout and number: the output channels-last, and an empty offset where none is wanted.
-@torch.library.custom_op("sdcpc_ros::window_attention", mutates_args=(), device_types="cuda")
+@library.custom_op("sdcpc_ros::window_attention", mutates_args=(), device_types="cuda")
 def _window_attention(
     query: Tensor,
     keys: Tensor,
