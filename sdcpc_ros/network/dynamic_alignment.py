@@ -8,8 +8,8 @@ differences, computed by window attention. The form below is inferred:
     vote: what the attended places were taken for is what this place should be taken for too, unless they differ;
     selection: only where frames disagree or the static perception is unsure does the result change anything.
 
-The result is a change of class logits at stride 8. All that a frame contributes to later ones depends on that frame
-alone (`FrameMemory`), so it is computed once.
+The result is a change of class logits at stride 8. What a frame contributes to later ones (`FrameMemory`) depends on
+that frame alone, or in a recurrent network on it and those before it, and never on later ones: it is computed once.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from sdcpc_ros.adjust_model import adjust_model
 from sdcpc_ros.bags import evaluation_job
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
@@ -46,11 +47,13 @@ def messages(bag_path: Path) -> list[RawMessage]:
 def test_a_killed_evaluation_goes_on_to_the_same_report_and_labelled_bag(
     tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
+    model = tmp_path / "recurrent.safetensors"  # of which every frame's labels depend on all before it
+    adjust_model(tiny_checkpoint, model, config_fields={"recurrent": True, "vote_floor": 1.0, "selection": False})
     bag = tmp_path / "street"
     write_street_bag(bag, StreetBag(seed=3, size=(48, 64), length=FRAMES, rate_hz=15.0))
     killed, whole = tmp_path / "killed" / "street", tmp_path / "whole" / "street"
     script = "import torch; torch.set_num_threads(1); from sdcpc_ros.cli import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", script, *words(bag, tiny_checkpoint, killed.parent, 0.01)]
+    command = [sys.executable, "-c", script, *words(bag, model, killed.parent, 0.01)]
     killed_in_the_middle(command, killed)
 
     import torch
@@ -59,9 +62,9 @@ def test_a_killed_evaluation_goes_on_to_the_same_report_and_labelled_bag(
     torch.set_num_threads(1)
     monkeypatch.setattr(evaluation_job, "write_report", lambda path, report, pictures: path.write_text("a page"))
     try:
-        assert main(words(bag, tiny_checkpoint, killed.parent, 30)) == 0
+        assert main(words(bag, model, killed.parent, 30)) == 0
         assert f"'{bag}' goes on with image" in capsys.readouterr().err
-        assert main(words(bag, tiny_checkpoint, whole.parent, 30)) == 0
+        assert main(words(bag, model, whole.parent, 30)) == 0
     finally:
         torch.set_num_threads(threads)
     reports = [json.loads((folder / "report.json").read_text()) for folder in (killed, whole)]
