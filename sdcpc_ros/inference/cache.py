@@ -16,6 +16,7 @@ import torch
 from sdcpc_ros import __version__
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.step import Step
+from sdcpc_ros.network.dynamic_alignment import memory_shapes
 
 #: The environment variable that names the folder.
 VARIABLE = "SDCPC_CACHE"
@@ -46,7 +47,7 @@ def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made
     """
     precision = str(step.scale.dtype).removeprefix("torch.")
     digest = hashlib.sha256()
-    memory = [tuple(part.shape) for part in step.blank(size)]
+    memory = memory_shapes(step.config, size)
     digest.update(repr((backend, step.config.to_dict(), size, memory, precision, sorted(made_for.items()))).encode())
     for name, tensor in sorted(step.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
