@@ -12,7 +12,6 @@ import platform
 import shlex
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -36,10 +35,9 @@ from sdcpc_ros.bags.evaluation_state import DEFAULT_SAVE_EVERY_S, StateKeeper, r
 from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.live_evaluation import LivePlan, live_comparison
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
+from sdcpc_ros.bags.segmenter_loading import load_segmenter
 from sdcpc_ros.bags.split_writer import parts_folder, reopen
-from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.evaluation.html_report import write_report
-from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 if TYPE_CHECKING:
     from sdcpc_ros.bags.live_report import LiveTiming
@@ -304,17 +302,8 @@ def _part_of_the_bag(settings: BagSettings) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _loaded(choice: ModelChoice, sha256: str) -> Model:
     """The model; the last one is kept, for the bags of a fleet share it."""
-
-    def load() -> StreamingSegmenter:
-        checkpoint = load_checkpoint(choice.path)
-        return StreamingSegmenter(
-            checkpoint, device=choice.device, backend=choice.backend, input_size=choice.input_size
-        )
-
-    # In a thread that ends: frames are segmented in another, and GNU OpenMP, which gives each thread that used it a
-    # team, makes the teams wait asleep where they outnumber the processors. A frame then takes 111 ms instead of 80.
-    with ThreadPoolExecutor(1) as loader:
-        return Model(loader.submit(load).result(), choice.path.stem, sha256)
+    segmenter = load_segmenter(choice.path, device=choice.device, backend=choice.backend, input_size=choice.input_size)
+    return Model(segmenter, choice.path.stem, sha256)
 
 
 def _fingerprints(path: Path) -> list[tuple[str, int, int]]:

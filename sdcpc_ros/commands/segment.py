@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     from sdcpc_ros.bags.picture_sources import picture_source
     from sdcpc_ros.bags.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
-    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.bags.segmenter_loading import load_segmenter
+    from sdcpc_ros.checkpoint import resolve_model
     from sdcpc_ros.evaluation.report import progress_bar
-    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     with picture_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
-        checkpoint = load_checkpoint(resolve_model(arguments.model))
-        segmenter = StreamingSegmenter(checkpoint, device=arguments.device, backend=arguments.backend)
+        model = resolve_model(arguments.model)
+        segmenter = load_segmenter(model, device=arguments.device, backend=arguments.backend)
         opacity = 0.6 if arguments.opacity is None else arguments.opacity
         to = (
             OverlayVideo(output, segmenter.label_set, rate_hz=source.rate_hz, opacity=opacity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 #: What a user may have said about it.
-_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 #: Turns of a waiting loop, a tenth of a millisecond or so.
 _SPINS = "10000"
 
@@ -22,6 +22,6 @@ def let_waiting_threads_sleep() -> None:
     has a team of its own until it ends: a second one in a process (two cores) takes a frame from 58 to 100 ms. So the
     thread that loads a model ends before another runs it.
     """
-    if not os.environ.keys() & set(_SETTINGS):
+    if not os.environ.keys() & set(SETTINGS):
         os.environ["GOMP_SPINCOUNT"] = _SPINS
         os.environ["KMP_BLOCKTIME"] = "0"  # Intel's and LLVM's, which know no shorter time
