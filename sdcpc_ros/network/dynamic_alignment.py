@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.window_attention import window_attention
-from sdcpc_ros.network.window_attention.portable import moved
+from sdcpc_ros.network.window_attention.gathering import moved
 
 #: Stage 1 works on cells of COARSE x COARSE stride-8 positions, that is at stride 32.
 COARSE = 4

@@ -15,7 +15,7 @@ from sdcpc_ros.network.dynamic_alignment import (
     _to_coarse,
     memory_shapes,
 )
-from sdcpc_ros.network.window_attention.portable import moved
+from sdcpc_ros.network.window_attention.gathering import moved
 
 H, W, K, CLASSES, D, LEVEL = 18, 25, 3, 5, 16, 6
 

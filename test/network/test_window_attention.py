@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import math
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,12 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdcpc_ros.network.window_attention import fused_op, portable, window_attention
-from sdcpc_ros.network.window_attention.portable import TILE
+from sdcpc_ros.network.window_attention import fused_op, tile_geometry, tile_layouts, window_attention
+from sdcpc_ros.network.window_attention.tile_geometry import TILE
 
 _SPEC = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("window_attention_oracle.py"))
 _ORACLE = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_ORACLE)
+
+
+@pytest.fixture(autouse=True, params=["tiles", "columns"], scope="module")
+def _layout(request):
+    """Small frames are laid out in one way, large ones in another: here small ones in both."""
+    with mock.patch.object(tile_layouts.Columns, "pays", lambda *_: request.param == "columns"):
+        yield
 
 
 def _inputs(seed, batch, references, channels, value_channels, height, width):
@@ -85,9 +93,23 @@ def test_strips_join_without_a_seam(monkeypatch, tiles, with_bias):
     query, keys, values, bias = _inputs(6, 2, 2, 5, 3, 15, 10)
     arguments = {"radius": 2, "valid": torch.tensor([[True, False], [True, True]]), "bias": bias if with_bias else None}
     whole = window_attention(query, keys, values, **arguments)
-    monkeypatch.setattr(portable, "_STRIP_NUMBERS", 1)
-    monkeypatch.setattr(portable, "_FEWEST_TILES", tiles)
+    monkeypatch.setattr(tile_layouts, "_STRIP_NUMBERS", 1)
+    monkeypatch.setattr(tile_layouts, "_FEWEST_TILES", tiles)
     for expected, found in zip(whole, window_attention(query, keys, values, **arguments)):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(15, 10), (8, 12), (3, 21)])
+@pytest.mark.parametrize("radius", [1, 4])
+def test_it_is_the_same_without_gradients(monkeypatch, height, width, radius):
+    query, keys, values, bias = _inputs(6, 2, 3, 5, 3, height, width)
+    arguments = {"radius": radius, "valid": torch.tensor([[True, False, True], [True] * 3]), "bias": bias}
+    monkeypatch.setattr(tile_layouts, "_STRIP_NUMBERS", 1)
+    monkeypatch.setattr(tile_layouts, "_FEWEST_TILES", 2)
+    whole = window_attention(query, keys, values, **arguments)
+    with torch.inference_mode():
+        written = window_attention(query, keys, values, **arguments)
+    for expected, found in zip(whole, written):
         torch.testing.assert_close(found, expected)
 
 
@@ -158,21 +180,32 @@ def test_what_is_made_while_a_cuda_graph_is_captured_is_not_kept(monkeypatch):
     """It would lie in the graph's own memory; and what was kept before might not outlive the graph that reads it."""
     query, keys, values, bias = _inputs(7, 1, 2, 4, 2, 9, 9)
     arguments = {"radius": 2, "valid": torch.ones(1, 2, dtype=torch.bool), "bias": bias}
-    portable._made_once.cache_clear()
+    tile_geometry._made_once.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     captured = window_attention(query, keys, values, **arguments)
-    assert portable._made_once.cache_info().currsize == 0
+    assert tile_geometry._made_once.cache_info().currsize == 0
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     expected = window_attention(query, keys, values, **arguments)
-    before = portable._made_once.cache_info()
+    before = tile_geometry._made_once.cache_info()
     assert before.currsize > 0
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     again = window_attention(query, keys, values, **arguments)
-    assert portable._made_once.cache_info() == before  # neither kept nor taken
+    assert tile_geometry._made_once.cache_info() == before  # neither kept nor taken
     for wanted, found, other in zip(expected, captured, again):
         torch.testing.assert_close(found, wanted)
         torch.testing.assert_close(other, wanted)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("length", [1, 4, 7, 12, 13, 30])
+def test_tiles_of_a_kind_have_one_window(radius, length):
+    like, size = torch.zeros(()), (length, 9)
+    kinds = tile_geometry.tile_kinds(radius, 2, *size, like.device)
+    windows = tile_geometry.windows_of_kinds(like, radius, *size, None)
+    each = tile_geometry.window_of_tiles(radius, *size, like.dtype, like.device)
+    assert len(windows) == kinds.max() + 1
+    torch.testing.assert_close(windows[kinds], each.repeat(2, 1, 1))
 
 
 def test_no_tensor_holds_all_pairs_or_all_windows():

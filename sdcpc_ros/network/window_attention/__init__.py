@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.network.window_attention import fused_op, portable
+from sdcpc_ros.network.window_attention.gathering import moved
 
 __all__ = ["WindowAttention", "window_attention"]
 
@@ -90,7 +91,7 @@ def window_attention(
     if factor != 1:
         query = query * factor
     if source is not None:
-        keys, values = (portable.moved(part, source) for part in (keys, values))
+        keys, values = (moved(part, source) for part in (keys, values))
     if nearness is not None:
         query, keys = _placed(query, keys, nearness, radius)
     return WindowAttention(*fused_op.attend(query, keys, values, valid, bias, radius, with_offset))

@@ -1,0 +1,138 @@
+"""Where the queries and haloed keys of tiles are, and which of them see each other: what depends on sizes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+#: Side of a query tile. Four keeps the haloed keys (4 + 2R)^2 close to the window while the products stay large enough:
+#: measured against 2 and 8 at radius 2 and 4, it was fastest at the network's sizes.
+TILE = 4
+
+
+def windows_of_kinds(like: Tensor, radius: int, height: int, width: int, near: Tensor | None) -> Tensor:
+    """(kinds, T*T, halo^2): `window_of_tiles` and nearness of each kind of tile that `tile_kinds` tells."""
+    window = constant(_window_of_kinds, like, radius, height, width, like.dtype, like.device)
+    return window if near is None else window + near
+
+
+def window_of_tiles(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(tiles, T*T, halo^2): 0 where a haloed key lies in a query's window and in the frame, else very low."""
+    (_, row_sees), (_, column_sees) = _axis(radius, height, device), _axis(radius, width, device)
+    return _additive(row_sees, column_sees, dtype)
+
+
+def _window_of_kinds(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(kinds, T*T, halo^2): `window_of_tiles`, of one tile of each kind."""
+    (_, row_sees), (_, column_sees) = _axis(radius, height, device), _axis(radius, width, device)
+    (rows, _), (columns, _) = _axis_kinds(radius, height, device), _axis_kinds(radius, width, device)
+    return _additive(row_sees[rows], column_sees[columns], dtype)
+
+
+def _additive(row_sees: Tensor, column_sees: Tensor, dtype: torch.dtype) -> Tensor:
+    """(rows, T, halo) and (columns, T, halo) bool -> (rows * columns, T*T, halo^2): 0 where both are true."""
+    seen = row_sees[:, None, :, None, :, None] & column_sees[None, :, None, :, None, :]
+    window = torch.zeros((), dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min / 4)
+    return window.flatten(4, 5).flatten(2, 3).flatten(0, 1)
+
+
+def tile_kinds(radius: int, batch: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(B * tiles) int32: which of `windows_of_kinds` is each tile's."""
+    (_, rows), (ones, columns) = _axis_kinds(radius, height, device), _axis_kinds(radius, width, device)
+    return (rows[:, None] * len(ones) + columns).flatten().int().repeat(batch)
+
+
+def _axis_kinds(radius: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Along an axis: one tile of each kind, and the kind of each tile. Those whose windows no border cuts are alike."""
+    tiles, first = -(-length // TILE), -(-radius // TILE)
+    alike = max(0, (length - radius) // TILE - 1 - first)  # beyond the first of them
+    ones, each = torch.arange(tiles - alike, device=device), torch.arange(tiles, device=device)
+    return ones + alike * (ones > first), each - (each - first).clamp(0, alike)
+
+
+def positions_of_keys(
+    radius: int, references: int, batch: int, height: int, width: int, device: torch.device
+) -> Tensor:
+    """(B * tiles, K * halo^2) int32, which gathers faster than int64: where each key of each tile is among the rows of
+    all maps, (b*K + k)*h*w + y*w + x; beyond the frame, the nearest in it."""
+    (y, _), (x, _) = _axis(radius, height, device), _axis(radius, width, device)
+    positions = (y[:, None, :, None] * width + x[None, :, None, :]).flatten(2).flatten(0, 1)  # (tiles, halo^2)
+    maps = torch.arange(batch * references, device=device).view(batch, 1, references, 1) * (height * width)
+    return (maps + positions[:, None]).flatten(2).flatten(0, 1).int()
+
+
+def positions_of_columns(
+    radius: int, references: int, batch: int, height: int, width: int, device: torch.device
+) -> Tensor:
+    """(B, columns, rows * T + 2R, K, halo) int32: as `positions_of_keys`, of each column of tiles, row by row."""
+    (x, _) = _axis(radius, width, device)
+    y = (torch.arange(-(-height // TILE) * TILE + 2 * radius, device=device) - radius).clamp(0, height - 1)
+    positions = y[:, None, None] * width + x[:, None, None, :]  # (columns, y, 1, halo)
+    maps = torch.arange(batch * references, device=device).view(batch, 1, 1, references, 1) * (height * width)
+    return (maps + positions).int()
+
+
+def positions_of_queries(batch: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(B * tiles, T*T) int32: b*h*w + y*w + x of each query of each tile; beyond the frame, the nearest in it."""
+    y, x = (_tiled(length, device).clamp(max=length - 1) for length in (height, width))
+    positions = (y[:, None, :, None] * width + x[None, :, None, :]).flatten(2).flatten(0, 1)
+    frames = torch.arange(batch, device=device)[:, None, None] * (height * width)
+    return (frames + positions).flatten(0, 1).int()
+
+
+def places_in_tiles(batch: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(B * h * w) int32: where among the queries of all tiles, in their order, each position of each frame is."""
+    rows, columns = _tiled(height, device), _tiled(width, device)
+    shape = batch, len(rows), len(columns), TILE, TILE
+    places = torch.arange(math.prod(shape), device=device).view(shape).transpose(2, 3).flatten(3).flatten(1, 2)
+    return places[:, :height, :width].flatten().int()
+
+
+def _tiled(length: int, device: torch.device) -> Tensor:
+    """(tiles, T): positions along an axis."""
+    return torch.arange(-(-length // TILE) * TILE, device=device).view(-1, TILE)
+
+
+def nearness_in_halo(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(T*T, halo^2): of each haloed key to each query of a tile; see `window_attention`."""
+    cell = torch.arange(TILE, dtype=dtype, device=device)[:, None]
+    key = torch.arange(TILE + 2 * radius, dtype=dtype, device=device) - radius
+    along = (math.pi / (radius + 1) * (key - cell)).cos()  # (T, halo)
+    return (along[:, None, :, None] + along[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+def constant(make: Callable[..., Tensor], like: Tensor, *arguments: object) -> Tensor:
+    """`make(*arguments)`, made once.
+
+    Not for a compiler, which folds it into its graph, nor out of fake tensors. Nor while a CUDA graph is captured: what
+    is made then lies in the graph's own memory, which each replay overwrites, and what was made before is not kept
+    alive by the graph that reads it.
+    """
+    if torch.compiler.is_compiling() or type(like) is not Tensor or _is_capturing():
+        return make(*arguments)
+    with torch.inference_mode(False):  # a tensor made in inference mode could not meet autograd later
+        return _made_once(make, *arguments)
+
+
+def _is_capturing() -> bool:
+    """Whether this thread's CUDA work is being captured in a graph."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
+@lru_cache(maxsize=64)  # a handful of cameras, five for each of two windows; at 480x360 the largest is 0.7 MB
+def _made_once(make: Callable[..., Tensor], *arguments: object) -> Tensor:
+    return make(*arguments)
+
+
+def _axis(radius: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Along one axis: positions of the haloed keys of each tile, (tiles, halo), clamped into the frame; and which of
+    them lie in a query's window and in the frame, (tiles, T, halo) bool."""
+    cell = torch.arange(TILE, device=device)[:, None]
+    key = torch.arange(TILE + 2 * radius, device=device) - radius
+    position = torch.arange(-(-length // TILE), device=device)[:, None] * TILE + key
+    inside = (position >= 0) & (position < length)
+    return position.clamp(0, length - 1), ((key - cell).abs() <= radius) & inside[:, None, :]
