@@ -43,7 +43,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
                 "streaming": lambda: step(image, *references, valid),
                 "again": lambda: model(clip),
                 "single": lambda: model(clip[:, -1:]),
-                "aggregation": lambda: aggregate(frame.static, frame.level, root, inputs, valid),
+                "aggregation": lambda: aggregate(frame.context, root, inputs, valid),
                 "short history": _stream(step, image, references, 9),
                 "long history": _stream(long, image, references, 60),
             },
@@ -75,7 +75,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
         target=0.15,
         ours_gflop=work["aggregation"],
         peer_gflop=work["streaming"],
-        ours_mb=megabytes(aggregate, references, frame.static, frame.level, frame.memory.probability_root),
+        ours_mb=megabytes(aggregate, references, frame.context, frame.memory.probability_root),
         peer_mb=streaming_mb,
     )
     yield Row(
@@ -116,6 +116,6 @@ def _work(step: Step, size: tuple[int, int]) -> dict[str, float]:
         "again": gflop(lambda: model(clip)),
         "single": gflop(lambda: model(clip[:, :1])),
         "aggregation": gflop(
-            lambda: model.dynamic_aggregation(frame.static, frame.level, frame.memory.probability_root, inputs, valid)
+            lambda: model.dynamic_aggregation(frame.context, frame.memory.probability_root, inputs, valid)
         ),
     }

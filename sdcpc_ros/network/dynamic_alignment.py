@@ -63,18 +63,20 @@ class DynamicOutput(NamedTuple):
 
 
 class DynamicAggregation(nn.Module):
-    """Static features S, the encoder's stride-8 level and the memory of reference frames -> a change of class logits.
+    """The context of a frame and the memory of reference frames -> a change of class logits.
 
+    The context is what everything here is read from: static features S joined with the encoder's level at stride 8, by
+    which places are told apart better than by S alone.
     Freshly initialised the change is zero: an untrained temporal path changes nothing.
     """
 
     def __init__(self, config: SDCPCConfig, level_channels: int) -> None:
-        """level_channels: of the encoder's level at stride 8, by which places are told apart better than by S alone."""
+        """level_channels: of the encoder's level at stride 8."""
         super().__init__()
         width, inner = config.embed_dim + level_channels, config.key_dim
         content = inner - POSITION_CHANNELS
         self.config = config
-        self.norm: nn.Module = nn.BatchNorm2d(width)  #: of what everything here is read from; see `fold_norm`
+        self.norm: nn.Module = nn.BatchNorm2d(width)  #: of the context; see `fold_norm`
         self.query = nn.Conv2d(width, content, 1)
         self.key_value = nn.Conv2d(width, content + inner, 1)
         self.coarse_query = nn.Conv2d(width, content, 1)
@@ -89,28 +91,24 @@ class DynamicAggregation(nn.Module):
         self.gate = nn.Sequential(nn.Conv2d(width + inner + 4, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
         self.classify = nn.Conv2d(inner, config.num_classes, 1)
 
-    def contribute(self, static: Tensor, level: Tensor, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later ones.
-
-        static: (B, D, h, w). level: (B, C2, h, w), the encoder's. logits: (B, C, h, w), of the frame by itself.
-        """
-        normed = self._normed(static, level)
+    def contribute(self, context: Tensor, logits: Tensor) -> FrameMemory:
+        """What a frame leaves for later ones. context: (B, D + C2, h, w). logits: (B, C, h, w), of it by itself."""
+        normed = self.norm(context)
         content = self.query.out_channels
         key, value = self.key_value(normed).tensor_split((content,), 1)
         coarse_key, coarse_value = self.coarse_key_value(_to_coarse(normed)).tensor_split((content,), 1)
         return to_memory(key, value, coarse_key, coarse_value, logits)
 
     def forward(
-        self, static: Tensor, level: Tensor, probability_root: Tensor, references: FrameMemory, valid: Tensor
+        self, context: Tensor, probability_root: Tensor, references: FrameMemory, valid: Tensor
     ) -> DynamicOutput:
         """Aggregate.
 
-        static (B, D, h, w), level (B, C2, h, w), probability_root (B, C, h, w): of this frame. references: the memories
-        of K frames, (B, K, ...) each. valid: (B, K) bool; missing references are masked, and without any nothing
-        changes.
+        context (B, D + C2, h, w), probability_root (B, C, h, w): of this frame. references: the memories of K frames,
+        (B, K, ...) each. valid: (B, K) bool; missing references are masked, and without any nothing changes.
         """
-        size = (static.shape[2], static.shape[3])
-        normed = self._normed(static, level)
+        size = (context.shape[2], context.shape[3])
+        normed = self.norm(context)
         sign = _DIFFERENCE_SIGN[self.config.difference_role]
         coarse_weight, fine_weight = sign * F.softplus(self.difference_weight)
         coarse_nearness, fine_nearness = F.softplus(self.position_weight)
@@ -197,7 +195,7 @@ class DynamicAggregation(nn.Module):
 
         gate: the features' part of its first layer, from `_ask`.
         """
-        rest = _join(aggregate, hints)
+        rest = joined(aggregate, hints)
         hidden = gate + F.conv2d(rest, self._first_gate.weight[:, -rest.shape[1] :])
         return self.gate[1:](hidden).tanh()
 
@@ -223,9 +221,6 @@ class DynamicAggregation(nn.Module):
             weight *= scale[:, None, None]
         self.norm = nn.Identity()
 
-    def _normed(self, static: Tensor, level: Tensor) -> Tensor:
-        return self.norm(torch.cat((static, level), 1))
-
 
 def to_memory(key: Tensor, value: Tensor, coarse_key: Tensor, coarse_value: Tensor, logits: Tensor) -> FrameMemory:
     """A memory of features, (B, ., h, w) and (B, ., h/4, w/4), and the classes that go with them, (B, C, h, w).
@@ -235,7 +230,7 @@ def to_memory(key: Tensor, value: Tensor, coarse_key: Tensor, coarse_value: Tens
     # exp of half the log instead of sqrt: its gradient at zero is finite.
     root = (0.5 * logits.log_softmax(1)).exp()
     probability = root.square()
-    return FrameMemory(key, _join(value, probability), coarse_key, _join(coarse_value, _to_coarse(probability)), root)
+    return FrameMemory(key, joined(value, probability), coarse_key, joined(coarse_value, _to_coarse(probability)), root)
 
 
 def with_classes(memory: FrameMemory, logits: Tensor) -> FrameMemory:
@@ -245,7 +240,7 @@ def with_classes(memory: FrameMemory, logits: Tensor) -> FrameMemory:
     return to_memory(memory.key, value, memory.coarse_key, coarse_value, logits)
 
 
-def _join(*maps: Tensor) -> Tensor:
+def joined(*maps: Tensor) -> Tensor:
     """(B, ., h, w) each, joined along their channels, channels-last in memory whatever the maps are."""
     return torch.cat([part.permute(0, 2, 3, 1) for part in maps], -1).permute(0, 3, 1, 2)
 

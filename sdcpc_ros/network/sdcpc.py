@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory, with_classes
+from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory, joined, with_classes
 from sdcpc_ros.network.encoders import build_encoder
 from sdcpc_ros.network.static_alignment import StaticAggregation
 
@@ -24,7 +24,7 @@ class EncodedFrame(NamedTuple):
 
     logits: Tensor  #: (B, C, H/4, W/4)
     static: Tensor  #: (B, D, h, w), static features S at stride 8
-    level: Tensor  #: (B, C2, h, w), the encoder's level at stride 8
+    context: Tensor  #: (B, D + C2, h, w), S joined with the encoder's level at stride 8, channels-last in memory
     memory: FrameMemory  #: what it leaves as it stands alone; see `SDCPC.remember`
 
 
@@ -59,8 +59,8 @@ class SDCPC(nn.Module):
             raise ValueError(
                 f"SDCPC.encode: the image is {tuple(image.shape)}; (B, 3, H, W) with H, W >= {MIN_SIDE} is needed"
             )
-        logits, static, level = self._perceive(image)
-        return EncodedFrame(logits, static, level, self._contribute(logits, static, level))
+        logits, static, context = self._perceive(image)
+        return EncodedFrame(logits, static, context, self._contribute(logits, context))
 
     def aggregate(self, frame: EncodedFrame, references: FrameMemory, valid: Tensor) -> Tensor:
         """Logits of a frame in the light of its references, (B, C, H/4, W/4).
@@ -101,14 +101,14 @@ class SDCPC(nn.Module):
         return ClipOutput(logits, static_logits, frame.static, frame.logits, votes)
 
     def _perceive(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The logits, static features and stride-8 level of frames, each as it stands alone."""
+        """The logits, static features and context of frames, each as it stands alone."""
         pyramid = self.encoder(image)
         level = pyramid[1]
         static = self.static_aggregation(pyramid, (level.shape[2], level.shape[3]))
-        return self.head(static, pyramid[0]), static, level
+        return self.head(static, pyramid[0]), static, joined(static, level)
 
-    def _contribute(self, logits: Tensor, static: Tensor, level: Tensor) -> FrameMemory:
-        return self.dynamic_aggregation.contribute(static, level, _at_stride_8(logits))
+    def _contribute(self, logits: Tensor, context: Tensor) -> FrameMemory:
+        return self.dynamic_aggregation.contribute(context, _at_stride_8(logits))
 
     def _aggregate(
         self, frame: EncodedFrame, references: FrameMemory, valid: Tensor
@@ -116,7 +116,7 @@ class SDCPC(nn.Module):
         if self.config.dynamic_stages == 0:
             return frame.logits, ()
         root = frame.memory.probability_root
-        change, votes = self.dynamic_aggregation(frame.static, frame.level, root, references, valid)
+        change, votes = self.dynamic_aggregation(frame.context, root, references, valid)
         size = frame.logits.shape[2:]
         return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
 
@@ -124,14 +124,16 @@ class SDCPC(nn.Module):
         """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each in the light of the earlier."""
         shape = frames.shape[:2]
         with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
-            perceived = self._perceive(frames.flatten(0, 1))
-        memory = FrameMemory(*(part.unflatten(0, shape) for part in self._contribute(*perceived)))
+            logits, static, context = self._perceive(frames.flatten(0, 1))
+        memory = FrameMemory(*(part.unflatten(0, shape) for part in self._contribute(logits, context)))
         if not self.config.recurrent:
             return memory
-        logits, static, level = (part.unflatten(0, shape) for part in perceived)
+        logits, static, context = (part.unflatten(0, shape) for part in (logits, static, context))
         memories: list[FrameMemory] = []
         for k in range(shape[1]):
-            frame = EncodedFrame(logits[:, k], static[:, k], level[:, k], FrameMemory(*(part[:, k] for part in memory)))
+            frame = EncodedFrame(
+                logits[:, k], static[:, k], context[:, k], FrameMemory(*(part[:, k] for part in memory))
+            )
             labelled = frame.logits
             if memories:
                 with torch.no_grad(), _evaluating(self.dynamic_aggregation):

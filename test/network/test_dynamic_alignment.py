@@ -36,8 +36,7 @@ def _trained(module):
 def _scene(seed=0, batch=2):
     generator = torch.Generator().manual_seed(seed)
     return (
-        torch.randn(batch, D, H, W, generator=generator),
-        torch.randn(batch, LEVEL, H, W, generator=generator),
+        torch.randn(batch, D + LEVEL, H, W, generator=generator),
         torch.randn(batch, CLASSES, H, W, generator=generator),
     )
 
@@ -48,9 +47,9 @@ def _references(module, seeds=(1, 2, 3)):
 
 
 def _run(module, valid, seed=0, references=None):
-    static, level, logits = _scene(seed)
-    own = module.contribute(static, level, logits)
-    return module(static, level, own.probability_root, references or _references(module), valid).change
+    context, logits = _scene(seed)
+    own = module.contribute(context, logits)
+    return module(context, own.probability_root, references or _references(module), valid).change
 
 
 def test_untrained_it_changes_nothing():
@@ -96,9 +95,9 @@ def test_references_come_in_any_order():
 @pytest.mark.parametrize("stages", [1, 2])
 def test_votes_are_distributions_over_the_classes(stages):
     module = _trained(_module(dynamic_stages=stages))
-    static, level, logits = _scene()
-    own = module.contribute(static, level, logits)
-    output = module(static, level, own.probability_root, _references(module), torch.ones(2, K, dtype=torch.bool))
+    context, logits = _scene()
+    own = module.contribute(context, logits)
+    output = module(context, own.probability_root, _references(module), torch.ones(2, K, dtype=torch.bool))
     assert [tuple(vote.shape[2:]) for vote in output.votes] == [(5, 7), (18, 25)][:stages]
     for vote in output.votes:
         torch.testing.assert_close(vote.sum(1), torch.ones_like(vote[:, 0]), atol=1e-4, rtol=0)
@@ -110,13 +109,13 @@ def test_the_vote_moves_the_frame_towards_its_references():
     module = _module(selection=False, difference_role="none")
     with torch.no_grad():
         module.gate[2].bias[0] = 5.0  # the vote counts in full
-    static, level, _ = _scene()
+    context, _ = _scene()
     doubt = torch.zeros(2, CLASSES, H, W)
     sure = torch.zeros(2, CLASSES, H, W)
     sure[:, 3] = 9.0
-    own = module.contribute(static, level, doubt)
-    references = FrameMemory(*(torch.stack([part] * K, 1) for part in module.contribute(static, level, sure)))
-    change = module(static, level, own.probability_root, references, torch.ones(2, K, dtype=torch.bool)).change
+    own = module.contribute(context, doubt)
+    references = FrameMemory(*(torch.stack([part] * K, 1) for part in module.contribute(context, sure)))
+    change = module(context, own.probability_root, references, torch.ones(2, K, dtype=torch.bool)).change
     assert (change.argmax(1) == 3).all() and (change[:, 3] > 1).all()
 
 
@@ -135,9 +134,9 @@ def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs()
     shares = {}
     for role in ("distrust", "seek", "none"):
         module = _module(difference_role=role)
-        static, level, logits = _scene()
+        context, logits = _scene()
         sure = 20 * torch.nn.functional.one_hot(logits.argmax(1), CLASSES).movedim(-1, 1).float()
-        agrees, differs = module.contribute(static, level, sure), module.contribute(static, level, sure.roll(1, 1))
+        agrees, differs = module.contribute(context, sure), module.contribute(context, sure.roll(1, 1))
         references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(agrees, differs)))
         masses = []
         original = dynamic_alignment.window_attention
@@ -148,7 +147,7 @@ def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs()
 
         dynamic_alignment.window_attention = spy
         try:
-            module(static, level, agrees.probability_root, references, torch.ones(2, 2, dtype=torch.bool))
+            module(context, agrees.probability_root, references, torch.ones(2, 2, dtype=torch.bool))
         finally:
             dynamic_alignment.window_attention = original
         shares[role] = masses[0].mass[:, 1].mean().item()
@@ -172,7 +171,7 @@ def test_sources_move_a_reference_over_the_frame():
 
 def test_a_memory_holds_the_classes_beside_the_features():
     memory = _module().contribute(*_scene(batch=1))
-    probabilities = _scene(batch=1)[2].softmax(1)
+    probabilities = _scene(batch=1)[1].softmax(1)
     torch.testing.assert_close(memory.value[:, -CLASSES:], probabilities)
     torch.testing.assert_close(memory.coarse_value[:, -CLASSES:], _to_coarse(probabilities))
     torch.testing.assert_close(memory.probability_root.square(), probabilities)
@@ -183,32 +182,32 @@ def test_a_memory_holds_the_classes_beside_the_features():
 def test_selection_leaves_agreement_alone():
     """Where the frame is sure and all references agree with it, its classes stay as they are."""
     module = _trained(_module())
-    static, level, logits = _scene()
+    context, logits = _scene()
     constant = torch.zeros_like(logits)
     constant[:, 2] = 1  # one class everywhere, so that alignment cannot bring disagreement in
     sure = 30.0 * constant
     sure[:, :, :6, :6] = 0  # but for a corner, where it is unsure
-    own = module.contribute(static, level, sure)
-    memory = module.contribute(static, level, 30.0 * constant)
+    own = module.contribute(context, sure)
+    memory = module.contribute(context, 30.0 * constant)
     references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
     valid = torch.ones(2, K, dtype=torch.bool)
-    changed = module(static, level, own.probability_root, references, valid).change.any(1)
+    changed = module(context, own.probability_root, references, valid).change.any(1)
     assert changed[:, :6, :6].all()
     assert not changed[:, 6:, 6:].any()
     everywhere = _trained(_module(selection=False))
-    assert everywhere(static, level, own.probability_root, references, valid).change.any(1).all()
+    assert everywhere(context, own.probability_root, references, valid).change.any(1).all()
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_attending_only_where_it_matters_changes_nothing(monkeypatch, batch):
     """Without gradients, tiles in which selection leaves no change are left out of the fine attention."""
     module = _trained(_module())
-    static, level, logits = _scene(batch=batch)
+    context, logits = _scene(batch=batch)
     sure = torch.zeros_like(logits)
     sure[:, 2] = 30.0
     sure[:, :, 3:9, 4:11] = 0  # a patch where it is unsure
-    own = module.contribute(static, level, sure)
-    memory = module.contribute(static, level, 30.0 * (sure > 1))
+    own = module.contribute(context, sure)
+    memory = module.contribute(context, 30.0 * (sure > 1))
     references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
     valid = torch.tensor([[True, False, True]] * batch)
     wanted = []
@@ -219,9 +218,9 @@ def test_attending_only_where_it_matters_changes_nothing(monkeypatch, batch):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(dynamic_alignment, "window_attention", spy)
-    everywhere = module(static, level, own.probability_root, references, valid).change
+    everywhere = module(context, own.probability_root, references, valid).change
     with torch.inference_mode():
-        found = module(static, level, own.probability_root, references, valid).change
+        found = module(context, own.probability_root, references, valid).change
     assert [part is None for part in wanted] == [True, True, True, False]
     assert 0 < wanted[-1].float().mean() < 0.9
     torch.testing.assert_close(found, everywhere.detach())
@@ -257,7 +256,7 @@ def test_coarse_and_back(size):
 
 def test_memory_has_a_finite_gradient_where_a_class_is_impossible():
     module = _module()
-    static, level, logits = _scene()
+    context, logits = _scene()
     logits = (1000 * logits).requires_grad_()
-    module.contribute(static, level, logits).probability_root.sum().backward()
+    module.contribute(context, logits).probability_root.sum().backward()
     assert logits.grad.isfinite().all()

@@ -60,14 +60,14 @@ def test_a_floor_under_the_vote_draws_a_frame_to_what_was_seen_before_unless_tha
         4, encoder="resnet18", base_width=16, embed_dim=32, key_dim=16, vote_floor=1.0, selection=False
     )
     aggregate = SDCPC(config).eval().dynamic_aggregation
-    static, level = torch.randn(1, 32, 8, 12), torch.randn(1, aggregate.query.in_channels - 32, 8, 12)
+    context = torch.randn(1, aggregate.query.in_channels, 8, 12)
 
     def share_of_the_vote(own: list[float], before: list[float]) -> float:
         """How far the odds of the first two classes move from the frame's own to the references'."""
         logits = [torch.tensor(values).log()[None, :, None, None].expand(1, 4, 8, 12) for values in (own, before)]
-        now, past = (aggregate.contribute(static, level, each) for each in logits)
+        now, past = (aggregate.contribute(context, each) for each in logits)
         references = FrameMemory(*(part[:, None].repeat(1, 3, 1, 1, 1) for part in past))
-        change = aggregate(static, level, now.probability_root, references, torch.ones(1, 3, dtype=torch.bool)).change
+        change = aggregate(context, now.probability_root, references, torch.ones(1, 3, dtype=torch.bool)).change
         moved = (change[0, 0] - change[0, 1]).mean()
         wanted = (logits[1] - logits[0])[0, :2, 0, 0]
         return (moved / (wanted[0] - wanted[1])).item()
