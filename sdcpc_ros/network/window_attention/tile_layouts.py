@@ -61,9 +61,10 @@ class Gathered:
         self._places = constant(places_in_tiles, keys, *frame)
         self._index = constant(positions_of_keys, keys, radius, self._references, *frame)
         self._kinds = constant(tile_kinds, keys, radius, *frame)
-        self._has_all = wanted is None
-        if wanted is not None:
-            self._choose(selected(wanted.flatten(), self._queries).any(1))
+        wanted_tiles = None if wanted is None else selected(wanted.flatten(), self._queries).any(1)
+        self._has_all = wanted_tiles is None or bool(wanted_tiles.all())
+        if wanted_tiles is not None and not self._has_all:
+            self._choose(wanted_tiles)
         if source is not None:
             self._index = selected(rows_of_maps(source).flatten(), self._index)
 
@@ -87,12 +88,12 @@ class Gathered:
     def strips(self, query: Tensor, additive: Tensor, near: Tensor | None) -> Strips:
         """query (B, d, h, w), additive (B, K, h, w), near (T*T, halo^2) or None."""
         windows = windows_of_kinds(query, self._radius, self._height, self._width, near)[:, :, None]
-        rows, added = (maps.permute(0, 2, 3, 1).flatten(0, 2) for maps in (query, additive))
-        parts = (part.split(self._step) for part in (self._queries, self._index, self._kinds))
-        for queries, index, kinds in zip(*parts):
+        tiles = (selected(maps.permute(0, 2, 3, 1).flatten(0, 2), self._queries) for maps in (query, additive))
+        parts = (part.split(self._step) for part in (*tiles, self._index, self._kinds))
+        for queries, added, index, kinds in zip(*parts):
             keys, values = (selected(maps, index) for maps in self._maps)
-            logits = windows.index_select(0, kinds) + selected(added, queries)[..., None]
-            yield selected(rows, queries), logits.flatten(2), keys, values
+            logits = windows.index_select(0, kinds) + added[..., None]
+            yield queries, logits.flatten(2), keys, values
             del logits, keys, values  # before the next ones are made
 
     def mass(self, weights: Tensor) -> Tensor:
