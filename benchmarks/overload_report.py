@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich.table import Table
 
 from benchmarks.keep_up import PROFILES, KeepUp
 from benchmarks.line_chart import line_chart
+from benchmarks.markdown import markdown_table, provenance
 from benchmarks.node_load import COUNTED, Flow, percentile
 from benchmarks.verdict import Verdict
 
@@ -153,11 +152,6 @@ def _csv_row(load: Load) -> list[object]:
 
 
 def _markdown(result: Overload) -> str:
-    import torch
-
-    from benchmarks.measure import device_name
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     command = " ".join(["python -m benchmarks.overload", *result.arguments])
     height, width = result.size
     strict = [load for load in result.loads if not load.ratio(99, of=50) <= _LATENCY_RULE]
@@ -165,14 +159,14 @@ def _markdown(result: Overload) -> str:
     return "\n".join(
         [
             "# Overload",
-            f"{datetime.date.today()}, {device_name(device)}, {os.cpu_count()} processors; `{command}`; written by it.",
+            provenance(command),
             "",
             f"## More than the network manages: {result.model}, {width} x {height}",
             f"{result.seconds:g} s at each rate: 1, 3 and 10 times, or what was asked for, of what the node manages. "
             "Camera, node and the reader of the masks share the machine. *One frame* is sent when the last was "
             "answered, before and after each rate: that is what an inference time is held to be.",
             "",
-            *_as_markdown(_LOAD_COLUMNS, [load.cells() for load in result.loads]),
+            *markdown_table(_LOAD_COLUMNS, [load.cells() for load in result.loads]),
             "",
             "p50 / p50 and p99 / p99 are the latency in inference times of the same percentile, which the rule is "
             "about; p99 / p50 is the slowest hundredth against a usual inference. "
@@ -182,10 +176,10 @@ def _markdown(result: Overload) -> str:
             "A network of milliseconds with random weights (`benchmarks/keep_up.py`), so that what is lost is lost by "
             "transport and node. *Dropped: newer* waited when the next came: network or machine did not keep up.",
             "",
-            *_as_markdown(_KEEP_UP_COLUMNS, [_keep_up_cells(run) for run in result.keeping_up]),
+            *markdown_table(_KEEP_UP_COLUMNS, [_keep_up_cells(run) for run in result.keeping_up]),
             "",
             "## Rules",
-            *_as_markdown(
+            *markdown_table(
                 ("rule", "measured", ""),
                 [(v.rule, v.measured, "holds" if v.holds else "**broken**") for v in result.verdicts],
             ),
@@ -196,8 +190,3 @@ def _markdown(result: Overload) -> str:
             "",
         ]
     )
-
-
-def _as_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]

@@ -21,6 +21,7 @@ from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks.line_chart import line_chart
+from benchmarks.markdown import markdown_table, provenance
 from benchmarks.node_load import Bench, Resources, percentile, running_bench
 from benchmarks.verdict import Verdict
 from sdcpc_ros import DEFAULT_MODEL
@@ -126,8 +127,8 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
 
 
 def write_results(samples: Sequence[Sample], output: Path) -> None:
-    """samples.csv and soak.svg."""
-    with (output / "samples.csv").open("w", newline="") as file:
+    """soak.csv and soak.svg."""
+    with (output / "soak.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Sample)])
         writer.writeheader()
         writer.writerows(asdict(sample) for sample in samples)
@@ -139,6 +140,30 @@ def write_results(samples: Sequence[Sample], output: Path) -> None:
         "latency p99, ms": [sample.p99_ms for sample in samples],
     }
     (output / "soak.svg").write_text(line_chart(minutes, charts, "minutes"))
+
+
+def page(samples: Sequence[Sample], verdicts: Sequence[Verdict], what: str, command: str) -> str:
+    """The verdicts as Markdown. what: model, rate and size."""
+    rows = [(v.rule, v.measured, "holds" if v.holds else "**broken**") for v in verdicts]
+    last = samples[-1]
+    p50 = statistics.median(sample.p50_ms for sample in samples)
+    p99 = statistics.median(sample.p99_ms for sample in samples)
+    lines = [
+        "# Soak",
+        provenance(command),
+        "",
+        f"{what}, whose stamps loop and jump: {last.seconds / 60:.1f} minutes, {sum(s.masks for s in samples)} masks, "
+        f"{last.resets} resets; latency p50 {p50:.0f} ms and p99 {p99:.0f} ms, medians of the samples. At the end "
+        f"{last.rss_mib:.0f} MiB, {last.threads} threads, {last.files} file descriptors.",
+        "",
+        *markdown_table(("rule", "measured", ""), rows),
+        "",
+        "[Every sample](soak.csv), and the plot:",
+        "",
+        "![Memory, threads, file descriptors and latency over time](soak.svg)",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def table(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Table:
@@ -169,7 +194,10 @@ def main() -> int:
         print(f"soak: {error}", file=sys.stderr)
         return 1
     Console().print(table(samples, verdicts))
-    print(f"written: {arguments.output / 'samples.csv'}, {arguments.output / 'soak.svg'}")
+    what = f"{arguments.model}, {len(CAMERAS)} cameras of {size[1]} x {size[0]} at {arguments.rate:g} Hz"
+    command = " ".join(["python -m benchmarks.soak", *sys.argv[1:]])
+    (arguments.output / "soak.md").write_text(page(samples, verdicts, what, command), encoding="utf-8")
+    print(f"written: {arguments.output}/soak.md, .csv and .svg")
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 

@@ -36,7 +36,7 @@ from sdcpc_ros.nodes.frame_batches import FrameBatches, largest_batch
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
-from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_image_buffers, resident_mib
+from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
 from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # Our own handlers instead of rclpy's, which end the ROS context under the worker's feet.
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    keep_freed_image_buffers()
+    keep_freed_memory()
     let_waiting_threads_sleep()
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.line_chart import line_chart
-from benchmarks.soak import BagStamps, Sample, judge, write_results
+from benchmarks.soak import BagStamps, Sample, judge, page, write_results
+from benchmarks.verdict import Verdict
 
 STEADY = [Sample(10.0 * i, 500.0, 20, 40, 30.0, 50.0, 300, i) for i in range(1, 31)]
 
@@ -60,10 +61,18 @@ def test_stamps_loop_and_jump_as_a_bags():
 def test_the_results_can_be_read(tmp_path: Path):
     samples = [*STEADY[:4], replace(STEADY[4], p99_ms=float("nan")), *STEADY[5:]]
     write_results(samples, tmp_path)
-    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 31
+    assert len((tmp_path / "soak.csv").read_text().splitlines()) == 31
     chart = ElementTree.parse(tmp_path / "soak.svg").getroot()
     lines = [element for element in chart.iter() if element.tag.endswith("polyline")]
     assert len(lines) == 5  # four charts, one of them with a gap
+
+
+def test_the_page_tells_each_verdict_and_how_it_came_about():
+    verdicts = [*judge(STEADY), Verdict("nothing breaks", "1 thing", False)]
+    told = page(STEADY, verdicts, "a network, two cameras", "python -m benchmarks.soak --minutes 5")
+    assert all(f"| {verdict.rule} | {verdict.measured} |" in told for verdict in verdicts)
+    assert told.count("**broken**") == 1
+    assert "a network, two cameras" in told and "`python -m benchmarks.soak --minutes 5`" in told
 
 
 def test_a_chart_of_nothing_is_a_chart():

@@ -13,9 +13,9 @@ from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, r
 # Takes and frees the memory of a few images over and over, and says how many pages had to be faulted in for them.
 _PROGRAM = """
 import resource
-from sdcpc_ros.nodes.process_memory import keep_freed_image_buffers
+from sdcpc_ros.nodes.process_memory import keep_freed_memory
 if {keep}:
-    keep_freed_image_buffers()
+    keep_freed_memory()
 def take():
     [bytearray(3 << 20) for _ in range(4)]
 for _ in range(3):
