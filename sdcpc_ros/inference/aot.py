@@ -99,5 +99,5 @@ def _check_can_compile(step: Step, path: Path) -> None:
     except BackendError as error:
         raise BackendError(
             f"backend 'aot' finds no package '{path}', nor can it make one: {error}. Write it with "
-            "`sdcpc export --format aot` on a machine with this processor and this PyTorch, and copy it there"
+            "`sdcpc export --format aot` on a machine with this processor, PyTorch and sdcpc_ros, and copy it there"
         ) from error

@@ -9,17 +9,20 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from sdcpc_ros import __version__
+from sdcpc_ros import __version__, network
+from sdcpc_ros.inference import step as step_module
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.step import Step
-from sdcpc_ros.network.dynamic_alignment import memory_shapes
 
 #: The environment variable that names the folder.
 VARIABLE = "SDCPC_CACHE"
+#: The code that is compiled.
+_CODE = (Path(network.__file__).parent, Path(step_module.__file__))
 
 
 def cache_folder() -> Path:
@@ -42,13 +45,13 @@ def target(device: torch.device, **versions: str) -> dict[str, str]:
 def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made_for: dict[str, str]) -> str:
     """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`.
 
-    The key covers weights, configuration, normalisation, size, what is remembered of a frame, precision and all of
-    `made_for`; the rest of the name is for people.
+    The key covers weights, configuration, normalisation, size, precision, the network's code, as it may change while
+    the version stays, and all of `made_for`; the rest of the name is for people.
     """
     precision = str(step.scale.dtype).removeprefix("torch.")
     digest = hashlib.sha256()
-    memory = memory_shapes(step.config, size)
-    digest.update(repr((backend, step.config.to_dict(), size, memory, precision, sorted(made_for.items()))).encode())
+    about = backend, step.config.to_dict(), size, precision, _digest_of_code(_CODE), sorted(made_for.items())
+    digest.update(repr(about).encode())
     for name, tensor in sorted(step.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -56,6 +59,15 @@ def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made
         f"{backend}-{size[1]}x{size[0]}-{precision}-{made_for['processor']}-torch{made_for['torch']}-"
         f"{digest.hexdigest()[:16]}.{suffix}"
     )
+
+
+@lru_cache(maxsize=1)
+def _digest_of_code(places: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for place in places:
+        for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
+            digest.update(f"{file.relative_to(place)} {len(code := file.read_bytes())} ".encode() + code)
+    return digest.hexdigest()
 
 
 @contextmanager

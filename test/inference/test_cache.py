@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdcpc_ros.inference import BackendError, Step
-from sdcpc_ros.inference.cache import cache_folder, check_trusted, file_name, new_file, target
+from sdcpc_ros.inference import BackendError, Step, cache
+from sdcpc_ros.inference import step as step_module
+from sdcpc_ros.inference.cache import _digest_of_code, cache_folder, check_trusted, file_name, new_file, target
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
 SIZE = (64, 96)
@@ -48,6 +49,19 @@ def test_whatever_matters_changes_the_key(step: Step, make_network, what):
     made_for = HERE | {"torch": "2.9.1"} if what == "version" else HERE | {}
     backend = "tensorrt" if what == "backend" else "aot"
     assert _key(_name(other, size, made_for, backend)) != _key(_name(step))
+
+
+def test_other_code_is_another_network(step: Step, monkeypatch, tmp_path):
+    """Whatever the version says: between two releases it says the same."""
+    (tmp_path / "network").mkdir()
+    names = set()
+    for code in ("x + 1", "x + 2"):
+        (tmp_path / "network" / "module.py").write_text(code)
+        _digest_of_code.cache_clear()
+        monkeypatch.setattr(cache, "_CODE", (tmp_path / "network", Path(step_module.__file__)))
+        names.add(_name(step))
+    monkeypatch.undo()
+    assert len({*names, _name(step)}) == 3
 
 
 def _key(name: str) -> str:
