@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
-from tqdm import tqdm
 
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.nodes.processor_time import SETTINGS, let_waiting_threads_sleep
@@ -116,7 +116,7 @@ def main() -> None:
     processors = len(os.sched_getaffinity(0))
     times_ms: dict[tuple[int, int], list[float]] = {}
     runs = [(n, loops) for _ in range(arguments.rounds) for loops in (0, processors) for n in range(len(WAYS))]
-    for number, loops in tqdm(runs, unit="process"):
+    for number, loops in track(runs, "waiting"):
         with _busy_loops(loops):
             times_ms.setdefault((number, loops), []).append(_in_process(number, arguments))
     shown = Table("PyTorch's threads wait", "quiet, ms", "", f"beside {processors} busy loops, ms", "")

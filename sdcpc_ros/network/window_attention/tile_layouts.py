@@ -41,7 +41,21 @@ _FEWEST_TILES = 8
 Strips = Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-class Gathered:
+class _OneReferenceAfterTheOther:
+    """A layout in which a tile's keys are those of its first reference, then those of the next."""
+
+    _references: int
+
+    def mass(self, weights: Tensor) -> Tensor:
+        """(n, T*T, N) -> (n, T*T, K): of each reference's keys together."""
+        return weights.unflatten(-1, (self._references, -1)).sum(-1)
+
+    def strongest(self, logits: Tensor) -> Tensor:
+        """(n, T*T, N) -> (n, T*T, K): the cell of each reference's strongest key in the halo."""
+        return logits.unflatten(-1, (self._references, -1)).argmax(-1)
+
+
+class Gathered(_OneReferenceAfterTheOther):
     """Tiles of queries and the haloed keys and values of each, gathered by index: one copy, and no padded frame.
 
     What comes from elsewhere than its position (`source`) is fetched from there in the same copy. Tiles of all frames
@@ -95,14 +109,6 @@ class Gathered:
             logits = windows.index_select(0, kinds) + added[..., None]
             yield queries, logits.flatten(2), keys, values
             del logits, keys, values  # before the next ones are made
-
-    def mass(self, weights: Tensor) -> Tensor:
-        """(n, T*T, N) -> (n, T*T, K): of each reference's keys together."""
-        return weights.unflatten(-1, (self._references, -1)).sum(-1)
-
-    def strongest(self, logits: Tensor) -> Tensor:
-        """(n, T*T, N) -> (n, T*T, K): the cell of each reference's strongest key in the halo."""
-        return logits.unflatten(-1, (self._references, -1)).argmax(-1)
 
     def assembled(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """Parts of strips, (n, T*T, C) each -> maps (B, C, h, w), channels-last in memory; zero where no tile is."""
@@ -211,7 +217,7 @@ class Columns:
         return [whole.permute(0, 3, 1, 2) for whole in wholes]
 
 
-class Unfolded:
+class Unfolded(_OneReferenceAfterTheOther):
     """As `Gathered`, out of padded copies by strides alone: what a compiler turns into one loop without index
     arithmetic."""
 
@@ -253,14 +259,6 @@ class Unfolded:
         keys, values = (part[:, :, rows].unfold(2, size, TILE).unfold(3, size, TILE) for part in self._padded)
         order = (0, 2, 3, 1, 5, 6, 4)
         return keys.permute(order).flatten(3, 5).flatten(0, 2), values.permute(order).flatten(3, 5).flatten(0, 2)
-
-    def mass(self, weights: Tensor) -> Tensor:
-        """As of `Gathered`."""
-        return weights.unflatten(-1, (self._references, -1)).sum(-1)
-
-    def strongest(self, logits: Tensor) -> Tensor:
-        """As of `Gathered`."""
-        return logits.unflatten(-1, (self._references, -1)).argmax(-1)
 
     def assembled(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """As of `Gathered`."""
