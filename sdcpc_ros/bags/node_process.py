@@ -54,6 +54,7 @@ def ros_environment(log_dir: Path) -> dict[str, str]:
         # Freed image buffers go back to the process instead of to the kernel, which would zero them again for the next.
         "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_ARENA_MAX": "1",
     }
     if os.environ.get("ROS_DISTRO") == "humble":  # knows no discovery range yet
         wanted["ROS_LOCALHOST_ONLY"] = "1"
