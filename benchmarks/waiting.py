@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.nodes.process_memory import keep_freed_memory
 from sdcpc_ros.nodes.processor_time import SETTINGS, let_waiting_threads_sleep
 
 _WARM_UP = 5  # frames
@@ -49,6 +50,7 @@ WAYS = (
 
 def frame_ms(way: Way, model: str, frames: int) -> float:
     """The median time of a frame, in this process, which has not imported PyTorch yet."""
+    keep_freed_memory()
     if way.as_node:
         let_waiting_threads_sleep()
     import numpy as np

@@ -18,10 +18,9 @@ def keep_freed_memory() -> None:
     """Has glibc reuse freed memory, of images and feature maps, instead of giving it back to the kernel and faulting it
     in again.
 
-    Receiving a 720p image then takes a quarter of the CPU time. All threads share one arena: those of further ones are
-    given back whatever the thresholds say, which in one process out of three cost 17,000 page faults a frame, 84 ms
-    instead of 62. To be called before threads start. Does nothing on another C library, or where the user
-    has set one of glibc's own variables for this.
+    Receiving a 720p image then takes a quarter of the CPU time. All threads share one arena: those of further ones go
+    back whatever the thresholds say, and the network runs in a thread. To be called before threads start. Does nothing
+    on another C library, or where the user has set one of glibc's own variables for this.
     """
     if {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"} & os.environ.keys():
         return

@@ -12,29 +12,37 @@ from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, r
 
 # Takes and frees the memory of a few images over and over, and says how many pages had to be faulted in for them.
 _PROGRAM = """
-import resource
+import resource, threading
 from sdcpc_ros.nodes.process_memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 def take():
-    [bytearray(3 << 20) for _ in range(4)]
-for _ in range(3):
-    take()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    take()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    [bytearray(3 << 20) for _ in range(40)]  # more than one of the heaps that a thread's arena is made of
+def run():
+    for _ in range(3):
+        take()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        take()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if {in_thread}:
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+else:
+    run()
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc")
-def test_freed_image_buffers_are_used_again(monkeypatch):
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_freed_image_buffers_are_used_again(monkeypatch, in_thread):
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
 
     def faults(keep: bool) -> int:
-        command = [sys.executable, "-c", _PROGRAM.format(keep=keep)]
+        command = [sys.executable, "-c", _PROGRAM.format(keep=keep, in_thread=in_thread)]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert faults(keep=True) < 100

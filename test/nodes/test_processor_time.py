@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 import sdcpc_ros
-from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.nodes.processor_time import SETTINGS, let_waiting_threads_sleep
 
-_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _CODE = """
 from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
 let_waiting_threads_sleep()
@@ -24,7 +23,7 @@ torch.zeros(8) + 1
 @pytest.fixture
 def unsaid(monkeypatch):
     """An environment in which nobody has said how threads wait; what is set in it goes with the test."""
-    for name in _SETTINGS:
+    for name in SETTINGS:
         monkeypatch.setenv(name, "")  # so that it is put back as it was, whatever the test does
         monkeypatch.delenv(name)
     return monkeypatch
@@ -41,8 +40,8 @@ def test_openmp_hears_of_it(unsaid):
     assert "GOMP_SPINCOUNT = '10000'" in said or "KMP_BLOCKTIME" in said, said
 
 
-@pytest.mark.parametrize("name", _SETTINGS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_what_the_user_says_stays(unsaid, name):
     unsaid.setenv(name, "ACTIVE")
     let_waiting_threads_sleep()
-    assert {key: os.environ[key] for key in _SETTINGS if key in os.environ} == {name: "ACTIVE"}
+    assert {key: os.environ[key] for key in SETTINGS if key in os.environ} == {name: "ACTIVE"}

@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 
+def as_rows(maps: Tensor) -> Tensor:
+    """(B, K, C, h, w) -> (B * K * h * w, C): a view where the maps lie channels-last."""
+    return maps.permute(0, 1, 3, 4, 2).flatten(0, 3)
+
+
 def moved(maps: Tensor, source: Tensor) -> Tensor:
     """Maps (B, K, C, h, w) with, at each position, the row of C numbers of their position source (B, K, h, w)."""
-    rows = maps.permute(0, 1, 3, 4, 2).flatten(0, 3).index_select(0, rows_of_maps(source).flatten())
-    return rows.view(*source.shape, -1).permute(0, 1, 4, 2, 3)
+    return selected(as_rows(maps), rows_of_maps(source)).permute(0, 1, 4, 2, 3)
 
 
 def rows_of_maps(source: Tensor) -> Tensor:

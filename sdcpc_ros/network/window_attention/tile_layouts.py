@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcpc_ros.network.window_attention.gathering import moved, rows_of_maps, selected
+from sdcpc_ros.network.window_attention.gathering import as_rows, moved, rows_of_maps, selected
 from sdcpc_ros.network.window_attention.tile_geometry import (
     TILE,
     constant,
@@ -70,7 +70,7 @@ class Gathered(_OneReferenceAfterTheOther):
         self._radius = radius
         self._step = _tiles_of_a_strip(keys, radius)
         frame = self._batch, self._height, self._width, keys.device
-        self._maps = _row_maps(keys, values)
+        self._maps = [as_rows(part) for part in (keys, values)]
         self._queries = constant(positions_of_queries, keys, *frame)
         self._places = constant(places_in_tiles, keys, *frame)
         self._index = constant(positions_of_keys, keys, radius, self._references, *frame)
@@ -134,7 +134,7 @@ class Columns:
         self._radius = radius
         self._rows, self._columns = (-(-length // TILE) for length in (self._height, self._width))
         frame = self._batch, self._height, self._width, keys.device
-        self._maps = _row_maps(keys, values)
+        self._maps = [as_rows(part) for part in (keys, values)]
         self._index = constant(positions_of_columns, keys, radius, self._references, *frame)
         self._kinds = constant(tile_kinds, keys, radius, *frame).view(self._batch, self._rows, self._columns)
         if source is not None:
@@ -269,11 +269,6 @@ class Unfolded(_OneReferenceAfterTheOther):
         squares = tiles.unflatten(2, (TILE, TILE)).unflatten(1, (self._rows, self._columns))
         whole = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
         return whole[..., : self._height, : self._width]
-
-
-def _row_maps(keys: Tensor, values: Tensor) -> list[Tensor]:
-    """(B, K, ., h, w) -> (B * K * h * w, .): views where the maps lie channels-last."""
-    return [part.permute(0, 1, 3, 4, 2).flatten(0, 3) for part in (keys, values)]
 
 
 def _tiles_of_a_strip(keys: Tensor, radius: int) -> int:
