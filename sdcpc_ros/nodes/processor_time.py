@@ -15,12 +15,12 @@ def let_waiting_threads_sleep() -> None:
 
     On a robot other processes want the processor too: a thread that spins for milliseconds, as GNU OpenMP's do, keeps
     it from the one it waits for; one that sleeps at once is late when it is wanted. The shipped model's frame on two
-    cores, quiet and with two busy neighbours: 58 and 309 ms by default, 90 and 235 ms asleep at once, 58 and 216 ms so
+    cores, quiet and with two busy neighbours: 64 and 405 ms by default, 94 and 261 ms asleep at once, 64 and 225 ms so
     (`python -m benchmarks.waiting`). To be called before PyTorch is imported; does nothing where the user has said how
     to wait.
 
     GNU OpenMP stops spinning altogether where its threads are more than the processors, and each thread that calls it
-    has a team of its own until it ends: a second one in a process (two cores) takes a frame from 58 to 91 ms. So the
+    has a team of its own until it ends: a second one in a process (two cores) takes a frame from 64 to 94 ms. So the
     thread that loads a model ends before another runs it.
     """
     if not os.environ.keys() & set(SETTINGS):
