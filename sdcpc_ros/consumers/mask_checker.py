@@ -70,6 +70,7 @@ class MaskChecker(Node):
         self.create_subscription(Image, "confidence/image_raw", self._on_confidence, _SENSOR_DATA)
         self.create_subscription(Image, "label/image_raw", self._on_label, _SENSOR_DATA)
         self.create_timer(0.2, self._on_time, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"waiting for masks on {self.resolve_topic_name('label/image_raw')}")
 
     def _on_label_info(self, message: Any) -> None:
         self._label_infos += 1
@@ -79,6 +80,7 @@ class MaskChecker(Node):
     def _on_label(self, label: Image) -> None:
         previous, self._label = self._label, label
         if previous is None:
+            self.get_logger().info("the first mask has arrived")
             self._need_label_info(1)
         elif stamp_s(label) < stamp_s(previous):  # a bag began again: whoever joined on its clock is to be told anew
             self._need_label_info(self._label_infos_needed + 1)

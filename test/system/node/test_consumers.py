@@ -45,7 +45,10 @@ def test_the_nav2_layers_rules_hold_from_the_first_mask_through_a_seek(node, sta
     publisher = peer.publisher(IMAGES)
     while checker.is_alive():
         stamp = next(_stamps)
-        publisher.publish(image(picture, stamp if len(masks) < 6 else stamp - 90.0))  # a bag that begins again
+        # The bag begins again. The checker must have seen a mask from before the jump: discovery takes each subscriber
+        # its own time, and a checker that first sees what follows the jump has no jump to check.
+        seeks = len(masks) >= 6 and "the first mask has arrived" in checker.log()
+        publisher.publish(image(picture, stamp - 90.0 if seeks else stamp))
         peer.spin_for(0.1)
         assert stamp < 1000, checker.log()
     assert checker.process.wait() == 0, checker.log()
