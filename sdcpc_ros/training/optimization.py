@@ -21,9 +21,10 @@ def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimiz
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, under a polynomial decay to zero over all steps."""
-    warmup = min(1.0, (step + 1) / max(1, recipe.warmup_steps))
-    return recipe.learning_rate * warmup * (1 - step / recipe.steps) ** recipe.schedule_power
+    """Linear warm-up, under a polynomial decay to zero over each stage (`Recipe.stage_at`)."""
+    first, steps = recipe.stage_at(step)
+    warmup = min(1.0, (step - first + 1) / max(1, recipe.warmup_steps))
+    return recipe.learning_rate * warmup * (1 - (step - first) / steps) ** recipe.schedule_power
 
 
 def _parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, object]]:
