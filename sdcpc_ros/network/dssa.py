@@ -102,12 +102,14 @@ class DSSA(nn.Module):
         """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, h, w)."""
         return _join(memory.fine[:, : self.features], memory.coarse[:, : self.features], logits)
 
-    def forward(self, context: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> DSSAOutput:
+    def forward(
+        self, context: Tensor, logits: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor
+    ) -> DSSAOutput:
         """Aggregate.
 
-        context (B, D + C2, h, w) and memory: of this frame. references: the memories of K frames, (B, K, ...) each.
-        age_s: (B, K) float, how much older than this frame each reference is, seconds; negative for a missing
-        reference, which takes no part. Without any reference nothing changes.
+        context (B, D + C2, h, w), logits (B, C, H/4, W/4) and memory: of this frame. references: the memories of K
+        frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each reference is, seconds;
+        negative for a missing reference, which takes no part. Without any reference nothing changes.
         """
         size, valid = (context.shape[2], context.shape[3]), age_s >= 0
         coarse_votes, source = self._match(memory.coarse, references.coarse, valid, size)
@@ -120,7 +122,7 @@ class DSSA(nn.Module):
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
-        weight = weight * self._gate(context, own, vote, weight)
+        weight = weight * self._gate(context, torch.cat((weight, _detail(logits, own)), 1), own, vote)
         return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, coarse_votes)
 
     def _match(
@@ -169,10 +171,10 @@ class DSSA(nn.Module):
         age = age_s.clamp(*AGE_RANGE_S).log()[:, :, None, None].expand_as(cosine)
         return torch.stack((4 * cosine - 2, 4 * around - 2, difference, confidence, votes.amax(2), 0.5 * age + 1), 2)
 
-    def _gate(self, context: Tensor, own: Tensor, vote: Tensor, trusted: Tensor) -> Tensor:
+    def _gate(self, context: Tensor, hints: Tensor, own: Tensor, vote: Tensor) -> Tensor:
         """How far the vote replaces the frame's own classes where it is trusted, -1..1, (B, 1, h, w)."""
         disagreement = 1 - _overlap(own, vote, 1)
-        hints = torch.cat((trusted, disagreement, own.amax(1, keepdim=True), vote.amax(1, keepdim=True)), 1)
+        hints = torch.cat((hints, disagreement, own.amax(1, keepdim=True), vote.amax(1, keepdim=True)), 1)
         first = self.gate[0]
         assert isinstance(first, nn.Conv2d)
         width = context.shape[1]
@@ -200,8 +202,8 @@ class DSSA(nn.Module):
 
 #: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age: `DSSA._fit`.
 _TRUST_INPUTS = 6
-#: Trust, disagreement, own confidence, the vote's confidence: `DSSA._gate`.
-_GATE_INPUTS = 4
+#: Trust, detail, disagreement, own confidence, the vote's confidence: `DSSA._gate`.
+_GATE_INPUTS = 5
 
 
 def concat_channels_last(*maps: Tensor) -> Tensor:
@@ -224,6 +226,13 @@ def _overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """The Bhattacharyya coefficient of class probabilities, in 0..1: 1 minus the static perceptual difference of the
     paper (that it takes this form is inferred). The small number keeps gradients at zero finite."""
     return (a * b + 1e-8).sqrt().sum(dim, keepdim=dim == 1).clamp(max=1)
+
+
+def _detail(logits: Tensor, own: Tensor) -> Tensor:
+    """How much surer the logits at stride 4 are than their average at stride 8, (B, 1, h, w): large where something
+    thinner than a cell is, which a vote at stride 8 would blur."""
+    sharp = F.avg_pool2d(logits.softmax(1).amax(1, keepdim=True), 2, ceil_mode=True, count_include_pad=False)
+    return sharp - own.amax(1, keepdim=True)
 
 
 def _to_coarse(x: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class SDCPC(nn.Module):
     ) -> tuple[Tensor, DSSAOutput | None]:
         if not self.config.temporal:
             return frame.logits, None
-        found = self.dssa(frame.context, frame.memory, references, age_s)
+        found = self.dssa(frame.context, frame.logits, frame.memory, references, age_s)
         size = frame.logits.shape[2:]
         return frame.logits + F.interpolate(found.change, size, mode="bilinear", align_corners=False), found
 

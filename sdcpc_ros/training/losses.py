@@ -109,7 +109,8 @@ def _stability_loss(found: DSSAOutput, logits: Tensor) -> Tensor:
     trust = found.trust.detach().float()
     total = trust.sum(1)
     vote = (trust[:, :, None] * found.votes.detach().float()).sum(1) / total.clamp_min(1e-6)[:, None]
-    weight = trust.square().sum(1) / total.clamp_min(1e-6)
+    # A mixed vote, as of something thinner than a cell, says little.
+    weight = trust.square().sum(1) / total.clamp_min(1e-6) * vote.amax(1).square()
     result = F.avg_pool2d(logits.float(), 2, ceil_mode=True, count_include_pad=False).log_softmax(1)
     divergence = (vote * ((vote + 1e-4).log() - result)).sum(1)
     return mean_share((divergence * weight).sum(), weight.sum())
