@@ -125,9 +125,7 @@ class DSSA(nn.Module):
         weight = weight * self._gate(context, torch.cat((weight, _detail(logits, own)), 1), own, vote)
         return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, coarse_votes)
 
-    def _match(
-        self, query: Tensor, references: Tensor, valid: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def _match(self, query: Tensor, references: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Stage 1: (B, K, C, h/4, w/4) votes, and the index into each reference's stride-8 map, (B, K, h, w)."""
         batch, count = valid.shape
         found = self._window(query, references, valid, 0, self.config.coarse_radius, None)

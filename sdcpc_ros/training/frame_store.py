@@ -62,9 +62,7 @@ class FrameStore:
             return held[torch.tensor([self._place[frame] for frame in frames], device=self.device)]
         wanted = sorted({frame for frame in frames if frame not in self._place})
         decoded = dict(zip(wanted, self._stack([pair[part] for pair in self._pool.map(self._decode, wanted)])))
-        return torch.stack(
-            [held[self._place[frame]] if frame in self._place else decoded[frame] for frame in frames]
-        )
+        return torch.stack([held[self._place[frame]] if frame in self._place else decoded[frame] for frame in frames])
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
         if not arrays:

@@ -67,9 +67,7 @@ def jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return ((1 - iou) * present).sum() / present.sum().clamp_min(1)
 
 
-def temporal_losses(
-    found: DSSAOutput, logits: Tensor, labels: Tensor, usable: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def temporal_losses(found: DSSAOutput, logits: Tensor, labels: Tensor, usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The vote, trust and stability losses of an aggregation.
 
     logits: (B, C, H/4, W/4), with references. labels: (B, H, W) int64, IGNORE where void. usable: (B, K) bool, the

@@ -60,17 +60,20 @@ class Objective(nn.Module):
         clip = (batch.clip - self.mean) / self.std
         output = self.network(clip, batch.age_s, self.views)
         labels, found = batch.labels.flatten(0, 1), output.aggregation
-        loss = segmentation_loss(output, labels, self.class_weights, self.auxiliary_weight, self.jaccard_weight)
+        # In the temporal stage the frames by themselves are as they are: their losses have no gradient.
+        is_frozen = torch.is_grad_enabled() and not output.static.requires_grad
+        auxiliary_weight = 0.0 if is_frozen else self.auxiliary_weight
+        loss = segmentation_loss(output, labels, self.class_weights, auxiliary_weight, self.jaccard_weight)
         if self.consistency_weight:
             # With references, of the frames by themselves too: the steadier they are, the less there is to correct.
-            for logits in (output.logits,) if found is None else (output.logits, output.single):
+            for logits in (output.logits,) if found is None or is_frozen else (output.logits, output.single):
                 divergence = consistency_loss(logits[::2], logits[1::2], batch.motion)
                 loss = loss + self.consistency_weight * divergence
         if found is not None:
             usable = ((batch.age_s >= 0) & ~batch.cut[:, None]).repeat_interleave(self.views, 0)
             losses = temporal_losses(found, output.logits, labels, usable)
             loss = loss + sum(weight * value for weight, value in zip(self.temporal_weights, losses))
-        if self.prototypes is not None:
+        if self.prototypes is not None and not is_frozen:
             coarse = labels_at(labels, output.static)
             contrast = self.prototypes(output.static, output.static_logits.detach(), coarse, step)
             loss = loss + self.prototype_weight * contrast

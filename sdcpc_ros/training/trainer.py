@@ -99,6 +99,8 @@ class _Run:
         objective = Objective(SDCPC(self.config), recipe, weights, self.mean, self.std)
         if world.size > 1:
             with_joined_norms(objective, world.device)
+        if world.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions use by default
         self.objective = objective.to(world.device)
         self.objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         some_unused = not recipe.auxiliary_weight or any(

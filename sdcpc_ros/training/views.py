@@ -6,11 +6,11 @@ Labels flicker in video where a small movement and new sensor noise change them.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sdcpc_ros.network.ranks import mean_share
+
 
 def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Tensor:
     """Jensen-Shannon divergence, in nats, between what a frame and its second view are taken for, where both see.
