@@ -83,9 +83,7 @@ def _sign(rng: np.random.Generator, kind: str) -> Texture:
         else:
             limit = str(rng.choice([20, 30, 40]))
             cv2.circle(picture, (middle, middle), 41, RED, 11)
-            ink = np.zeros((size, size), np.uint8)  # OpenCV 5 writes text on 8-bit pictures only
-            cv2.putText(ink, limit, (22, 62), cv2.FONT_HERSHEY_DUPLEX, 1.3, 255, 3)
-            picture[ink > 0] = 20
+            cv2.putText(picture, limit, (22, 62), cv2.FONT_HERSHEY_DUPLEX, 1.3, (20, 20, 20), 3)
     elif kind == "triangle":
         corners = np.array([(middle, 3), (94, 88), (2, 88)], np.int32)
         cv2.fillPoly(alpha, [corners], 255)
