@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sdcpc_ros import cli
+from sdcpc_ros import DEFAULT_MODEL, cli
 from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sdcpc_ros.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
@@ -221,6 +221,24 @@ def test_set_needs_a_field_and_a_value(capsys: pytest.CaptureFixture[str]) -> No
         cli.main(["import-weights", "a", "--encoder", "b", "--label-set", "c", "-o", "d", "--set", "wide"])
     assert stopped.value.code == 2
     assert "'wide' is not FIELD=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo"],
+        ["evaluate", "--dataset", "synthetic"],
+        ["evaluate-bag", "bag"],
+        ["segment", "film.mp4", "-o", "out"],
+        ["export", "--format", "onnx", "-o", "out"],
+        ["adjust", "-o", "out"],
+        ["info"],
+        ["doctor"],
+    ],
+)
+def test_the_shipped_model_is_the_default(arguments: list[str]) -> None:
+    parsed = cli._parser(chosen=arguments[0]).parse_args(arguments)
+    assert parsed.model == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["train", "--help"], ["info", "--help"]])

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdcpc_ros import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
     from sdcpc_ros.label_set import LabelSet
@@ -19,7 +21,7 @@ _DEFAULT_SPLIT = "val"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument(
-        "--model", required=True, metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file"
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
     )
     on_disk = parser.add_argument_group("for what is on disk (docs/datasets.md shows the layouts)")
     on_disk.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder; a bag, or a folder of bags")
