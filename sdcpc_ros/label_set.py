@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,14 @@ def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
 VSPW_124 = LabelSet(name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125)))
 
 LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}
+
+#: A class is taken for a thin structure when its name holds one of these words.
+_THIN = frozenset({"pole", "poles", "sign", "signs"})
+
+
+def thin_classes(class_names: Sequence[str]) -> list[str]:
+    """The names of poles and signs among these: "pole", "sign_symbol", "traffic sign"."""
+    return [name for name in class_names if _THIN & set(name.lower().replace("_", " ").split())]
 
 
 def read_label_set(name_or_path: str) -> LabelSet:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sdcpc_ros import cli
+from sdcpc_ros import DEFAULT_MODEL, cli
 from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sdcpc_ros.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
@@ -107,6 +107,11 @@ class TestEvaluate:
             (["--dataset", "bag"], "--dataset bag needs --root"),
             (["--dataset", "kitti"], "invalid choice: 'kitti'"),
             (["--dataset", "synthetic", "--json", "nowhere/scores.json"], "--json: no folder 'nowhere'"),
+            (["--dataset", "synthetic", "--every", "1,0"], "'0' in '1,0'; whole numbers of 1 or more, separated by"),
+            (["--dataset", "synthetic", "--every", "1.5"], "argument --every: '1.5' in '1.5'; whole numbers"),
+            (["--dataset", "synthetic", "--cuts", "3,"], "argument --cuts: '' in '3,'; whole numbers of 1 or more"),
+            (["--dataset", "synthetic", "--turns", "5"], "argument --turns: '5' in '5'; numbers over 0 and up to 1"),
+            (["--dataset", "synthetic", "--turns", "nan"], "numbers over 0 and up to 1, separated by commas"),
         ],
     )
     def test_wrong_usage_exits_2(self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +119,35 @@ class TestEvaluate:
             cli.main(["evaluate", "--model", "any", *arguments])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+    def test_tests_of_the_temporal_path_are_rows_and_records(
+        self, model: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """CamVid val of ten frames, in one run."""
+        file = tmp_path / "tests.json"
+        tests = ["--every", "1,3,3", "--cuts", "2", "--turns", "0.05,0.2", "--each-video"]
+        arguments = ["evaluate", "--dataset", "camvid", "--root", str(camvid), "--model", str(model), *tests]
+        assert cli.main([*arguments, "--json", str(file)]) == 0
+        scores = json.loads(file.read_text())
+        assert (scores["model"], scores["dataset"]) == (model.stem, "CamVid val")
+        assert [(row["test"], row["value"], row["labelled_frames"]) for row in scores["tests"]] == [
+            *(("every", 1, 10), ("every", 3, 4), ("cuts", 2, 3), ("turns", 0.05, 10), ("turns", 0.2, 10)),
+            ("video", scores["tests"][5]["value"], 10),
+        ]
+        assert set(scores["tests"][0]["streaming"]["class_iou"]) == set(CAMVID_11.class_names)
+        printed = capsys.readouterr().out
+        for title in ("every frame", "1 frame in 3", "cut every 2", "turn 5 %", "turn 20 %", "sign_symbol"):
+            assert title in printed
+
+    def test_a_test_that_the_split_is_too_short_for(
+        self, model: Path, camvid: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["evaluate", "--dataset", "camvid", "--root", str(camvid), "--model", str(model)]
+        assert cli.main([*arguments, "--every", "10"]) == 1
+        assert capsys.readouterr().err == (
+            "sdcpc evaluate: every n-th frame: n is 10; a whole number of 1 to 9 is allowed, "
+            "as the longest run of CamVid val has 10 frames\n"
+        )
 
 
 class TestErrorsAreOneSentence:
@@ -221,6 +255,24 @@ def test_set_needs_a_field_and_a_value(capsys: pytest.CaptureFixture[str]) -> No
         cli.main(["import-weights", "a", "--encoder", "b", "--label-set", "c", "-o", "d", "--set", "wide"])
     assert stopped.value.code == 2
     assert "'wide' is not FIELD=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo"],
+        ["evaluate", "--dataset", "synthetic"],
+        ["evaluate-bag", "bag"],
+        ["segment", "film.mp4", "-o", "out"],
+        ["export", "--format", "onnx", "-o", "out"],
+        ["adjust", "-o", "out"],
+        ["info"],
+        ["doctor"],
+    ],
+)
+def test_the_shipped_model_is_the_default(arguments: list[str]) -> None:
+    parsed = cli._parser(chosen=arguments[0]).parse_args(arguments)
+    assert parsed.model == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["train", "--help"], ["info", "--help"]])

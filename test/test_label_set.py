@@ -17,6 +17,7 @@ from sdcpc_ros.label_set import (
     LabelSet,
     LabelSetError,
     read_label_set,
+    thin_classes,
 )
 
 
@@ -91,3 +92,9 @@ class TestReadLabelSet:
         path.write_bytes(content)
         with pytest.raises(LabelSetError, match=r"labels\.json: "):
             read_label_set(str(path))
+
+
+def test_thin_classes_are_poles_and_signs_by_whole_words() -> None:
+    assert thin_classes(CAMVID_11.class_names) == ["pole", "sign_symbol"]
+    assert thin_classes(CITYSCAPES_19.class_names) == ["pole", "traffic sign"]
+    assert thin_classes(("signal", "tadpole", "Road_Signs")) == ["Road_Signs"]

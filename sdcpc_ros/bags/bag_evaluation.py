@@ -44,6 +44,7 @@ class BagSettings:
     void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
     start_s: float = 0.0
     duration_s: float | None = None
+    every: int = 1  #: only every n-th image, from the first one on
     max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
 
     def __post_init__(self) -> None:
@@ -52,6 +53,8 @@ class BagSettings:
         for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
             if value is not None and not 0 < value < float("inf"):
                 raise BagError(f"the {name} is {value} s; a positive number is needed")
+        if self.every < 1:
+            raise BagError(f"every n-th image: n is {self.every}; a whole number of 1 or more is needed")
         if any(not 0 <= label <= 255 for label in self.void):
             raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
 
@@ -102,13 +105,14 @@ def evaluate_bag(
             rewind.restore(earlier["rewind"])
             observed.resumed_at.append(rewind.beginning.scored + 1)
         beginning = rewind.beginning
-        on_start(max(0, _expected_frames(bag, camera, settings) - beginning.scored - 1))
+        on_start(max(0, _expected_frames(bag, camera, settings) - _taken(beginning.scored + 1, settings.every)))
         source = bag_frames(
             bag,
             camera,
             truth,
             start_s=settings.start_s,
             duration_s=settings.duration_s,
+            every=settings.every,
             first_number=beginning.number,
             place=beginning.place,
         )
@@ -157,13 +161,26 @@ def evaluate_bag(
 
 
 def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
-    """How many images will come: exact for a whole bag, an estimate for a part of one."""
+    """How many images will be taken: exact for a whole bag, an estimate for a part of one.
+
+    BagError when `settings.every` leaves no second image of the bag, for then there is no stream.
+    """
     images = bag.topics[camera].message_count
+    if settings.every > 1 and settings.every >= images:
+        raise BagError(
+            f"bag '{bag.path}', every n-th image: n is {settings.every}; a whole number of 1 to {max(1, images - 1)} "
+            f"is allowed, as {camera} has {images} images"
+        )
     if bag.duration_s <= 0 or (settings.start_s == 0 and settings.duration_s is None):
-        return images
+        return _taken(images, settings.every)
     left = max(0.0, bag.duration_s - settings.start_s)
     wanted = left if settings.duration_s is None else min(left, settings.duration_s)
-    return round(images * wanted / bag.duration_s)
+    return _taken(round(images * wanted / bag.duration_s), settings.every)
+
+
+def _taken(images: int, every: int) -> int:
+    """How many of the first `images` images are evaluated."""
+    return -(-images // every)
 
 
 def _report(

@@ -160,6 +160,7 @@ class Job:
             "--truth": settings.truth,
             "--start": settings.start_s or None,
             "--duration": settings.duration_s,
+            "--every": None if settings.every == 1 else settings.every,
             "--max-gap": None if settings.max_gap_s == BagSettings().max_gap_s else settings.max_gap_s,
             "--device": None if model.device == "cpu" else model.device,
             "--backend": None if model.backend == "eager" else model.backend,

@@ -67,6 +67,7 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         void=tuple(arguments.void),
         start_s=arguments.start,
         duration_s=arguments.duration,
+        every=arguments.every,
         **({} if arguments.max_gap is None else {"max_gap_s": arguments.max_gap}),
     )
     path = resolve_model(arguments.model).absolute()

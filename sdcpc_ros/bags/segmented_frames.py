@@ -78,15 +78,19 @@ def bag_frames(
     *,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    every: int = 1,
     first_number: int = 0,
     place: Place | None = None,
 ) -> Iterator[SourceFrame | Unusable]:
     """The pictures of a bag's camera, with their truth, as far as they can be decoded.
 
+    `every`: only pictures whose number is a multiple of this; the others are not decoded, and keep their numbers.
     `first_number` and `place`, of a picture of an earlier pass: begin with that one.
     """
     frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s, place=place)
     for number, frame in enumerate(frames, start=first_number):
+        if number % every:
+            continue
         try:
             picture = bag.decode(frame.camera, _picture)
         except BagError as error:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.commands.config_field import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_PATH",
+        help="a shipped model, or a .safetensors file, default %(default)s",
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
     add_config_fields(parser, "reference_offsets=[2,4,6], vote_floor=0.5")
     parser.add_argument(

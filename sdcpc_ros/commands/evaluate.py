@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sdcpc_ros import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
@@ -14,12 +17,13 @@ if TYPE_CHECKING:
 #: Those of `dataset_kinds`, and the street, which is nowhere on disk.
 DATASETS = ("camvid", "cityscapes", "vspw", "bag", "synthetic")
 _DEFAULT_SPLIT = "val"
+_Number = TypeVar("_Number", int, float)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument(
-        "--model", required=True, metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file"
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
     )
     on_disk = parser.add_argument_group("for what is on disk (docs/datasets.md shows the layouts)")
     on_disk.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder; a bag, or a folder of bags")
@@ -27,6 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     synthetic = parser.add_argument_group("for --dataset synthetic")
     synthetic.add_argument("--seed", type=int, help="which street, 0 if not given; training uses 1000 and up")
     synthetic.add_argument("--frames", type=int, help="how many frames, 90 if not given")
+    tests = parser.add_argument_group(
+        "tests of the temporal path: with any of these, one row a test, streaming beside single frame; N,... is a list"
+    )
+    tests.add_argument("--every", type=_counts, default=(), metavar="N,...", help="every N-th frame only, 1: all")
+    tests.add_argument(
+        "--cuts",
+        type=_counts,
+        default=(),
+        metavar="N,...",
+        help="two clips alternate every N frames under one stamp sequence; the first frame after each cut is scored",
+    )
+    tests.add_argument(
+        "--turns",
+        type=_shares,
+        default=(),
+        metavar="SHARE,...",
+        help="a window of half the width sweeps sideways by this share of its width a frame, over 0 to 1",
+    )
+    tests.add_argument("--each-video", action="store_true", help="each video of the split by itself")
     parser.add_argument("--device", default="cpu", help="torch device, default %(default)s")
     parser.add_argument("--backend", default="eager", help="how the network is run, default %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
@@ -41,15 +64,24 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.evaluation.evaluate import evaluate
     from sdcpc_ros.evaluation.labelled_video import labelled_video
-    from sdcpc_ros.evaluation.report import evaluation_table, progress_bar
+    from sdcpc_ros.evaluation.report import evaluation_table, progress_bar, temporal_test_table
+    from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_tests
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     path = resolve_model(arguments.model)
     checkpoint = load_checkpoint(path)
-    video = labelled_video(_opened(arguments, checkpoint.label_set))
+    dataset = _opened(arguments, checkpoint.label_set)
+    which = {name: getattr(arguments, name) for name in ("every", "cuts", "turns", "each_video")}
+    tests, video = temporal_tests(dataset, **which), labelled_video(dataset)
     segmenter = StreamingSegmenter(checkpoint, device=arguments.device, backend=arguments.backend)
-    evaluation = evaluate(segmenter, video, progress=progress_bar)
-    Console().print(evaluation_table(evaluation))
+    if tests:
+        results = run_temporal_tests(segmenter, tests, progress=progress_bar)
+        table = temporal_test_table(results)
+        scores = {"dataset": dataset.name, "tests": [result.to_dict() for result in results]}
+    else:
+        evaluation = evaluate(segmenter, video, progress=progress_bar)
+        table, scores = evaluation_table(evaluation), evaluation.to_dict()
+    Console().print(table)
     if arguments.json is not None:
         how = {
             "model": path.stem,
@@ -57,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
             "backend": segmenter.backend,
             "model_size": list(segmenter.model_size),
         }
-        arguments.json.write_text(json.dumps({**how, **evaluation.to_dict()}, indent=2, allow_nan=False) + "\n")
+        arguments.json.write_text(json.dumps({**how, **scores}, indent=2, allow_nan=False) + "\n")
 
 
 def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
@@ -82,6 +114,28 @@ def _check_options(arguments: argparse.Namespace) -> None:
             arguments.parser.error(f"--{option} does not go with --dataset {arguments.dataset}")
     if arguments.json is not None and not arguments.json.parent.is_dir():
         arguments.parser.error(f"--json: no folder '{arguments.json.parent}'")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return _list(text, int, lambda n: n >= 1, "whole numbers of 1 or more")
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return _list(text, float, lambda share: 0 < share <= 1, "numbers over 0 and up to 1")
+
+
+def _list(
+    text: str, number: Callable[[str], _Number], allowed: Callable[[_Number], bool], what: str
+) -> tuple[_Number, ...]:
+    """Numbers separated by commas, each once, in their order."""
+    for word in text.split(","):
+        try:
+            good = allowed(number(word))
+        except ValueError:
+            good = False
+        if not good:
+            raise argparse.ArgumentTypeError(f"'{word}' in '{text}'; {what}, separated by commas, are allowed")
+    return tuple(dict.fromkeys(number(word) for word in text.split(",")))
 
 
 def _given(value: Any, default: Any) -> Any:

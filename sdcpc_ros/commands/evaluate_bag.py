@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--void", type=int, nargs="+", default=[], metavar="ID", help="ids without truth, besides 255")
     what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
     what.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to evaluate, all if not given")
+    what.add_argument("--every", type=_count, default=1, metavar="N", help="every N-th image only, default all")
     what.add_argument("--max-gap", type=float, metavar="S", help="as the node's parameter max_gap")
     how = parser.add_argument_group("how")
     how.add_argument("--device", default="cpu", help="torch device, default %(default)s")
@@ -74,6 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
     return evaluate_bags(arguments, _gates(arguments))
 
 
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no number of images; a whole number of 1 or more is needed")
+
+
 def _gates(arguments: argparse.Namespace) -> list[Gate]:
     given = ((measure, getattr(arguments, measure.destination)) for measure in MEASURES)
     return [Gate(measure, threshold) for measure, threshold in given if threshold is not None]
@@ -92,5 +99,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         for measure in MEASURES:
             if measure.path[0] == "live" and getattr(arguments, measure.destination) is not None:
                 error(f"{measure.option} goes with --live")
+    elif arguments.every > 1:
+        error("--live plays every image of a bag, so it does not go with --every")
     elif arguments.workers is not None or arguments.ray is not None:
         error("--live plays one bag after the other, so it does not go with --workers or --ray")

@@ -7,12 +7,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdcpc_ros import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from sdcpc_ros.checkpoint import Checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_PATH",
+        help="a shipped model, or a .safetensors file, default %(default)s",
+    )
     parser.add_argument(
         "--format",
         required=True,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from sdcpc_ros import DEFAULT_MODEL
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="NAME_OR_PATH", help="a shipped model, or a .safetensors file")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_PATH",
+        help="a shipped model, or a .safetensors file, default %(default)s",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

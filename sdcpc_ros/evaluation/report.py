@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from sdcpc_ros.evaluation.evaluate import Evaluation
+from sdcpc_ros.evaluation.temporal_tests import TestResult
+from sdcpc_ros.label_set import thin_classes
 
 
 @contextmanager
@@ -51,6 +54,27 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     for name in evaluation.streaming.class_iou:
         add(f"IoU % {name}", (100 * scores.class_iou[name] for scores in both))
     return table
+
+
+def temporal_test_table(results: Sequence[TestResult]) -> Table:
+    """One row a test, each score as "streaming/single frame" in percent; of the classes those that are thin."""
+    title = "streaming/single frame, %; of cuts the first frame after each"
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    thin = thin_classes(list(results[0].evaluation.streaming.class_iou))
+    table.add_column("test", no_wrap=True)
+    for name in ("judged", "mIoU", "mVC8", "mVC16", *thin):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        both = (result.evaluation.streaming, result.evaluation.single_frame)
+        values = [[getattr(scores, name) for scores in both] for name in ("miou", "mvc8", "mvc16")]
+        values += [[scores.class_iou[name] for scores in both] for name in thin]
+        table.add_row(result.test.title, str(result.evaluation.labelled_frames), *map(_side_by_side, values))
+    return table
+
+
+def _side_by_side(shares: Iterable[float]) -> str:
+    texts = ["-" if math.isnan(share) else f"{100 * share:.1f}" for share in shares]
+    return "-" if set(texts) == {"-"} else "/".join(texts)
 
 
 def _plural(count: int, noun: str) -> str:

@@ -87,7 +87,12 @@ def test_stopped_after_any_frame_it_comes_to_the_same_report_and_pictures(
 
 
 @pytest.mark.parametrize(
-    "settings", [BagSettings(truth="none"), BagSettings(start_s=0.35, duration_s=3.4, max_gap_s=0.05)]
+    "settings",
+    [
+        BagSettings(truth="none"),
+        BagSettings(start_s=0.35, duration_s=3.4, max_gap_s=0.05),
+        BagSettings(every=3, max_gap_s=10.0),
+    ],
 )
 def test_the_same_of_a_part_of_a_bag_and_without_a_truth(drive, tiny_model: Model, tmp_path, settings):
     whole = with_states(drive, tiny_model, tmp_path, settings)

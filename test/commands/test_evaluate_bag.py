@@ -48,6 +48,14 @@ def test_one_bag_is_told_and_not_evaluated_twice(street, evaluate, tmp_path, cap
     assert "Nothing has changed" not in capsys.readouterr().out
 
 
+def test_every_other_image_alone(street, evaluate, tmp_path):
+    assert evaluate(street, "--every", 2) == 0
+    report = json.loads((tmp_path / "out" / "street" / "report.json").read_text())
+    assert report["frames"]["number"] == [0, 2, 4] and report["scores"]["judged_frames"] == 3
+    assert report["settings"]["every"] == 2 and "--every 2" in report["command"]
+    assert report["bag"]["unusable"] == 0 and report["resets"] == []
+
+
 def test_a_missed_gate_is_exit_status_1_also_on_what_was_done_before(street, evaluate, capsys):
     for _ in range(2):
         assert evaluate(street, "--min-miou", 0.9, "--max-unusable", 0, "--min-mvc16", 0) == 1
@@ -84,6 +92,10 @@ def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, eval
         (["{street}", "--start", "-1"], "the start is -1.0 s; zero or a positive number is needed"),
         (["{street}", "--void", "300"], "void ids are [300]; 0 to 255 are allowed"),
         (["{street}", "--start", "60"], "has no usable image on /camera/image_raw (0 unusable)"),
+        (
+            ["{street}", "--every", "5"],
+            "n is 5; a whole number of 1 to 4 is allowed, as /camera/image_raw has 5 images",
+        ),
         (["{street}", "--device", "tpu"], "tpu"),
         (["{street}", "--backend", "steam"], "steam"),
         (["{street}", "--input-size", "8", "8"], "input_size is (8, 8)"),
@@ -110,6 +122,12 @@ def test_a_model_that_is_not_there_is_one_sentence_for_all_bags(street, tmp_path
         (["bag", "--save-every", "0"], "--save-every is 0.0; a positive number of seconds is needed"),
         (["bag", "--live-rate", "2"], "--live-rate goes with --live"),
         (["bag", "--max-dropped", "2"], "--max-dropped goes with --live"),
+        (
+            ["bag", "--every", "0"],
+            "argument --every: '0' is no number of images; a whole number of 1 or more is needed",
+        ),
+        (["bag", "--every", "1.5"], "argument --every: '1.5' is no number of images"),
+        (["bag", "--every", "2", "--live"], "--live plays every image of a bag, so it does not go with --every"),
         (["bag", "--live", "--workers", "2"], "does not go with --workers or --ray"),
     ],
 )

@@ -1,0 +1,132 @@
+"""What tests a temporal path: lower frame rates, cuts and turns; each scored as a stream beside single frames."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdcpc_ros.datasets.dataset_views import Pan, every_nth_frame, single_videos, spliced
+from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.evaluation.evaluate import Evaluation, Segmenter, evaluate
+from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
+from sdcpc_ros.label_set import LabelSet
+
+
+@dataclass(frozen=True)
+class TemporalTest:
+    """One way of showing a data set to a stream."""
+
+    kind: str  #: "every", "cuts", "turns" or "video"
+    value: int | float | str  #: every n-th frame, a cut every n frames, share of the width a frame, the video's name
+    title: str  #: for a row of a table
+    video: LabelledVideo
+    rate_hz: float | None  #: of the stream, None when no two frames follow each other
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """The scores of a test."""
+
+    __test__ = False  # no test of pytest's
+
+    test: TemporalTest
+    evaluation: Evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON. Times are left out: single frames that tests share are run once (see SingleFrameCache)."""
+        values = self.evaluation.to_dict()
+        for way in ("streaming", "single_frame"):
+            del values[way]["ms_per_frame"]
+        return {"test": self.test.kind, "value": self.test.value, "rate_hz": self.test.rate_hz, **values}
+
+
+def temporal_tests(
+    dataset: VideoDataset,
+    *,
+    every: Sequence[int] = (),
+    cuts: Sequence[int] = (),
+    turns: Sequence[float] = (),
+    each_video: bool = False,
+) -> list[TemporalTest]:
+    """The tests in this order. No image is read.
+
+    every: of each run only every n-th frame. cuts: two clips alternate every n frames, and the first frame after each
+    cut is scored. turns: a window moves sideways by this share of its width a frame. each_video: every video of the
+    data set by itself. Raises DatasetError for a value that does not suit the data set, or one without labels.
+    """
+    tests = [_test("every", n, _rate_title(n), every_nth_frame(dataset, n)) for n in every]
+    tests += [_test("cuts", n, f"cut every {n}", spliced(dataset, n)) for n in cuts]
+    tests += [_test("turns", share, f"turn {100 * share:g} %", Pan(dataset, share)) for share in turns]
+    if each_video:
+        videos = [view for view in single_videos(dataset) if view.labelled]
+        tests += [
+            _test("video", name, name, view) for view in videos for name in [dataset.frames[view.indices[0]].video]
+        ]
+    return tests
+
+
+def run_temporal_tests(
+    segmenter: Segmenter,
+    tests: Iterable[TemporalTest],
+    *,
+    progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
+) -> list[TestResult]:
+    """Score `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
+    cached = SingleFrameCache(segmenter)
+    results = []
+    for test in tests:
+
+        def titled(frames: int, title: str = test.title) -> AbstractContextManager[Callable[[], None]]:
+            assert progress is not None
+            return progress(frames, title)
+
+        results.append(TestResult(test, evaluate(cached, test.video, progress=titled if progress else None)))
+    return results
+
+
+@dataclass(frozen=True)
+class _Labels:
+    labels: np.ndarray  # (H, W) uint8
+
+
+class SingleFrameCache:
+    """A segmenter that runs an image by itself once, and keeps its labels (compressed) for when it comes back.
+
+    Single-frame labels do not depend on what a test shows before the frame, so tests share them.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._labels: dict[tuple[tuple[int, ...], bytes], bytes] = {}
+
+    @property
+    def label_set(self) -> LabelSet:
+        return self._segmenter.label_set
+
+    def segment(self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera") -> Any:
+        return self._segmenter.segment(image, stamp_s, stream=stream)
+
+    def reset(self, stream: str | None = None) -> None:
+        self._segmenter.reset(stream)
+
+    def segment_single(self, image: np.ndarray) -> _Labels:
+        key = (image.shape, hashlib.sha256(image.tobytes()).digest())
+        if key not in self._labels:
+            labels = self._segmenter.segment_single(image).labels
+            self._labels[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
+        found = np.frombuffer(zlib.decompress(self._labels[key]), np.uint8)
+        return _Labels(found.reshape(image.shape[:2]))
+
+
+def _test(kind: str, value: int | float | str, title: str, dataset: VideoDataset) -> TemporalTest:
+    return TemporalTest(kind, value, title, labelled_video(dataset), dataset.rate_hz)
+
+
+def _rate_title(n: int) -> str:
+    return "every frame" if n == 1 else f"1 frame in {n}"
