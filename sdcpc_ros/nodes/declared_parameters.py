@@ -32,6 +32,8 @@ class DeclaredParameters:
         node.add_on_set_parameters_callback(self._check_change)
         self._declare_missing([])
         self._declare_missing(node.get_parameter("cameras").value)
+        values = {name: _plain(node.get_parameter(name).value) for name in self._declarations}
+        node.get_logger().debug(f"parameters: {values}")
 
     def read(self) -> NodeParameters:
         """The present values. Raises ParameterError with a sentence when one is not allowed."""

@@ -27,7 +27,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from sdcpc_ros.nodes import camera_outputs, topics
+from sdcpc_ros.nodes import REFUSED_BY_ROS, camera_outputs, topics
 from sdcpc_ros.nodes.backend_reporter import BackendReporter
 from sdcpc_ros.nodes.camera import Camera
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
@@ -258,7 +258,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except RuntimeError as error:  # rclpy's RCLError: a name that is none, a keystore that lacks the enclave, ...
         print(f"error: ROS does not let the node start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
-        return 1
+        return REFUSED_BY_ROS
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)

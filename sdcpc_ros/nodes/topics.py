@@ -68,6 +68,13 @@ DIAGNOSTICS = Topic(
 CAMERA_TOPICS = (LABEL, LABEL_INFO, LABEL_CAMERA_INFO, CONFIDENCE, OVERLAY, CLASS_STATISTICS)
 
 
+def absolute_name(name: str, node_name: str) -> str:
+    """A topic's name as ROS resolves it for the node of this full name, before any remapping."""
+    if name.startswith("~/"):
+        return node_name + name[1:]
+    return name if name.startswith("/") else f"{node_name.rpartition('/')[0]}/{name}"
+
+
 def markdown_table() -> str:
     """The README's table of topics."""
     lines = [
