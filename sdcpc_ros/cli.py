@@ -7,6 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from sdcpc_ros.installation import install_advice
+
 #: Subcommand -> what `sdcpc --help` says of it, and what its own help begins with.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
@@ -64,8 +66,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
-#: Third-party package -> the extra of ours that brings it.
-_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags") | {"ray": "fleet"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sdcpc {parsed.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if _extra(error) is None:
+        if install_advice(str(error.name)) is None:
             raise
         print(f"sdcpc {parsed.command}: {_missing(error)}", file=sys.stderr)
         return 1
@@ -107,13 +107,9 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    extra = _extra(error)
-    return f"no Python package '{error.name}'" + (f"; pip install 'sdcpc_ros[{extra}]' brings it" if extra else "")
-
-
-def _extra(error: ModuleNotFoundError) -> str | None:
-    """The extra that brings what is missing, if it is one of ours."""
-    return _EXTRAS.get(str(error.name).split(".")[0])
+    advice = install_advice(str(error.name))
+    package = str(error.name).split(".")[0]
+    return f"no Python package '{package}'" + (f"; to get it: {advice}" if advice else "")
 
 
 def _sentence(error: Exception) -> str:

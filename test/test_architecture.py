@@ -14,7 +14,7 @@ PACKAGE = ROOT / "sdcpc_ros"
 
 # Room -> the rooms it may import besides itself. Read downwards, as a frame travels: nothing imports upwards.
 DOORS: dict[str, set[str]] = {
-    "cli": {"commands"},
+    "cli": {"commands", "installation"},
     "commands": {
         *("adjust_model", "bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
         *("import_weights", "inference"),
@@ -25,7 +25,7 @@ DOORS: dict[str, set[str]] = {
     "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
     "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
-    "dataset_kinds": {"bags", "datasets", "label_set"},
+    "dataset_kinds": {"bags", "datasets", "installation", "label_set"},
     "evaluation": {"datasets", "label_set", "streaming"},
     "datasets": {"images", "label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
