@@ -50,6 +50,10 @@ class Declaration:
             return f"{self.range[0]} to {self.range[1]}"
         return " or ".join(self.choices) or self.allowed
 
+    def as_declared(self, value: Any) -> Any:
+        """A whole number where a double is wanted is one: nobody writes `2.0` for two seconds."""
+        return float(value) if type(value) is int and type(self.default) is float else value
+
     def refusal(self, value: Any, full_name: str = "") -> str | None:
         """Why a value is not allowed, in a sentence, or None; `full_name` is that of a camera's parameter."""
         name = full_name or self.name

@@ -38,6 +38,7 @@ from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
 from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
 from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.nodes.unknown_parameters import files_for_others
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -255,6 +256,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = SegmentationNode()
+        for sentence in files_for_others(sys.argv if args is None else args, node.get_fully_qualified_name()):
+            node.get_logger().warning(sentence)
     except RuntimeError as error:  # rclpy's RCLError: a name that is none, a keystore that lacks the enclave, ...
         print(f"error: ROS does not let the node start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
