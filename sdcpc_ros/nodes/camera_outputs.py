@@ -80,6 +80,10 @@ class CameraOutputs:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
+    def topic_names(self) -> list[str]:
+        """Full names of what is published, after remapping."""
+        return [publisher.topic_name for publisher in self._publishers.values()]
+
     def needs_confidence(self, parameters: NodeParameters) -> bool:
         """Whether anything that is published for the next frame depends on the network's confidence."""
         return (
