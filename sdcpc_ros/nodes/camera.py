@@ -63,7 +63,12 @@ class Camera:
         settings = read_parameters()
         self.stream = CameraStream(parameters.name, max_gap_s=settings.max_gap)
         self._watch = CameraWatch()
-        self._reporter = CameraReporter(node.get_name(), parameters.name)
+        connections = {
+            "image topic": node.resolve_topic_name(parameters.image_topic),
+            "transport": parameters.transport,
+            "camera_info topic": node.resolve_topic_name(parameters.camera_info_topic),
+        }
+        self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name, connections)
         self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
 
     def subscribe(self, on_frame: Callable[[], None]) -> None:
