@@ -7,7 +7,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from sdcpc_ros import __version__
 from sdcpc_ros.installation import install_advice
+from sdcpc_ros.process_memory import keep_freed_memory
+from sdcpc_ros.processor_time import let_waiting_threads_sleep
 
 #: Subcommand -> what `sdcpc --help` says of it, and what its own help begins with.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
         "this one leaves come out.",
     ),
+    "models": ("the models that come with the package", "List the shipped models: name, classes, size and file."),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 
@@ -71,6 +75,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 1 after one sentence on stderr (2, from argparse, for wrong usage)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # As the node does: before PyTorch is imported, and threads start.
+    keep_freed_memory()
+    let_waiting_threads_sleep()
     parsed = _parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
     try:
         return parsed.run(parsed) or 0
@@ -93,6 +100,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         prog="sdcpc",
         description="Temporally consistent semantic segmentation of video: show, evaluate, train, inspect.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, description) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=description)

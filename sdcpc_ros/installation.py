@@ -14,6 +14,15 @@ _OPTIONAL = {
     "rosbags": ("rosbags", "bags"),
     "ray": ("ray", "fleet"),
 }
+#: What is always needed, and pip brings, but colcon and rosdep may not.
+_NEEDED = {
+    "torch": "torch, or your board's wheels (JetPack)",
+    "safetensors": "safetensors",
+    "cv2": "'opencv-python-headless>=4.10,<5'",
+    "numpy": "numpy",
+    "yaml": "PyYAML",
+    "rich": "rich",
+}
 
 
 def share_folders() -> list[Path]:
@@ -30,11 +39,14 @@ def share_folders() -> list[Path]:
 
 
 def install_advice(module: str) -> str | None:
-    """How to get a Python package that an optional part of ours needs; None if it is none of those.
+    """How to get a Python package that we need, or an optional part of ours; None if it is none of those.
 
     pip knows `sdcpc_ros` where pip installed it; what colcon installed has no extras that pip could find.
     """
-    distribution, extra = _OPTIONAL.get(module.split(".")[0], (None, None))
+    package = module.split(".")[0]
+    if package in _NEEDED:
+        return f"python3 -m pip install {_NEEDED[package]}"
+    distribution, extra = _OPTIONAL.get(package, (None, None))
     if distribution is None:
         return None
     prefix = Path(__file__).absolute().parents[4:5]

@@ -42,4 +42,5 @@ def test_advice_is_for_what_installed_the_package(monkeypatch, tmp_path):
     marker.parent.mkdir(parents=True)
     marker.touch()
     assert install_advice("av.container") == "python3 -m pip install av"  # pip has never heard of what colcon built
-    assert install_advice("numpy") is None
+    assert install_advice("torch") == "python3 -m pip install torch, or your board's wheels (JetPack)"
+    assert install_advice("of_somebody_else") is None
