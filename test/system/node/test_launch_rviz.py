@@ -38,7 +38,7 @@ def test_the_camera_of_the_arguments_is_shown(shown):
     assert shown("rviz:=true", "namespace:=robot", "cameras:=front", "autostart:=false") == {
         "Camera": "/front/image_raw",
         "Overlay": f"{node}/overlay/image_raw",
-        "Label": f"{node}/label/image_raw",
+        "Label": f"{node}/label/color",
     }
 
 
@@ -72,13 +72,13 @@ def test_every_camera_of_the_parameter_file_is_shown(shown, tmp_path):
     assert shown(parent) == {
         "Camera": "/oak/left/image_rect",
         "Overlay": f"{node}/left/overlay/image_raw",
-        "Label": f"{node}/left/label/image_raw",
+        "Label": f"{node}/left/label/color",
         "right Camera": "/right/image_raw/compressed",
         "right Overlay": f"{node}/right/overlay/image_raw",
-        "right Label": f"{node}/right/label/image_raw",
+        "right Label": f"{node}/right/label/color",
         "rear Camera": "/robot/usb/image_raw",
         "rear Overlay": f"{node}/rear/overlay/image_raw",
-        "rear Label": f"{node}/rear/label/image_raw",
+        "rear Label": f"{node}/rear/label/color",
     }
 
 
