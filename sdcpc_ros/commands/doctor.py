@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-topic",
         action="append",
         metavar="TOPIC",
-        help="what a node that does not run yet would listen to, default /camera/image_raw; may be given again",
+        help="what a node that does not run yet would listen to, default camera/image_raw; may be given again",
     )
     parser.add_argument("--compressed", action="store_true", help="the image topics are CompressedImage")
     parser.add_argument("--use-sim-time", action="store_true", help="the node that does not run yet would take /clock")
@@ -66,7 +66,9 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     from sdcpc_ros.doctor.live_graph import Wanted, check_graph
 
     transport = "compressed" if arguments.compressed else "raw"
-    topics = arguments.image_topic or ["/camera/image_raw" + ("/compressed" if arguments.compressed else "")]
-    wanted = Wanted(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
     node = arguments.node if arguments.node.startswith("/") else f"/{arguments.node}"
+    namespace = node.rpartition("/")[0]
+    default = f"{namespace}/camera/image_raw" + ("/compressed" if arguments.compressed else "")
+    topics = arguments.image_topic or [default]
+    wanted = Wanted(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
     yield from check_graph(node, wanted, arguments.listen, arguments.patience)

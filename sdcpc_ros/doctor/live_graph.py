@@ -116,7 +116,7 @@ class _Graph:
         topics = []
         for camera, topic, transport in zip(cameras, settings[::2], settings[1::2]):
             transport = transport or "raw"
-            topic = topic or f"/{camera}/image_raw" + ("/compressed" if transport == "compressed" else "")
+            topic = topic or f"{camera}/image_raw" + ("/compressed" if transport == "compressed" else "")
             topics.append((_absolute(topic, self._name), transport))
         return Wanted(tuple(topics), bool(use_sim_time))
 

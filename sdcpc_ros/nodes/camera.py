@@ -63,10 +63,13 @@ class Camera:
         settings = read_parameters()
         self.stream = CameraStream(parameters.name, max_gap_s=settings.max_gap)
         self._watch = CameraWatch()
+        # Full names, after remapping.
+        self._image_topic = node.resolve_topic_name(parameters.image_topic)
+        self._camera_info_topic = node.resolve_topic_name(parameters.camera_info_topic)
         connections = {
-            "image topic": node.resolve_topic_name(parameters.image_topic),
+            "image topic": self._image_topic,
             "transport": parameters.transport,
-            "camera_info topic": node.resolve_topic_name(parameters.camera_info_topic),
+            "camera_info topic": self._camera_info_topic,
         }
         self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name, connections)
         self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
@@ -187,16 +190,16 @@ class Camera:
             )
 
     def _say_what_is_connected(self) -> None:
-        image, info = (subscription.topic_name for subscription in self._subscriptions)
         self._node.get_logger().info(
-            f"camera '{self.stream.name}': listens to {image} ({self._image_type_name()}) and {info}; "
+            f"camera '{self.stream.name}': listens to {self._image_topic} ({self._image_type_name()}) "
+            f"and {self._camera_info_topic}; "
             f"publishes {', '.join(self._outputs.topic_names())}"
         )
 
     def _tell_console(self, status: StreamStatus, now_s: float, active: bool) -> None:
         """Warns where no image comes, or too many; nothing else on the console would say so."""
         if self._watch.is_silent(status, now_s, active):
-            wanted = Wanted(self.stream.name, self._subscriptions[0].topic_name, self._image_type_name())
+            wanted = Wanted(self.stream.name, self._image_topic, self._image_type_name())
             # By their publishers: the node's own subscription makes a topic of its type, too.
             published = {
                 topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
@@ -240,7 +243,7 @@ class Camera:
         except BadCameraInfo as error:
             self.stream.count_bad_camera_info()
             if self.stream.may_warn("camera_info", time.monotonic()):
-                self._node.get_logger().warning(f"{self._parameters.camera_info_topic}: {error}; it is not passed on")
+                self._node.get_logger().warning(f"{self._camera_info_topic}: {error}; it is not passed on")
             return
         self._camera_info = info
 
@@ -248,6 +251,6 @@ class Camera:
         if self.stream.may_warn(error.cause, time.monotonic()):
             stamp = message.header.stamp
             self._node.get_logger().warning(
-                f"{self._parameters.image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
+                f"{self._image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
                 f"({error.cause}): {error}"
             )

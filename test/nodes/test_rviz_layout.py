@@ -22,10 +22,12 @@ def test_every_camera_has_displays_of_names_of_their_own():
     displays = layout["Visualization Manager"]["Displays"]
     topics = [display["Topic"]["Value"] for display in displays]
     assert len({display["Name"] for display in displays}) == len(displays) == len(set(topics))
-    assert {"/robot/eye/picture", "/rear/image_raw/compressed", "/robot/eye/rear/overlay/image_raw"} <= set(topics)
+    assert {"/robot/eye/picture", "/robot/rear/image_raw/compressed", "/robot/eye/rear/overlay/image_raw"} <= set(
+        topics
+    )
 
 
 def test_what_the_node_will_refuse_is_not_shown():
     values = {"cameras": "front", "camera.image_topic": "no topic", "camera.transport": 7}
     (camera,) = cameras_of(values)
-    assert (camera.name, camera.image_topic, camera.transport) == ("camera", "/camera/image_raw", "raw")
+    assert (camera.name, camera.image_topic, camera.transport) == ("camera", "camera/image_raw", "raw")

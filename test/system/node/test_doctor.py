@@ -136,7 +136,7 @@ def test_a_node_that_segments_is_never_accused(start_node, doctor, peer, image, 
     timer = peer.node.create_timer(
         0.2, lambda: publisher.publish(image(picture, peer.node.get_clock().now().nanoseconds / 1e9))
     )
-    program = ("-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", "-r", f"/eye/image_raw:={topic}", "--")
+    program = ("-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", "-r", f"eye/image_raw:={topic}", "--")
     node = start_node(program=program, namespace="/robot", model=tiny_checkpoint, device="cpu", cameras="[eye]")
     peer.wait_until(lambda: peer.count("eye", "processed") > 2, "masks")
     status, lines = doctor("--node", "/robot/segmentation_node")

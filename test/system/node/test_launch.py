@@ -46,7 +46,7 @@ def test_it_starts_a_node_that_segments(start_launch, peer, image, street, tiny_
     node = "/robot/segmentation_node"
     masks = peer.collect(f"{node}/front/label/image_raw", Image)
     sent = image(street(), 3.5)
-    assert peer.exchange("/front/image_raw", sent, masks).header == sent.header
+    assert peer.exchange("/robot/front/image_raw", sent, masks).header == sent.header
     assert peer.node.get_publishers_info_by_topic(f"{node}/rear/label/image_raw")
     if importlib.util.find_spec("vision_msgs"):
         from vision_msgs.msg import LabelInfo
@@ -56,7 +56,7 @@ def test_it_starts_a_node_that_segments(start_launch, peer, image, street, tiny_
         assert [(c.class_id, c.class_name) for c in late[0].class_map][:2] == [(0, "sky"), (1, "building")]
         assert len(late[0].class_map) == 11
         # A bag that begins again is told again.
-        peer.exchange("/front/image_raw", image(street(), 1.0), masks)
+        peer.exchange("/robot/front/image_raw", image(street(), 1.0), masks)
         peer.wait_until(lambda: len(late) == 2, "the label info after a seek")
         assert late[1].header.stamp.sec == 1
     assert launch.stop() == 0

@@ -36,7 +36,7 @@ def shown(start_launch, module_ros_domain, monkeypatch, tmp_path) -> Callable[..
 def test_the_camera_of_the_arguments_is_shown(shown):
     node = "/robot/segmentation_node/front"
     assert shown("rviz:=true", "namespace:=robot", "cameras:=front", "autostart:=false") == {
-        "Camera": "/front/image_raw",
+        "Camera": "/robot/front/image_raw",
         "Overlay": f"{node}/overlay/image_raw",
         "Label": f"{node}/label/color",
     }
@@ -73,7 +73,7 @@ def test_every_camera_of_the_parameter_file_is_shown(shown, tmp_path):
         "Camera": "/oak/left/image_rect",
         "Overlay": f"{node}/left/overlay/image_raw",
         "Label": f"{node}/left/label/color",
-        "right Camera": "/right/image_raw/compressed",
+        "right Camera": "/robot/right/image_raw/compressed",
         "right Overlay": f"{node}/right/overlay/image_raw",
         "right Label": f"{node}/right/label/color",
         "rear Camera": "/robot/usb/image_raw",
