@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -286,54 +284,3 @@ class TestCommand:
             assert stopped.code == status
         assert sentence in capsys.readouterr().err
         assert not Path("x").exists() and not Path("x.mp4").exists()
-
-
-class TestWithoutPyAV:
-    """What `pip install .` and the robot's list may leave out."""
-
-    @pytest.fixture
-    def segment(self, tiny_checkpoint):
-        def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-            code = "import sys; sys.modules['av'] = None\nfrom sdcpc_ros.cli import main\nsys.exit(main(sys.argv[1:]))"
-            command = [sys.executable, "-c", code, "segment", *map(str, arguments), "--model", str(tiny_checkpoint)]
-            return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-        return run
-
-    def test_images_become_labels(self, segment, images, tmp_path):
-        done = segment(images, "-o", tmp_path / "labels")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == [
-            "frame_10.png",
-            "frame_11.png",
-            "frame_9.png",
-        ]
-
-    def test_a_video_becomes_the_same_labels(self, segment, video, tmp_path, tiny_checkpoint):
-        done = segment(video, "-o", tmp_path / "without")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert cli.main(["segment", str(video), "-o", str(tmp_path / "with"), "--model", str(tiny_checkpoint)]) == 0
-        names = sorted(path.name for path in (tmp_path / "with").iterdir())
-        assert names == sorted(path.name for path in (tmp_path / "without").iterdir())
-        for name in names:  # two decoders' roundings apart
-            pair = [cv2.imread(str(tmp_path / way / name), cv2.IMREAD_UNCHANGED) for way in ("with", "without")]
-            assert (pair[0] == pair[1]).mean() > 0.9
-
-    def test_frames_keep_their_times(self, video, monkeypatch):
-        monkeypatch.setitem(sys.modules, "av", None)
-        monkeypatch.delitem(sys.modules, "sdcpc_ros.bags.video_file", raising=False)
-        pictures, problems, _ = taken(video)
-        assert [round(picture.stamp_ns / 1e9, 2) for picture in pictures] == [0.0, 0.1, 0.2, 0.5, 0.6]
-        assert not problems
-
-    def test_what_is_no_video_is_named(self, segment, tmp_path):
-        (tmp_path / "drive.mp4").write_bytes(b"no video")
-        done = segment(tmp_path / "drive.mp4", "-o", tmp_path / "labels")
-        assert done.returncode == 1
-        assert "drive.mp4' is no video that can be read" in done.stderr.splitlines()[-1]
-
-    def test_a_video_to_write_says_what_to_install(self, segment, video, tmp_path):
-        done = segment(video, "-o", tmp_path / "overlay.mp4")
-        assert done.returncode == 1
-        assert "no Python package 'av'; to get it: python3 -m pip install " in done.stderr
-        assert "Traceback" not in done.stderr
