@@ -67,7 +67,7 @@ def test_a_file_sets_values_of_node_and_cameras(declare):
         "input_width: 96",
     ).read()
     left, right = read.cameras
-    assert (left.image_topic, right.image_topic) == ("/stereo/left", "/right/image_raw/compressed")
+    assert (left.image_topic, right.image_topic) == ("/stereo/left", "right/image_raw/compressed")
     assert (read.class_names, read.overlay_opacity, read.input_size) == (("free", "occupied"), 0.75, (64, 96))
 
 
