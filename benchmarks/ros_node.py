@@ -35,7 +35,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         folder = Path(name)
         # Read before rclpy starts: a domain of its own, and a transport that takes whole images.
         from sdcpc_ros.bags.node_process import NodeProcess, node_command, ros_environment, write_parameters
-        from sdcpc_ros.nodes.process_memory import keep_freed_memory
+        from sdcpc_ros.process_memory import keep_freed_memory
 
         keep_freed_memory()  # the variables for it, below, are too late for this process
         before = dict(os.environ)

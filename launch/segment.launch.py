@@ -8,12 +8,25 @@ from typing import Any, List  # noqa: UP035
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
+from launch.logging import launch_config
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from sdcpc_ros.nodes import REFUSED_BY_ROS
+from sdcpc_ros.nodes.parameter_file import parameters_of, read_parameter_file
+from sdcpc_ros.nodes.parameters import CameraParameters
+from sdcpc_ros.nodes.rviz_layout import cameras_of, rviz_layout
+
 _CONFIG = Path(get_package_share_directory("sdcpc_ros")) / "config"
+_DEFAULT_FILE = _CONFIG / "segment.yaml"
+_BOOLEANS = ("use_sim_time", "autostart", "rviz")
+_BOOLEAN_WORDS = dict.fromkeys(("true", "1", "yes", "on"), "true") | dict.fromkeys(("false", "0", "no", "off"), "false")
+_LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
 _AS_IN_FILE = " Empty: as in params_file."
 
@@ -21,7 +34,7 @@ _ARGUMENTS = (
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
     DeclareLaunchArgument(
         "params_file",
-        default_value=str(_CONFIG / "segment.yaml"),
+        default_value=str(_DEFAULT_FILE),
         description="Parameters, as YAML. Arguments given here go before it.",
     ),
     DeclareLaunchArgument(
@@ -38,8 +51,7 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
-        choices=["", "true", "false"],
-        description="Take the time from /clock, as with a played bag or a simulator." + _AS_IN_FILE,
+        description="Take the time from /clock, as with a played bag or a simulator: true or false." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "backend",
@@ -52,17 +64,15 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "autostart",
         default_value="",
-        choices=["", "true", "false"],
-        description="Configure and activate at once, without a lifecycle manager." + _AS_IN_FILE,
+        description="Configure and activate at once, without a lifecycle manager: true or false." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
-        "rviz", default_value="false", choices=["true", "false"], description="Show camera, overlay and label in RViz."
+        "rviz", default_value="false", description="Show each camera with its overlay and label in RViz: true or false."
     ),
     DeclareLaunchArgument(
         "log_level",
         default_value="info",
-        choices=["debug", "info", "warn", "error", "fatal"],
-        description="The least severe messages that are logged.",
+        description="The least severe messages that the node logs: debug, info, warn, error or fatal.",
     ),
 )
 
@@ -73,6 +83,60 @@ def generate_launch_description() -> LaunchDescription:
 
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in _ARGUMENTS}
+    for name in _BOOLEANS:
+        given[name] = _boolean(name, given[name])
+    if given["log_level"].lower() not in _LOG_LEVELS:
+        raise ValueError(f"log_level is '{given['log_level']}'; allowed: {', '.join(_LOG_LEVELS)}")
+    parameters = _parameters(given)
+    params_file = Path(given["params_file"]).expanduser()
+    in_file = read_parameter_file(params_file)  # raises a sentence, where the node would end and be started again
+    node_name = _node_name(context, given["namespace"])
+    if given["rviz"] == "true":
+        _require_rviz()  # before the node is started: launch would leave it running when it fails at RViz
+    # What a parent launch file sets for all its nodes (SetParameter) comes before a node's own parameters, so that the
+    # default file, which names every parameter, would undo it. A file that somebody chose goes before it.
+    of_parent = context.launch_configurations.get("global_params", []) if params_file == _DEFAULT_FILE else []
+    inherited = [dict([parameter]) if isinstance(parameter, tuple) else parameter for parameter in of_parent]
+    node = Node(
+        package="sdcpc_ros",
+        executable="segmentation_node",
+        name="segmentation_node",
+        namespace=given["namespace"],
+        parameters=[str(params_file), *inherited, {name: _typed(value) for name, value in parameters.items()}],
+        # Of this node's logger, not of ROS's own: `debug` shows what the node says, not what the middleware does.
+        arguments=["--ros-args", "--log-level", f"{_logger(node_name)}:={given['log_level'].lower()}"],
+        additional_env=_fast_dds_profile(),
+        output="screen",
+        # A bad configuration doesn't end the node, so what does is a crash, and masks are worth a new start.
+        respawn=True,
+        respawn_delay=2.0,
+    )
+    actions: list[LaunchDescriptionEntity] = [
+        RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_give_up_if_ros_refuses)),
+        node,
+    ]
+    if given["rviz"] == "true":
+        values = parameters_of(in_file, node_name)
+        for parameter in inherited:
+            values |= (
+                parameter if isinstance(parameter, dict) else parameters_of(read_parameter_file(parameter), node_name)
+            )
+        actions.append(_rviz(node_name, cameras_of(values | parameters)))
+    return actions
+
+
+def _boolean(name: str, text: str) -> str:
+    """'true', 'false', or empty where that is the default: launch files mostly spell booleans as Python does."""
+    word = text.strip().lower()
+    if not word or word in _BOOLEAN_WORDS:
+        return _BOOLEAN_WORDS.get(word, "")
+    raise ValueError(f"{name} is '{text}'; allowed: true or false (also True, False, 1, 0, yes, no, on, off)")
+
+
+def _parameters(given: dict[str, str]) -> dict[str, Any]:
+    """The parameters that were given as arguments; what was left empty stays as it is in the file."""
+    parameters: dict[str, Any] = {name: given[name] for name in ("model", "backend", "device") if given[name]}
+    parameters |= {name: given[name] == "true" for name in ("use_sim_time", "autostart") if given[name]}
     cameras = [name.strip() for name in given["cameras"].split(",") if name.strip()]
     if given["image_topic"]:
         cameras = cameras or ["camera"]
@@ -81,41 +145,35 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 f"image_topic goes with one camera, but cameras names {len(cameras)}; "
                 "give several cameras their topics in params_file, as <camera>.image_topic"
             )
-    if given["rviz"] == "true":
-        _require_rviz()  # before the node is started: launch would leave it running when it fails at RViz
-    actions: list[LaunchDescriptionEntity] = [
-        Node(
-            package="sdcpc_ros",
-            executable="segmentation_node",
-            name="segmentation_node",
-            namespace=given["namespace"],
-            parameters=[given["params_file"], _parameters(given, cameras)],
-            arguments=["--ros-args", "--log-level", given["log_level"]],
-            additional_env=_fast_dds_profile(),
-            output="screen",
-            # A bad configuration doesn't end the node, so what does is a crash, and masks are worth a new start.
-            respawn=True,
-            respawn_delay=2.0,
-        )
-    ]
-    if given["rviz"] == "true":
-        actions.append(_rviz(given, cameras))
-    return actions
-
-
-def _parameters(given: dict[str, str], cameras: list[str]) -> dict[str, Any]:
-    """The parameters that were given as arguments; what was left empty stays as it is in the file."""
-    parameters: dict[str, Any] = {
-        name: ParameterValue(given[name], value_type=str) for name in ("model", "backend", "device") if given[name]
-    }
-    for name in ("use_sim_time", "autostart"):
-        if given[name]:
-            parameters[name] = given[name] == "true"
+        parameters[f"{cameras[0]}.image_topic"] = given["image_topic"]
     if cameras:
-        parameters["cameras"] = ParameterValue(cameras, value_type=List[str])  # noqa: UP006 (launch knows only this one)
-    if given["image_topic"]:
-        parameters[f"{cameras[0]}.image_topic"] = ParameterValue(given["image_topic"], value_type=str)
+        parameters["cameras"] = cameras
     return parameters
+
+
+def _typed(value: Any) -> Any:
+    """A text that looks like a number stays a text."""
+    if isinstance(value, list):
+        return ParameterValue(value, value_type=List[str])  # noqa: UP006 (launch knows only this one)
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
+
+
+def _node_name(context: LaunchContext, namespace: str) -> str:
+    """The node's full name, with what a parent launch file has pushed (PushRosNamespace)."""
+    pushed = context.launch_configurations.get("ros_namespace", "")
+    parts = namespace if namespace.startswith("/") else f"{pushed}/{namespace}"
+    return "/".join(["", *filter(None, parts.split("/")), "segmentation_node"])
+
+
+def _logger(node_name: str) -> str:
+    return node_name.strip("/").replace("/", ".")
+
+
+def _give_up_if_ros_refuses(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity] | None:
+    """Keeps the node from being started again and again where it would end the same way: its own words say why."""
+    if event.returncode != REFUSED_BY_ROS:
+        return None
+    return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))]
 
 
 def _fast_dds_profile() -> dict[str, str]:
@@ -135,20 +193,14 @@ def _require_rviz() -> None:
         ) from None
 
 
-def _rviz(given: dict[str, str], cameras: list[str]) -> Node:
-    """RViz with the shipped layout, whose topics are those of a camera called 'camera' in no namespace."""
-    camera = cameras[0] if cameras else "camera"
-    namespace = given["namespace"].strip("/")
-    node = f"/{namespace}/segmentation_node" if namespace else "/segmentation_node"
-    outputs = ("overlay/image_raw", "label/image_raw")
+def _rviz(node_name: str, cameras: list[CameraParameters]) -> Node:
+    """RViz with the shipped layout, made to show these cameras; the file lies with the logs of this launch."""
+    layout = Path(launch_config.log_dir) / "segment.rviz"
+    layout.write_text(rviz_layout(_CONFIG / "segment.rviz", node_name, cameras), encoding="utf-8")
     return Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", str(_CONFIG / "segment.rviz")],
-        remappings=[
-            ("/camera/image_raw", given["image_topic"] or f"/{camera}/image_raw"),
-            *((f"/segmentation_node/camera/{output}", f"{node}/{camera}/{output}") for output in outputs),
-        ],
+        arguments=["-d", str(layout)],
         additional_env=_fast_dds_profile(),
         output="log",
     )

@@ -1,5 +1,30 @@
 """Temporally consistent semantic segmentation for ROS 2: SD-CPC in PyTorch."""
 
+from __future__ import annotations
+
+from typing import Any
+
 __version__ = "0.1.0"
 #: The shipped model that node and commands use when none is named.
 DEFAULT_MODEL = "camvid_efficientnet_lite0"
+
+#: What `from sdcpc_ros import ...` gives besides -> the module that has it. PyTorch takes seconds to import, and the
+#: node and most commands do without at first, so these are imported when they are asked for.
+_LAZY = {
+    "StreamingSegmenter": "sdcpc_ros.streaming.segmenter",
+    "Segmentation": "sdcpc_ros.streaming.segmenter",
+    "load_checkpoint": "sdcpc_ros.checkpoint",
+    "resolve_model": "sdcpc_ros.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'sdcpc_ros' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

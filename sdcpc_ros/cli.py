@@ -7,6 +7,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from sdcpc_ros import __version__
+from sdcpc_ros.installation import install_advice
+from sdcpc_ros.process_memory import keep_freed_memory
+from sdcpc_ros.processor_time import let_waiting_threads_sleep
+
 #: Subcommand -> what `sdcpc --help` says of it, and what its own help begins with.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
@@ -62,15 +67,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
         "this one leaves come out.",
     ),
+    "models": ("the models that come with the package", "List the shipped models: name, classes, size and file."),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
-#: Third-party package -> the extra of ours that brings it.
-_EXTRAS = dict.fromkeys(("rosbags", "av", "jinja2", "markupsafe", "matplotlib"), "bags") | {"ray": "fleet"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 1 after one sentence on stderr (2, from argparse, for wrong usage)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # As the node does: before PyTorch is imported, and threads start.
+    keep_freed_memory()
+    let_waiting_threads_sleep()
     parsed = _parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
     try:
         return parsed.run(parsed) or 0
@@ -78,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sdcpc {parsed.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if _extra(error) is None:
+        if install_advice(str(error.name)) is None:
             raise
         print(f"sdcpc {parsed.command}: {_missing(error)}", file=sys.stderr)
         return 1
@@ -93,6 +100,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         prog="sdcpc",
         description="Temporally consistent semantic segmentation of video: show, evaluate, train, inspect.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, description) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=description)
@@ -107,13 +115,9 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    extra = _extra(error)
-    return f"no Python package '{error.name}'" + (f"; pip install 'sdcpc_ros[{extra}]' brings it" if extra else "")
-
-
-def _extra(error: ModuleNotFoundError) -> str | None:
-    """The extra that brings what is missing, if it is one of ours."""
-    return _EXTRAS.get(str(error.name).split(".")[0])
+    advice = install_advice(str(error.name))
+    package = str(error.name).split(".")[0]
+    return f"no Python package '{package}'" + (f"; to get it: {advice}" if advice else "")
 
 
 def _sentence(error: Exception) -> str:

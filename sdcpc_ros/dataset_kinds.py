@@ -13,6 +13,7 @@ from sdcpc_ros.datasets.cityscapes import Cityscapes
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.datasets.vspw import VSPW
+from sdcpc_ros.installation import install_advice
 from sdcpc_ros.label_set import LabelSet
 
 #: Kinds that say themselves what their ids mean -> what opens a split of one: (root, split).
@@ -45,5 +46,6 @@ def _open_bags(root: Path, split: str | None, label_set: LabelSet | None) -> Vid
     try:
         from sdcpc_ros.bags.bag_dataset import open_bags
     except ModuleNotFoundError as error:
-        raise DatasetError(f"no Python package '{error.name}'; pip install 'sdcpc_ros[bags]' brings it") from error
+        advice = install_advice(str(error.name)) or "install it"
+        raise DatasetError(f"no Python package '{error.name}'; to get it: {advice}") from error
     return open_bags(root, split, label_set)

@@ -1,9 +1,28 @@
-"""Where the files that come with the package lie: models/, config/ and launch/."""
+"""How the package was installed: where its models/, config/ and launch/ lie, and how to get what it lacks."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+#: Top-level module -> its distribution, and the extra of ours that brings it.
+_OPTIONAL = {
+    "av": ("av", "bags"),
+    "jinja2": ("Jinja2", "bags"),
+    "markupsafe": ("MarkupSafe", "bags"),
+    "matplotlib": ("matplotlib", "bags"),
+    "rosbags": ("rosbags", "bags"),
+    "ray": ("ray", "fleet"),
+}
+#: What is always needed, and pip brings, but colcon and rosdep may not.
+_NEEDED = {
+    "torch": "torch, or your board's wheels (JetPack)",
+    "safetensors": "safetensors",
+    "cv2": "'opencv-python-headless>=4.10,<5'",
+    "numpy": "numpy",
+    "yaml": "PyYAML",
+    "rich": "rich",
+}
 
 
 def share_folders() -> list[Path]:
@@ -17,3 +36,20 @@ def share_folders() -> list[Path]:
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     prefixes += here.parents[4:5]  # <prefix>/lib/python3.x/site-packages/sdcpc_ros/installation.py
     return folders + [prefix / "share" / "sdcpc_ros" for prefix in prefixes]
+
+
+def install_advice(module: str) -> str | None:
+    """How to get a Python package that we need, or an optional part of ours; None if it is none of those.
+
+    pip knows `sdcpc_ros` where pip installed it; what colcon installed has no extras that pip could find.
+    """
+    package = module.split(".")[0]
+    if package in _NEEDED:
+        return f"python3 -m pip install {_NEEDED[package]}"
+    distribution, extra = _OPTIONAL.get(package, (None, None))
+    if distribution is None:
+        return None
+    prefix = Path(__file__).absolute().parents[4:5]
+    by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
+    wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
+    return f"python3 -m pip install {wanted}"

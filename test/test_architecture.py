@@ -14,7 +14,7 @@ PACKAGE = ROOT / "sdcpc_ros"
 
 # Room -> the rooms it may import besides itself. Read downwards, as a frame travels: nothing imports upwards.
 DOORS: dict[str, set[str]] = {
-    "cli": {"commands"},
+    "cli": {"commands", "installation", "process_memory", "processor_time"},
     "commands": {
         *("adjust_model", "bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
         *("import_weights", "inference"),
@@ -22,10 +22,10 @@ DOORS: dict[str, set[str]] = {
     },
     "doctor": {"checkpoint", "installation"},
     "consumers": {"nodes"},
-    "nodes": {"checkpoint", "images", "label_set", "msg", "streaming"},
+    "nodes": {"checkpoint", "images", "label_set", "msg", "process_memory", "processor_time", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
     "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
-    "dataset_kinds": {"bags", "datasets", "label_set"},
+    "dataset_kinds": {"bags", "datasets", "installation", "label_set"},
     "evaluation": {"datasets", "label_set", "streaming"},
     "datasets": {"images", "label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
@@ -37,6 +37,8 @@ DOORS: dict[str, set[str]] = {
     "checkpoint": {"installation", "label_set", "network"},
     "installation": set(),
     "label_set": set(),
+    "process_memory": set(),
+    "processor_time": set(),
     "network": set(),
 }
 ROOMS_WITH_ROS = {"nodes", "bags", "consumers", "doctor"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sdcpc_ros import DEFAULT_MODEL, cli
+import sdcpc_ros
+from sdcpc_ros import DEFAULT_MODEL, cli, inference
 from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from sdcpc_ros.commands import model_options
 from sdcpc_ros.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
+from sdcpc_ros.processor_time import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 THIN = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8}
@@ -275,7 +279,61 @@ def test_the_shipped_model_is_the_default(arguments: list[str]) -> None:
     assert parsed.model == DEFAULT_MODEL
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["train", "--help"], ["info", "--help"]])
+def test_version() -> None:
+    done = sdcpc("--version")
+    assert (done.returncode, done.stdout) == (0, f"sdcpc {sdcpc_ros.__version__}\n")
+
+
+def test_models_lists_what_is_shipped() -> None:
+    done = sdcpc("models")
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = [line for line in done.stdout.splitlines() if "camvid_efficientnet_lite0 (default)" in line]
+    assert "11, camvid_11" in row and row.rstrip().endswith("models/camvid_efficientnet_lite0.safetensors")
+
+
+def test_a_backend_that_is_none_is_answered_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["segment", "a.mp4", "-o", "b", "--backend", "steam"])
+    assert stopped.value.code == 2
+    assert re.search("invalid choice: 'steam' .*eager.*inductor.*aot.*tensorrt", capsys.readouterr().err)
+    assert model_options.BACKENDS == inference.BACKENDS
+
+
+@pytest.mark.parametrize("command", [["info", "camvid_efficientnet_lite0"], ["models"]])
+def test_without_torch_there_is_a_sentence(command: list[str]) -> None:
+    code = "import sys; sys.modules['torch'] = None\nfrom sdcpc_ros.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"sdcpc {command[0]}: no Python package 'torch'; "
+        "to get it: python3 -m pip install torch, or your board's wheels (JetPack)"
+    ]
+
+
+def test_the_network_waits_as_the_nodes_does(model: Path, tmp_path: Path) -> None:
+    """GNU OpenMP says what it was told when asked; the setting is in place before PyTorch is loaded."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 96, 3), np.uint8))
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    code = (
+        "import sys, os\nfrom sdcpc_ros.cli import main\nassert main(sys.argv[1:]) == 0\n"
+        "assert 'torch' in sys.modules and os.environ['GOMP_SPINCOUNT'] == '10000'"
+    )
+    command = ["segment", str(tmp_path / "a.png"), "-o", str(tmp_path / "labels"), "--model", str(model)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        env={**environment, "OMP_DISPLAY_ENV": "VERBOSE"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    if "GOMP_SPINCOUNT" in done.stderr:
+        assert "GOMP_SPINCOUNT = '10000'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["evaluate", "--help"], ["train", "--help"], ["info", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     probe = (
         "import sys\nfrom sdcpc_ros import cli\n"
@@ -292,4 +350,4 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: sdcpc")
+    assert done.stdout.startswith(("usage: sdcpc", "sdcpc "))

@@ -44,5 +44,5 @@ def test_bags_without_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in [name for name in sys.modules if name.startswith(("sdcpc_ros.bags", "rosbags"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rosbags", None)
-    with pytest.raises(DatasetError, match=r"no Python package 'rosbags.*'; pip install 'sdcpc_ros\[bags\]' brings it"):
+    with pytest.raises(DatasetError, match=r"no Python package 'rosbags.*'; to get it: .* 'sdcpc_ros\[bags\]'"):
         open_dataset("bag", tmp_path)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sdcpc_ros import installation
-from sdcpc_ros.installation import share_folders
+from sdcpc_ros.installation import install_advice, share_folders
 
 
 def pretend_to_be_in(monkeypatch, prefix: Path) -> None:
@@ -33,3 +33,14 @@ def test_without_a_workspace_only_what_pip_installed_is_left(monkeypatch, tmp_pa
     pretend_to_be_in(monkeypatch, tmp_path / ".local")
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     assert share_folders() == [tmp_path / ".local" / "share" / "sdcpc_ros"]
+
+
+def test_advice_is_for_what_installed_the_package(monkeypatch, tmp_path):
+    pretend_to_be_in(monkeypatch, tmp_path)
+    assert install_advice("av.container") == "python3 -m pip install 'sdcpc_ros[bags]'"
+    marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "sdcpc_ros"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    assert install_advice("av.container") == "python3 -m pip install av"  # pip has never heard of what colcon built
+    assert install_advice("torch") == "python3 -m pip install torch, or your board's wheels (JetPack)"
+    assert install_advice("of_somebody_else") is None

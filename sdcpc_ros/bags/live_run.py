@@ -50,9 +50,9 @@ class LiveRun:
             self.timing.arrived_ns[message.stamp_ns] = message.time_ns
         elif message.topic == DIAGNOSTICS_TOPIC:
             for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
-                if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.name}:"):
+                if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.reported_as}:"):
                     self.node_diagnostics = {pair.key: pair.value for pair in status.values}
-                elif status.name == f"{self.topics.name}: model":
+                elif status.name == f"{self.topics.reported_as}: model":
                     self.node_failure = status.message if status.level == _ERROR else ""
 
 

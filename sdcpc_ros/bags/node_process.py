@@ -79,9 +79,9 @@ class NodeTopics:
         return cls(match[1], match[2])
 
     @property
-    def name(self) -> str:
-        """The node's name, without its namespace."""
-        return self.node.rpartition("/")[2]
+    def reported_as(self) -> str:
+        """The node's name in /diagnostics."""
+        return self.node.strip("/")
 
     @property
     def label(self) -> str:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import av
-import numpy as np
-from av.container import InputContainer
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.folder_bag import IMAGE_SUFFIXES, image_files, in_order, read_image
 from sdcpc_ros.bags.ground_truth import NoTruth
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
+from sdcpc_ros.bags.video_frames import RATES_HZ, VideoFrames, sane_rate_hz
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
-_USUAL_RATE_HZ = 30.0  # of a video that does not tell its own
-_RATES_HZ = (0.02, 240.0)
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,8 @@ def picture_source(path: str, *, camera: str | None = None, images_hz: float | N
     elif kind == "images":
         yield _of_images(_images(path), 15.0 if images_hz is None else images_hz)
     else:
-        with _opened_video(path) as container:
-            yield _of_video(path, container)
+        with _video(path) as source:
+            yield source
 
 
 def _kind(path: str) -> str:
@@ -75,17 +70,12 @@ def _is_pattern(path: str) -> bool:
 def _of_bag(bag: BagReader, camera: str | None) -> PictureSource:
     topic = bag.camera_topic(camera)
     images = bag.topics[topic].message_count
-    rate_hz = _sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
+    rate_hz = sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
     return PictureSource(bag_frames(bag, topic, NoTruth()), images, rate_hz, lambda frame: str(frame.stamp_ns))
 
 
-def _sane_rate_hz(rate_hz: float) -> float:
-    """What was recorded within a moment, or a container makes up, is no rate to play at."""
-    return rate_hz if _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1] else _USUAL_RATE_HZ
-
-
 def _of_images(files: Sequence[Path], rate_hz: float) -> PictureSource:
-    low, high = _RATES_HZ
+    low, high = RATES_HZ
     if not low <= rate_hz <= high:
         raise BagError(f"the rate is {rate_hz}; {low:g} to {high:g} images a second are allowed")
     stems = [file.stem for file in files]
@@ -119,47 +109,16 @@ def _images(path: str) -> list[Path]:
 
 
 @contextmanager
-def _opened_video(path: str) -> Iterator[InputContainer]:
+def _video(path: str) -> Iterator[PictureSource]:
+    """By FFmpeg through PyAV, or by OpenCV where PyAV is not installed."""
     if not Path(path).is_file():
         raise BagError(f"there is no file at '{path}'")
+    reader: Callable[[str], AbstractContextManager[VideoFrames]]
     try:
-        # A playlist may name other files and hosts: those are not for it to open.
-        container = av.open(path, options={"protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise BagError(f"'{path}' is no video that can be read: {_reason(error)}") from error
-    with container:
-        if not container.streams.video:
-            raise BagError(f"'{path}' holds no video")
-        yield container
-
-
-def _of_video(path: str, container: InputContainer) -> PictureSource:
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    rate_hz = _sane_rate_hz(float(stream.average_rate or stream.guessed_rate or 0))
-    expected = stream.frames or None
-    if expected is None and container.duration:
-        expected = round(container.duration / av.time_base * rate_hz)
-
-    def frames() -> Iterator[SourceFrame | Unusable]:
-        number, time_s = 0, 0.0
-        try:
-            for frame in container.decode(stream):
-                time_s = number / rate_hz if frame.time is None else float(frame.time)
-                yield SourceFrame(number, round(time_s * 1e9), _upright(frame))
-                number += 1
-        except av.FFmpegError as error:
-            yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s: {_reason(error)}")
-
-    return PictureSource(frames(), expected, rate_hz, lambda frame: f"{frame.number:06d}")
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, turned as players turn it: telephones film sideways and note down by how much."""
-    image = frame.to_ndarray(format="rgb24")
-    quarters = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
-
-
-def _reason(error: av.FFmpegError) -> str:
-    return error.strerror or type(error).__name__
+        from sdcpc_ros.bags.video_file import open_video as reader
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        from sdcpc_ros.bags.opencv_video import open_video as reader
+    with reader(path) as video:
+        yield PictureSource(video.frames, video.expected, video.rate_hz, lambda frame: f"{frame.number:06d}")

@@ -17,7 +17,6 @@ from sdcpc_ros.bags.picture_sources import PictureSource
 from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, segmented
 from sdcpc_ros.evaluation.pictures import fitted, overlay, shrink
-from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -69,6 +68,8 @@ class OverlayVideo:
         self._video.write(fitted(painted, self._size), self._time_s)
 
     def __enter__(self) -> OverlayVideo:
+        from sdcpc_ros.evaluation.video import VideoWriter  # needs PyAV, which label images do without
+
         self._workshop = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
         self._unfinished = Path(self._workshop.name) / "video.mp4"
         self._video = VideoWriter(self._unfinished, rate_hz=self._rate_hz)

@@ -20,12 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-topic",
         action="append",
         metavar="TOPIC",
-        help="what a node that does not run yet would listen to, default /camera/image_raw; may be given again",
+        help="what a node that does not run yet would listen to, default camera/image_raw; may be given again",
     )
     parser.add_argument("--compressed", action="store_true", help="the image topics are CompressedImage")
     parser.add_argument("--use-sim-time", action="store_true", help="the node that does not run yet would take /clock")
     parser.add_argument(
-        "--listen", type=float, default=2.0, metavar="S", help="seconds to listen to the graph, default %(default)s"
+        "--listen", type=float, default=2.0, metavar="S", help="seconds to listen to images, default %(default)s"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=15.0,
+        metavar="S",
+        help="seconds after which what is missing is said to be missing, default %(default)s: discovery takes a while",
     )
     parser.add_argument("--no-graph", action="store_true", help="look at this machine only")
     parser.set_defaults(parser=parser)
@@ -35,8 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    if arguments.listen <= 0:
-        arguments.parser.error(f"--listen is {arguments.listen:g}; a positive number of seconds is needed")
+    for option in ("listen", "patience"):
+        seconds = getattr(arguments, option)
+        if not 0 < seconds <= 3600:
+            arguments.parser.error(f"--{option} is {seconds:g}; a number of seconds above 0, up to 3600, is needed")
     console, levels = Console(soft_wrap=True, highlight=False), []
     for finding in _findings(arguments):
         console.print(Text(finding.line(), style=_STYLES[finding.level] if finding.level != OK else ""))
@@ -57,7 +66,9 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     from sdcpc_ros.doctor.live_graph import Wanted, check_graph
 
     transport = "compressed" if arguments.compressed else "raw"
-    topics = arguments.image_topic or ["/camera/image_raw" + ("/compressed" if arguments.compressed else "")]
-    wanted = Wanted(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
     node = arguments.node if arguments.node.startswith("/") else f"/{arguments.node}"
-    yield from check_graph(node, wanted, arguments.listen)
+    namespace = node.rpartition("/")[0]
+    default = f"{namespace}/camera/image_raw" + ("/compressed" if arguments.compressed else "")
+    topics = arguments.image_topic or [default]
+    wanted = Wanted(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
+    yield from check_graph(node, wanted, arguments.listen, arguments.patience)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_model_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="OUT.mp4: a video with the class colours over it; else a folder of PNG images of class ids",
     )
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
-    )
-    parser.add_argument("--device", default="cpu", help="torch device, default %(default)s")
-    parser.add_argument("--backend", default="eager", help="how the network is run, default %(default)s")
+    add_model_options(parser)
     parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, 0.6 if not given")
     parser.add_argument("--camera", metavar="TOPIC", help="of a bag with several cameras")
     parser.add_argument("--rate", type=float, metavar="HZ", help="how fast images follow each other, 15 if not given")

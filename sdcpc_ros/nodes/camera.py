@@ -18,7 +18,8 @@ from std_msgs.msg import Header
 from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
-from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
+from sdcpc_ros.nodes.camera_stream import CameraStream, Frame, StreamStatus
+from sdcpc_ros.nodes.camera_watch import CameraWatch, Wanted, silence_sentence
 from sdcpc_ros.nodes.diagnostics import CameraReporter
 from sdcpc_ros.nodes.image_messages import image_format, to_rgb
 from sdcpc_ros.nodes.parameters import CameraParameters, NodeParameters
@@ -61,7 +62,16 @@ class Camera:
         self._subscriptions: list[Any] = []
         settings = read_parameters()
         self.stream = CameraStream(parameters.name, max_gap_s=settings.max_gap)
-        self._reporter = CameraReporter(node.get_name(), parameters.name)
+        self._watch = CameraWatch()
+        # Full names, after remapping.
+        self._image_topic = node.resolve_topic_name(parameters.image_topic)
+        self._camera_info_topic = node.resolve_topic_name(parameters.camera_info_topic)
+        connections = {
+            "image topic": self._image_topic,
+            "transport": parameters.transport,
+            "camera_info topic": self._camera_info_topic,
+        }
+        self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name, connections)
         self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
 
     def subscribe(self, on_frame: Callable[[], None]) -> None:
@@ -83,6 +93,7 @@ class Camera:
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             self._subscriptions.append(subscription)
+        self._say_what_is_connected()
 
     def unsubscribe(self) -> None:
         """Stops listening and forgets the frames seen; not to be called while the worker does."""
@@ -97,12 +108,10 @@ class Camera:
 
     def report(self, *, active: bool) -> DiagnosticStatus:
         """What /diagnostics says of this camera; rates and levels are over the time since the last call."""
-        return self._reporter.report(
-            self.stream.status(),
-            now_s=time.monotonic(),
-            active=active,
-            buffer_fill=self._segmenter.buffer_fill(self.stream.name),
-        )
+        status, now_s = self.stream.status(), time.monotonic()
+        self._tell_console(status, now_s, active and bool(self._subscriptions))
+        fill = self._segmenter.buffer_fill(self.stream.name)
+        return self._reporter.report(status, now_s=now_s, active=active, buffer_fill=fill)
 
     def prepare(self, frame: Frame) -> PreparedFrame | None:
         """Decodes a frame and applies the rules of time. Never raises: what goes wrong is logged and counted."""
@@ -180,6 +189,31 @@ class Camera:
                 f"camera '{self.stream.name}': frame buffer emptied at stamp {frame.stamp_s:.3f} s (cause: {cause})"
             )
 
+    def _say_what_is_connected(self) -> None:
+        self._node.get_logger().info(
+            f"camera '{self.stream.name}': listens to {self._image_topic} ({self._image_type_name()}) "
+            f"and {self._camera_info_topic}; "
+            f"publishes {', '.join(self._outputs.topic_names())}"
+        )
+
+    def _tell_console(self, status: StreamStatus, now_s: float, active: bool) -> None:
+        """Warns where no image comes, or too many; nothing else on the console would say so."""
+        if self._watch.is_silent(status, now_s, active):
+            wanted = Wanted(self.stream.name, self._image_topic, self._image_type_name())
+            # By their publishers: the node's own subscription makes a topic of its type, too.
+            published = {
+                topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
+                for topic, _ in self._node.get_topic_names_and_types()
+            }
+            sentence = silence_sentence(wanted, published, self._node.get_fully_qualified_name())
+            self._node.get_logger().warning(sentence)
+        overload = self._watch.overload(status, now_s, active)
+        if overload is not None:
+            self._node.get_logger().warning(f"camera '{self.stream.name}': {overload}")
+
+    def _image_type_name(self) -> str:
+        return f"sensor_msgs/msg/{'CompressedImage' if self._parameters.transport == 'compressed' else 'Image'}"
+
     def _on_image(self, message: Any, on_frame: Callable[[], None]) -> None:
         received_s = time.monotonic()
         try:
@@ -209,7 +243,7 @@ class Camera:
         except BadCameraInfo as error:
             self.stream.count_bad_camera_info()
             if self.stream.may_warn("camera_info", time.monotonic()):
-                self._node.get_logger().warning(f"{self._parameters.camera_info_topic}: {error}; it is not passed on")
+                self._node.get_logger().warning(f"{self._camera_info_topic}: {error}; it is not passed on")
             return
         self._camera_info = info
 
@@ -217,6 +251,6 @@ class Camera:
         if self.stream.may_warn(error.cause, time.monotonic()):
             stamp = message.header.stamp
             self._node.get_logger().warning(
-                f"{self._parameters.image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
+                f"{self._image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
                 f"({error.cause}): {error}"
             )

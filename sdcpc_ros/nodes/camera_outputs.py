@@ -55,6 +55,7 @@ class CameraOutputs:
         self._label_info_types, self._statistics_type = label_info_types(), statistics_message_type()
         message_types = {
             topics.LABEL: Image,
+            topics.LABEL_COLOR: Image,
             topics.LABEL_CAMERA_INFO: CameraInfo,
             topics.CONFIDENCE: Image,
             topics.OVERLAY: Image,
@@ -72,13 +73,17 @@ class CameraOutputs:
         self._label_writer = ImageWriter(label_encoding)
         self._widen = label_encoding == "16UC1"
         self._confidence_writer = ImageWriter("mono8")
-        self._overlay_writer = ImageWriter("rgb8")
+        self._overlay_writer, self._color_writer = ImageWriter("rgb8"), ImageWriter("rgb8")
         self._painter = OverlayPainter(label_set)
 
     def destroy(self) -> None:
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+
+    def topic_names(self) -> list[str]:
+        """Full names of what is published, after remapping."""
+        return [publisher.topic_name for publisher in self._publishers.values()]
 
     def needs_confidence(self, parameters: NodeParameters) -> bool:
         """Whether anything that is published for the next frame depends on the network's confidence."""
@@ -118,6 +123,9 @@ class CameraOutputs:
             self._publishers[topics.LABEL_CAMERA_INFO].publish(scale_camera_info(camera_info, header, labels.shape))
         if confidence is not None and self._is_wanted(topics.CONFIDENCE):
             self._publishers[topics.CONFIDENCE].publish(self._confidence_writer.write(header, confidence))
+        if self._is_wanted(topics.LABEL_COLOR):
+            colours = self._painter.colours(labels)
+            self._publishers[topics.LABEL_COLOR].publish(self._color_writer.write(header, colours))
         if self._is_wanted(topics.OVERLAY):
             overlay = self._painter.paint(image, labels, parameters.overlay_opacity)
             self._publishers[topics.OVERLAY].publish(self._overlay_writer.write(header, overlay))

@@ -16,6 +16,7 @@ from sdcpc_ros.nodes.parameters import (
     ParameterError,
     declarations_for,
 )
+from sdcpc_ros.nodes.unknown_parameters import unknown_parameters
 
 
 class DeclaredParameters:
@@ -30,8 +31,16 @@ class DeclaredParameters:
         self._declarations: dict[str, Declaration] = {}
         self._refusals: dict[str, str] = {}
         node.add_on_set_parameters_callback(self._check_change)
+        if hasattr(node, "add_pre_set_parameters_callback"):  # from Iron on
+            node.add_pre_set_parameters_callback(self._as_declared)
         self._declare_missing([])
-        self._declare_missing(node.get_parameter("cameras").value)
+        cameras = node.get_parameter("cameras").value
+        self._declare_missing(cameras)
+        given = {name: _plain(parameter.value) for name, parameter in getattr(node, "_parameter_overrides", {}).items()}
+        for sentence in unknown_parameters(given, cameras):
+            node.get_logger().warning(sentence)
+        values = {name: _plain(node.get_parameter(name).value) for name in self._declarations}
+        node.get_logger().debug(f"parameters: {values}")
 
     def read(self) -> NodeParameters:
         """The present values. Raises ParameterError with a sentence when one is not allowed."""
@@ -52,7 +61,7 @@ class DeclaredParameters:
         # First without a type or range, to see the value from the command line or file before rclpy raises for it.
         given = self._node.declare_parameter(full_name, declaration.default, ParameterDescriptor(dynamic_typing=True))
         self._node.undeclare_parameter(full_name)
-        value = _plain(given.value)
+        value = declaration.as_declared(_plain(given.value))
         if value is None and declaration.default == [""]:
             value = declaration.default  # an empty list in a file has no type, and comes as no value
         sentence = declaration.refusal(value, full_name)
@@ -71,6 +80,15 @@ class DeclaredParameters:
         for parameter in proposed:
             self._refusals.pop(parameter.name, None)
         return SetParametersResult(successful=True)
+
+    def _as_declared(self, proposed: list[Parameter]) -> list[Parameter]:
+        """A whole number for a parameter that is a double is that number."""
+        return [
+            Parameter(parameter.name, value=self._declarations[parameter.name].as_declared(parameter.value))
+            if parameter.name in self._declarations and parameter.type_ == Parameter.Type.INTEGER
+            else parameter
+            for parameter in proposed
+        ]
 
     def _refusal(self, parameter: Parameter) -> str | None:
         declaration = self._declarations.get(parameter.name)

@@ -25,8 +25,10 @@ TOLERABLE_AGE_S = 1.0
 class CameraReporter:
     """Turns the state of one camera, seen again and again, into statuses; remembers the last for rates and changes."""
 
-    def __init__(self, node_name: str, camera_name: str) -> None:
-        self._name = f"{node_name}: {camera_name}"
+    def __init__(self, node_name: str, camera_name: str, connections: Mapping[str, str] | None = None) -> None:
+        """`node_name` with its namespace; `connections`: what the camera is connected to, for the values."""
+        self._name = status_name(node_name, camera_name)
+        self._connections = dict(connections or {})
         self._camera_name = camera_name
         self._last = StreamStatus()
         self._last_s: float | None = None
@@ -41,6 +43,7 @@ class CameraReporter:
         level, message = self._judge(status, now_s, active)
         elapsed_s = now_s - self._last_s if self._last_s is not None else 0.0
         values = {
+            **self._connections,
             "received": status.received,
             "processed": status.processed,
             "dropped": sum(status.dropped.values()),
@@ -90,6 +93,11 @@ class CameraReporter:
             offset = f"{abs(status.input_age_s):.1f} s {'behind' if status.input_age_s > 0 else 'ahead of'}"
             return DiagnosticStatus.WARN, f"the stamps are {offset} the node's clock: is use_sim_time right?"
         return DiagnosticStatus.OK, "segmenting"
+
+
+def status_name(node_name: str, part: str) -> str:
+    """What a status is called: by the node's full name, so that two nodes can be told apart."""
+    return f"{node_name.strip('/')}: {part}"
 
 
 def make_status(level: bytes, name: str, message: str, hardware_id: str, values: Mapping[str, Any]) -> DiagnosticStatus:

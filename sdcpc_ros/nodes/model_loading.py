@@ -14,19 +14,14 @@ if TYPE_CHECKING:
 def load_segmenter(parameters: NodeParameters) -> StreamingSegmenter:
     """Raises ValueError (ParameterError, CheckpointError, BackendError) with a sentence that names what is wrong."""
     # PyTorch takes seconds to import; the node answers parameters, diagnostics and signals before and meanwhile.
-    import torch
-
     from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     checkpoint = load_checkpoint(resolve_model(parameters.model))
     check_class_names(parameters.class_names, checkpoint.label_set, parameters.model)
-    device = parameters.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return StreamingSegmenter(
         checkpoint,
-        device=device,
+        device=parameters.device,
         backend=parameters.backend,
         input_size=parameters.input_size,
         background_build=True,

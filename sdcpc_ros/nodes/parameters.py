@@ -50,6 +50,10 @@ class Declaration:
             return f"{self.range[0]} to {self.range[1]}"
         return " or ".join(self.choices) or self.allowed
 
+    def as_declared(self, value: Any) -> Any:
+        """A whole number where a double is wanted is one: nobody writes `2.0` for two seconds."""
+        return float(value) if type(value) is int and type(self.default) is float else value
+
     def refusal(self, value: Any, full_name: str = "") -> str | None:
         """Why a value is not allowed, in a sentence, or None; `full_name` is that of a camera's parameter."""
         name = full_name or self.name
@@ -172,7 +176,7 @@ CAMERA_DECLARATIONS = (
     Declaration(
         "image_topic",
         "",
-        "The camera's images. Empty: /<camera>/image_raw, or /<camera>/image_raw/compressed.",
+        "The camera's images. Empty: <camera>/image_raw, or <camera>/image_raw/compressed, in the node's namespace.",
         pattern=re.compile(rf"|{_TOPIC.pattern}"),
         allowed="a ROS topic name, or empty",
     ),
@@ -204,7 +208,7 @@ class CameraParameters:
     @classmethod
     def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
         """Fills in the topics that were left empty by the conventions of image_transport."""
-        image_topic = image_topic or f"/{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
+        image_topic = image_topic or f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
         base = image_topic.removesuffix("/compressed")
         beside = f"{base.rpartition('/')[0]}/camera_info" if "/" in base else "camera_info"
         return cls(name, image_topic, transport, camera_info_topic or beside)

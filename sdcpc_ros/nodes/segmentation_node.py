@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rclpy
@@ -27,17 +28,18 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from sdcpc_ros.nodes import camera_outputs, topics
+from sdcpc_ros.nodes import REFUSED_BY_ROS, camera_outputs, topics
 from sdcpc_ros.nodes.backend_reporter import BackendReporter
 from sdcpc_ros.nodes.camera import Camera
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
-from sdcpc_ros.nodes.diagnostics import make_status
+from sdcpc_ros.nodes.diagnostics import make_status, status_name
 from sdcpc_ros.nodes.frame_batches import FrameBatches, largest_batch
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
-from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
-from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.nodes.unknown_parameters import files_for_others
+from sdcpc_ros.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
+from sdcpc_ros.processor_time import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -57,6 +59,7 @@ class SegmentationNode(ManagedNode):
         self._backend: BackendReporter | None = None
         self._cameras: dict[str, Camera] = {}
         self._worker: FrameWorker | None = None
+        self._model_name = ""
         self._failure = ""  # of the last transition, for /diagnostics
         self._is_configuring = False
         self._failed_callbacks = self._reported_failures = 0
@@ -135,6 +138,7 @@ class SegmentationNode(ManagedNode):
         self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
         begun = time.monotonic()
         self._segmenter = load_segmenter(parameters)
+        self._model_name = Path(parameters.model).stem
         self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
             self._cameras[camera.name] = Camera(self, camera, self._segmenter, self._declared.read)
@@ -211,6 +215,7 @@ class SegmentationNode(ManagedNode):
         if segmenter is not None:
             height, width = segmenter.input_size or segmenter.model_size
             values |= {
+                "model": self._model_name,
                 "device": str(segmenter.device),
                 "backend": segmenter.backend,
                 "backend status": str(segmenter.backend_status),
@@ -220,18 +225,19 @@ class SegmentationNode(ManagedNode):
                 "batches held up by": segmenter.batch_obstacle,
                 "failed batches": str(segmenter.failed_batches),
             }
-        name = f"{self.get_name()}: model"
+        name = status_name(self.get_fully_qualified_name(), "model")
+        device = "" if segmenter is None else str(segmenter.device)
         new_failures, self._reported_failures = failed - self._reported_failures, failed
         if self._failure:
-            return make_status(DiagnosticStatus.ERROR, name, self._failure, "", values)
+            return make_status(DiagnosticStatus.ERROR, name, self._failure, device, values)
         if new_failures:
             message = f"{new_failures} messages or calls could not be taken: see the log"
-            return make_status(DiagnosticStatus.WARN, name, message, "", values)
+            return make_status(DiagnosticStatus.WARN, name, message, device, values)
         if self._is_configuring:
-            return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", "", values)
+            return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", device, values)
         state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
         level, words = self._backend.report() if self._backend else (DiagnosticStatus.OK, "")
-        return make_status(level, name, f"{state}; {words}" if words else state, "", values)
+        return make_status(level, name, f"{state}; {words}" if words else state, device, values)
 
     def _say_what_is_missing(self) -> None:
         if camera_outputs.label_info_types() is None:
@@ -255,10 +261,12 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = SegmentationNode()
+        for sentence in files_for_others(sys.argv if args is None else args, node.get_fully_qualified_name()):
+            node.get_logger().warning(sentence)
     except RuntimeError as error:  # rclpy's RCLError: a name that is none, a keystore that lacks the enclave, ...
         print(f"error: ROS does not let the node start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
-        return 1
+        return REFUSED_BY_ROS
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)

@@ -36,6 +36,12 @@ LABEL_INFO = Topic(
     depth=1,
     transient_local=True,
 )
+LABEL_COLOR = Topic(
+    "label/color",
+    "sensor_msgs/Image",
+    "rgb8: the mask in the colours of the label set, black = unlabelled, for viewers, which show class ids nearly "
+    "black. Only drawn while someone subscribes.",
+)
 LABEL_CAMERA_INFO = Topic(
     "label/camera_info",
     "sensor_msgs/CameraInfo",
@@ -65,7 +71,14 @@ DIAGNOSTICS = Topic(
     depth=10,
 )
 
-CAMERA_TOPICS = (LABEL, LABEL_INFO, LABEL_CAMERA_INFO, CONFIDENCE, OVERLAY, CLASS_STATISTICS)
+CAMERA_TOPICS = (LABEL, LABEL_COLOR, LABEL_INFO, LABEL_CAMERA_INFO, CONFIDENCE, OVERLAY, CLASS_STATISTICS)
+
+
+def absolute_name(name: str, node_name: str) -> str:
+    """A topic's name as ROS resolves it for the node of this full name, before any remapping."""
+    if name.startswith("~/"):
+        return node_name + name[1:]
+    return name if name.startswith("/") else f"{node_name.rpartition('/')[0]}/{name}"
 
 
 def markdown_table() -> str:

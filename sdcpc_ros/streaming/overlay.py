@@ -15,9 +15,12 @@ class OverlayPainter:
         # applyColorMap looks a colour up ten times faster than indexing does; it passes channels through as they are.
         self._lookup = np.ascontiguousarray(label_set.palette()[:, None])  # (256, 1, 3)
 
+    def colours(self, labels: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the class colours by themselves, black where there is no label."""
+        return cv2.applyColorMap(labels, self._lookup)
+
     def paint(self, image: np.ndarray, labels: np.ndarray, opacity: float) -> np.ndarray:
         """(H, W, 3) uint8 RGB; unlabelled pixels show the image as it is. `labels` is (H, W) uint8, `opacity` 0..1."""
-        colours = cv2.applyColorMap(labels, self._lookup)
-        painted = cv2.addWeighted(image, 1.0 - opacity, colours, opacity, 0.0)
+        painted = cv2.addWeighted(image, 1.0 - opacity, self.colours(labels), opacity, 0.0)
         unlabelled = (labels == IGNORE).view(np.uint8)
         return cv2.copyTo(np.ascontiguousarray(image), unlabelled, painted)

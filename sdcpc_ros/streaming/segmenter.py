@@ -7,12 +7,13 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, resolve_model
 from sdcpc_ros.inference import BackendStatus, BackendSwitch, Step, checked_device
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput
@@ -47,21 +48,26 @@ class StreamingSegmenter:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | str | Path,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         backend: str = "eager",
         input_size: tuple[int, int] | None = None,
         background_build: bool = False,
         fallback: bool = False,
     ) -> None:
-        """input_size: (height, width) of the network's input; by default each image keeps its aspect ratio and gets the
-        number of pixels that the model was trained at. background_build: frames run eagerly while the backend is
-        built, from now on when input_size says for what; else the first of each size waits. fallback: they run eagerly
-        where the backend cannot be had at all."""
+        """checkpoint: one that is loaded, the name of a shipped model, or the path of a .safetensors file. device: auto
+        takes the GPU where PyTorch finds one. input_size: (height, width) of the network's input; by default each image
+        keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build: frames run
+        eagerly while the backend is built, from now on when input_size says for what; else the first of each size
+        waits. fallback: they run eagerly where the backend cannot be had at all."""
         if input_size is not None and min(input_size) < MIN_SIDE:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_checkpoint(resolve_model(str(checkpoint)))
         self.label_set = checkpoint.label_set
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = checked_device(device)
         self.device, self.backend = str(self._device), backend
         self.model_size = checkpoint.input_size

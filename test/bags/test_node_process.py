@@ -202,7 +202,7 @@ def test_topics_are_named_as_the_node_names_them():
 
 def test_a_nodes_topics_follow_from_its_label_topic():
     found = NodeTopics.of("/robot1/seg/front/label/image_raw")
-    assert (found.node, found.name, found.camera) == ("/robot1/seg", "seg", "front")
+    assert (found.node, found.reported_as, found.camera) == ("/robot1/seg", "robot1/seg", "front")
     assert found.confidence == "/robot1/seg/front/confidence/image_raw"
 
 

@@ -33,7 +33,7 @@ def test_rviz_shows_camera_overlay_and_label_with_the_topics_qos():
     assert shown == {
         "Camera": ("/camera/image_raw", "Best Effort"),
         "Overlay": (f"/segmentation_node/camera/{topics.OVERLAY.name}", "Reliable"),
-        "Label": (f"/segmentation_node/camera/{topics.LABEL.name}", "Reliable"),
+        "Label": (f"/segmentation_node/camera/{topics.LABEL_COLOR.name}", "Reliable"),
     }
 
 

@@ -119,3 +119,13 @@ def test_the_guide_explains_every_value_cause_and_limit(report):
     explained = " ".join(causes)
     assert not {cause for cause in (*BadImage.CAUSES, *RESET_CAUSES, *DROP_CAUSES) if cause not in explained}
     assert f"no image for {STALE_AFTER_S:g} s" in guide and f"more than {TOLERABLE_AGE_S:g} s off" in guide
+
+
+def test_two_nodes_have_statuses_of_different_names():
+    names = [
+        CameraReporter(node, "eye", {"image topic": "/eye/image_raw"})
+        .report(GOOD, now_s=100.0, active=True, buffer_fill=1.0)
+        .name
+        for node in ("/left/segmentation_node", "/right/segmentation_node", "/segmentation_node")
+    ]
+    assert names == ["left/segmentation_node: eye", "right/segmentation_node: eye", "segmentation_node: eye"]

@@ -34,7 +34,7 @@ def test_the_defaults_are_allowed_and_described():
         assert declaration.refusal(declaration.default) is None
         assert declaration.description.endswith(".")
     read = NodeParameters.from_values(defaults())
-    assert read.cameras == (CameraParameters("camera", "/camera/image_raw", "raw", "/camera/camera_info"),)
+    assert read.cameras == (CameraParameters("camera", "camera/image_raw", "raw", "camera/camera_info"),)
     assert read.class_names == () and read.input_size is None
 
 
@@ -88,8 +88,8 @@ def test_devices(device):
 @pytest.mark.parametrize(
     ("image_topic", "transport", "image", "info"),
     [
-        ("", "raw", "/eye/image_raw", "/eye/camera_info"),
-        ("", "compressed", "/eye/image_raw/compressed", "/eye/camera_info"),
+        ("", "raw", "eye/image_raw", "eye/camera_info"),
+        ("", "compressed", "eye/image_raw/compressed", "eye/camera_info"),
         ("/a/b/image", "raw", "/a/b/image", "/a/b/camera_info"),
         ("/a/b/image/compressed", "compressed", "/a/b/image/compressed", "/a/b/camera_info"),
         ("image", "raw", "image", "camera_info"),

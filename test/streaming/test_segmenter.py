@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -269,3 +271,20 @@ def test_a_stream_goes_on_in_another_segmenter_from_its_memory(checkpoint, frame
         assert found.references == wanted.references and (found.labels == wanted.labels).all()
     with pytest.raises(ValueError, match="other shapes"):
         StreamingSegmenter(checkpoint, input_size=(32, 32)).remember(one.memory())
+
+
+def test_by_name_or_path_on_whatever_device_there_is(tiny_checkpoint):
+    import sdcpc_ros
+
+    by_path = sdcpc_ros.StreamingSegmenter(tiny_checkpoint)
+    assert by_path.device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert sdcpc_ros.StreamingSegmenter("camvid_efficientnet_lite0", device="cpu").label_set.name == "camvid_11"
+    with pytest.raises(ValueError, match="no model 'nothing'"):
+        sdcpc_ros.StreamingSegmenter("nothing")
+
+
+def test_the_package_is_imported_without_pytorch():
+    code = (
+        "import sdcpc_ros, sys; assert 'torch' not in sys.modules; sdcpc_ros.StreamingSegmenter; 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

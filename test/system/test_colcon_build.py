@@ -44,6 +44,19 @@ def test_the_executables_are_where_ros2_run_looks(installed: Path, sourced) -> N
     assert sourced.run(sys.executable, str(executables / "sdcpc"), "--help").startswith("usage: sdcpc")
 
 
+def test_the_command_is_on_the_path_once_the_workspace_is_sourced(installed: Path, sourced) -> None:
+    assert sourced.run("bash", "-c", "command -v sdcpc").strip() == str(installed / "bin" / "sdcpc")
+    assert sourced.run(sys.executable, str(installed / "bin" / "sdcpc"), "--help").startswith("usage: sdcpc")
+
+
+def test_what_is_missing_is_to_be_had_from_pip(sourced) -> None:
+    """Not as an extra of sdcpc_ros, which pip does not know where colcon built it."""
+    block = "import sys; sys.modules['rosbags'] = None"
+    code = f"{block}\nfrom sdcpc_ros.cli import main\nprint(main(['segment', 'a', '-o', 'b']))"
+    printed = sourced.run("bash", "-c", '"$0" -c "$1" 2>&1', sys.executable, code)
+    assert printed == "sdcpc segment: no Python package 'rosbags'; to get it: python3 -m pip install rosbags\n1\n"
+
+
 @pytest.mark.usefixtures("ros_domain")
 def test_the_installed_node_publishes_the_built_message(installed: Path, sourced, tiny_checkpoint: Path) -> None:
     peer, node = Path(__file__).with_name("statistics_peer.py"), installed / "lib" / "sdcpc_ros" / "segmentation_node"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,6 +227,33 @@ def make_street(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarra
 def start_process(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Starts any command, to be ended with the test."""
     yield from _starter(tmp_path)
+
+
+@pytest.fixture
+def start_launch(start_process: Callable[..., NodeProcess]) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts `ros2 launch` on the built package's launch file, or on the one whose Path comes first."""
+    pytest.importorskip("launch_ros", reason="ROS's launch is not installed")
+    from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+    try:
+        get_package_share_directory("sdcpc_ros")
+    except PackageNotFoundError:
+        pytest.skip("the package sdcpc_ros is not built and sourced")
+    ros2 = shutil.which("ros2")
+    if ros2 is None:
+        pytest.skip("the ros2 command is not installed")
+
+    started: list[NodeProcess] = []
+
+    def start(*arguments: str | Path) -> NodeProcess:
+        of_another_file = arguments and isinstance(arguments[0], Path)
+        file = () if of_another_file else ("sdcpc_ros", "segment.launch.py")
+        started.append(start_process(ros2, "launch", *file, *map(str, arguments)))
+        return started[-1]
+
+    yield start
+    for launch in started:
+        launch.stop()  # with its node, which the next test would else still find on its ROS domain
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_a_file_sets_values_of_node_and_cameras(declare):
         "input_width: 96",
     ).read()
     left, right = read.cameras
-    assert (left.image_topic, right.image_topic) == ("/stereo/left", "/right/image_raw/compressed")
+    assert (left.image_topic, right.image_topic) == ("/stereo/left", "right/image_raw/compressed")
     assert (read.class_names, read.overlay_opacity, read.input_size) == (("free", "occupied"), 0.75, (64, 96))
 
 
@@ -79,7 +79,7 @@ def test_an_empty_list_of_classes_means_those_of_the_model(declare):
     "line",
     [
         "overlay_opacity: 2.0",
-        "overlay_opacity: 1",
+        "overlay_opacity: true",
         "max_gap: .nan",
         "model: 3",
         "label_encoding: rgb8",
@@ -155,3 +155,33 @@ def test_classes_may_be_emptied_again(declare):
 def test_parameters_of_others_are_left_alone(declare):
     declared = declare()
     assert declared.set("use_sim_time", True).successful
+
+
+def test_a_whole_number_is_a_number(declare):
+    declared = declare("max_gap: 2", "confidence_threshold: 1")
+    assert (declared.read().max_gap, declared.read().confidence_threshold) == (2.0, 1.0)
+    if hasattr(declared.node, "add_pre_set_parameters_callback"):
+        assert declared.set("max_gap", 3).successful
+        assert declared.node.get_parameter("max_gap").value == 3.0
+        refused = declared.set("max_gap", 0)
+        assert not refused.successful and "Min: 0.01, Max: 3600.0" in refused.reason
+    refused = declared.set("max_batch", 2.5)
+    assert not refused.successful
+
+
+def test_misspelt_parameters_are_warned_of(start_node, tmp_path):
+    """By the node as a process, on its console; nothing is said of what is well."""
+    misspelt, other = tmp_path / "misspelt.yaml", tmp_path / "other.yaml"
+    misspelt.write_text("/**: {ros__parameters: {backed: inductor, max_gap: 2, frnt: {image_topic: /a}}}")
+    other.write_text("/robot/segmentation_node: {ros__parameters: {max_gap: 3}}")
+    files = [word for file in (misspelt, other) for word in ("--ros-args", "--params-file", str(file), "--")]
+    node = start_node(program=("-m", "sdcpc_ros.nodes.segmentation_node", *files), autostart="false", cameras="[front]")
+    node.wait_for_log("nothing in it is used")
+    warnings = [line.partition("]: ")[2] for line in node.log().splitlines() if "[WARN]" in line]
+    assert warnings[:2] == [
+        "the node has no parameter 'backed'; it is ignored. Did you mean 'backend'?",
+        "the node has no parameter 'frnt.image_topic'; it is ignored. Did you mean 'front.image_topic'?",
+    ]
+    assert warnings[2].startswith(f"the parameter file '{other}' is for /robot/segmentation_node, not for this node")
+    assert len(warnings) == 3
+    assert node.stop() == 0

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from pathlib import Path
 
 import pytest
+from ament_index_python.packages import get_package_share_directory
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 
-pytest.importorskip("launch_ros", reason="ROS's launch is not installed")
-
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-
-try:
-    SHARE = Path(get_package_share_directory("sdcpc_ros"))
-except PackageNotFoundError:
-    pytest.skip("the package sdcpc_ros is not built and sourced", allow_module_level=True)
-
-ROS2 = shutil.which("ros2")
-if ROS2 is None:
-    pytest.skip("the ros2 command is not installed", allow_module_level=True)
-
-LAUNCH = (ROS2, "launch", "sdcpc_ros", "segment.launch.py")
 ARGUMENTS = [
     "namespace",
     "params_file",
@@ -40,8 +26,8 @@ ARGUMENTS = [
 ]
 
 
-def test_every_argument_is_described(start_process, module_ros_domain):
-    process = start_process(*LAUNCH, "--show-args")
+def test_every_argument_is_described(start_launch, module_ros_domain):
+    process = start_launch("--show-args")
     assert process.process.wait(60) == 0
     blocks = dict(block.split("':", 1) for block in process.log().split("\n    '")[1:])
     assert list(blocks) == ARGUMENTS
@@ -49,9 +35,8 @@ def test_every_argument_is_described(start_process, module_ros_domain):
         assert len(block.split("(default:")[0].split()) > 3, f"{name} is not described"
 
 
-def test_it_starts_a_node_that_segments(start_process, peer, image, street, tiny_checkpoint):
-    launch = start_process(
-        *LAUNCH,
+def test_it_starts_a_node_that_segments(start_launch, peer, image, street, tiny_checkpoint):
+    launch = start_launch(
         f"model:={tiny_checkpoint}",
         "device:=cpu",
         "namespace:=robot",
@@ -61,7 +46,7 @@ def test_it_starts_a_node_that_segments(start_process, peer, image, street, tiny
     node = "/robot/segmentation_node"
     masks = peer.collect(f"{node}/front/label/image_raw", Image)
     sent = image(street(), 3.5)
-    assert peer.exchange("/front/image_raw", sent, masks).header == sent.header
+    assert peer.exchange("/robot/front/image_raw", sent, masks).header == sent.header
     assert peer.node.get_publishers_info_by_topic(f"{node}/rear/label/image_raw")
     if importlib.util.find_spec("vision_msgs"):
         from vision_msgs.msg import LabelInfo
@@ -71,7 +56,7 @@ def test_it_starts_a_node_that_segments(start_process, peer, image, street, tiny
         assert [(c.class_id, c.class_name) for c in late[0].class_map][:2] == [(0, "sky"), (1, "building")]
         assert len(late[0].class_map) == 11
         # A bag that begins again is told again.
-        peer.exchange("/front/image_raw", image(street(), 1.0), masks)
+        peer.exchange("/robot/front/image_raw", image(street(), 1.0), masks)
         peer.wait_until(lambda: len(late) == 2, "the label info after a seek")
         assert late[1].header.stamp.sec == 1
     assert launch.stop() == 0
@@ -79,12 +64,12 @@ def test_it_starts_a_node_that_segments(start_process, peer, image, street, tiny
 
 
 def test_class_statistics_are_published_where_the_messages_are_built(
-    start_process, peer, image, street, tiny_checkpoint
+    start_launch, peer, image, street, tiny_checkpoint
 ):
     class_statistics = pytest.importorskip(
         "sdcpc_ros.msg", reason="the package's messages are not built"
     ).ClassStatistics
-    start_process(*LAUNCH, f"model:={tiny_checkpoint}", "device:=cpu", "image_topic:=/some/image", "cameras:=eye")
+    start_launch(f"model:={tiny_checkpoint}", "device:=cpu", "image_topic:=/some/image", "cameras:=eye")
     answers = peer.collect("/segmentation_node/eye/class_statistics", class_statistics)
     statistics = peer.exchange("/some/image", image(street(), 2.0), answers)
     assert list(statistics.class_ids) == sorted(set(statistics.class_ids))
@@ -92,9 +77,9 @@ def test_class_statistics_are_published_where_the_messages_are_built(
     assert all(1 / 11 - 0.01 <= value <= 1 for value in statistics.mean_confidence)
 
 
-def test_the_fast_dds_profile_is_set_unless_the_user_has_one(start_process, peer, monkeypatch, tiny_checkpoint):
+def test_the_fast_dds_profile_is_set_unless_the_user_has_one(start_launch, peer, monkeypatch, tiny_checkpoint):
     def profile_of_node() -> list[str]:
-        launch = start_process(*LAUNCH, "autostart:=false", "namespace:=profile")
+        launch = start_launch("autostart:=false", "namespace:=profile")
         launch.wait_for_log("process started with pid [")
         pid = launch.log().rpartition("process started with pid [")[2].split("]")[0]
         variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
@@ -102,55 +87,23 @@ def test_the_fast_dds_profile_is_set_unless_the_user_has_one(start_process, peer
         return [value for value in variables if value.startswith("FASTRTPS_DEFAULT_PROFILES_FILE=")]
 
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-    shipped = SHARE / "config" / "fastdds_profile.xml"
+    shipped = Path(get_package_share_directory("sdcpc_ros")) / "config" / "fastdds_profile.xml"
     assert shipped.is_file() and profile_of_node() == [f"FASTRTPS_DEFAULT_PROFILES_FILE={shipped}"]
     monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", os.devnull)
     assert profile_of_node() == [f"FASTRTPS_DEFAULT_PROFILES_FILE={os.devnull}"]
 
 
-def test_one_image_topic_for_two_cameras_is_refused(start_process, module_ros_domain):
-    process = start_process(*LAUNCH, "cameras:=left,right", "image_topic:=/image")
+def test_one_image_topic_for_two_cameras_is_refused(start_launch, module_ros_domain):
+    process = start_launch("cameras:=left,right", "image_topic:=/image")
     assert process.process.wait(60) != 0
     assert "image_topic goes with one camera, but cameras names 2" in process.log()
 
 
-def test_without_rviz_it_says_so_and_starts_nothing(start_process, module_ros_domain):
-    try:
-        get_package_share_directory("rviz2")
-    except PackageNotFoundError:
-        process = start_process(*LAUNCH, "rviz:=true", "autostart:=false")
-        assert process.process.wait(60) != 0
-        assert "rviz:=true needs the package rviz2, which is not installed" in process.log()
-        assert "process started" not in process.log()
-    else:
-        pytest.skip("rviz2 is installed")
-
-
-def test_a_node_that_dies_is_started_again(start_process, peer, image, street, tiny_checkpoint, note_fault):
-    launch = start_process(*LAUNCH, f"model:={tiny_checkpoint}", "device:=cpu")
+def test_a_node_that_dies_is_started_again(start_launch, peer, image, street, tiny_checkpoint, note_fault):
+    launch = start_launch(f"model:={tiny_checkpoint}", "device:=cpu")
     launch.wait_for_log("is ready")
     os.kill(int(launch.log().rpartition("process started with pid [")[2].split("]")[0]), 9)
     peer.wait_until(lambda: launch.log().count("is ready") == 2, "the second start")
     masks = peer.collect("/segmentation_node/camera/label/image_raw", Image)
     assert peer.exchange("/camera/image_raw", image(street()), masks)
     note_fault("kill -9 under launch", sent=1, counted={"starts": launch.log().count("is ready")}, served=len(masks))
-
-
-def test_rviz_is_started_with_the_shipped_layout(start_process, module_ros_domain, monkeypatch, tmp_path):
-    """A stand-in for rviz2 that says what it was started with."""
-    executable = tmp_path / "lib" / "rviz2" / "rviz2"
-    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "rviz2"
-    for file, text in ((executable, '#!/bin/sh\necho "$@" > "$(dirname "$0")/arguments"\n'), (index, "")):
-        file.parent.mkdir(parents=True)
-        file.write_text(text)
-    executable.chmod(0o755)
-    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join([str(tmp_path), os.environ["AMENT_PREFIX_PATH"]]))
-    arguments = ("rviz:=true", "namespace:=robot", "cameras:=front", "autostart:=false")
-    launch = start_process(*LAUNCH, *arguments)
-    launch.wait_for_log("[rviz2")
-    launch.wait_for_log("process has finished cleanly")
-    given = (executable.parent / "arguments").read_text()
-    assert f"-d {SHARE / 'config' / 'segment.rviz'}" in given
-    assert "/camera/image_raw:=/front/image_raw" in given
-    overlay = "/segmentation_node/camera/overlay/image_raw:=/robot/segmentation_node/front/overlay/image_raw"
-    assert overlay in given

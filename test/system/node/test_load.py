@@ -120,5 +120,5 @@ def test_a_signal_while_a_backend_is_built_ends_it_too(start_node, tiny_checkpoi
 
 def test_what_ros_refuses_is_said_in_a_sentence(start_node):
     node = start_node(namespace="/9bad")
-    assert node.process.wait(60) == 1
+    assert node.process.wait(60) == 2
     assert "error: ROS does not let the node start: " in node.log() and "Traceback" not in node.log()

@@ -92,6 +92,15 @@ def test_overlay_and_confidence_are_those_of_the_frame(publish):
     assert np.array_equal(np.frombuffer(confidence.data, np.uint8).reshape(6, 8), CONFIDENCE)
 
 
+def test_the_mask_in_colours_is_that_of_the_label_set(publish):
+    colours = publish("label/color", Image, confidence_threshold=0.5)
+    assert (colours.encoding, colours.step) == ("rgb8", 8 * 3)
+    labels = np.where(CONFIDENCE < 127.5, 255, LABELS)
+    shown = np.frombuffer(colours.data, np.uint8).reshape(6, 8, 3)
+    assert np.array_equal(shown, CAMVID_11.palette()[labels])
+    assert not shown[labels == 255].any()  # black where there is no label
+
+
 def test_camera_info_is_scaled_to_the_mask(publish):
     info = CameraInfo(height=12, width=16)
     info.k[0] = 10.0
@@ -109,7 +118,8 @@ def test_confidence_is_only_needed_when_somebody_wants_something_of_it(peer, mak
 
 def test_an_overlay_that_nobody_wants_is_not_painted(make_outputs, settings, monkeypatch):
     outputs = make_outputs()
-    monkeypatch.setattr(OverlayPainter, "paint", lambda *_: pytest.fail("painted for nobody"))
+    for way in ("paint", "colours"):
+        monkeypatch.setattr(OverlayPainter, way, lambda *_: pytest.fail("painted for nobody"))
     outputs.publish(HEADER, IMAGE, LABELS, None, None, settings)
 
 

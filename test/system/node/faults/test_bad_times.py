@@ -17,7 +17,7 @@ DELAY_S = 0.3
 PATIENCE_S = 1.0  # every third frame is lost, and has to be sent again
 NAMESPACE = "/robot/head"
 NODE_NAME = f"{NAMESPACE}/segmentation_node"
-IMAGES = "/camera/image_raw"
+IMAGES = f"{NAMESPACE}/camera/image_raw"
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from sdcpc_ros.nodes.process_memory import device_mib, give_back_freed_memory, resident_mib
+from sdcpc_ros.process_memory import device_mib, give_back_freed_memory, resident_mib
 
 # Takes and frees the memory of a few images over and over, and says how many pages had to be faulted in for them.
 _PROGRAM = """
 import resource, threading
-from sdcpc_ros.nodes.process_memory import keep_freed_memory
+from sdcpc_ros.process_memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 def take():

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import sdcpc_ros
-from sdcpc_ros.nodes.processor_time import SETTINGS, let_waiting_threads_sleep
+from sdcpc_ros.processor_time import SETTINGS, let_waiting_threads_sleep
 
 _CODE = """
-from sdcpc_ros.nodes.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.processor_time import let_waiting_threads_sleep
 let_waiting_threads_sleep()
 import torch
 torch.zeros(8) + 1

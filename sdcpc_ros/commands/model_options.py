@@ -1,0 +1,24 @@
+"""Options of every command that runs a network: which, where and how."""
+
+from __future__ import annotations
+
+import argparse
+
+from sdcpc_ros import DEFAULT_MODEL
+
+#: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds the two together.
+BACKENDS = ("eager", "inductor", "aot", "tensorrt")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (the GPU where PyTorch finds one), cpu, cuda or cuda:N, default %(default)s",
+    )
+    parser.add_argument(
+        "--backend", default="eager", choices=BACKENDS, help="how the network is run, default %(default)s"
+    )

@@ -1,0 +1,120 @@
+"""The doctor's own ROS node: waits, asks, listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+#: An answer may get lost where DDS has not found both ends yet, so that a call is made twice.
+_CALLS = 2
+_ANSWER_S = 5.0
+#: However much patience earlier waits have used up: reports come once a second.
+_LEAST_WAIT_S = 4.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One part of a node's diagnostics over some seconds: the newest status, and how many images came meanwhile."""
+
+    level: bytes
+    message: str
+    values: dict[str, str] = field(default_factory=dict)
+    received: int = 0
+    seconds: float = 0.0
+
+
+@contextmanager
+def observer(patience_s: float) -> Iterator[Observer]:
+    context = Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("sdcpc_doctor", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        yield Observer(node, executor, patience_s)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+class Observer:
+    """Counts its patience from the start, for discovery goes on for all at once: only the first wait may be long."""
+
+    def __init__(self, node: Node, executor: SingleThreadedExecutor, patience_s: float) -> None:
+        self.node, self._executor = node, executor
+        self._give_up_s = time.monotonic() + patience_s
+
+    def waits_for(self, condition: Callable[[], Any]) -> bool:
+        """Whether it comes true before the patience ends; looked at once more then, however late it is."""
+        self._spin(max(self._give_up_s - time.monotonic(), _LEAST_WAIT_S), until=condition)
+        return bool(condition())
+
+    def node_names(self) -> set[str]:
+        names = self.node.get_node_names_and_namespaces()
+        return {f"{namespace.rstrip('/')}/{name}" for name, namespace in names}
+
+    def call(self, service_type: Any, name: str, request: Any) -> Any | None:
+        """The answer, or None when there is no such service, or none in time."""
+        client = self.node.create_client(service_type, name)
+        try:
+            if not self.waits_for(client.service_is_ready):
+                return None
+            for _ in range(_CALLS):
+                future = client.call_async(request)
+                self._spin(_ANSWER_S, until=future.done)
+                if future.done():
+                    return future.result()
+            return None
+        finally:
+            self.node.destroy_client(client)
+
+    def reports(self, name: str, listen_s: float) -> dict[str, Report]:
+        """Part ("model" or a camera) -> what this node tells of it, from its first report for `listen_s`."""
+        first: dict[str, tuple[float, int]] = {}
+        found: dict[str, Report] = {}
+
+        def keep(message: DiagnosticArray) -> None:
+            for status in message.status:
+                whose, _, part = status.name.rpartition(": ")
+                if whose != name:
+                    continue
+                values = {pair.key: pair.value for pair in status.values}
+                received, now_s = int(values.get("received", 0)), time.monotonic()
+                begun_s, before = first.setdefault(part, (now_s, received))
+                found[part] = Report(status.level, status.message, values, received - before, now_s - begun_s)
+
+        subscription = self.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+        if self.waits_for(lambda: found):
+            # Two reports at least, for what came between them; they are a second apart on a machine that has time.
+            self._spin(listen_s)
+            self._spin(_ANSWER_S, until=lambda: all(report.seconds > 0 for report in found.values()))
+        self.node.destroy_subscription(subscription)
+        return found
+
+    def hear(self, topic: str, message_type: Any, qos: QoSProfile, seconds: float) -> list[int]:
+        """Sizes in bytes of the messages that come in this time, counted once the first one is there or late."""
+        sizes: list[int] = []
+        subscription = self.node.create_subscription(
+            message_type, topic, lambda data: sizes.append(len(data)), qos, raw=True
+        )
+        self.waits_for(lambda: sizes)
+        sizes.clear()
+        self._spin(seconds)
+        self.node.destroy_subscription(subscription)
+        return sizes
+
+    def _spin(self, seconds: float, until: Callable[[], Any] = lambda: False) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s and not until():
+            self._executor.spin_once(timeout_sec=0.05)

@@ -1,0 +1,119 @@
+"""What the console is told of a camera that gets no images, or more than the network can take. No ROS in here.
+
+/diagnostics has it all, but who starts the node for the first time looks at the console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sdcpc_ros.nodes.camera_stream import StreamStatus
+
+#: An active camera without an image for this long is warned of.
+SILENCE_S = 5.0
+#: Drops are summed up over this long, and warned of from this share of the images on.
+OVERLOAD_WINDOW_S = 10.0
+OVERLOAD_SHARE = 0.1
+_AGAIN_AFTER_S = 60.0
+_TOPICS_TOLD = 8
+#: Slowest stage of a frame -> what makes it faster.
+_HELP = {
+    "network": "A smaller input_height and input_width, another backend or a slower camera helps",
+    "decode": "A smaller image or transport: raw helps",
+    "publish": "A smaller image, output_size: network or fewer subscribers help",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a camera listens to."""
+
+    camera: str
+    topic: str  # its full name, after remapping
+    type_name: str  # as sensor_msgs/msg/Image
+
+
+class CameraWatch:
+    """Looks at one camera about once a second; says when there is something to say, seldom the same twice."""
+
+    def __init__(self) -> None:
+        self._active_since_s: float | None = None
+        self._silence_told_s: float | None = None
+        self._overload_told_s: float | None = None
+        self._window_s, self._window = 0.0, StreamStatus()
+
+    def is_silent(self, status: StreamStatus, now_s: float, active: bool) -> bool:
+        """Whether it is time to warn that no image comes: after five seconds, then once a minute."""
+        if not active:
+            self._active_since_s = self._silence_told_s = None
+            return False
+        if self._active_since_s is None:
+            self._active_since_s = now_s
+        heard_s = max(status.last_received_s or 0.0, self._active_since_s)
+        if now_s - heard_s < SILENCE_S:
+            self._silence_told_s = None
+            return False
+        if self._silence_told_s is not None and now_s - self._silence_told_s < _AGAIN_AFTER_S:
+            return False
+        self._silence_told_s = now_s
+        return True
+
+    def overload(self, status: StreamStatus, now_s: float, active: bool) -> str | None:
+        """A sentence on frames that were dropped for newer ones, and why; at most once a minute."""
+        if not active or self._window_s == 0.0:
+            self._window_s, self._window = (now_s, status) if active else (0.0, StreamStatus())
+            return None
+        elapsed_s = now_s - self._window_s
+        if elapsed_s < OVERLOAD_WINDOW_S:
+            return None
+        received = status.received - self._window.received
+        dropped = status.dropped.get("newer", 0) - self._window.dropped.get("newer", 0)
+        processed = status.processed - self._window.processed
+        self._window_s, self._window = now_s, status
+        if not dropped or dropped < received * OVERLOAD_SHARE:
+            return None
+        if self._overload_told_s is not None and now_s - self._overload_told_s < _AGAIN_AFTER_S:
+            return None
+        self._overload_told_s = now_s
+        return (
+            f"{dropped} of {received} images in {elapsed_s:.0f} s were dropped for newer ones: "
+            f"they come at {received / elapsed_s:.1f} Hz, masks leave at {processed / elapsed_s:.1f} Hz; "
+            f"{_slowest(status.stage_ms)}"
+        )
+
+
+def silence_sentence(wanted: Wanted, types: Mapping[str, Sequence[str]], own: str) -> str:
+    """Why no image comes, as far as the graph tells.
+
+    `types`: topic -> the types that somebody publishes there; `own` is the node's name: what it publishes itself is no
+    camera.
+    """
+    said = f"camera '{wanted.camera}': no image for {SILENCE_S:.0f} s on {wanted.topic} ({wanted.type_name}): "
+    here = types.get(wanted.topic, ())
+    if wanted.type_name in here:
+        return said + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"
+    if here:
+        transport = "compressed" if any(name.endswith("CompressedImage") for name in here) else "raw"
+        fix = f"; set {wanted.camera}.transport to {transport}" if any("Image" in name for name in here) else ""
+        return f"{said}it is published as {', '.join(here)}{fix}"
+    others = sorted(
+        topic for topic, names in types.items() if wanted.type_name in names and not topic.startswith(f"{own}/")
+    )
+    return f"{said}nobody publishes it. {_listed(others)}"
+
+
+def _listed(topics: Sequence[str]) -> str:
+    if not topics:
+        return "Nor is there another topic of this type: is the camera running, on the same ROS_DOMAIN_ID?"
+    more = f" and {len(topics) - _TOPICS_TOLD} more" if len(topics) > _TOPICS_TOLD else ""
+    return f"Topics of this type: {', '.join(topics[:_TOPICS_TOLD])}{more}"
+
+
+def _slowest(stage_ms: Mapping[str, tuple[float, float]]) -> str:
+    """Which stage takes longest, and what helps."""
+    stages = {name: p50 for name, (p50, _) in stage_ms.items() if name != "total"}
+    if not stages:
+        return "no mask is ready yet"
+    name = max(stages, key=lambda stage: stages[stage])
+    return f"the slowest stage is {name}, {stages[name]:.0f} ms. {_HELP.get(name, _HELP['network'])}"

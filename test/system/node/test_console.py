@@ -1,0 +1,49 @@
+"""What the node's console says of its cameras, to who starts it for the first time."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from sensor_msgs.msg import CompressedImage, Image
+
+TROUBLED = str(Path(__file__).with_name("troubled_node.py"))
+
+
+def warnings(node) -> list[str]:
+    return [line.partition("]: ")[2] for line in node.log().splitlines() if "[WARN]" in line]
+
+
+def test_what_is_connected_is_said_and_a_topic_that_nobody_publishes_warned_of(start_node, peer, tiny_checkpoint):
+    images = peer.node.create_publisher(Image, "/realsense/color/image_raw", 1)
+    compressed = peer.node.create_publisher(CompressedImage, "/rear/image_raw", 1)
+    node = start_node(model=tiny_checkpoint, device="cpu", cameras="[front, rear]", front__image_topic="/front/image")
+    node.wait_for_log("camera 'rear': listens to")
+    (told,) = [line for line in node.log().splitlines() if "camera 'front': listens to" in line]
+    assert "listens to /front/image (sensor_msgs/msg/Image) and /front/camera_info; publishes /segm" in told
+    assert "/segmentation_node/front/label/image_raw" in told
+    peer.wait_until(lambda: len(warnings(node)) == 2, "a warning for each camera")
+    assert warnings(node) == [
+        "camera 'front': no image for 5 s on /front/image (sensor_msgs/msg/Image): nobody publishes it. "
+        "Topics of this type: /realsense/color/image_raw",
+        "camera 'rear': no image for 5 s on /rear/image_raw (sensor_msgs/msg/Image): it is published as "
+        "sensor_msgs/msg/CompressedImage; set rear.transport to compressed",
+    ]
+    assert node.stop() == 0
+    for publisher in (images, compressed):
+        peer.node.destroy_publisher(publisher)
+
+
+def test_dropped_frames_are_said_with_the_cause(start_node, peer, image, street, tiny_checkpoint):
+    node = start_node(program=(TROUBLED, "--delay", "0.3", "--fail-every", "0"), model=tiny_checkpoint, device="cpu")
+    node.wait_for_log("listens to")
+    publisher, picture = peer.publisher("/camera/image_raw"), street()
+    for stamp_ms in itertools.count(100, 100):
+        assert stamp_ms < 60_000, node.log()
+        publisher.publish(image(picture, stamp_ms / 1000))
+        peer.spin_for(0.1)
+        if "dropped for newer ones" in node.log():
+            break
+    told = next(text for text in warnings(node) if "dropped for newer ones" in text)
+    assert told.startswith("camera 'camera': ") and "Hz, masks leave at 3." in told
+    assert told.endswith("A smaller input_height and input_width, another backend or a slower camera helps")
