@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Texture, column_shade, mottled, plain
+from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, mottled, plain
 from sdcpc_ros.datasets.street.world import KERB_M, World
 
 SIGN_CHANCES = {"round": 0.35, "triangle": 0.25, "board": 0.25, "lights": 0.15}
@@ -83,7 +83,7 @@ def _sign(rng: np.random.Generator, kind: str) -> Texture:
         else:
             limit = str(rng.choice([20, 30, 40]))
             cv2.circle(picture, (middle, middle), 41, RED, 11)
-            cv2.putText(picture, limit, (22, 62), cv2.FONT_HERSHEY_DUPLEX, 1.3, (20, 20, 20), 3)
+            _write(picture, limit, (22, 62), 1.3, (20, 20, 20), 3)
     elif kind == "triangle":
         corners = np.array([(middle, 3), (94, 88), (2, 88)], np.int32)
         cv2.fillPoly(alpha, [corners], 255)
@@ -105,3 +105,15 @@ def _sign(rng: np.random.Generator, kind: str) -> Texture:
                 cv2.rectangle(picture, (x, 20 + 20 * row), (x + 5, 29 + 20 * row), ink, -1)
         cv2.rectangle(picture, (4, 10), (size - 5, size - 11), ink, 1)
     return Texture.of(picture, alpha)
+
+
+def _write(
+    picture: np.ndarray, text: str, origin: tuple[int, int], scale: float, colour: Colour, thickness: int
+) -> None:
+    """Write text on a picture (h, w, 3) float32, in place; origin (x, y) is the left end of its baseline.
+
+    OpenCV 5 writes on uint8 pictures only and smooths edges: a stencil is written, and cut at half cover.
+    """
+    stencil = np.zeros(picture.shape[:2], np.uint8)
+    cv2.putText(stencil, text, origin, cv2.FONT_HERSHEY_DUPLEX, scale, 255, thickness)
+    picture[stencil > 127] = colour
