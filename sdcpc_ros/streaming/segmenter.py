@@ -56,7 +56,7 @@ class StreamingSegmenter:
         background_build: bool = False,
         fallback: bool = False,
     ) -> None:
-        """checkpoint: a loaded checkpoint, the name of a shipped model, or the path of a .safetensors file. device: auto
+        """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file. device: auto
         takes the GPU where PyTorch finds one. input_size: (height, width) of the network's input; by default each image
         keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build: frames run
         eagerly while the backend is built, from now on when input_size says for what; else the first of each size
