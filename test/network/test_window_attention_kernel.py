@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -23,7 +24,8 @@ if importlib.util.find_spec("triton") is None:
         allow_module_level=True,
     )
 
-# Name: B, K, d, Dv, h, w, radius; type; bias; missing references; multiprocessors, of which many make for small tiles.
+# Name: B, K, d, Dv, h, w, radius; type, or those of queries and keys, values, bias;
+# bias; missing references; multiprocessors, of which many make for small tiles.
 CASES = {
     "borders and ragged tiles": ((1, 3, 16, 16, 9, 11, 2), torch.float32, True, (), 1),
     "small tiles": ((1, 3, 20, 12, 6, 9, 4), torch.float32, True, (), 1000),
@@ -33,6 +35,11 @@ CASES = {
     "many references": ((1, 5, 8, 24, 6, 5, 1), torch.float32, False, ((0, 4),), 1),
     "half precision": ((1, 2, 16, 16, 9, 7, 2), torch.float16, True, (), 1),
     "bfloat16": ((1, 2, 16, 16, 9, 7, 2), torch.bfloat16, True, (), 1),
+    "single bias": ((1, 2, 16, 16, 9, 7, 2), (torch.bfloat16, torch.bfloat16, torch.float32), True, (), 1),
+    "autocast": ((1, 2, 16, 21, 9, 7, 2), (torch.float16, torch.float32, torch.float32), True, ((0, 1),), 1),
+    "autocast to bfloat16": ((1, 2, 16, 21, 9, 7, 2), (torch.bfloat16, torch.float32, torch.float32), True, (), 1000),
+    "half values": ((1, 2, 16, 16, 9, 7, 2), (torch.float32, torch.float16, torch.bfloat16), True, (), 1),
+    "both halves": ((1, 2, 16, 16, 9, 7, 2), (torch.float16, torch.bfloat16, torch.float16), True, (), 1),
 }
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
@@ -61,8 +68,16 @@ save_file(results, sys.argv[2])
 """
 
 
+def _types(case: str) -> tuple[torch.dtype, ...]:
+    """Of queries, keys, values and bias."""
+    types = CASES[case][1]
+    if isinstance(types, torch.dtype):
+        return (types,) * 4
+    return types[0], *types
+
+
 def _inputs(case: str) -> dict[str, torch.Tensor]:
-    (batch, references, channels, value_channels, height, width, radius), dtype, with_bias, missing, processors = CASES[
+    (batch, references, channels, value_channels, height, width, radius), _, with_bias, missing, processors = CASES[
         case
     ]
     generator = torch.Generator().manual_seed(0)
@@ -72,7 +87,8 @@ def _inputs(case: str) -> dict[str, torch.Tensor]:
         "values": (batch, references, value_channels, height, width),
         **({"bias": (batch, references, height, width)} if with_bias else {}),
     }
-    tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+    types = dict(zip(("query", "keys", "values", "bias"), _types(case)))
+    tensors = {name: torch.randn(shape, generator=generator).to(types[name]) for name, shape in shapes.items()}
     valid = torch.ones(batch, references, dtype=torch.bool)
     for b, k in missing:
         valid[b, k] = False
@@ -98,14 +114,18 @@ def test_the_kernel_equals_the_definition(kernel_results: dict[str, torch.Tensor
     inputs = _inputs(case)
     query, keys, values = (inputs[name].double().numpy() for name in ("query", "keys", "values"))
     bias = inputs["bias"].double().numpy() if "bias" in inputs else None
-    radius, valid, tolerance = int(inputs["options"][0]), inputs["valid"].numpy(), TOLERANCE[inputs["query"].dtype]
+    radius, valid = int(inputs["options"][0]), inputs["valid"].numpy()
+    # Logits are in float32 always, weights and the output of the values' type.
+    widest = functools.reduce(torch.promote_types, _types(case))
+    exactness = {"output": TOLERANCE[inputs["values"].dtype], "mass": TOLERANCE[widest]}
+    tolerance = exactness["mass"]
     output, mass, logits = _ORACLE.window_attention_oracle(query, keys, values, radius, valid, bias)
 
     found = {name: kernel_results[f"{case}/{name}"] for name in ("output", "mass", "offset")}
-    assert found["output"].dtype == found["mass"].dtype == inputs["query"].dtype
+    assert found["output"].dtype == inputs["values"].dtype and found["mass"].dtype == widest
     assert found["offset"].dtype == torch.int64
-    np.testing.assert_allclose(found["output"].permute(0, 3, 1, 2).double().numpy(), output, atol=tolerance)
-    np.testing.assert_allclose(found["mass"].double().numpy(), mass, atol=tolerance)
+    np.testing.assert_allclose(found["output"].permute(0, 3, 1, 2).double().numpy(), output, atol=exactness["output"])
+    np.testing.assert_allclose(found["mass"].double().numpy(), mass, atol=exactness["mass"])
     offsets = found["offset"].numpy()
     assert not offsets[~valid].any()
     for (b, k, y, x), candidates in logits.items():
@@ -113,13 +133,26 @@ def test_the_kernel_equals_the_definition(kernel_results: dict[str, torch.Tensor
             assert candidates[tuple(offsets[b, k, :, y, x])] == pytest.approx(max(candidates.values()), abs=tolerance)
 
 
-# dtype, channels, wanted tile, compute capability.
-COMPILED = [(torch.bfloat16, 64, 8, 90), (torch.float16, 128, 8, 80), (torch.float32, 256, 8, 87)]
+# Type of queries and keys, type of values and bias, channels, wanted tile, compute capability.
+COMPILED = [
+    (torch.bfloat16, torch.bfloat16, 64, 8, 90),
+    (torch.float16, torch.float16, 128, 8, 80),
+    (torch.float32, torch.float32, 256, 8, 87),
+    (torch.float16, torch.float32, 128, 8, 80),
+    (torch.bfloat16, torch.float32, 256, 8, 90),
+    (torch.float32, torch.bfloat16, 64, 8, 90),
+]
 
 
-@pytest.mark.parametrize(("dtype", "channels", "tile", "capability"), COMPILED)
+@pytest.mark.parametrize(("dtype", "value_dtype", "channels", "tile", "capability"), COMPILED)
 def test_the_kernel_compiles_for_a_gpu_and_fits_it(
-    dtype: torch.dtype, channels: int, tile: int, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype,
+    value_dtype: torch.dtype,
+    channels: int,
+    tile: int,
+    capability: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Down to machine code, by the assembler that comes with Triton; no GPU is needed."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -128,11 +161,13 @@ def test_the_kernel_compiles_for_a_gpu_and_fits_it(
 
     from sdcpc_ros.network.window_attention import triton_kernel
 
-    constants, options = triton_kernel.choices(dtype, 3, channels, channels, tile)
+    constants, options = triton_kernel.choices(torch.promote_types(dtype, value_dtype), 3, channels, channels, tile)
     constants |= {"RADIUS": 4, "WITH_BIAS": True, "WITH_OFFSET": True, "INTERPRETED": False}
     constants |= dict.fromkeys(("query_sc", "key_sc", "value_sc"), 1)  # channels last
-    element = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}[dtype]
-    types = dict.fromkeys(("query", "keys", "values", "bias", "output", "mass"), element)
+    elements = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+    types = dict.fromkeys(("query", "keys"), elements[dtype])
+    types |= dict.fromkeys(("values", "bias", "output"), elements[value_dtype])
+    types["mass"] = elements[torch.promote_types(dtype, value_dtype)]
     types |= {"valid": "*i1", "offset": "*i64", "scale": "fp32"}
     kernel = triton_kernel._window_attention
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}

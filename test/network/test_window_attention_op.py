@@ -102,20 +102,29 @@ def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest
         def numel(self) -> int:
             return torch.Size(self.shape).numel()
 
-    def takes(dtype: torch.dtype, channels: int = 64, other: torch.dtype | None = None, height: int = 8) -> bool:
-        maps = OnGpu(other or dtype, 1, 3, channels, height, 8)
-        return fused_op.takes(OnGpu(dtype, 1, channels, height, 8), maps, maps)
+    def takes(
+        dtype: torch.dtype,
+        channels: int = 64,
+        keys: torch.dtype | None = None,
+        values: torch.dtype | None = None,
+        height: int = 8,
+    ) -> bool:
+        query = OnGpu(dtype, 1, channels, height, 8)
+        return fused_op.takes(query, *(OnGpu(other or dtype, 1, 3, channels, height, 8) for other in (keys, values)))
 
     assert takes(torch.float16)
     assert takes(torch.bfloat16)
     assert takes(torch.float32, channels=256)
     assert not takes(torch.float64)
     assert not takes(torch.float16, channels=257)
-    assert not takes(torch.float16, other=torch.float32)
+    assert takes(torch.float16, values=torch.float32)
+    assert not takes(torch.float16, keys=torch.float32)
+    assert not takes(torch.float16, values=torch.float64)
     assert not takes(torch.float16, height=0)
     capability[0] = (7, 5)
     assert takes(torch.float16)
     assert not takes(torch.bfloat16)
+    assert not takes(torch.float16, values=torch.bfloat16)
     monkeypatch.setattr(torch.version, "cuda", None)  # a ROCm build
     assert not takes(torch.float16)
     monkeypatch.setattr(torch.version, "cuda", "12.8")

@@ -33,7 +33,7 @@ _POSITION_CHANNELS = 4
 class WindowAttention(NamedTuple):
     """What `window_attention` returns."""
 
-    output: Tensor  #: (B, Dv, h, w)
+    output: Tensor  #: (B, Dv, h, w), of the type of the values
     #: (B, K, h, w), the share of attention that went to each reference; sums to 1, or 0 without any
     mass: Tensor | None
     offset: Tensor | None  #: (B, K, 2, h, w) int64, the (dy, dx) of each reference's strongest key; 0 for a missing one
@@ -68,12 +68,17 @@ def window_attention(
         not together with mass or offset. None for everywhere.
     with_mass, with_offset: whether shares and strongest keys are wanted; without, `mass` and `offset` may be None.
 
+    Types may differ, as under autocast. Logits, their softmax and the mass are in the widest type of queries, keys,
+    values and bias; in float32 where one is float16 and another bfloat16. Autocast has no effect on what happens here.
+
     Raises ValueError when shapes disagree or the radius is negative.
     """
     _check_shapes(query, keys, values, valid, bias, nearness, source, wanted, radius)
     if wanted is not None and (with_mass or with_offset):
         raise ValueError("window_attention: mass and offset are found everywhere or not at all; wanted is given")
     extra = 0 if nearness is None else _POSITION_CHANNELS
+    common = torch.promote_types(query.dtype, keys.dtype)
+    query, keys = query.to(common), keys.to(common)
     if not fused_op.takes(query, keys, values, extra):
         output, mass, offset = portable.attend(
             *(query, keys, values, valid, bias, radius, with_offset),
@@ -104,11 +109,14 @@ def _placed(query: Tensor, keys: Tensor, nearness: Tensor, radius: int) -> tuple
     """
     height, width = query.shape[2:]
     frequency = math.pi / (radius + 1)
-    y, x = (frequency * torch.arange(n, dtype=query.dtype, device=query.device) for n in (height, width))
+    exact = torch.promote_types(query.dtype, torch.float32)  # angles far from zero have no decimals in half precision
+    y, x = (frequency * torch.arange(n, dtype=exact, device=query.device) for n in (height, width))
     y, x = y[:, None].expand(height, width), x.expand(height, width)
     positions = torch.stack((y.cos(), y.sin(), x.cos(), x.sin()), -1)
     weight = nearness * math.sqrt(query.shape[1] + _POSITION_CHANNELS)  # attention divides by it
-    query = torch.cat((query.permute(0, 2, 3, 1), (weight * positions).expand(len(query), -1, -1, -1)), -1)
+    weighted = (weight * positions).to(query.dtype)
+    query = torch.cat((query.permute(0, 2, 3, 1), weighted.expand(len(query), -1, -1, -1)), -1)
+    positions = positions.to(keys.dtype)
     keys = torch.cat((keys.permute(0, 1, 3, 4, 2), positions.expand(*keys.shape[:2], -1, -1, -1)), -1)
     return query.permute(0, 3, 1, 2), keys.permute(0, 1, 4, 2, 3)
 

@@ -23,19 +23,21 @@ _OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8,
 
 
 def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
-    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, a type it knows, not too many channels.
+    """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, types it knows, not too many channels.
 
+    Queries and keys have one type; values may have another.
     extra: channels that queries and keys will have besides.
     """
     return (
         query.device.type == "cuda"
         and _HAS_TRITON
         and torch.version.cuda is not None
+        and query.dtype == keys.dtype
         and query.dtype in _OLDEST_GPU
-        and query.dtype == keys.dtype == values.dtype
+        and values.dtype in _OLDEST_GPU
         and 0 < max(query.shape[1] + extra, values.shape[2]) <= MAX_CHANNELS
         and query.numel() > 0
-        and torch.cuda.get_device_capability(query.device) >= _OLDEST_GPU[query.dtype]
+        and torch.cuda.get_device_capability(query.device) >= max(_OLDEST_GPU[query.dtype], _OLDEST_GPU[values.dtype])
     )
 
 
@@ -99,9 +101,9 @@ def _shapes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, references, value_channels, height, width = values.shape
     return (
-        query.new_empty((batch, height, width, value_channels)),
-        query.new_empty((batch, references, height, width)),
-        query.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64),
+        values.new_empty((batch, height, width, value_channels)),
+        values.new_empty((batch, references, height, width), dtype=portable.working_dtype(query, keys, values, bias)),
+        values.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64),
     )
 
 

@@ -31,24 +31,56 @@ def attend(
     with_mass: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `window_attention`: output (B, Dv, h, w), mass (B, K, h, w) or None, and offset (B, K, 2, h, w) or None."""
+    device = query.device.type
+    arguments = query, keys, values, valid, bias, radius, with_offset, scale, nearness, source, wanted, with_mass
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return _attend(*arguments)
+    # Autocast would choose types operator by operator, differently on each device; `working_dtype` chooses here.
+    with torch.autocast(device, enabled=False):
+        return _attend(*arguments)
+
+
+def working_dtype(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> torch.dtype:
+    """The widest type of the maps, in which logits, their softmax and the mass are; float32 for the two halves."""
+    dtype = torch.promote_types(torch.promote_types(query.dtype, keys.dtype), values.dtype)
+    return dtype if bias is None else torch.promote_types(dtype, bias.dtype)
+
+
+def _attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    bias: Tensor | None,
+    radius: int,
+    with_offset: bool,
+    scale: float | None,
+    nearness: Tensor | None,
+    source: Tensor | None,
+    wanted: Tensor | None,
+    with_mass: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    dtype = working_dtype(query, keys, values, bias)
+    # Before keys are gathered: each is in several tiles, and their gradients are to be summed in this type.
+    query, keys, wide_values = query.to(dtype), keys.to(dtype), values.to(dtype)
     batch, references, channels, height, width = keys.shape
     if not _may_choose(query):
         wanted = None
     layout: Unfolded | Gathered | Columns
     if torch.compiler.is_compiling():
-        layout = Unfolded(keys, values, radius, source)
+        layout = Unfolded(keys, wide_values, radius, source)
     elif wanted is None and Columns.pays(keys, radius):
-        layout = Columns(keys, values, radius, source)
+        layout = Columns(keys, wide_values, radius, source)
     else:
-        layout = Gathered(keys, values, radius, source, wanted)
+        layout = Gathered(keys, wide_values, radius, source, wanted)
         if layout.count == 0:
             return values.new_zeros(batch, values.shape[2], height, width), None, None
     # Everything additive but the window itself: absent references and the caller's bias, (B, K, h, w).
-    lowest = torch.finfo(query.dtype).min / 4  # finite, and sums of a few stay finite, so an all-masked row is no NaN
-    zero = torch.zeros((), dtype=query.dtype, device=query.device)
+    lowest = torch.finfo(dtype).min / 4  # finite, and sums of a few stay finite, so an all-masked row is no NaN
+    zero = torch.zeros((), dtype=dtype, device=query.device)
     additive = zero.masked_fill(~valid, lowest)[:, :, None, None]
     additive = additive.expand(batch, references, height, width) if bias is None else bias + additive
-    near = None if nearness is None else nearness * constant(nearness_in_halo, query, radius, query.dtype, query.device)
+    near = None if nearness is None else nearness * constant(nearness_in_halo, query, radius, dtype, query.device)
     scale = channels**-0.5 if scale is None else scale
 
     def strips() -> Iterator[list[Tensor]]:
@@ -68,9 +100,10 @@ def attend(
     found = layout.assembled(strips())
     # As numbers: multiplying by a bool tensor would convert it again for every element. A missing reference has no
     # weight but where all are missing.
-    present = valid.any(1).to(query.dtype)[:, None, None, None]
+    present = valid.any(1).to(dtype)[:, None, None, None]
     # In place, else there is memory for it twice; a compiler sees to that by itself.
     output = found[0] * present if torch.compiler.is_compiling() else found[0].mul_(present)
+    output = output.to(values.dtype)
     mass = found[1] * present if with_mass else None
     if not with_offset:
         return output, mass, None

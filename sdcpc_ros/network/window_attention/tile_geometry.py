@@ -99,10 +99,11 @@ def _tiled(length: int, device: torch.device) -> Tensor:
 
 def nearness_in_halo(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(T*T, halo^2): of each haloed key to each query of a tile; see `window_attention`."""
-    cell = torch.arange(TILE, dtype=dtype, device=device)[:, None]
-    key = torch.arange(TILE + 2 * radius, dtype=dtype, device=device) - radius
+    exact = torch.promote_types(dtype, torch.float32)  # angles in half precision would be off by a percent
+    cell = torch.arange(TILE, dtype=exact, device=device)[:, None]
+    key = torch.arange(TILE + 2 * radius, dtype=exact, device=device) - radius
     along = (math.pi / (radius + 1) * (key - cell)).cos()  # (T, halo)
-    return (along[:, None, :, None] + along[None, :, None, :]).flatten(2).flatten(0, 1)
+    return (along[:, None, :, None] + along[None, :, None, :]).flatten(2).flatten(0, 1).to(dtype)
 
 
 def constant(make: Callable[..., Tensor], like: Tensor, *arguments: object) -> Tensor:

@@ -15,6 +15,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
+from sdcpc_ros.network.window_attention.portable import working_dtype
+
 _LOG2_E = 1.4426950408889634
 
 
@@ -179,16 +181,19 @@ def launch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, h, w, Dv), mass (B, K, h, w) and offset (B, K, 2, h, w) int64, of no elements when not wanted.
 
-    Arguments as of `window_attention`; d and Dv at most 256. processors: the GPU's multiprocessors.
+    Arguments as of `window_attention`; d and Dv at most 256, queries and keys of one type. processors: the
+    GPU's multiprocessors.
     """
     batch, references, channels, height, width = keys.shape
     value_channels = values.shape[2]
-    output = query.new_empty((batch, height, width, value_channels))
-    mass = query.new_empty((batch, references, height, width))
+    output = values.new_empty((batch, height, width, value_channels))
+    mass_dtype = working_dtype(query, keys, values, bias)
+    mass = values.new_empty((batch, references, height, width), dtype=mass_dtype)
     offset = valid.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64)
     # Large tiles share more keys; small ones keep every multiprocessor busy when there are few queries.
     tile = 8 if batch * triton.cdiv(height, 8) * triton.cdiv(width, 8) >= processors else 4
-    constants, options = choices(query.dtype, references, channels, value_channels, tile)
+    wider = torch.promote_types(query.dtype, values.dtype)
+    constants, options = choices(wider, references, channels, value_channels, tile)
     tiles_x = triton.cdiv(width, constants["TILE"])
     _window_attention[(triton.cdiv(height, constants["TILE"]) * tiles_x, batch)](
         query,
@@ -226,7 +231,8 @@ def choices(
     """The kernel's constants that follow from types and channels, and the compiler's options.
 
     By what the compiler reports for compute capability 8.0 and 9.0: registers that need not be spilt, and less than the
-    99 KiB of shared memory that the smallest multiprocessors have. `tile` is what is wanted; very wide keys get 4.
+    99 KiB of shared memory that the smallest multiprocessors have. `dtype` is the wider of the types of keys and
+    values. `tile` is what is wanted; very wide keys get 4.
     """
     row_bytes = max(channels, value_channels) * dtype.itemsize
     tile = tile if row_bytes <= 512 else 4

@@ -1,0 +1,49 @@
+"""Each recipe that is shipped trains a clip in half precision, with the types that CUDA's autocast gives."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdcpc_ros.checkpoint import normalization
+from sdcpc_ros.network import SDCPC
+from sdcpc_ros.training.objective import Objective, Sample
+from sdcpc_ros.training.recipe import load_recipe
+
+_SPEC = importlib.util.spec_from_file_location("cuda_casts", Path(__file__).with_name("cuda_casts.py"))
+_CASTS = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_CASTS)
+
+RECIPES = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
+CROP, REFERENCES = 64, 2
+
+
+def _batch(views):
+    generator = torch.Generator().manual_seed(1)
+    return Sample(
+        torch.randint(0, 256, (2, REFERENCES + views, 3, CROP, CROP), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 11, (2, views, CROP, CROP), generator=generator),
+        torch.tensor([[True, True], [True, False]]),
+        torch.tensor([[1.0, 0, 0.05], [0, 1, 0]]).expand(2, 2, 3),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_clip_of_a_recipe_goes_forward_and_back(path, dtype):
+    recipe = load_recipe(path)
+    torch.manual_seed(0)
+    config = recipe.network_config(11)
+    objective = Objective(SDCPC(config), recipe, torch.ones(11), *normalization(config.encoder)).train()
+    with _CASTS.CudaCasts(dtype) as casts:
+        loss = objective(_batch(recipe.views), 0)
+    assert {"conv2d"} <= casts.lowered
+    assert loss.dtype == torch.float32 and loss.isfinite()
+    loss.backward()
+    gradients = {name: p.grad for name, p in objective.network.named_parameters() if p.grad is not None}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    temporal = [name for name in gradients if "key_value" in name or name.endswith(("query.weight", "position_weight"))]
+    assert temporal and any(gradients[name].any() for name in temporal)
