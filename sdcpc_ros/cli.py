@@ -52,11 +52,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
         "freshly initialised: a starting point for training.",
     ),
-    "adjust": (
-        "give a model other settings, without training",
-        "Write a model with the same weights and other settings: references that suit another frame rate, labels that "
-        "hold stiller, classes made as likely as they are.",
-    ),
     "doctor": (
         "what keeps the ROS node from working here",
         "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",

@@ -35,8 +35,8 @@ class AotBackend:
         self._shapes = [part.shape for part in example_inputs(step, size)]
 
     @torch.inference_mode()
-    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        inputs = (image, *references, valid)
+    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        inputs = (image, *references, age_s)
         # The package itself looks at neither shapes nor strides, and would read what is not there.
         shapes = [part.shape for part in inputs]
         if shapes != self._shapes:

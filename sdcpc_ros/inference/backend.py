@@ -20,8 +20,8 @@ from sdcpc_ros.network import FrameMemory
 class Backend(Protocol):
     """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
 
-    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        """image (B, H, W, 3) uint8 RGB; references (B, K, h, w, C) each, valid (B, K) bool; all contiguous and on the
+    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        """image (B, H, W, 3) uint8 RGB; references (B, K, h, w, C) each, age_s (B, K) float32; all contiguous and on the
         device. Returns logits (B, classes, H/4, W/4) and the frames' memory, (B, h, w, C) each."""
 
 

@@ -16,6 +16,6 @@ class EagerBackend:
         self._step = step
 
     @torch.inference_mode()
-    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        logits, *memory = self._step(image, *references, valid)
+    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        logits, *memory = self._step(image, *references, age_s)
         return logits, FrameMemory(*memory)

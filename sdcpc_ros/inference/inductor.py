@@ -30,8 +30,8 @@ class InductorBackend:
             self._compiled(*example_inputs(step, size, batch))
 
     @torch.inference_mode()
-    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        logits, *memory = self._compiled(image, *references, valid)
+    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        logits, *memory = self._compiled(image, *references, age_s)
         return logits, FrameMemory(*memory)
 
 

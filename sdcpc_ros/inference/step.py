@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sdcpc_ros.inference.folding import fold_batch_norms
 from sdcpc_ros.network import SDCPC, FrameMemory
-from sdcpc_ros.network.dynamic_alignment import memory_shapes
+from sdcpc_ros.network.dssa import memory_shapes
 
 #: Names of the step's inputs and outputs, in order: those of an exported model.
-INPUT_NAMES = ("image", *(f"reference_{name}" for name in FrameMemory._fields), "valid")
+INPUT_NAMES = ("image", *(f"reference_{name}" for name in FrameMemory._fields), "age_s")
 OUTPUT_NAMES = ("logits", *(f"memory_{name}" for name in FrameMemory._fields))
 
 
@@ -44,27 +44,18 @@ class Step(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(std, device=device).view(3, 1, 1))
         with torch.no_grad():
             fold_batch_norms(self.model, lambda: self(*example_inputs(self, (64, 64))))
-        self.model.dynamic_aggregation.fold_norm()
+        self.model.dssa.fold_norm()
         self.requires_grad_(False)
 
-    def forward(
-        self,
-        image: Tensor,
-        key: Tensor,
-        value: Tensor,
-        coarse_key: Tensor,
-        coarse_value: Tensor,
-        probability_root: Tensor,
-        valid: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """image: (B, H, W, 3) uint8 RGB. key .. probability_root: the references' memories, (B, K, h, w, C) float32.
-        valid: (B, K) bool. Returns logits (B, classes, H/4, W/4) and the frames' memory, five of (B, h, w, C)."""
+    def forward(self, image: Tensor, fine: Tensor, coarse: Tensor, age_s: Tensor) -> tuple[Tensor, ...]:
+        """image: (B, H, W, 3) uint8 RGB. fine, coarse: the references' memories, (B, K, h, w, C) float32. age_s: (B, K)
+        float32, seconds, negative for a missing reference. Returns logits (B, classes, H/4, W/4) and the frames'
+        memory, two of (B, h, w, C)."""
         # (B, 3, H, W), channels last in memory. Cast first: TensorRT takes uint8, but does nothing else with it.
         pixels = image.float().permute(0, 3, 1, 2)
         frame = self.model.encode((pixels - self.mean) * self.scale)
-        channels_last = (key, value, coarse_key, coarse_value, probability_root)
-        references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in channels_last))
-        logits = self.model.aggregate(frame, references, valid)
+        references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in (fine, coarse)))
+        logits = self.model.aggregate(frame, references, age_s)
         memory = self.model.remember(frame, logits)
         return (logits, *(part.permute(0, 2, 3, 1).contiguous() for part in memory))
 
@@ -79,4 +70,4 @@ def example_inputs(step: Step, size: tuple[int, int], batch: int = 1) -> tuple[T
     device, count = step.mean.device, len(step.config.reference_offsets)
     image = torch.zeros(batch, *size, 3, dtype=torch.uint8, device=device)
     references = (part[:, None].repeat(batch, count, 1, 1, 1) for part in step.blank(size))
-    return (image, *references, torch.ones(batch, count, dtype=torch.bool, device=device))
+    return (image, *references, torch.full((batch, count), 0.1, device=device))

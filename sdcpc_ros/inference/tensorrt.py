@@ -31,8 +31,8 @@ class TensorRTBackend:
         self._engine = torch_tensorrt.load(str(path)).module()
 
     @torch.inference_mode()
-    def step(self, image: Tensor, references: FrameMemory, valid: Tensor) -> tuple[Tensor, FrameMemory]:
-        logits, *memory = self._engine(image, *references, valid)
+    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        logits, *memory = self._engine(image, *references, age_s)
         return logits, FrameMemory(*memory)
 
 

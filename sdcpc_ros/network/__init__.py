@@ -1,7 +1,7 @@
 """The SD-CPC network: tensors in, tensors out."""
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dynamic_alignment import FrameMemory
-from sdcpc_ros.network.sdcpc import SDCPC, ClipOutput, EncodedFrame
+from sdcpc_ros.network.dssa import FrameMemory
+from sdcpc_ros.network.sdcpc import DEFAULT_RATE_HZ, SDCPC, ClipOutput, EncodedFrame
 
-__all__ = ["SDCPC", "ClipOutput", "EncodedFrame", "FrameMemory", "SDCPCConfig"]
+__all__ = ["DEFAULT_RATE_HZ", "SDCPC", "ClipOutput", "EncodedFrame", "FrameMemory", "SDCPCConfig"]

@@ -11,12 +11,10 @@ ENCODERS = (
     *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
 )
 OUTPUT_STRIDES = (8, 16, 32)
-DIFFERENCE_ROLES = ("distrust", "seek", "none")
 #: Fields that no weight depends on: they may differ from those that a network was trained with.
 FREE_FIELDS = frozenset(
     {
-        *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "difference_role"),
-        *("class_vote", "vote_floor", "recurrent", "selection", "selection_difference", "selection_confidence"),
+        *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "recurrent"),
     }
 )
 
@@ -50,31 +48,16 @@ class SDCPCConfig:
     pool_grids: tuple[int, ...] = (1, 2, 4, 8)
     #: SSEA: attend to the static tokens; without, the fused pyramid is S. Off for ablation only.
     static_aggregation: bool = True
-    #: DSSA: 2, or for ablation 1 (coarse alone) or 0 (no references at all: a single-frame network).
-    dynamic_stages: int = 2
-    #: DSSA: what the references were taken for, where they fit, votes on the classes (inferred).
-    class_vote: bool = True
-    #: DSSA: how many frames back the references lie (inferred from the CFFM / MRCFA protocol).
-    reference_offsets: tuple[int, ...] = (3, 6, 9)
+    #: DSSA: aggregate across frames; without, a single-frame network. Off for ablation only.
+    temporal: bool = True
+    #: DSSA: how many frames back the references lie. CFFM and MRCFA use 3, 6, 9; the nearest match best (ours).
+    reference_offsets: tuple[int, ...] = (1, 2, 3)
     #: DSSA stage 1: reach of the window at stride 32, in cells (inferred: 4, that is +-128 px).
     coarse_radius: int = 4
-    #: DSSA stage 2: reach of the window at stride 8 around the coarse offset, in cells (inferred: 2, that is +-16 px).
-    fine_radius: int = 2
-    #: DSSA: whether a large static difference lowers ("distrust") or raises ("seek") the attention to a reference, or
-    #: does neither ("none"). The paper leaves it open (inferred: distrust).
-    difference_role: str = "distrust"
-    #: DSSA: a frame is remembered by the classes it was given in the light of its references, not by those it has as it
-    #: stands alone (ours): a place that was seen long ago still has a say.
-    recurrent: bool = False
-    #: DSSA: the least weight of the references' vote, 0..1, where it is sure and does not contradict the frame (ours).
-    #: 0 leaves it to what was learnt; more holds labels stiller than a past made up from single pictures can teach.
-    vote_floor: float = 0.0
-    #: DSSA: aggregate only where references disagree with this frame or the static head is unsure.
-    selection: bool = True
-    #: DSSA: a Bhattacharyya difference above this counts as disagreement, 0..1 (inferred).
-    selection_difference: float = 0.05
-    #: DSSA: a static class probability below this counts as unsure, 0..1 (inferred).
-    selection_confidence: float = 0.9
+    #: DSSA stage 2: reach of the window at stride 8 around the coarse offset, in cells (inferred: 1, that is +-8 px).
+    fine_radius: int = 1
+    #: DSSA: a frame leaves the classes that it was given with its references, not those of the frame by itself (ours).
+    recurrent: bool = True
 
     def __post_init__(self) -> None:
         def require(field: str, holds: bool, allowed: str) -> None:
@@ -102,12 +85,8 @@ class SDCPCConfig:
             )
         for field in ("coarse_radius", "fine_radius"):
             require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
-        require("difference_role", self.difference_role in DIFFERENCE_ROLES, f"one of {', '.join(DIFFERENCE_ROLES)}")
-        require("dynamic_stages", _is_int(self.dynamic_stages) and 0 <= self.dynamic_stages <= 2, "0, 1 or 2")
-        for field in ("static_aggregation", "class_vote", "recurrent", "selection"):
+        for field in ("static_aggregation", "temporal", "recurrent"):
             require(field, isinstance(getattr(self, field), bool), "true or false")
-        for field in ("vote_floor", "selection_difference", "selection_confidence"):
-            require(field, 0 <= getattr(self, field) <= 1, "a number in 0..1")
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

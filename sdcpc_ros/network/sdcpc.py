@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dynamic_alignment import DynamicAggregation, FrameMemory, joined, with_classes
+from sdcpc_ros.network.dssa import DSSA, DSSAOutput, FrameMemory, concat_channels_last
 from sdcpc_ros.network.encoders import build_encoder
-from sdcpc_ros.network.static_alignment import StaticAggregation
+from sdcpc_ros.network.ssea import SSEA
 
 #: Smallest side of an image, px: one cell at stride 32.
 MIN_SIDE = 32
+#: Frame rate that is assumed where nothing tells the age of references.
+DEFAULT_RATE_HZ = 15.0
 
 
 class EncodedFrame(NamedTuple):
@@ -24,8 +26,8 @@ class EncodedFrame(NamedTuple):
 
     logits: Tensor  #: (B, C, H/4, W/4)
     static: Tensor  #: (B, D, h, w), static features S at stride 8
-    context: Tensor  #: (B, D + C2, h, w), S joined with the encoder's level at stride 8, channels-last in memory
-    memory: FrameMemory  #: what it leaves as it stands alone; see `SDCPC.remember`
+    context: Tensor  #: (B, D + C2, h, w), S concatenated with the encoder's level at stride 8, channels-last in memory
+    memory: FrameMemory  #: with the classes of the frame by itself; see `SDCPC.remember`
 
 
 class ClipOutput(NamedTuple):
@@ -34,8 +36,8 @@ class ClipOutput(NamedTuple):
     logits: Tensor  #: (B, C, H/4, W/4)
     static_logits: Tensor  #: (B, C, h, w), the static head's classes Y: an auxiliary output, for training
     static: Tensor  #: (B, D, h, w), what the static logits are read from
-    alone: Tensor  #: (B, C, H/4, W/4), the logits of the frame by itself; without references, the very logits
-    votes: tuple[Tensor, ...] = ()  #: what the references stand for (`dynamic_alignment.DynamicOutput`), if any
+    single: Tensor  #: (B, C, H/4, W/4), the logits of the frame by itself; without references, the very logits
+    aggregation: DSSAOutput | None = None  #: what DSSA found, if there are references
 
 
 class SDCPC(nn.Module):
@@ -48,10 +50,10 @@ class SDCPC(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = build_encoder(config)
-        self.static_aggregation = StaticAggregation(config, self.encoder.channels)
+        self.ssea = SSEA(config, self.encoder.channels)
         self.static_head = nn.Conv2d(config.embed_dim, config.num_classes, 1)
         self.head = RefinementHead(config, self.encoder.channels[0])
-        self.dynamic_aggregation = DynamicAggregation(config, self.encoder.channels[1])
+        self.dssa = DSSA(config, self.encoder.channels[1])
 
     def encode(self, image: Tensor) -> EncodedFrame:
         """Encode one frame, (B, 3, H, W): all of its cost but the aggregation. Raises ValueError on its shape."""
@@ -59,85 +61,81 @@ class SDCPC(nn.Module):
             raise ValueError(
                 f"SDCPC.encode: the image is {tuple(image.shape)}; (B, 3, H, W) with H, W >= {MIN_SIDE} is needed"
             )
-        logits, static, context = self._perceive(image)
-        return EncodedFrame(logits, static, context, self._contribute(logits, context))
+        pyramid = self.encoder(image)
+        level = pyramid[1]
+        static = self.ssea(pyramid, (level.shape[2], level.shape[3]))
+        logits = self.head(static, pyramid[0])
+        context = concat_channels_last(static, level)
+        return EncodedFrame(logits, static, context, self.dssa.make_memory(context, _at_stride_8(logits)))
 
-    def aggregate(self, frame: EncodedFrame, references: FrameMemory, valid: Tensor) -> Tensor:
-        """Logits of a frame in the light of its references, (B, C, H/4, W/4).
+    def aggregate(self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
+        """Logits of a frame with its references, (B, C, H/4, W/4).
 
-        references: the memories of K earlier frames, (B, K, ...) each, in any order. valid: (B, K) bool, false where a
-        reference is missing; its contents are then ignored.
+        references: the memories of K earlier frames, (B, K, ...) each, in any order. age_s: (B, K) float, how much
+        older than the frame each is, in seconds; negative where one is missing, and its contents are then ignored.
         """
-        return self._aggregate(frame, references, valid)[0]
+        return self._aggregate(frame, references, age_s)[0]
 
     def remember(self, frame: EncodedFrame, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later ones. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
+        """What a frame leaves for later frames. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
         if not self.config.recurrent:
             return frame.memory
-        return with_classes(frame.memory, _at_stride_8(logits))
+        return self.dssa.with_classes(frame.memory, _at_stride_8(logits))
 
-    def forward(self, clip: Tensor, valid: Tensor | None = None, views: int = 1) -> ClipOutput:
-        """Clip form: (B, K + 1, 3, H, W), references first, the frame to be labelled last; valid (B, K) or all.
+    def forward(self, clip: Tensor, age_s: Tensor | None = None, views: int = 1) -> ClipOutput:
+        """Clip form: (B, K + 1, 3, H, W), references first, the oldest of them first, the frame to be labelled last.
 
-        Gives the logits that streaming these frames gives. In training, references are perceived without gradient and
-        in evaluation mode, as a stream perceives them: their memory is learnt, their features are the current frame's
-        business. With `views` V above 1 the clip is (B, K + V, 3, H, W): its last V frames are all labelled with the
-        same references, and the output's batch is B * V, the views of a clip side by side.
+        age_s: (B, K) as in `aggregate`; without, the configuration's offsets at 15 frames a second. The logits are
+        those that streaming these frames gives. In training, references are encoded without gradient and in evaluation
+        mode, as in a stream; gradients reach their keys. With `views` V above 1 the clip is (B, K + V, 3, H, W): its
+        last V frames are all labelled with the same references, and the output's batch is B * V, the views of a clip
+        side by side.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
         batch, references = clip.shape[0], clip.shape[1] - views
         frame = self.encode(clip[:, references:].flatten(0, 1))
         static_logits = self.static_head(frame.static)
-        if references == 0 or self.config.dynamic_stages == 0:  # what `aggregate` gives without references, for less
+        if references == 0 or not self.config.temporal:
             return ClipOutput(frame.logits, static_logits, frame.static, frame.logits)
-        if valid is None:
-            valid = torch.ones(batch, references, dtype=torch.bool, device=clip.device)
-        memories = self._reference_memories(clip[:, :references], valid)
+        if age_s is None:
+            offsets = self.config.reference_offsets[:references][::-1]
+            age_s = torch.tensor(offsets, device=clip.device).expand(batch, -1) / DEFAULT_RATE_HZ
+        memories = self._reference_memories(clip[:, :references], age_s)
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))
-            valid = valid.repeat_interleave(views, 0)
-        logits, votes = self._aggregate(frame, memories, valid)
-        return ClipOutput(logits, static_logits, frame.static, frame.logits, votes)
-
-    def _perceive(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The logits, static features and context of frames, each as it stands alone."""
-        pyramid = self.encoder(image)
-        level = pyramid[1]
-        static = self.static_aggregation(pyramid, (level.shape[2], level.shape[3]))
-        return self.head(static, pyramid[0]), static, joined(static, level)
-
-    def _contribute(self, logits: Tensor, context: Tensor) -> FrameMemory:
-        return self.dynamic_aggregation.contribute(context, _at_stride_8(logits))
+            age_s = age_s.repeat_interleave(views, 0)
+        logits, aggregation = self._aggregate(frame, memories, age_s)
+        return ClipOutput(logits, static_logits, frame.static, frame.logits, aggregation)
 
     def _aggregate(
-        self, frame: EncodedFrame, references: FrameMemory, valid: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if self.config.dynamic_stages == 0:
-            return frame.logits, ()
-        root = frame.memory.probability_root
-        change, votes = self.dynamic_aggregation(frame.context, root, references, valid)
+        self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor
+    ) -> tuple[Tensor, DSSAOutput | None]:
+        if not self.config.temporal:
+            return frame.logits, None
+        found = self.dssa(frame.context, frame.logits, frame.memory, references, age_s)
         size = frame.logits.shape[2:]
-        return frame.logits + F.interpolate(change, size, mode="bilinear", align_corners=False), votes
+        return frame.logits + F.interpolate(found.change, size, mode="bilinear", align_corners=False), found
 
-    def _reference_memories(self, frames: Tensor, valid: Tensor) -> FrameMemory:
-        """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each in the light of the earlier."""
+    def _reference_memories(self, frames: Tensor, age_s: Tensor) -> FrameMemory:
+        """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each made with the earlier ones."""
         shape = frames.shape[:2]
-        with torch.no_grad(), _evaluating(self.encoder, self.static_aggregation, self.head):
-            logits, static, context = self._perceive(frames.flatten(0, 1))
-        memory = FrameMemory(*(part.unflatten(0, shape) for part in self._contribute(logits, context)))
+        with torch.no_grad(), _evaluating(self):
+            encoded = self.encode(frames.flatten(0, 1))
+        memory = self.dssa.make_memory(encoded.context, _at_stride_8(encoded.logits))  # keys have a gradient
+        memory = FrameMemory(*(part.unflatten(0, shape) for part in memory))
         if not self.config.recurrent:
             return memory
-        logits, static, context = (part.unflatten(0, shape) for part in (logits, static, context))
+        logits, static, context = (part.unflatten(0, shape) for part in encoded[:3])
         memories: list[FrameMemory] = []
         for k in range(shape[1]):
-            frame = EncodedFrame(
-                logits[:, k], static[:, k], context[:, k], FrameMemory(*(part[:, k] for part in memory))
-            )
-            labelled = frame.logits
+            own = FrameMemory(*(part[:, k] for part in memory))
+            frame, labelled = EncodedFrame(logits[:, k], static[:, k], context[:, k], own), logits[:, k]
             if memories:
-                with torch.no_grad(), _evaluating(self.dynamic_aggregation):
-                    labelled, _ = self._aggregate(frame, _stacked(memories), valid[:, :k])
+                known = (age_s[:, :k] >= 0) & (age_s[:, k : k + 1] >= 0)
+                ages = torch.where(known, age_s[:, :k] - age_s[:, k : k + 1], -1.0)
+                with torch.no_grad(), _evaluating(self.dssa):
+                    labelled, _ = self._aggregate(frame, _stacked(memories), ages)
             memories.append(self.remember(frame, labelled))
         return _stacked(memories)
 

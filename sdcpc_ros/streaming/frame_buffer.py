@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdcpc_ros.network import FrameMemory
+from sdcpc_ros.network import DEFAULT_RATE_HZ, FrameMemory
+
+#: The age of a reference that is not there.
+MISSING = -1.0
 
 
 class FrameBuffer:
     """A preallocated ring of per-frame memories with their stamps, of fixed shapes at fixed addresses.
 
-    A reference is chosen by its age in frames (`offsets`); one that is not there yet is marked invalid, not left out,
-    so that what consumes them always sees the same shapes.
+    A reference is chosen by its age in frames (`offsets`). One that is not there yet has a negative age and is not left
+    out, so that what consumes them always sees the same shapes.
 
     Where the offsets are the multiples of one number, as 3, 6, 9, frames that are references at the same time lie next
     to each other in the ring, and are handed out as they lie. Others are gathered for every frame.
@@ -32,16 +35,14 @@ class FrameBuffer:
         self._stride = min(offsets)
         self._is_even = sorted(offsets) == [self._stride * (i + 1) for i in range(len(offsets))]
         self._ring = FrameMemory(*(part.new_zeros((self.capacity, *part.shape[1:])) for part in blank))
-        self._filled = torch.zeros(self.capacity, dtype=torch.bool, device=blank.key.device)
         self._stamps_s: list[float | None] = [None] * self.capacity
         self._pushed = 0
         if not self._is_even:
             count = len(offsets)
             self._gathered = FrameMemory(*(part.new_zeros((count, *part.shape[1:])) for part in blank))
-            self._gathered_filled = self._filled.new_zeros(count)
             # On the device already: row n % capacity holds the slots of the references of frame n.
             slots = [[self._slot(frame - offset) for offset in offsets] for frame in range(self.capacity)]
-            self._slots = torch.tensor(slots, device=blank.key.device)
+            self._slots = torch.tensor(slots, device=blank.fine.device)
 
     def __len__(self) -> int:
         """How many frames are remembered, 0..capacity."""
@@ -59,6 +60,12 @@ class FrameBuffer:
         return [stamp for slot in slots if (stamp := self._stamps_s[slot]) is not None]
 
     @property
+    def next_stamp_s(self) -> float:
+        """The stamp of a frame that comes without one: 1/15 s after the last, or 0."""
+        last = self._stamps_s[self._slot(self._pushed - 1)] if self._pushed else None
+        return 0.0 if last is None else last + 1 / DEFAULT_RATE_HZ
+
+    @property
     def reference_count(self) -> int:
         """How many references the frame that comes next has."""
         return sum(offset <= self._pushed for offset in self.offsets)
@@ -74,24 +81,28 @@ class FrameBuffer:
         slot = self._slot(self._pushed)
         for stored, part in zip(self._ring, memory):
             stored[slot].copy_(part[0])
-        if self._pushed < self.capacity:
-            self._filled[slot] = True
         self._stamps_s[slot] = stamp_s
         self._pushed += 1
 
-    def references(self) -> tuple[FrameMemory, Tensor]:
-        """The memories at `offsets` before the frame that comes next, (1, K, ...) each, and which are valid, (1, K).
+    def references(self, stamp_s: float) -> tuple[FrameMemory, Tensor]:
+        """The memories at `offsets` before the frame that comes next, (1, K, ...) each, and their ages, (1, K) float32.
 
-        In no particular order, contiguous, and to be read before the next call or push: the same memory serves again.
+        stamp_s: of the frame that comes next. Ages are in seconds, on the CPU, negative for a missing reference. In no
+        particular order, contiguous, and to be read before the next call or push: the same memory serves again.
         """
         if self._is_even:
             first = self._pushed % self._stride * len(self.offsets)
-            phase = slice(first, first + len(self.offsets))
-            return FrameMemory(*(stored[phase][None] for stored in self._ring)), self._filled[phase][None]
-        slots = self._slots[self._pushed % self.capacity]
-        for stored, gathered in zip((*self._ring, self._filled), (*self._gathered, self._gathered_filled)):
-            torch.index_select(stored, 0, slots, out=gathered)
-        return FrameMemory(*(gathered[None] for gathered in self._gathered)), self._gathered_filled[None]
+            slots = range(first, first + len(self.offsets))
+            memory = FrameMemory(*(stored[first : slots.stop][None] for stored in self._ring))
+        else:
+            slots = [self._slot(self._pushed - offset) for offset in self.offsets]
+            index = self._slots[self._pushed % self.capacity]
+            for stored, gathered in zip(self._ring, self._gathered):
+                torch.index_select(stored, 0, index, out=gathered)
+            memory = FrameMemory(*(gathered[None] for gathered in self._gathered))
+        stamps = (self._stamps_s[slot] for slot in slots)
+        ages = [MISSING if stamp is None else max(0.0, stamp_s - stamp) for stamp in stamps]
+        return memory, torch.tensor([ages])
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as arrays and plain values, for `restore`; a copy."""
@@ -109,9 +120,6 @@ class FrameBuffer:
         for stored, part in zip(self._ring, ring):
             stored.copy_(part)
         self._stamps_s, self._pushed = list(state["stamps_s"]), state["pushed"]
-        held = [self._slot(frame) for frame in range(self._pushed - len(self), self._pushed)]
-        self._filled.zero_()
-        self._filled[held] = True
 
     def _slot(self, frame: int) -> int:
         """Where the ring holds the frame of this number, counted from the first pushed."""

@@ -25,7 +25,7 @@ class PassInput(NamedTuple):
 
     pixels: np.ndarray  #: (h, w, 3) uint8, at network size
     references: FrameMemory  #: (1, K, ...) each, as `FrameBuffer.references` gives them
-    valid: Tensor  #: (1, K) bool
+    age_s: Tensor  #: (1, K) float32, on the CPU; of each reference, seconds; negative where one is missing
     confidence: bool = False  #: whether the probability is wanted
 
 
@@ -58,12 +58,12 @@ class HostPass:
 
     def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
         if len(frames) == 1:  # as it lies in its stream's buffer
-            pixels, references, valid = torch.from_numpy(frames[0].pixels)[None], frames[0].references, frames[0].valid
+            pixels, references, age_s = torch.from_numpy(frames[0].pixels)[None], frames[0].references, frames[0].age_s
         else:
             pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames]))
             references = FrameMemory(*(torch.cat(parts) for parts in zip(*(frame.references for frame in frames))))
-            valid = torch.cat([frame.valid for frame in frames])
-        output, memory = self.backend.step(pixels, references, valid)
+            age_s = torch.cat([frame.age_s for frame in frames])
+        output, memory = self.backend.step(pixels, references, age_s)
         inferred_s = time.perf_counter()
         return [
             PassResult(
@@ -90,10 +90,10 @@ class DevicePass:
         self.backend = backend
         self._device = step.mean.device
         is_cuda = self._device.type == "cuda"
-        self._image, *references, self._valid = example_inputs(step, size, len(image_sizes))
+        self._image, *references, self._age_s = example_inputs(step, size, len(image_sizes))
         self._references = FrameMemory(*references)
         with torch.inference_mode():
-            logits, _ = backend.step(self._image, self._references, self._valid)
+            logits, _ = backend.step(self._image, self._references, self._age_s)
         shape = (logits.shape[2], logits.shape[3])
         upsample = {image_size: DeviceLabels(shape, image_size, self._device) for image_size in set(image_sizes)}
         self._upsample = [upsample[image_size] for image_size in image_sizes]
@@ -108,7 +108,7 @@ class DevicePass:
             np.copyto(self._pixels[index].numpy(), frame.pixels)
             for own, part in zip(self._references, frame.references):
                 own[index].copy_(part[0])
-            self._valid[index].copy_(frame.valid[0])
+            self._age_s[index].copy_(frame.age_s[0])
         self._image.copy_(self._pixels, non_blocking=True)
         labels, probability, memory = self._run()
         for own, found in zip(self._labels, labels):
@@ -130,7 +130,7 @@ class DevicePass:
         ]
 
     def _compute(self) -> _Outputs:
-        output, memory = self.backend.step(self._image, self._references, self._valid)
+        output, memory = self.backend.step(self._image, self._references, self._age_s)
         labels = [upsample(logits) for upsample, logits in zip(self._upsample, output)]
         return labels, _probability(output), memory
 

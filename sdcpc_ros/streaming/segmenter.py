@@ -86,12 +86,13 @@ class StreamingSegmenter:
         self._closed = False
 
     def segment(
-        self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera", confidence: bool = False
+        self, image: np.ndarray, stamp_s: float | None = None, *, stream: str = "camera", confidence: bool = False
     ) -> Segmentation:
         """Segment the next frame of a stream in the light of its earlier ones, and remember it.
 
         image: (H, W, 3) uint8 RGB, sides of at least 32 px; a change of size empties the stream's buffer.
-        stamp_s: kept beside the frame. Raises ValueError on a bad image; the stream is then as it was.
+        stamp_s: the frame's time in seconds, by which the age of its references is known; without one a frame is taken to
+        be 1/15 s later than the last. Raises ValueError on a bad image; the stream is then as it was.
         """
         _check_image(image)
         with self._lock:
@@ -229,13 +230,17 @@ class StreamingSegmenter:
         """Frames of one network size, run at once."""
         run = self._pass(streams)
         started = time.perf_counter()
+        stamps_s = [
+            stream.buffer.next_stamp_s if frame.stamp_s is None else frame.stamp_s
+            for frame, stream in zip(frames, streams)
+        ]
         inputs = [
             PassInput(
                 np.ascontiguousarray(to_network(frame.image, stream.network_size)),
-                *stream.buffer.references(),
+                *stream.buffer.references(stamp_s),
                 frame.confidence,
             )
-            for frame, stream in zip(frames, streams)
+            for frame, stamp_s, stream in zip(frames, stamps_s, streams)
         ]
         prepared = time.perf_counter()
         reference_counts = [stream.buffer.reference_count for stream in streams]
@@ -251,8 +256,8 @@ class StreamingSegmenter:
             "postprocess": 1e3 * (time.perf_counter() - inferred),
         }
         # Last, so that frames that failed anywhere above leave no trace.
-        for result, frame, stream in zip(results, frames, streams):
-            stream.buffer.push(result.memory, frame.stamp_s)
+        for result, stamp_s, stream in zip(results, stamps_s, streams):
+            stream.buffer.push(result.memory, stamp_s)
         return [
             Segmentation(result.labels, confidence, count, dict(stage_ms), len(frames))
             for result, confidence, count in zip(results, confidences, reference_counts)

@@ -12,6 +12,6 @@ class StreamFrame:
     """The next frame of a stream, as `StreamingSegmenter.segment` takes it."""
 
     image: np.ndarray  #: (H, W, 3) uint8 RGB
-    stamp_s: float = 0.0
+    stamp_s: float | None = None  #: seconds
     stream: str = "camera"
     confidence: bool = False  #: whether the confidence is wanted

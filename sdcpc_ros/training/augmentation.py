@@ -1,121 +1,137 @@
-"""Clip augmentation: one draw of scale, crop, flip and colour for all frames of a clip, so that motion stays motion."""
+"""Augmentation of image batches as PyTorch operations, on whatever device the images are.
+
+Every function takes (N, 3, h, w) float images in 0..255 and returns the same. Random parameters come from outside
+(`clip_plan`), so that a sample is a function of its seed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
-import cv2
-import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from sdcpc_ros.label_set import IGNORE
 
+#: Luminance quantisation of the JPEG standard (ITU-T T.81, table K.1), at quality 50.
+_JPEG_TABLE = (
+    *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56),
+    *(14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+    *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+)
+_BLUR_RADIUS = 6
 
-def augment_clip(
-    images: list[np.ndarray],
-    labels: np.ndarray,
-    *,
-    crop_size: tuple[int, int],
-    scale_range: tuple[float, float],
-    rng: np.random.Generator,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """images: (H, W, 3) uint8 RGB each; labels: (H, W) uint8 of the last one. Returns the same at crop_size.
 
-    What the crop adds beyond the frame is the clip's mean colour and void.
+def warp(images: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (N, 3, H, W) uint8 seen through affine maps, (N, 3, h, w) float32.
+
+    matrices: (N, 2, 3), from output to input, in the normalised coordinates of `torch.nn.functional.affine_grid`. What
+    lies outside is mirrored.
     """
-    scale = float(np.exp(rng.uniform(*np.log(scale_range))))
-    height, width = labels.shape
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    interpolation = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
-    images = [cv2.resize(image, size, interpolation=interpolation) for image in images]
-    labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-
-    height, width = crop_size
-    below, right = max(0, height - labels.shape[0]), max(0, width - labels.shape[1])
-    if below or right:
-        colour = [float(value) for value in images[-1].reshape(-1, 3).mean(0)]
-        images = [cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=colour) for image in images]
-        labels = cv2.copyMakeBorder(labels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=[IGNORE])
-    top = int(rng.integers(labels.shape[0] - height + 1))
-    left = int(rng.integers(labels.shape[1] - width + 1))
-    window = np.s_[top : top + height, left : left + width]
-    images, labels = [image[window] for image in images], labels[window]
-    if rng.random() < 0.5:
-        images, labels = [image[:, ::-1] for image in images], labels[:, ::-1]
-    images = _photometric(images, rng)
-    return [np.ascontiguousarray(image) for image in images], np.ascontiguousarray(labels)
+    grid = F.affine_grid(matrices, [len(images), 1, *size], align_corners=False)
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def pseudo_clip(image: np.ndarray, ages: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
-    """A clip whose last frame is `image`, its past made up by a smooth zoom, drift and change of light.
+def warp_labels(labels: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (N, H, W) uint8 through the same maps, nearest, (N, h, w) int64; what lies outside is IGNORE."""
+    grid = F.affine_grid(matrices, [len(labels), 1, *size], align_corners=False)
+    # One more than the class: what lies outside is sampled as 0, which must not be class 0.
+    sampled = F.grid_sample((labels.float() + 1)[:, None], grid, mode="nearest", align_corners=False)[:, 0].long() - 1
+    return torch.where(sampled < 0, IGNORE, sampled)
 
-    For labelled frames whose true neighbours are missing, or seconds away: what a forward-driving camera would have
-    seen a few tenths of a second before, but for parallax. ages: of the earlier frames, in fifteenths of a second,
-    nearest first. (H, W, 3) uint8 RGB in; out come the earlier ones, oldest first, and the image.
+
+def colour(
+    images: Tensor, gamma: Tensor, contrast: Tensor, brightness: Tensor, saturation: Tensor, cast: Tensor
+) -> Tensor:
+    """Gamma, contrast, brightness (of 0..1), saturation, (N,) each, and a colour cast (N, 3)."""
+    x = (images / 255).clamp(0, 1) ** gamma.view(-1, 1, 1, 1)
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * saturation.view(-1, 1, 1, 1)
+    x = (x - 0.5) * contrast.view(-1, 1, 1, 1) + 0.5 + brightness.view(-1, 1, 1, 1)
+    return (x * cast[:, :, None, None] * 255).clamp(0, 255)
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """A Gaussian blur of sigma px, (N,), each image with its own."""
+    offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma.view(-1, 1)) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(images.shape[1], 0)[:, None]  # (N * 3, 1, taps)
+    count, channels, height, width = images.shape
+    x = F.pad(images, [_BLUR_RADIUS] * 4, mode="reflect").view(1, count * channels, *_padded(height, width))
+    x = F.conv2d(x, kernel[:, :, None], groups=count * channels)
+    return F.conv2d(x, kernel[..., None], groups=count * channels).view(images.shape)
+
+
+def jpeg(images: Tensor, quality: Tensor) -> Tensor:
+    """JPEG's loss at a quality (N,) of 1..100: blocks of the discrete cosine transform, quantised; colour at half the
+    resolution. Without the entropy coding, which loses nothing."""
+    height, width = images.shape[2:]
+    x = F.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate") - 128
+    to_ycc = x.new_tensor([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
+    ycc = torch.einsum("yc,nchw->nyhw", to_ycc, x)
+    scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)
+    luma = _quantised(ycc[:, :1], scale)
+    chroma = _quantised(F.avg_pool2d(ycc[:, 1:], 2), 1.2 * scale)
+    ycc = torch.cat((luma, F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)), 1)
+    rgb = torch.einsum("cy,nyhw->nchw", torch.linalg.inv(to_ycc), ycc) + 128
+    return rgb[:, :, :height, :width].clamp(0, 255)
+
+
+def shadow(images: Tensor, line: Tensor, strength: Tensor) -> Tensor:
+    """Darkens one side of a line. line: (N, 3), a x + b y + c over -1..1; strength: (N,), 0 for none, 1 for black."""
+    x, y = _coordinates(images)
+    side = (line[:, 0, None, None] * x + line[:, 1, None, None] * y + line[:, 2, None, None]) * 20
+    return images * (1 - strength.view(-1, 1, 1, 1) * side.sigmoid()[:, None])
+
+
+def haze(images: Tensor, density: Tensor, brightness: Tensor) -> Tensor:
+    """Fog that is densest at the horizon. density: (N,) 0..1 there; brightness: (N,) of the fog, 0..255."""
+    _, y = _coordinates(images)
+    amount = density.view(-1, 1, 1) * torch.exp(-2 * (y + 0.1) ** 2)
+    amount = amount[:, None]
+    return images * (1 - amount) + brightness.view(-1, 1, 1, 1) * amount
+
+
+def damage(images: Tensor, boxes: Tensor, kinds: Tensor, noise: Tensor) -> Tensor:
+    """Rectangles that are blurred (kind 0), noisy (1), washed out (2) or hidden (3), as by glare, drops or a wiper.
+
+    boxes: (N, R, 4), left, top, right, bottom in -1..1, empty ones without area. kinds: (N, R) int. noise: (N, 3, h, w)
+    of unit variance. Only where earlier frames know more than the newest one is there anything for aggregation to gain.
     """
-    height, width = image.shape[:2]
-    zoom = rng.uniform(-0.002, 0.017)  # per frame: the past lies further from what the camera drives towards
-    drift = rng.normal(0, 0.003, 2) * (width, height)
-    centre = np.array([width, height]) * rng.uniform(0.4, 0.6, 2)
-    light = rng.normal(0, 0.01)
-    clip = []
-    for age in reversed(ages):
-        factor = (1 + zoom) ** -age
-        shift = centre * (1 - factor) + drift * age + rng.normal(0, 0.5, 2)
-        matrix = np.array([[factor, 0, shift[0]], [0, factor, shift[1]]])
-        past = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        noise = rng.normal(0, rng.uniform(0, 4), (height, width, 1))
-        clip.append(np.clip(past * (1 + light * age) + noise, 0, 255).astype(np.uint8))
-    return [*clip, image]
-
-
-def sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 as another exposure of the scene would give it: grain, sometimes JPEG blocks, a change of light.
-
-    Drawn anew for each frame of a clip. Were the frames of a made-up past as alike as copies, so would be the mistakes
-    in them, and remembering would gain nothing.
-    """
-    grain = rng.normal(0, rng.uniform(0, 6), image.shape)
-    noisy = np.clip(image * rng.uniform(0.96, 1.04) + grain, 0, 255).astype(np.uint8)
-    if rng.random() < 0.6:
-        return noisy
-    _, coded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
-    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
-
-
-def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of (H, W, 3) uint8 with a few rectangles blurred, noisy, washed out or hidden.
-
-    For the newest frame of a clip: what glare, a drop on the lens or a passing wiper hides, earlier frames still show,
-    and only where they know more than the newest frame is there anything for the temporal path to learn.
-    """
-    image = image.copy()
-    height, width = image.shape[:2]
-    for _ in range(rng.integers(1, 5)):
-        h, w = (max(2, int(side * rng.uniform(0.1, 0.4))) for side in (height, width))
-        y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        patch: np.ndarray = image[y : y + h, x : x + w].astype(np.float32)
-        damage = int(rng.integers(4))
-        if damage == 0:
-            patch = cv2.GaussianBlur(patch, (0, 0), rng.uniform(2, 6))
-        elif damage == 1:
-            patch += rng.normal(0, rng.uniform(20, 60), patch.shape)
-        elif damage == 2:
-            patch = patch * rng.uniform(0.1, 0.4) + rng.uniform(100, 150)
-        else:
-            patch[:] = patch.mean((0, 1))
-        image[y : y + h, x : x + w] = np.clip(patch, 0, 255).astype(np.uint8)
-    return image
-
-
-def _photometric(images: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """Brightness, contrast, colour cast and gamma as one look-up table a channel; sometimes a little blur."""
-    values = np.arange(256) / 255
-    gamma, contrast, brightness = np.exp(rng.normal(0, 0.15)), rng.uniform(0.8, 1.2), rng.normal(0, 0.04)
-    cast = np.exp(rng.normal(0, 0.06, 3))
-    table = (values[:, None] ** gamma - 0.5) * contrast + 0.5 + brightness
-    lut = np.clip(table * cast * 255, 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
-    images = [cv2.LUT(np.ascontiguousarray(image), lut) for image in images]
-    if rng.random() < 0.2:
-        sigma = rng.uniform(0.3, 1.0)
-        images = [cv2.GaussianBlur(image, (0, 0), sigma) for image in images]
+    x, y = _coordinates(images)
+    blurred = blur(images, images.new_full((len(images),), 4.0))
+    washed = images * 0.25 + 125
+    hidden = images.mean((2, 3), keepdim=True).expand_as(images)
+    choices = torch.stack((blurred, (images + 40 * noise).clamp(0, 255), washed, hidden), 1)
+    for index in range(boxes.shape[1]):
+        left, top, right, bottom = boxes[:, index, :, None, None].unbind(1)
+        inside = ((x >= left) & (x < right) & (y >= top) & (y < bottom))[:, None]
+        chosen = choices[torch.arange(len(images), device=images.device), kinds[:, index]]
+        images = torch.where(inside, chosen, images)
     return images
+
+
+def _padded(height: int, width: int) -> tuple[int, int]:
+    return height + 2 * _BLUR_RADIUS, width + 2 * _BLUR_RADIUS
+
+
+def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y of each pixel in -1..1, (1, 1, w) and (1, h, 1)."""
+    height, width = images.shape[2:]
+    x = torch.linspace(-1, 1, width, device=images.device).view(1, 1, -1)
+    y = torch.linspace(-1, 1, height, device=images.device).view(1, -1, 1)
+    return x, y
+
+
+def _quantised(x: Tensor, scale: Tensor) -> Tensor:
+    """(N, C, H, W), sides multiples of 8, through the quantised cosine transform of its blocks."""
+    k = torch.arange(8, device=x.device, dtype=x.dtype)
+    basis = torch.cos(math.pi * (2 * k[None] + 1) * k[:, None] / 16) * 0.5
+    basis[0] *= math.sqrt(0.5)
+    table = (x.new_tensor(_JPEG_TABLE).view(8, 8) * scale.view(-1, 1, 1, 1, 1, 1)).clamp_min(1)
+    count, channels, height, width = x.shape
+    blocks = x.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)  # (N, C, H/8, W/8, 8, 8)
+    coefficients = basis @ blocks @ basis.T
+    coefficients = (coefficients / table).round() * table
+    return (basis.T @ coefficients @ basis).transpose(3, 4).reshape(x.shape)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
-from sdcpc_ros.network.dynamic_alignment import COARSE
+from sdcpc_ros.network.dssa import COARSE, DSSAOutput
 from sdcpc_ros.network.ranks import joined_sum, mean_share
 
 
@@ -38,8 +36,8 @@ def segmentation_loss(
     if auxiliary_weight:
         coarse = labels_at(labels, output.static_logits)
         loss = loss + auxiliary_weight * _cross_entropy(output.static_logits, coarse, weights)
-        if output.votes:
-            loss = loss + auxiliary_weight * _logits_loss(output.alone, labels, weights, jaccard_weight)
+        if output.aggregation is not None:
+            loss = loss + auxiliary_weight * _logits_loss(output.single, labels, weights, jaccard_weight)
     return loss
 
 
@@ -69,24 +67,51 @@ def jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return ((1 - iou) * present).sum() / present.sum().clamp_min(1)
 
 
-def vote_loss(votes: Sequence[Tensor], labels: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy of what the references stand for with what is there now: it teaches attention where things were.
+def temporal_losses(found: DSSAOutput, logits: Tensor, labels: Tensor, usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The vote, trust and stability losses of an aggregation.
 
-    votes: (B, C, ., .) at strides 32 and 8 (`dynamic_alignment.DynamicOutput`), each against the share that classes
-    have in its cells. labels: (B, H, W) int64, IGNORE where void. valid: (B, K) bool; without a reference there is no
-    vote to judge.
+    logits: (B, C, H/4, W/4), with references. labels: (B, H, W) int64, IGNORE where void. usable: (B, K) bool, the
+    references that are there and show the same scene: those that a vote can be expected of.
+
+    vote: cross-entropy of each reference's vote with the share that classes have in the cells now; it teaches the
+    attention where things were. trust: binary cross-entropy of the trust with the probability that the vote is right;
+    references of another scene take part: they are not to be trusted. stability: divergence of the result from the
+    trusted vote, by how far it is trusted; it makes trusted references count, so that labels are stable over time.
     """
-    known = (labels != IGNORE) & valid.any(1)[:, None, None]
-    shares = F.one_hot(labels.where(known, 0), votes[0].shape[1]).permute(0, 3, 1, 2) * known[:, None].float()
+    known = labels != IGNORE
+    shares = F.one_hot(labels.where(known, 0), found.votes.shape[2]).permute(0, 3, 1, 2) * known[:, None].float()
     shares = F.avg_pool2d(shares, 8, ceil_mode=True, count_include_pad=False)
-    loss = shares.new_zeros(())
-    for vote in votes:
-        if vote.shape[2:] != shares.shape[2:]:  # at stride 32
-            wanted = F.avg_pool2d(shares, COARSE, ceil_mode=True, count_include_pad=False)
-        else:
-            wanted = shares
-        loss = loss + mean_share(-(wanted * (vote.float() + 1e-4).log()).sum(), wanted.sum().detach())
-    return loss
+    coarse = F.avg_pool2d(shares, COARSE, ceil_mode=True, count_include_pad=False)
+    vote = _vote_loss(found.votes, shares, usable) + _vote_loss(found.coarse_votes, coarse, usable)
+    return vote, _trust_loss(found, shares), _stability_loss(found, logits)
+
+
+def _vote_loss(votes: Tensor, shares: Tensor, usable: Tensor) -> Tensor:
+    weight = shares.sum(1)[:, None] * usable[:, :, None, None]  # (B, K, h, w)
+    entropy = -(shares[:, None] * (votes.float() + 1e-4).log()).sum(2) * usable[:, :, None, None]
+    return mean_share(entropy.sum(), weight.sum().detach())
+
+
+def _trust_loss(found: DSSAOutput, shares: Tensor) -> Tensor:
+    """A missing reference has no trust to judge: its vote is zero."""
+    there = found.votes.detach().sum(2) > 0.5
+    right = (shares[:, None] * found.votes.detach()).sum(2).float()
+    weight = shares.sum(1)[:, None] * there
+    right = right / shares.sum(1)[:, None].clamp_min(1e-6)
+    trust = found.trust.float().clamp(1e-6, 1 - 1e-6)
+    entropy = -(right * trust.log() + (1 - right) * (1 - trust).log())
+    return mean_share((entropy * weight).sum(), weight.sum())
+
+
+def _stability_loss(found: DSSAOutput, logits: Tensor) -> Tensor:
+    trust = found.trust.detach().float()
+    total = trust.sum(1)
+    vote = (trust[:, :, None] * found.votes.detach().float()).sum(1) / total.clamp_min(1e-6)[:, None]
+    # A mixed vote, as of something thinner than a cell, says little.
+    weight = trust.square().sum(1) / total.clamp_min(1e-6) * vote.amax(1).square()
+    result = F.avg_pool2d(logits.float(), 2, ceil_mode=True, count_include_pad=False).log_softmax(1)
+    divergence = (vote * ((vote + 1e-4).log() - result)).sum(1)
+    return mean_share((divergence * weight).sum(), weight.sum())
 
 
 def labels_at(labels: Tensor, features: Tensor) -> Tensor:

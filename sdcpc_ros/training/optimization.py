@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sdcpc_ros.training.objective import Objective
 from sdcpc_ros.training.recipe import Recipe
@@ -21,9 +22,10 @@ def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimiz
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, under a polynomial decay to zero over all steps."""
-    warmup = min(1.0, (step + 1) / max(1, recipe.warmup_steps))
-    return recipe.learning_rate * warmup * (1 - step / recipe.steps) ** recipe.schedule_power
+    """Linear warm-up, under a polynomial decay to zero over each stage (`Recipe.stage_at`)."""
+    first, steps = recipe.stage_at(step)
+    warmup = min(1.0, (step - first + 1) / max(1, recipe.warmup_steps))
+    return recipe.learning_rate * warmup * (1 - (step - first) / steps) ** recipe.schedule_power
 
 
 def _parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, object]]:
@@ -60,12 +62,14 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """After `step` steps. Early on the average follows closely: it must not remember a random start."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        weights = self.network.state_dict()
-        for name, average in self.weights.items():
-            tensor = weights[name]
-            if tensor.is_floating_point():
-                average.lerp_(tensor, 1 - decay)
-            else:
+        pairs = (
+            [(self.weights[name], tensor) for name, tensor in self.network.state_dict().items()] if self.weights else []
+        )
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        if floats:
+            get_ema_multi_avg_fn(decay)(*map(list, zip(*floats)), None)
+        for average, tensor in pairs:
+            if not average.is_floating_point():
                 average.copy_(tensor)
 
     def state_dict(self) -> dict[str, Tensor]:

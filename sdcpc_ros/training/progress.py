@@ -40,8 +40,8 @@ class StepBar:
         with self._progress:
             yield self
 
-    def advance(self, loss: float) -> None:
-        self._progress.update(self._task, advance=1, description=f"training, loss {loss:.3f}")
+    def advance(self) -> None:
+        self._progress.update(self._task, advance=1)
 
     def line(self, text: str) -> None:
         """Something that should be read: above the bar, or in the log file."""

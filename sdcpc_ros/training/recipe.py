@@ -57,11 +57,8 @@ def _pair(element: _Rule, allowed: str, *, increasing: bool = False) -> _Rule:
 _TEXT = _Rule(lambda value: isinstance(value, str) and value != "", "a name")
 _SHARE = _number(0, 1)
 _SIZE = _pair(_integer(32), "[height, width], integers of 32 or more")
-_OFFSETS = _Rule(
-    lambda value: (
-        isinstance(value, tuple) and all(_integer(1).holds(v) for v in value) and sorted({*value}) == [*value]
-    ),
-    "a list of increasing integers of 1 or more",
+_NAMES = _Rule(
+    lambda value: isinstance(value, tuple) and all(isinstance(name, str) for name in value), "a list of class names"
 )
 
 
@@ -71,12 +68,24 @@ class Phase:
 
     steps: int
     references: int
-    street_share: float = 0.0  #: share of the clips that come from the synthetic street, not the data set, 0..1
-    disturbed_share: float = 0.0  #: share of the clips whose newest frame is partly spoilt (`augmentation.disturb`)
+    #: "all" of the network, or "temporal": the DSSA alone, on the averaged weights of the rest as they are.
+    trains: str = "all"
+    #: Where references come from, as shares of the clips (`clip_plan`); what is left is synthetic.
+    street_share: float = 0.0  #: the synthetic street, not the data set
+    filmed_share: float = 0.0  #: the data set's own neighbouring frames
+    cut_share: float = 0.0  #: another frame, as after a cut
+    turn_share: float = 0.0  #: of the synthetic references: those of a camera that turns
+    disturbed_share: float = 0.0  #: share of the clips whose newest frame is partly damaged (`augmentation.damage`)
+    paste_share: float = 0.0  #: share of the clips into which objects of the rare classes are pasted
 
     def __post_init__(self) -> None:
-        rules = {"steps": _integer(1), "references": _integer(0, 16)}
-        _check(self, "phases: ", {**rules, "street_share": _SHARE, "disturbed_share": _SHARE})
+        rules = {"steps": _integer(1), "references": _integer(0, 16), "trains": _one_of("all", "temporal")}
+        shares = [name for name in vars(self) if name.endswith("_share")]
+        _check(self, "phases: ", {**rules, **dict.fromkeys(shares, _SHARE)})
+        if self.street_share + self.filmed_share + self.cut_share > 1:
+            raise RecipeError("recipe: phases: street_share, filmed_share and cut_share add up to more than 1")
+        if self.trains == "temporal" and self.references == 0:
+            raise RecipeError("recipe: phases: trains is 'temporal' with 0 references; 1 or more are needed")
 
 
 @dataclass(frozen=True)
@@ -128,21 +137,17 @@ class Recipe:
     # Data.
     dataset: str = "camvid"  #: the kind; `sdcpc train --root` says where it is
     split: str = "train"
-    #: Where references come from: "filmed", the data set's own earlier frames; or "made_up" from the labelled frame
-    #: itself (`augmentation.pseudo_clip`), where the true ones are missing or seconds away.
-    past: str = "made_up"
-    #: Filmed: frames back in the data set, nearest first; none: the network's reference_offsets. (1, 2, 3) suits 1 Hz.
-    offsets: tuple[int, ...] = ()
-    missing: str = (
-        "masked"  #: Filmed: a reference that is not there is "masked" out, or "made_up" from the labelled frame
-    )
-    time_reversal: float = 0.0  #: share of the filmed clips that run backwards
+    #: Frame rates of the synthetic references, [low, high], Hz: a robot's camera may be slow, or drop frames.
+    rate_range_hz: tuple[float, float] = (1.0, 30.0)
+    max_stride: int = 1  #: Filmed references lie up to so many frames of the data set apart
+    rare_classes: tuple[str, ...] = ()  #: names of the classes that crops are centred on and that are pasted
+    rare_share: float = 0.0  #: share of the crops that contain a pixel of a rare class for certain
     scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
     street_towns: int = 40  #: drawn by the street's seeds from STREET_SEED on, where a phase has a street_share
     street_frames: int = 20  #: rendered per town, at 15 Hz
     seed: int = 0
     batch_size: int = 8  #: frames that are labelled in a step, over all ranks
-    workers: int = 1  #: processes that prepare samples, per rank
+    workers: int = 4  #: threads that decode frames where the data set does not fit on the device
 
     # Optimisation.
     optimizer: str = "adamw"  #: "adamw", or "sgd" with momentum 0.9
@@ -164,7 +169,9 @@ class Recipe:
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
     consistency_weight: float = 0.0
-    vote_weight: float = 0.5  #: of the references' vote by itself (`losses.vote_loss`), in phases with references
+    vote_weight: float = 0.5  #: of each reference's vote by itself (`losses.vote_loss`), in phases with references
+    trust_weight: float = 0.5  #: of whether the trust in a reference is deserved (`losses.trust_loss`)
+    stability_weight: float = 0.5  #: of the divergence from what trusted references vote for (`losses.stability_loss`)
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
     # What is kept.
@@ -182,10 +189,10 @@ class Recipe:
             "input_size": _SIZE,
             "dataset": _TEXT,
             "split": _TEXT,
-            "past": _one_of("filmed", "made_up"),
-            "offsets": _OFFSETS,
-            "missing": _one_of("masked", "made_up"),
-            "time_reversal": _SHARE,
+            "rate_range_hz": _pair(_number(0.1, 120), "[low, high], numbers in 0.1..120", increasing=True),
+            "max_stride": _integer(1, 64),
+            "rare_classes": _NAMES,
+            "rare_share": _SHARE,
             "scale_range": _pair(_number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
             "street_towns": _integer(1),
             "street_frames": _integer(1),
@@ -206,6 +213,8 @@ class Recipe:
             "jaccard_weight": _number(0),
             "consistency_weight": _number(0),
             "vote_weight": _number(0),
+            "trust_weight": _number(0),
+            "stability_weight": _number(0),
             "save_every": _integer(1),
         }
         _check(self, "", rules)
@@ -213,14 +222,18 @@ class Recipe:
             raise RecipeError(
                 f"recipe: batch_size is {self.batch_size}; with a consistency_weight it must be even: two views a clip"
             )
-        if self.time_reversal > 0 and self.past == "made_up":
-            raise RecipeError("recipe: time_reversal is above 0, but a made_up past has no other side; filmed has")
-        ages = self.network_config(num_classes=1).reference_offsets  # raises now, not once the data are read
-        most, least = max(phase.references for phase in self.phases), min(len(ages), len(self.reference_offsets))
-        if most > least:
+        offsets = self.network_config(num_classes=1).reference_offsets  # raises now, not once the data are read
+        most = max(phase.references for phase in self.phases)
+        if most > len(offsets):
             raise RecipeError(
-                f"recipe: a phase has {most} references, but there are {least} offsets; as many are needed"
+                f"recipe: a phase has {most} references, but the network has {len(offsets)} reference_offsets; "
+                "as many are needed"
             )
+        if (self.rare_share or any(phase.paste_share for phase in self.phases)) and not self.rare_classes:
+            raise RecipeError("recipe: rare_share or paste_share is above 0, but no rare_classes are named")
+        trains = [phase.trains for phase in self.phases]
+        if trains != sorted(trains):  # "all" before "temporal"
+            raise RecipeError("recipe: phases that train 'all' must come before those that train 'temporal'")
 
     @property
     def views(self) -> int:
@@ -240,11 +253,6 @@ class Recipe:
     def uses_street(self) -> bool:
         return any(phase.street_share > 0 for phase in self.phases)
 
-    @property
-    def reference_offsets(self) -> tuple[int, ...]:
-        """How many frames back the references of a filmed clip lie, nearest first."""
-        return self.offsets or self.network_config(num_classes=1).reference_offsets
-
     def phase_at(self, step: int) -> Phase:
         """The phase that a step belongs to."""
         for phase in self.phases:
@@ -252,6 +260,15 @@ class Recipe:
                 return phase
             step -= phase.steps
         return self.phases[-1]
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """The first step and the length of the stage of a step: all phases that train the same part of the network.
+
+        The learning rate falls to zero over a stage.
+        """
+        trains = self.phase_at(step).trains
+        before = sum(phase.steps for phase in self.phases if phase.trains < trains)
+        return before, sum(phase.steps for phase in self.phases if phase.trains == trains)
 
     def network_config(self, num_classes: int) -> SDCPCConfig:
         """Raises RecipeError naming the field of `network` and what is allowed."""
@@ -281,7 +298,7 @@ def recipe_from(values: Any) -> Recipe:
     for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
         if values.get(name) is not None:
             values[name] = _built(kind, values[name], name)
-    for name in ("crop_size", "input_size", "scale_range", "offsets"):
+    for name in ("crop_size", "input_size", "scale_range", "rate_range_hz", "rare_classes"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     return _built(Recipe, values, "a recipe")

@@ -1,104 +1,100 @@
-"""Training samples, each a function of (seed, index) alone.
+"""Training batches, made on the training device. Clip i is a function of (seed, i) alone.
 
-A sample depends on no state, so a run that is resumed sees exactly what it would have seen, and so do several ranks.
+A batch depends on no state, so a run that is resumed sees exactly what it would have seen, and so do several ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch import Tensor
 
-from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.training.augmentation import augment_clip, disturb, pseudo_clip, sensor_noise
-from sdcpc_ros.training.distributed import World
+from sdcpc_ros.training import augmentation
+from sdcpc_ros.training.clip_plan import ClipPlan, ClipPlanner
+from sdcpc_ros.training.frame_store import FrameStore
 from sdcpc_ros.training.objective import Sample
 from sdcpc_ros.training.recipe import Recipe
-from sdcpc_ros.training.sources import Town
-from sdcpc_ros.training.views import random_motion, second_view
-
-#: Share of the clips whose stream has only just begun.
-_YOUNG_SHARE = 0.3
 
 
-class ClipSamples(Dataset[Sample]):
-    """Sample i is clip i of a run, whichever rank works on it: step i // clips_per_step, place i % clips_per_step."""
+class ClipBatches:
+    """The clips of a run, in batches."""
 
-    def __init__(self, recipe: Recipe, dataset: VideoDataset, towns: Sequence[Town]) -> None:
-        self.recipe, self.dataset, self.towns = recipe, dataset, towns
-        self._ages = recipe.network_config(len(dataset.label_set)).reference_offsets
+    def __init__(self, recipe: Recipe, planner: ClipPlanner, store: FrameStore, rare_classes: Sequence[int]) -> None:
+        self.recipe, self.planner, self.store = recipe, planner, store
+        self._rare = torch.tensor(list(rare_classes), dtype=torch.uint8, device=store.device)
 
-    def __len__(self) -> int:
-        return self.recipe.steps * self.recipe.clips_per_step
+    def batch(self, indices: Sequence[int]) -> Sample:
+        """The clips of these indices, all of one phase."""
+        plans = [self.planner.plan(index) for index in indices]
+        count = len(plans[0].frames)
+        images, labels = self._sources(plans)
+        size, views = self.recipe.crop_size, self.recipe.views
+        matrices = self._tensor([plan.matrices for plan in plans])  # (B, F, 2, 3)
+        clip = augmentation.warp(images, matrices.flatten(0, 1), size)
+        newest = labels[:, None].expand(-1, views, -1, -1).flatten(0, 1)
+        targets = augmentation.warp_labels(newest, matrices[:, -views:].flatten(0, 1), size)
+        clip = self._appearance(clip, plans, count)
+        age_s = self._tensor([plan.age_s for plan in plans])
+        motion = self._tensor([plan.motion for plan in plans])
+        cut = torch.tensor([plan.cut for plan in plans], device=self.store.device)
+        return Sample(clip.unflatten(0, (len(plans), count)), targets.unflatten(0, (-1, views)), age_s, motion, cut)
 
-    def __getitem__(self, index: int) -> Sample:
-        rng = np.random.default_rng((self.recipe.seed, index))
-        phase = self.recipe.phase_at(index // self.recipe.clips_per_step)
-        references = phase.references
-        if rng.random() < phase.street_share:
-            images, labels = self.towns[int(rng.integers(len(self.towns)))].clip(self._ages[:references], rng)
-            present = np.ones(references, bool)
-        else:
-            images, labels, present = self._from_dataset(references, rng)
-        images, labels = augment_clip(
-            images, labels, crop_size=self.recipe.crop_size, scale_range=self.recipe.scale_range, rng=rng
-        )
-        images = [sensor_noise(image, rng) for image in images]
-        if rng.random() < phase.disturbed_share:
-            images[-1] = disturb(images[-1], rng)
-        valid = present & remembered(references, rng)
-        clip = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # (K + 1, 3, h, w)
-        views = torch.from_numpy(labels).long()[None]
-        motion = random_motion(rng)
-        if self.recipe.views == 2:
-            view, view_labels = second_view(clip[-1], views[0], motion, rng)
-            clip, views = torch.cat((clip, view[None])), torch.stack((views[0], view_labels))
-        return Sample(clip.contiguous(), views, torch.from_numpy(valid), motion)
+    def _sources(self, plans: Sequence[ClipPlan]) -> tuple[Tensor, Tensor]:
+        """The frames of each clip, (B * F, 3, H, W) uint8, and the labels of the newest, (B, H, W) uint8."""
+        images = self.store.images([frame for plan in plans for frame in plan.frames])
+        labels = self.store.labels([plan.frames[-1] for plan in plans])
+        pasted = [place for place, plan in enumerate(plans) if plan.paste >= 0]
+        if pasted:
+            other, other_labels = (
+                take([plans[place].paste for place in pasted]) for take in (self.store.images, self.store.labels)
+            )
+            mask = torch.isin(other_labels, self._rare)
+            images = images.unflatten(0, (len(plans), -1)).clone()
+            labels = labels.clone()
+            for row, place in enumerate(pasted):
+                # Only frames that are the labelled one: what is pasted moves with it.
+                same = [k for k, frame in enumerate(plans[place].frames) if frame == plans[place].frames[-1]]
+                images[place, same] = torch.where(mask[row], other[row], images[place, same])
+                labels[place] = torch.where(mask[row], other_labels[row], labels[place])
+            images = images.flatten(0, 1)
+        return images, labels
 
-    def _from_dataset(
-        self, references: int, rng: np.random.Generator
-    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-        """Images (K + 1), oldest first, the labels of the last, and which of the K there are."""
-        index = self.dataset.labelled[int(rng.integers(len(self.dataset.labelled)))]
-        if references == 0 or self.recipe.past == "made_up":
-            image, labels = self.dataset[index]
-            return pseudo_clip(image, self._ages[:references], rng), labels, np.ones(references, bool)
-        offsets = self.recipe.reference_offsets[:references]
-        if rng.random() < self.recipe.time_reversal:
-            offsets = tuple(-offset for offset in offsets)
-        clip = self.dataset.clip(index, offsets)
-        if self.recipe.missing == "masked" or clip.present.all():
-            return clip.images, clip.labels, clip.present
-        made_up = pseudo_clip(clip.images[-1], self._ages[:references], rng)
-        images = [own if present else other for own, other, present in zip(clip.images, made_up, clip.present)]
-        return [*images, clip.images[-1]], clip.labels, np.ones(references, bool)
+    def _appearance(self, clip: Tensor, plans: Sequence[ClipPlan], count: int) -> Tensor:
+        colour = self._tensor([plan.colour for plan in plans]).flatten(0, 1)
+        clip = augmentation.colour(clip, *colour[:, :4].unbind(1), colour[:, 4:])
+        shadows = np.repeat([plan.shadow for plan in plans], count, 0)
+        hazes = np.repeat([plan.haze for plan in plans], count, 0)
+        clip = self._where(clip, shadows[:, 3], lambda x, at: augmentation.shadow(x, at[:, :3], at[:, 3]), shadows)
+        clip = self._where(clip, hazes[:, 0], lambda x, at: augmentation.haze(x, at[:, 0], at[:, 1]), hazes)
+        blurs, qualities = (np.concatenate([getattr(plan, name) for plan in plans]) for name in ("blur", "jpeg"))
+        clip = self._where(clip, blurs, augmentation.blur, blurs)
+        noise = torch.stack([self._noise(plan.seed, clip.shape[1:], count) for plan in plans]).flatten(0, 1)
+        grain = self._tensor([plan.grain for plan in plans]).view(-1, 1, 1, 1)
+        clip = (clip + noise * grain).clamp(0, 255)
+        clip = self._where(clip, qualities, augmentation.jpeg, qualities)
+        boxes = np.stack([plan.boxes for plan in plans])
+        damaged = (boxes[..., 2] > boxes[..., 0]).any(1)
+        if damaged.any():
+            places = [p * count + count - v for p in np.flatnonzero(damaged) for v in range(1, self.recipe.views + 1)]
+            owners = [place // count for place in places]
+            kinds = torch.tensor(np.stack([plans[owner].kinds for owner in owners]), device=clip.device)
+            at = torch.tensor(places, device=clip.device)
+            clip[at] = augmentation.damage(clip[at], self._tensor(boxes[owners]), kinds, noise[at])
+        return clip.round()
 
+    def _where(self, clip: Tensor, chosen: np.ndarray, change, values: np.ndarray) -> Tensor:  # type: ignore[no-untyped-def]
+        """`change(images, values)` of those images whose `chosen` is not 0."""
+        places = np.flatnonzero(chosen)
+        if len(places):
+            at = torch.from_numpy(places).to(clip.device)
+            clip[at] = change(clip[at], self._tensor(values[places]))
+        return clip
 
-def remembered(references: int, rng: np.random.Generator) -> np.ndarray:
-    """(K,) bool, which references of a clip, oldest first, a stream still has: some streams have only just begun.
+    def _noise(self, seed: int, shape: Sequence[int], count: int) -> Tensor:
+        generator = torch.Generator(self.store.device).manual_seed(seed)
+        return torch.randn((count, *shape), generator=generator, device=self.store.device)
 
-    What a node publishes after a reset must be as good as it can be, so a share of the clips lacks its oldest
-    references, or all of them.
-    """
-    young = rng.random() < _YOUNG_SHARE
-    count = int(rng.integers(references)) if young and references else references
-    return np.arange(references) >= references - count
-
-
-class StepSampler(Sampler[int]):
-    """The samples of a rank in order, from a step on."""
-
-    def __init__(self, recipe: Recipe, world: World, step: int) -> None:
-        """Raises RecipeError when the clips of a step cannot be shared equally."""
-        self._clips, self._own = recipe.clips_per_step, world.share_of(recipe.clips_per_step)
-        self._first, self._steps = world.rank * self._own, range(step, recipe.steps)
-
-    def __iter__(self) -> Iterator[int]:
-        for step in self._steps:
-            first = step * self._clips + self._first
-            yield from range(first, first + self._own)
-
-    def __len__(self) -> int:
-        return len(self._steps) * self._own
+    def _tensor(self, values: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(values, np.float32)).to(self.store.device, non_blocking=True)

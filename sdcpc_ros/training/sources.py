@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sdcpc_ros.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.network.ranks import summed
+from sdcpc_ros.training.clip_plan import ClipPlanner
 from sdcpc_ros.training.distributed import World
+from sdcpc_ros.training.frame_store import FrameStore
 from sdcpc_ros.training.progress import tracked
 from sdcpc_ros.training.recipe import Recipe, RecipeError
+from sdcpc_ros.training.samples import ClipBatches
+from sdcpc_ros.training.town import Town
 
 #: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
 STREET_SEED = 1000
-#: A data set whose decoded frames need no more than this is kept in memory, bytes.
-_MEMORY = 1 << 30
-
-
-class InMemory(VideoDataset):
-    """A data set, decoded once."""
-
-    def __init__(self, dataset: VideoDataset, indices: list[int], what: str) -> None:
-        """indices: the frames that will be asked for."""
-        super().__init__(dataset.name, dataset.label_set, dataset.frames)
-        self.runs, self._run_starts = dataset.runs, np.array([run.start for run in dataset.runs])
-        self._dataset = dataset
-        self._images: dict[int, np.ndarray] = {}
-        self._labels: dict[int, np.ndarray] = {}
-        for index in tracked(indices, what):
-            if dataset.frames[index].labelled:
-                self._images[index], self._labels[index] = dataset[index]
-            else:
-                self._images[index] = dataset.image(index)
-
-    def image(self, index: int) -> np.ndarray:
-        return self._images[index] if index in self._images else self._dataset.image(index)
-
-    def labels(self, index: int) -> np.ndarray:
-        return self._labels[index] if index in self._labels else self._dataset.labels(index)
-
-    def sources(self, index: int) -> tuple[str, str]:
-        return self._dataset.sources(index)
+#: Of the street's drives, Hz.
+STREET_RATE_HZ = 15.0
+#: Pixels of a rare class that are known of each frame.
+_PIXELS = 32
 
 
 def training_split(recipe: Recipe, root: str | os.PathLike[str]) -> VideoDataset:
-    """The split that a recipe trains on, in memory if it is small. Raises DatasetError or RecipeError."""
+    """The split that a recipe trains on. Raises DatasetError or RecipeError."""
     dataset = open_dataset(recipe.dataset, Path(root), recipe.split)
     if not dataset.labelled:
         raise RecipeError(f"recipe: {dataset.name} has no labelled frame to train on; choose another split")
@@ -62,37 +44,66 @@ def training_split(recipe: Recipe, root: str | os.PathLike[str]) -> VideoDataset
             f"recipe: street_share is above 0, but the street has the classes of {CAMVID_11.name} and {dataset.name} "
             f"those of {dataset.label_set.name}; 0 is needed"
         )
-    used = dataset.labelled if recipe.past == "made_up" else list(range(len(dataset)))
-    frame_bytes = 4 * dataset.labels(dataset.labelled[0]).size  # three channels and the labels
-    return InMemory(dataset, used, f"reading {dataset.name}") if len(used) * frame_bytes <= _MEMORY else dataset
+    unknown = sorted(set(recipe.rare_classes) - set(dataset.label_set.class_names))
+    if unknown:
+        raise RecipeError(
+            f"recipe: rare_classes: {dataset.name} has no {', '.join(unknown)}; "
+            f"it has {', '.join(dataset.label_set.class_names)}"
+        )
+    return dataset
 
 
-class Town:
-    """A drive through one town of the synthetic street, rendered."""
-
-    def __init__(self, seed: int, frames: int, size: tuple[int, int]) -> None:
-        street = SyntheticStreet(seed=seed, size=size, length=frames)
-        images, labels = zip(*(street.image_and_labels(i) for i in range(len(street))))
-        self.images, self.labels = np.stack(images), np.stack(labels)  # (F, H, W, 3), (F, H, W) uint8
-
-    def clip(self, ages: Sequence[int], rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
-        """Images, oldest first, and the labels of the last; the earlier ones are `ages` frames back, or twice that."""
-        speed = int(rng.integers(1, 3))  # as if driven twice as fast
-        oldest = speed * max(ages, default=0)
-        last = int(rng.integers(min(oldest, len(self.images) - 1), len(self.images)))
-        past = [max(0, last - speed * age) for age in reversed(ages)]
-        return [self.images[i] for i in (*past, last)], self.labels[last]
+def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[Town]:
+    """The towns that a recipe trains on, at (height, width); none if it uses no street."""
+    return _rendered(recipe.street_towns, recipe.street_frames, size) if recipe.uses_street else ()
 
 
-def render_towns(recipe: Recipe) -> Sequence[Town]:
-    """The towns that a recipe trains on; none if it uses no street."""
-    return _rendered(recipe.street_towns, recipe.street_frames, recipe.input_size) if recipe.uses_street else ()
+def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
+    """The batches of a run, from a data set and, where the recipe asks for it, the street."""
+    size = dataset.image(dataset.labelled[0]).shape[:2]
+    towns = render_towns(recipe, (size[0], size[1]))
+    films = any(phase.filmed_share > 0 for phase in recipe.phases)
+    used = list(range(len(dataset))) if films else dataset.labelled
+    store = FrameStore(dataset, used, towns, device, recipe.workers)
+    starts = np.cumsum([len(dataset), *(len(town.images) for town in towns)])
+    rare = [dataset.label_set.class_names.index(name) for name in recipe.rare_classes]
+    planner = ClipPlanner(
+        recipe,
+        dataset.labelled,
+        [dataset.run_of(index) for index in dataset.labelled],
+        [dataset.stamp_s(index) for index in range(len(dataset))],
+        [range(first, end) for first, end in pairwise(starts.tolist())],
+        STREET_RATE_HZ,
+        store.size,
+        _rare_pixels(dataset, rare) if recipe.rare_classes else (),
+    )
+    return ClipBatches(recipe, planner, store, rare)
+
+
+def _rare_pixels(dataset: VideoDataset, classes: Sequence[int]) -> list[np.ndarray]:
+    """For each class, (M, 3) frame, x, y in -1..1: up to _PIXELS of its pixels in each labelled frame."""
+    found: list[list[np.ndarray]] = [[] for _ in classes]
+    rng = np.random.default_rng(0)
+    for index in dataset.labelled:
+        labels = dataset.labels(index)
+        for pixels, class_id in zip(found, classes):
+            y, x = np.nonzero(labels == class_id)
+            if len(y):
+                some = rng.integers(len(y), size=_PIXELS)
+                place = np.stack([x[some] / labels.shape[1], y[some] / labels.shape[0]], 1) * 2 - 1
+                pixels.append(np.concatenate([np.full((_PIXELS, 1), index), place], 1))
+    return [np.concatenate(pixels) if pixels else np.empty((0, 3)) for pixels in found]
 
 
 @lru_cache(maxsize=1)  # several runs in one process, as of an ablation, drive through the same towns
 def _rendered(towns: int, frames: int, size: tuple[int, int]) -> Sequence[Town]:
     seeds = range(STREET_SEED, STREET_SEED + towns)
-    return tuple(Town(seed, frames, size) for seed in tracked(seeds, "rendering the street"))
+    render, processes = partial(Town, frames=frames, size=size), min(towns, torch.get_num_threads())
+    if processes == 1:
+        return tuple(render(seed) for seed in tracked(seeds, "rendering the street"))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(render, seed) for seed in seeds]
+        return tuple(future.result() for future in tracked(futures, "rendering the street"))
 
 
 def class_frequencies(dataset: VideoDataset, path: Path, world: World) -> np.ndarray:

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo
@@ -30,8 +28,8 @@ from sdcpc_ros.training.progress import StepBar
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 from sdcpc_ros.training.run_log import RunLog
 from sdcpc_ros.training.run_state import load_state, optimizer_tensors, restore_optimizer, save_state
-from sdcpc_ros.training.samples import ClipSamples, StepSampler
-from sdcpc_ros.training.sources import class_frequencies, render_towns, training_split
+from sdcpc_ros.training.samples import ClipBatches
+from sdcpc_ros.training.sources import class_frequencies, clip_batches, training_split
 
 #: Files of a run's folder.
 STATE, LOG, VALIDATION_LOG = "state.safetensors", "log.csv", "validation.csv"
@@ -70,7 +68,7 @@ def train(
         if not run.resume() and start is not None:
             run.begin_with(start)
         if run.step < recipe.steps:
-            run.fit(ClipSamples(recipe, dataset, render_towns(recipe)), video)
+            run.fit(clip_batches(recipe, dataset, world.device), video)
         elif world.leads and not (folder / MODEL).exists():
             run.export(MODEL)
         world.wait()
@@ -101,10 +99,13 @@ class _Run:
         objective = Objective(SDCPC(self.config), recipe, weights, self.mean, self.std)
         if world.size > 1:
             with_joined_norms(objective, world.device)
+        if world.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions use by default
         self.objective = objective.to(world.device)
         self.objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        some_unused = self.config.dynamic_stages == 1 or not recipe.auxiliary_weight
-        some_unused |= any(phase.references == 0 for phase in recipe.phases)
+        some_unused = not recipe.auxiliary_weight or any(
+            phase.references == 0 or phase.trains == "temporal" for phase in recipe.phases
+        )
         self.module = averaging_gradients(self.objective, world, some_unused=some_unused)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.average = WeightAverage(self.objective.network, recipe.ema_decay)
@@ -162,30 +163,41 @@ class _Run:
         self.objective.network.load_state_dict(checkpoint.build_model().state_dict())
         self.average.restart()
 
-    def fit(self, samples: ClipSamples, video: LabelledVideo | None) -> None:
+    def fit(self, batches: ClipBatches, video: LabelledVideo | None) -> None:
         """Go through the rest of the steps; leaves the checkpoint, the logs and the state in the run's folder."""
-        loader = DataLoader(
-            samples,
-            self.world.share_of(self.recipe.clips_per_step),
-            sampler=StepSampler(self.recipe, self.world, self.step),
-            num_workers=self.recipe.workers,
-            pin_memory=self.world.device.type == "cuda",
-            worker_init_fn=_one_thread,
-        )
-        self.module.train()
+        clips, own = self.recipe.clips_per_step, self.world.share_of(self.recipe.clips_per_step)
         with StepBar(self.recipe.steps, self.step, silent=not self.world.leads).shown() as bar:
-            since, sums = time.monotonic(), np.zeros(3)  # loss, norm of the gradients, steps
-            for batch in loader:
-                loss, norm = self._step(batch.to(self.world.device))
-                sums += loss, norm, 1
-                bar.advance(loss)
+            since, sums = time.monotonic(), self._no_sums()
+            while self.step < self.recipe.steps:
+                self._enter_stage()
+                first = self.step * clips + self.world.rank * own
+                sums += self._step(batches.batch(range(first, first + own)))
+                bar.advance()
                 if self.step % self.recipe.save_every == 0 or self._validates(video) or self.step == self.recipe.steps:
                     self.seconds += time.monotonic() - since
                     self._keep(sums, video, bar)
-                    since, sums = time.monotonic(), np.zeros(3)
+                    since, sums = time.monotonic(), self._no_sums()
 
-    def _step(self, batch: Sample) -> tuple[float, float]:
-        """One step of the optimiser: the loss (this rank's share of it), and the gradients' norm before clipping."""
+    def _no_sums(self) -> Tensor:
+        """Sums over steps of the loss, the norm of the gradients and 1, on the device: no step waits for a value."""
+        return torch.zeros(3, device=self.world.device)
+
+    def _enter_stage(self) -> None:
+        """Set what is trained in this step. The temporal stage begins from the averaged weights, which it keeps."""
+        network, temporal = self.objective.network, self.recipe.phase_at(self.step).trains == "temporal"
+        if not temporal:
+            self.module.train()
+            return
+        if self.step == self.recipe.stage_at(self.step)[0]:
+            network.load_state_dict(self.average.state_dict())
+        self.module.train()
+        for part in network.children():
+            frozen = part is not network.dssa
+            part.train(not frozen)
+            part.requires_grad_(not frozen)
+
+    def _step(self, batch: Sample) -> Tensor:
+        """One step of the optimiser: the loss (this rank's share of it), the gradients' norm before clipping, and 1."""
         # All that is random in a step is seeded by the step, so that resuming needs no generator states.
         seed = (self.recipe.seed * 1_000_003 + self.step) * 1024 + self.world.rank
         torch.manual_seed(seed % 2**63)
@@ -197,16 +209,11 @@ class _Run:
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.gradient_clip)
-        if not (norm.isfinite() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
-            raise RecipeError(
-                f"recipe: at step {self.step} the loss is {loss.item():g}, the norm of its gradients {norm.item():g}; "
-                f"a lower learning_rate is needed. The state of an earlier step is in '{self.folder}'"
-            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         self.average.update(self.step)
-        return float(loss.detach()), float(norm)
+        return torch.stack((loss.detach(), norm, torch.ones_like(norm)))
 
     def _validates(self, video: LabelledVideo | None) -> bool:
         settings = self.recipe.validation
@@ -214,9 +221,14 @@ class _Run:
             return False
         return self.step % settings.every == 0 or self.step == self.recipe.steps
 
-    def _keep(self, sums: np.ndarray, video: LabelledVideo | None, bar: StepBar) -> None:
+    def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: StepBar) -> None:
         """Write down what has been reached. The state comes last: what it does not know of is done again."""
-        totals = summed(torch.from_numpy(sums).to(self.world.device, torch.float32)).cpu()
+        totals = summed(sums).cpu()
+        if not (totals.isfinite().all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
+            raise RecipeError(
+                f"recipe: before step {self.step} the loss or the norm of its gradients is no longer finite; a lower "
+                f"learning_rate is needed. The state of an earlier step is in '{self.folder}'"
+            )
         if not self.world.leads:
             self.world.wait()
             return
@@ -259,8 +271,3 @@ class _Run:
             {name: tensor.detach().cpu() for name, tensor in self.average.state_dict().items()},
             training_record(self.recipe, self.world, self.record, reached),
         )
-
-
-def _one_thread(worker: int) -> None:
-    """A process that prepares samples uses one core, its own."""
-    cv2.setNumThreads(0)

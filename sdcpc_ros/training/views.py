@@ -1,48 +1,15 @@
-"""A second view of a frame: what the camera would see a moment later. The two should be labelled alike.
+"""Agreement between two views of a frame: what the camera sees now and would see a moment later.
 
-What flickers in video is what changes with a small movement and fresh sensor noise. A labelled frame, moved a little
-and made noisy anew, shows a network just that, whether or not its true neighbours were recorded.
+Labels flicker in video where a small movement and new sensor noise change them. A second view of a labelled frame
+(`clip_plan`) shows a network just that, whether or not the frame's true neighbours were recorded.
 """
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network.ranks import mean_share
-
-_SHIFT = 0.04  #: share of the image's side
-_ZOOM = 0.03
-_ROTATION_DEG = 1.0
-_NOISE = 6.0  #: grey levels
-_LIGHT = 0.05
-
-
-def random_motion(rng: np.random.Generator) -> Tensor:
-    """A (2, 3) affine map, as `torch.nn.functional.affine_grid` takes it, close to the identity."""
-    angle = math.radians(rng.uniform(-_ROTATION_DEG, _ROTATION_DEG))
-    zoom = 1 + rng.uniform(-_ZOOM, _ZOOM)
-    x, y = rng.uniform(-2 * _SHIFT, 2 * _SHIFT, 2)  # the grid runs from -1 to 1
-    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
-    return torch.tensor([[cos, -sin, x], [sin, cos, y]], dtype=torch.float32)
-
-
-def second_view(image: Tensor, labels: Tensor, motion: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Image (3, H, W) uint8 and labels (H, W) int64, moved, with new noise and light; what comes into view is void."""
-    grid = F.affine_grid(motion[None], [1, 1, *labels.shape], align_corners=False)
-    moved = F.grid_sample(image[None].float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
-    noise = torch.from_numpy(rng.standard_normal(moved.shape, np.float32)) * rng.uniform(0, _NOISE)
-    view = (moved * (1 + rng.uniform(-_LIGHT, _LIGHT)) + noise).round().clamp(0, 255).to(torch.uint8)
-    # One more than the class, so that what lies outside, 0, can be told from class 0.
-    shifted = (
-        F.grid_sample((labels + 1).float()[None, None], grid, mode="nearest", align_corners=False)[0, 0].long() - 1
-    )
-    return view, torch.where(shifted < 0, IGNORE, shifted)
 
 
 def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Tensor:

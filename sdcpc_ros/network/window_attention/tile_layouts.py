@@ -272,6 +272,12 @@ class Unfolded(_OneReferenceAfterTheOther):
 
 
 def _tiles_of_a_strip(keys: Tensor, radius: int) -> int:
-    """How many tiles are gathered at once, where each has keys of its own."""
-    _, references, channels, _, _ = keys.shape
+    """How many tiles are gathered at once, where each has keys of its own.
+
+    All of them on a GPU, where each strip costs a dozen launches, and in training, where the gradient of each gather is
+    as large as all maps.
+    """
+    batch, references, channels, height, width = keys.shape
+    if keys.device.type != "cpu" or (torch.is_grad_enabled() and keys.requires_grad):
+        return batch * -(-height // TILE) * -(-width // TILE)
     return max(_FEWEST_TILES, _STRIP_NUMBERS // (references * (TILE + 2 * radius) ** 2 * channels))

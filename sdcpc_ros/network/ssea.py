@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sdcpc_ros.network.config import SDCPCConfig
 
 
-class StaticAggregation(nn.Module):
+class SSEA(nn.Module):
     """Encoder pyramid -> static features S at stride 8.
 
     Each position attends to a few hundred static tokens: average pools of every pyramid level over several grids.
