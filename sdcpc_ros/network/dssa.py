@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.window_attention import window_attention
+from sdcpc_ros.network.window_attention import WindowAttention, window_attention
 
 #: Stage 1 works on cells of COARSE x COARSE stride-8 positions, that is at stride 32.
 COARSE = 4
@@ -140,7 +140,7 @@ class DSSA(nn.Module):
 
     def _window(
         self, memory: Tensor, references: Tensor, valid: Tensor, stage: int, radius: int, source: Tensor | None
-    ):  # type: ignore[no-untyped-def]
+    ) -> WindowAttention:
         """Window attention with a softmax of its own for each reference: B * K maps with one reference each."""
         batch, count = valid.shape
         query = memory[:, : self.features] * self.log_scale[stage].clamp(max=math.log(100.0)).exp()

@@ -92,8 +92,8 @@ class FrameBuffer:
         """
         if self._is_even:
             first = self._pushed % self._stride * len(self.offsets)
-            slots = range(first, first + len(self.offsets))
-            memory = FrameMemory(*(stored[first : slots.stop][None] for stored in self._ring))
+            slots = list(range(first, first + len(self.offsets)))
+            memory = FrameMemory(*(stored[first : first + len(slots)][None] for stored in self._ring))
         else:
             slots = [self._slot(self._pushed - offset) for offset in self.offsets]
             index = self._slots[self._pushed % self.capacity]

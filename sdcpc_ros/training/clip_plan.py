@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,17 @@ _TURN = (0.03, 0.2)
 _DAMAGES = 4
 
 
+class Appearance(NamedTuple):
+    """How F frames look: light, sensor, coding and weather."""
+
+    colour: np.ndarray  #: (F, 7) float32: gamma, contrast, brightness, saturation and cast (3)
+    grain: np.ndarray  #: (F,) float32, standard deviation in grey levels
+    blur: np.ndarray  #: (F,) float32, sigma in px, 0 for none
+    jpeg: np.ndarray  #: (F,) float32, quality, 0 for none
+    shadow: np.ndarray  #: (4,) float32: a line and the strength, of the whole clip
+    haze: np.ndarray  #: (2,) float32: density and brightness
+
+
 @dataclass(frozen=True)
 class ClipPlan:
     """K references, oldest first, and V views of the labelled frame: F = K + V frames in all."""
@@ -40,12 +52,7 @@ class ClipPlan:
     motion: np.ndarray  #: (2, 3) float32, from the first view to the second, in normalised coordinates of the crop
     paste: int  #: the frame whose rare objects are pasted into the labelled one, or -1
     seed: int  #: of the noise
-    colour: np.ndarray  #: (F, 7) float32: gamma, contrast, brightness, saturation and cast (3)
-    grain: np.ndarray  #: (F,) float32, standard deviation in grey levels
-    blur: np.ndarray  #: (F,) float32, sigma in px, 0 for none
-    jpeg: np.ndarray  #: (F,) float32, quality, 0 for none
-    shadow: np.ndarray  #: (4,) float32: a line and the strength, of the whole clip
-    haze: np.ndarray  #: (2,) float32: density and brightness
+    appearance: Appearance
     boxes: np.ndarray  #: (R, 4) float32, rectangles of damage to the newest frame, in -1..1
     kinds: np.ndarray  #: (R,) int64, see `augmentation.damage`
 
@@ -79,7 +86,8 @@ class ClipPlanner:
         count, views = phase.references, recipe.views
         place, focus = self._labelled_frame(rng)
         last, paste, cut, moves = self.labelled[place], -1, False, np.tile(np.eye(2, 3), (count, 1, 1))
-        frames, age_s = [last] * count, np.zeros(count)
+        frames: list[int] = [last] * count
+        age_s: np.ndarray = np.zeros(count)
         kind = _kind(phase, rng)
         if kind == "street":
             town = self.towns[int(rng.integers(len(self.towns)))]
@@ -90,9 +98,10 @@ class ClipPlanner:
         else:
             interval_s = 1 / math.exp(rng.uniform(*np.log(recipe.rate_range_hz)))
             age_s = interval_s * np.arange(count, 0, -1)
-            cut = kind == "cut" and count > 0
-            if cut:
-                frames = [self.labelled[int(rng.integers(len(self.labelled)))]] * count
+            cut = kind == "cut" and count > 0 and len(self.labelled) > 1
+            if cut:  # any labelled frame but this one
+                other = (place + int(rng.integers(1, len(self.labelled)))) % len(self.labelled)
+                frames = [self.labelled[other]] * count
             moves = _camera_moves(age_s, rng.random() < phase.turn_share, rng)
         if kind not in ("street", "cut") and rng.random() < phase.paste_share and self.rare_pixels:
             pixels = self.rare_pixels[int(rng.integers(len(self.rare_pixels)))]
@@ -111,7 +120,7 @@ class ClipPlanner:
             motion.astype(np.float32),
             paste,
             int(rng.integers(2**62)),
-            *_appearance(count + views, age_s, rng),
+            _appearance(count + views, age_s, rng),
             *_damage(rng.random() < phase.disturbed_share, rng),
         )
 
@@ -193,7 +202,7 @@ def _second_view(rng: np.random.Generator) -> np.ndarray:
     return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
 
 
-def _appearance(count: int, age_s: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _appearance(count: int, age_s: np.ndarray, rng: np.random.Generator) -> Appearance:
     """Colour, grain, blur and JPEG of each frame, the clip's shadow and haze.
 
     The scene's colour is the clip's; exposure, grain and coding are each frame's own. Were frames copies of each other,
@@ -211,7 +220,7 @@ def _appearance(count: int, age_s: np.ndarray, rng: np.random.Generator) -> tupl
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.6) if rng.random() < 0.25 else 0.0
     shadow = np.array([math.cos(angle), math.sin(angle), rng.uniform(-0.7, 0.7), strength])
     haze = np.array([rng.uniform(0.1, 0.5) if rng.random() < 0.12 else 0.0, rng.uniform(140, 230)])
-    return tuple(part.astype(np.float32) for part in (colour, grain, blur, quality, shadow, haze))
+    return Appearance(*(part.astype(np.float32) for part in (colour, grain, blur, quality, shadow, haze)))
 
 
 def _damage(damaged: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

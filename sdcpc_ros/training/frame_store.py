@@ -23,16 +23,22 @@ class FrameStore:
     """Images and labels by number: the frames of a data set, then those of the towns, all of one size.
 
     They are decoded once and stay on the device if they fit; else `workers` threads decode them when they are asked
-    for. A frame of another size than the first is resized to it.
+    for. A frame of another size is resized.
     """
 
     def __init__(
-        self, dataset: VideoDataset, used: Sequence[int], towns: Sequence[Town], device: torch.device, workers: int
+        self,
+        dataset: VideoDataset,
+        used: Sequence[int],
+        towns: Sequence[Town],
+        size: tuple[int, int],
+        device: torch.device,
+        workers: int,
     ) -> None:
-        """used: the frames of the data set that will be asked for."""
+        """used: the frames of the data set that will be asked for. size: (height, width), px; that of the towns."""
         self.device = device
+        self.size = size
         self._dataset = dataset
-        self.size: tuple[int, int] = dataset.image(used[0]).shape[:2]  # type: ignore[assignment]
         self._pool = ThreadPoolExecutor(max(1, workers))
         self._place: dict[int, int] = {}
         town_frames = sum(len(town.images) for town in towns)

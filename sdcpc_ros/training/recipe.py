@@ -229,6 +229,10 @@ class Recipe:
                 f"recipe: a phase has {most} references, but the network has {len(offsets)} reference_offsets; "
                 "as many are needed"
             )
+        if self.uses_street and self.street_frames <= most:
+            raise RecipeError(
+                f"recipe: street_frames is {self.street_frames}; more than the {most} references of a phase are needed"
+            )
         if (self.rare_share or any(phase.paste_share for phase in self.phases)) and not self.rare_classes:
             raise RecipeError("recipe: rare_share or paste_share is above 0, but no rare_classes are named")
         trains = [phase.trains for phase in self.phases]

@@ -62,16 +62,19 @@ class ClipBatches:
         return images, labels
 
     def _appearance(self, clip: Tensor, plans: Sequence[ClipPlan], count: int) -> Tensor:
-        colour = self._tensor([plan.colour for plan in plans]).flatten(0, 1)
-        clip = augmentation.colour(clip, *colour[:, :4].unbind(1), colour[:, 4:])
-        shadows = np.repeat([plan.shadow for plan in plans], count, 0)
-        hazes = np.repeat([plan.haze for plan in plans], count, 0)
+        looks = [plan.appearance for plan in plans]
+        colour = self._tensor([look.colour for look in looks]).flatten(0, 1)
+        gamma, contrast, brightness, saturation = colour[:, :4].unbind(1)
+        clip = augmentation.colour(clip, gamma, contrast, brightness, saturation, colour[:, 4:])
+        shadows = np.repeat([look.shadow for look in looks], count, 0)
+        hazes = np.repeat([look.haze for look in looks], count, 0)
         clip = self._where(clip, shadows[:, 3], lambda x, at: augmentation.shadow(x, at[:, :3], at[:, 3]), shadows)
         clip = self._where(clip, hazes[:, 0], lambda x, at: augmentation.haze(x, at[:, 0], at[:, 1]), hazes)
-        blurs, qualities = (np.concatenate([getattr(plan, name) for plan in plans]) for name in ("blur", "jpeg"))
+        blurs = np.concatenate([look.blur for look in looks])
+        qualities = np.concatenate([look.jpeg for look in looks])
         clip = self._where(clip, blurs, augmentation.blur, blurs)
         noise = torch.stack([self._noise(plan.seed, clip.shape[1:], count) for plan in plans]).flatten(0, 1)
-        grain = self._tensor([plan.grain for plan in plans]).view(-1, 1, 1, 1)
+        grain = self._tensor([look.grain for look in looks]).view(-1, 1, 1, 1)
         clip = (clip + noise * grain).clamp(0, 255)
         clip = self._where(clip, qualities, augmentation.jpeg, qualities)
         boxes = np.stack([plan.boxes for plan in plans])

@@ -60,11 +60,11 @@ def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[Town]:
 
 def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
     """The batches of a run, from a data set and, where the recipe asks for it, the street."""
-    size = dataset.image(dataset.labelled[0]).shape[:2]
-    towns = render_towns(recipe, (size[0], size[1]))
+    height, width = dataset.image(dataset.labelled[0]).shape[:2]
+    towns = render_towns(recipe, (height, width))
     films = any(phase.filmed_share > 0 for phase in recipe.phases)
     used = list(range(len(dataset))) if films else dataset.labelled
-    store = FrameStore(dataset, used, towns, device, recipe.workers)
+    store = FrameStore(dataset, used, towns, (height, width), device, recipe.workers)
     starts = np.cumsum([len(dataset), *(len(town.images) for town in towns)])
     rare = [dataset.label_set.class_names.index(name) for name in recipe.rare_classes]
     planner = ClipPlanner(

@@ -103,8 +103,10 @@ class _Run:
             torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions use by default
         self.objective = objective.to(world.device)
         self.objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        some_unused = not recipe.auxiliary_weight or any(
-            phase.references == 0 or phase.trains == "temporal" for phase in recipe.phases
+        some_unused = (
+            not recipe.auxiliary_weight
+            or not self.config.temporal
+            or any(phase.references == 0 or phase.trains == "temporal" for phase in recipe.phases)
         )
         self.module = averaging_gradients(self.objective, world, some_unused=some_unused)
         self.optimizer = build_optimizer(self.objective, recipe)
