@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from sdcpc_ros.network import FrameMemory, SDCPCConfig, dynamic_alignment
 from sdcpc_ros.network.dynamic_alignment import (
     COARSE,
     DynamicAggregation,
@@ -15,6 +13,8 @@ from sdcpc_ros.network.dynamic_alignment import (
     _to_coarse,
     memory_shapes,
 )
+
+from sdcpc_ros.network import FrameMemory, SDCPCConfig, dynamic_alignment
 from sdcpc_ros.network.window_attention.gathering import moved
 
 H, W, K, CLASSES, D, LEVEL = 18, 25, 3, 5, 16, 6

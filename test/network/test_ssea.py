@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sdcpc_ros.network.static_alignment import StaticAggregation
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdcpc_ros.network import SDCPCConfig
-from sdcpc_ros.network.static_alignment import StaticAggregation
 
 CHANNELS = (16, 24, 32, 48)
 

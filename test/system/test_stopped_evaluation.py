@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from sdcpc_ros.adjust_model import adjust_model
+
 from sdcpc_ros.bags import evaluation_job
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
