@@ -51,11 +51,11 @@ class SDCPCConfig:
     #: DSSA: aggregate across frames; without, a single-frame network. Off for ablation only.
     temporal: bool = True
     #: DSSA: how many frames back the references lie. CFFM and MRCFA use 3, 6, 9; the nearest match best (ours).
-    reference_offsets: tuple[int, ...] = (1, 2, 3)
-    #: DSSA stage 1: reach of the window at stride 32, in cells (inferred: 4, that is +-128 px).
+    reference_offsets: tuple[int, ...] = (1, 2)
+    #: DSSA stage 1: reach of the window at stride 16, in cells (inferred: 4, that is +-64 px).
     coarse_radius: int = 4
-    #: DSSA stage 2: reach of the window at stride 8 around the coarse offset, in cells (inferred: 1, that is +-8 px).
-    fine_radius: int = 1
+    #: DSSA stage 2: reach of the window at stride 4 around the coarse offset, in cells (inferred: 2, that is +-8 px).
+    fine_radius: int = 2
     #: DSSA: a frame leaves the classes that it was given with its references, not those of the frame by itself (ours).
     recurrent: bool = True
 

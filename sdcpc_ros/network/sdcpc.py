@@ -27,6 +27,7 @@ class EncodedFrame(NamedTuple):
     logits: Tensor  #: (B, C, H/4, W/4)
     static: Tensor  #: (B, D, h, w), static features S at stride 8
     context: Tensor  #: (B, D + C2, h, w), S concatenated with the encoder's level at stride 8, channels-last in memory
+    detail: Tensor  #: (B, C1, H/4, W/4), the encoder's level at stride 4
     memory: FrameMemory  #: with the classes of the frame by itself; see `SDCPC.remember`
 
 
@@ -53,7 +54,7 @@ class SDCPC(nn.Module):
         self.ssea = SSEA(config, self.encoder.channels)
         self.static_head = nn.Conv2d(config.embed_dim, config.num_classes, 1)
         self.head = RefinementHead(config, self.encoder.channels[0])
-        self.dssa = DSSA(config, self.encoder.channels[1])
+        self.dssa = DSSA(config, self.encoder.channels[1], self.encoder.channels[0])
 
     def encode(self, image: Tensor) -> EncodedFrame:
         """Encode one frame, (B, 3, H, W): all of its cost but the aggregation. Raises ValueError on its shape."""
@@ -66,7 +67,7 @@ class SDCPC(nn.Module):
         static = self.ssea(pyramid, (level.shape[2], level.shape[3]))
         logits = self.head(static, pyramid[0])
         context = concat_channels_last(static, level)
-        return EncodedFrame(logits, static, context, self.dssa.make_memory(context, _at_stride_8(logits)))
+        return EncodedFrame(logits, static, context, pyramid[0], self.dssa.make_memory(context, pyramid[0], logits))
 
     def aggregate(self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
         """Logits of a frame with its references, (B, C, H/4, W/4).
@@ -80,7 +81,7 @@ class SDCPC(nn.Module):
         """What a frame leaves for later frames. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
         if not self.config.recurrent:
             return frame.memory
-        return self.dssa.with_classes(frame.memory, _at_stride_8(logits))
+        return self.dssa.with_classes(frame.memory, logits)
 
     def forward(self, clip: Tensor, age_s: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the oldest of them first, the frame to be labelled last.
@@ -113,24 +114,23 @@ class SDCPC(nn.Module):
     ) -> tuple[Tensor, DSSAOutput | None]:
         if not self.config.temporal:
             return frame.logits, None
-        found = self.dssa(frame.context, frame.logits, frame.memory, references, age_s)
-        size = frame.logits.shape[2:]
-        return frame.logits + F.interpolate(found.change, size, mode="bilinear", align_corners=False), found
+        found = self.dssa(frame.memory, references, age_s)
+        return frame.logits + found.change, found
 
     def _reference_memories(self, frames: Tensor, age_s: Tensor) -> FrameMemory:
         """The memories of K frames (B, K, 3, H, W), oldest first; if `recurrent`, each made with the earlier ones."""
         shape = frames.shape[:2]
         with torch.no_grad(), _evaluating(self):
             encoded = self.encode(frames.flatten(0, 1))
-        memory = self.dssa.make_memory(encoded.context, _at_stride_8(encoded.logits))  # keys have a gradient
+        memory = self.dssa.make_memory(encoded.context, encoded.detail, encoded.logits)  # keys have a gradient
         memory = FrameMemory(*(part.unflatten(0, shape) for part in memory))
         if not self.config.recurrent:
             return memory
-        logits, static, context = (part.unflatten(0, shape) for part in encoded[:3])
+        logits, static, context, detail = (part.unflatten(0, shape) for part in encoded[:4])
         memories: list[FrameMemory] = []
         for k in range(shape[1]):
             own = FrameMemory(*(part[:, k] for part in memory))
-            frame, labelled = EncodedFrame(logits[:, k], static[:, k], context[:, k], own), logits[:, k]
+            frame, labelled = EncodedFrame(logits[:, k], static[:, k], context[:, k], detail[:, k], own), logits[:, k]
             if memories:
                 known = (age_s[:, :k] >= 0) & (age_s[:, k : k + 1] >= 0)
                 ages = torch.where(known, age_s[:, :k] - age_s[:, k : k + 1], -1.0)
@@ -143,11 +143,6 @@ class SDCPC(nn.Module):
 def _stacked(memories: list[FrameMemory]) -> FrameMemory:
     """Memories of K frames, (B, ...) each -> (B, K, ...) each."""
     return FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
-
-
-def _at_stride_8(logits: Tensor) -> Tensor:
-    """Logits at stride 4, averaged."""
-    return F.avg_pool2d(logits, 2, ceil_mode=True, count_include_pad=False)
 
 
 @contextmanager

@@ -67,7 +67,9 @@ def jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return ((1 - iou) * present).sum() / present.sum().clamp_min(1)
 
 
-def temporal_losses(found: DSSAOutput, logits: Tensor, labels: Tensor, usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def temporal_losses(
+    found: DSSAOutput, logits: Tensor, single: Tensor, labels: Tensor, usable: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The vote, trust and stability losses of an aggregation.
 
     logits: (B, C, H/4, W/4), with references. labels: (B, H, W) int64, IGNORE where void. usable: (B, K) bool, the
@@ -80,36 +82,41 @@ def temporal_losses(found: DSSAOutput, logits: Tensor, labels: Tensor, usable: T
     """
     known = labels != IGNORE
     shares = F.one_hot(labels.where(known, 0), found.votes.shape[2]).permute(0, 3, 1, 2) * known[:, None].float()
-    shares = F.avg_pool2d(shares, 8, ceil_mode=True, count_include_pad=False)
+    shares = F.avg_pool2d(shares.float(), 4, ceil_mode=True, count_include_pad=False)
     coarse = F.avg_pool2d(shares, COARSE, ceil_mode=True, count_include_pad=False)
-    vote = _vote_loss(found.votes, shares, usable) + _vote_loss(found.coarse_votes, coarse, usable)
-    return vote, _trust_loss(found, shares), _stability_loss(found, logits)
+    vote = _vote_loss(found.votes, shares, usable, weights) + _vote_loss(found.coarse_votes, coarse, usable, weights)
+    return vote, _trust_loss(found, single, shares), _stability_loss(found, logits, shares)
 
 
-def _vote_loss(votes: Tensor, shares: Tensor, usable: Tensor) -> Tensor:
+def _vote_loss(votes: Tensor, shares: Tensor, usable: Tensor, weights: Tensor) -> Tensor:
+    shares = shares * weights[:, None, None]
     weight = shares.sum(1)[:, None] * usable[:, :, None, None]  # (B, K, h, w)
     entropy = -(shares[:, None] * (votes.float() + 1e-4).log()).sum(2) * usable[:, :, None, None]
     return mean_share(entropy.sum(), weight.sum().detach())
 
 
-def _trust_loss(found: DSSAOutput, shares: Tensor) -> Tensor:
+def _trust_loss(found: DSSAOutput, single: Tensor, shares: Tensor) -> Tensor:
     """A missing reference has no trust to judge: its vote is zero."""
     there = found.votes.detach().sum(2) > 0.5
     right = (shares[:, None] * found.votes.detach()).sum(2).float()
-    weight = shares.sum(1)[:, None] * there
+    # Where vote and frame agree there is nothing to decide.
+    own = single.detach().float().softmax(1)[:, None]
+    difference = 1 - (own * found.votes.detach().float()).sum(2)
+    weight = shares.sum(1)[:, None] * there * (0.05 + difference)
     right = right / shares.sum(1)[:, None].clamp_min(1e-6)
     trust = found.trust.float().clamp(1e-6, 1 - 1e-6)
     entropy = -(right * trust.log() + (1 - right) * (1 - trust).log())
     return mean_share((entropy * weight).sum(), weight.sum())
 
 
-def _stability_loss(found: DSSAOutput, logits: Tensor) -> Tensor:
+def _stability_loss(found: DSSAOutput, logits: Tensor, shares: Tensor) -> Tensor:
     trust = found.trust.detach().float()
     total = trust.sum(1)
     vote = (trust[:, :, None] * found.votes.detach().float()).sum(1) / total.clamp_min(1e-6)[:, None]
-    # A mixed vote, as of something thinner than a cell, says little.
-    weight = trust.square().sum(1) / total.clamp_min(1e-6) * vote.amax(1).square()
-    result = F.avg_pool2d(logits.float(), 2, ceil_mode=True, count_include_pad=False).log_softmax(1)
+    # A wrong vote, and a mixed one, as at a border, is no example.
+    right = (shares * vote).sum(1)
+    weight = trust.square().sum(1) / total.clamp_min(1e-6) * vote.amax(1) * right
+    result = logits.float().log_softmax(1)
     divergence = (vote * ((vote + 1e-4).log() - result)).sum(1)
     return mean_share((divergence * weight).sum(), weight.sum())
 

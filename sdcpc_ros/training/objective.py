@@ -71,7 +71,7 @@ class Objective(nn.Module):
                 loss = loss + self.consistency_weight * divergence
         if found is not None:
             usable = ((batch.age_s >= 0) & ~batch.cut[:, None]).repeat_interleave(self.views, 0)
-            losses = temporal_losses(found, output.logits, labels, usable)
+            losses = temporal_losses(found, output.logits, output.single, labels, usable, self.class_weights)
             loss = loss + sum(weight * value for weight, value in zip(self.temporal_weights, losses))
         if self.prototypes is not None and not is_frozen:
             coarse = labels_at(labels, output.static)
