@@ -27,7 +27,9 @@ def make_step(config: SDCPCConfig, device: torch.device) -> Step:
         torch.manual_seed(0)
         model = SDCPC(config).eval()
         # As initialised, the aggregation changes nothing; a trained one does.
-        torch.nn.init.normal_(model.dssa.gate[-1].weight, std=0.1)
+        opened = model.dssa.gate[-1]
+        assert isinstance(opened, torch.nn.Conv2d)
+        torch.nn.init.normal_(opened.weight, std=0.1)
     return Step(model, _MEAN, _STD, device)
 
 
