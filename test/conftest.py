@@ -107,6 +107,23 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def recurrent_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint` with an open gate and a recurrent memory: every frame's labels depend on all before it."""
+    from dataclasses import replace
+
+    import torch
+
+    from sdcpc_ros.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    open_gate = {"dssa.gate.2.bias": torch.full((1,), 2.0)}
+    path = tmp_path_factory.mktemp("models") / "recurrent.safetensors"
+    config = replace(checkpoint.config, recurrent=True)
+    save_checkpoint(path, replace(checkpoint, config=config, state_dict={**checkpoint.state_dict, **open_gate}))
+    return path
+
+
+@pytest.fixture(scope="session")
 def make_network() -> Callable[[], SDCPC]:
     """Makes a tiny network whose past counts, the same each time."""
     import torch
@@ -118,7 +135,7 @@ def make_network() -> Callable[[], SDCPC]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = SDCPC(config)
-            torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
+            torch.nn.init.normal_(network.dssa.gate[2].weight)  # as if trained: the past counts
             for module in network.modules():  # so that folding a norm away changes something
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.running_mean.normal_(std=0.1)

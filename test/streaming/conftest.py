@@ -17,6 +17,6 @@ def checkpoint() -> Checkpoint:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SDCPC(config)
-        torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
+        torch.nn.init.normal_(network.dssa.gate[2].weight)  # as if trained: the past counts
     mean, std = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
     return Checkpoint(config, CAMVID_11, mean, std, (64, 96), network.state_dict())
