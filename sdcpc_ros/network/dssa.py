@@ -92,10 +92,11 @@ class DSSA(nn.Module):
         self.gate = nn.Sequential(nn.Conv2d(width + _GATE_INPUTS, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
 
     def make_memory(self, context: Tensor, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later ones. context: (B, D + C2, h, w). logits: (B, C, h, w), of it by itself."""
+        """What a frame leaves for later ones, float32 or wider. context: (B, D + C2, h, w). logits: (B, C, h, w), of
+        the frame by itself."""
         normed = self.norm(context)
-        keys = F.normalize(self.key(normed), dim=1)
-        coarse_keys = F.normalize(self.coarse_key(_to_coarse(normed)), dim=1)
+        keys = F.normalize(_exact(self.key(normed)), dim=1)
+        coarse_keys = F.normalize(_exact(self.coarse_key(_to_coarse(normed))), dim=1)
         return _join(keys, coarse_keys, logits)
 
     def with_classes(self, memory: FrameMemory, logits: Tensor) -> FrameMemory:
@@ -109,21 +110,26 @@ class DSSA(nn.Module):
 
         context (B, D + C2, h, w), logits (B, C, H/4, W/4) and memory: of this frame. references: the memories of K
         frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each reference is, seconds;
-        negative for a missing reference, which takes no part. Without any reference nothing changes.
+        negative or NaN for a missing reference, which takes no part whatever its memory holds, NaN included. Without
+        any reference nothing changes. What is returned is float32 or wider, whatever the types given.
         """
         size, valid = (context.shape[2], context.shape[3]), age_s >= 0
+        # Cleared, since a weight of zero does not remove a NaN.
+        age_s = age_s.masked_fill(~valid, 0)
+        references = FrameMemory(*(part.masked_fill(~valid[:, :, None, None, None], 0) for part in references))
         coarse_votes, source = self._match(memory.coarse, references.coarse, valid, size)
-        matched = self._attend(memory.fine, references.fine, valid, 1, source)
-        own = memory.fine[:, self.features :]
-        votes, hints = matched[:, :, self.features :], self._fit(memory.fine, matched, age_s)
-        trust = self.trust(hints.flatten(0, 1)).sigmoid().unflatten(0, age_s.shape)[:, :, 0]
-        trust = trust * valid[:, :, None, None]
+        matched = _exact(self._attend(memory.fine, references.fine, valid, 1, source))
+        fine = _exact(memory.fine)
+        own, votes = fine[:, self.features :], matched[:, :, self.features :]
+        hints = self._fit(fine, matched, age_s).flatten(0, 1)
+        trust = self.trust(hints.to(self.key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
+        trust = _exact(trust).sigmoid() * valid[:, :, None, None]
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
         weight = weight * self._gate(context, torch.cat((weight, _detail(logits, own)), 1), own, vote)
-        return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, coarse_votes)
+        return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, _exact(coarse_votes))
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Stage 1: (B, K, C, h/4, w/4) votes, and the index into each reference's stride-8 map, (B, K, h, w)."""
@@ -177,7 +183,8 @@ class DSSA(nn.Module):
         assert isinstance(first, nn.Conv2d)
         width = context.shape[1]
         hidden = F.conv2d(self.norm(context), first.weight[:, :width], first.bias)
-        return self.gate[1:](hidden + F.conv2d(hints, first.weight[:, width:])).tanh()
+        hidden = hidden + F.conv2d(hints.to(first.weight.dtype), first.weight[:, width:])
+        return _exact(self.gate[1:](hidden)).tanh()
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -210,10 +217,15 @@ def concat_channels_last(*maps: Tensor) -> Tensor:
 
 
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
-    probabilities = logits.softmax(1)
+    probabilities = _exact(logits).softmax(1)
     return FrameMemory(
         concat_channels_last(keys, probabilities), concat_channels_last(coarse_keys, _to_coarse(probabilities))
     )
+
+
+def _exact(x: Tensor) -> Tensor:
+    """As float32, or as it is where that is wider: float16 has no 1e-8, and bfloat16 loses 1e-4 beside a half."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _log(probabilities: Tensor) -> Tensor:
@@ -229,7 +241,7 @@ def _overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
 def _detail(logits: Tensor, own: Tensor) -> Tensor:
     """How much surer the logits at stride 4 are than their average at stride 8, (B, 1, h, w): large where something
     thinner than a cell is, which a vote at stride 8 would blur."""
-    sharp = F.avg_pool2d(logits.softmax(1).amax(1, keepdim=True), 2, ceil_mode=True, count_include_pad=False)
+    sharp = F.avg_pool2d(_exact(logits).softmax(1).amax(1, keepdim=True), 2, ceil_mode=True, count_include_pad=False)
     return sharp - own.amax(1, keepdim=True)
 
 
