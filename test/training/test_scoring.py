@@ -66,7 +66,8 @@ def test_other_ranks_than_the_first_do_not_score(command, tmp_path, monkeypatch)
     monkeypatch.setenv("RANK", "0")
     assert cli.main(command) == 0
     (tmp_path / "run" / SCORES).unlink()
-    monkeypatch.setattr(trainer, "train", lambda *_: tmp_path / "run" / trainer.MODEL)
+    model = tmp_path / "run" / trainer.MODEL
+    monkeypatch.setattr(trainer, "train", lambda *_: model)  # alone it would wait for the other rank
     monkeypatch.setenv("RANK", "1")
     assert cli.main(command) == 0
     assert not (tmp_path / "run" / SCORES).exists()
