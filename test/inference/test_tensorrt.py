@@ -19,24 +19,10 @@ CONVERTED = {
     *("_adaptive_avg_pool2d", "_log_softmax", "_native_batch_norm_legit_no_training", "_softmax", "_to_copy", "abs"),
     *("add", "addmm", "alias", "amax", "amin", "any", "arange", "argmax", "avg_pool2d", "bitwise_and", "bitwise_not"),
     *("bitwise_or", "bmm", "cat", "clamp", "clone", "constant_pad_nd", "convolution", "div", "eq", "exp", "expand"),
-    *(
-        "full",
-        "full_like",
-        "ge",
-        "gt",
-        "index_select",
-        "le",
-        "linalg_vector_norm",
-        "log",
-        "log1p",
-        "logical_not",
-        "lt",
-        "mean",
-        "mul",
-    ),
+    *("full", "full_like", "ge", "gt", "index_select", "le", "log", "log1p", "logical_not", "lt", "mean", "mul"),
     *("max_pool2d_with_indices", "native_layer_norm", "permute", "pow", "relu", "remainder", "scalar_tensor", "select"),
     *("sigmoid", "slice", "split_with_sizes", "squeeze", "sub", "sum", "unsqueeze", "upsample_bilinear2d", "view"),
-    *("as_strided", "cos", "sin", "sqrt", "tanh", "where"),
+    *("as_strided", "cos", "linalg_vector_norm", "sin", "sqrt", "tanh", "where"),
 }
 #: What it leaves to PyTorch: each cuts the engine in two, so there had better be few of them.
 LEFT_TO_PYTORCH = {"unfold"}

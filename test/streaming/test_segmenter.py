@@ -41,9 +41,7 @@ def _clip_labels(checkpoint, frames, age_s=None):
 @pytest.mark.parametrize("rate_hz", [15.0, 4.0])
 def test_a_stream_gives_the_labels_of_the_clip_form(checkpoint, stamped, rate_hz):
     """By its stamps; without any, frames are taken to come at 15 Hz."""
-    config = dataclasses.replace(
-        checkpoint.config, recurrent=False
-    )  # so that a clip need not begin where the stream did
+    config = dataclasses.replace(checkpoint.config, recurrent=False)  # so that any frames make a clip
     checkpoint = dataclasses.replace(checkpoint, config=config)
     segmenter, video = StreamingSegmenter(checkpoint), _video(6)
     stamps_s = [100 + i / rate_hz if stamped else None for i in range(6)]
