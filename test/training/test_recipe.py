@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.training.recipe import PrototypeSettings, RecipeError, ValidationSettings, load_recipe
+from sdcpc_ros.training.recipe import PrototypeSettings, RecipeError, ValidationSettings, load_recipe, recipe_from
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
 CLASSES = {"camvid": len(CAMVID_11), "cityscapes": len(CITYSCAPES_19), "vspw": len(VSPW_124)}
@@ -25,6 +27,12 @@ def test_shipped_recipes_load_and_their_networks_build(path):
     assert recipe.steps > 0 and path.stem.startswith(recipe.dataset)
     # A step can be shared by one, two and four GPUs.
     assert recipe.clips_per_step % 4 == 0
+
+
+def test_the_recipe_in_the_documentation_loads():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert recipe_from(yaml.safe_load(block)).dataset == "bag"
 
 
 def test_there_are_shipped_recipes():
