@@ -32,7 +32,7 @@ def planner(make_recipe) -> Callable[..., ClipPlanner]:
     return make
 
 
-def _plans(planner: ClipPlanner, count: int = 200) -> list[ClipPlan]:
+def _plans(planner: ClipPlanner, count: int = 120) -> list[ClipPlan]:
     return [planner.plan(index) for index in range(count)]
 
 
@@ -126,19 +126,19 @@ def test_rates_of_synthetic_clips_cover_the_range(planner):
 
 
 def test_some_streams_have_only_just_begun(planner):
-    there = np.array([plan.age_s >= 0 for plan in _plans(planner(), 800)])
+    there = np.array([plan.age_s >= 0 for plan in _plans(planner(), 400)])
     assert (np.diff(there.astype(int)) >= 0).all()  # where a reference is there, so are all later ones
     shares = np.bincount(there.sum(1), minlength=4) / len(there)
-    assert shares[3] == pytest.approx(0.75, abs=0.05) and shares[:3].min() > 0.04
+    assert shares[3] == pytest.approx(0.75, abs=0.06) and shares[:3].min() > 0.03
 
 
 def test_the_sources_come_in_their_shares(planner):
-    plans = _plans(planner(street_share=0.2, cut_share=0.3, filmed_share=0.4), 1000)
+    plans = _plans(planner(street_share=0.2, cut_share=0.3, filmed_share=0.4), 500)
     street = [plan.frames[-1] >= 15 for plan in plans]
     filmed = [not plan.cut and len(set(plan.frames)) > 1 and plan.frames[-1] < 15 for plan in plans]
-    assert np.mean(street) == pytest.approx(0.2, abs=0.04)
-    assert np.mean([plan.cut for plan in plans]) == pytest.approx(0.3, abs=0.04)
-    assert np.mean(filmed) == pytest.approx(0.4, abs=0.06)
+    assert np.mean(street) == pytest.approx(0.2, abs=0.06)
+    assert np.mean([plan.cut for plan in plans]) == pytest.approx(0.3, abs=0.06)
+    assert np.mean(filmed) == pytest.approx(0.4, abs=0.07)
 
 
 def _sideways(plan: ClipPlan) -> float:
@@ -201,7 +201,7 @@ def test_damage_comes_in_its_share(planner):
         boxes = np.stack([plan.boxes for plan in _plans(planner(disturbed_share=share))])
         return float((boxes[..., 2] > boxes[..., 0]).any(1).mean())
 
-    assert damaged(0.0) == 0 and damaged(1.0) == 1 and damaged(0.4) == pytest.approx(0.4, abs=0.1)
+    assert damaged(0.0) == 0 and damaged(1.0) == 1 and damaged(0.4) == pytest.approx(0.4, abs=0.15)
 
 
 def test_a_phase_begins_at_its_step(planner, make_recipe):
