@@ -48,7 +48,7 @@ def test_eager_gives_the_logits_of_the_clip_form(make_network, video, stream, re
     for frame in last:
         with torch.inference_mode():
             expected = network(pixels[:, [frame - 2, frame - 1, frame]]).logits[0]
-        torch.testing.assert_close(logits[frame], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits[frame], expected, atol=1e-4, rtol=0)
     assert not logits.requires_grad
 
 
@@ -146,9 +146,9 @@ def test_a_batch_is_as_its_frames_one_by_one(step: Step, video):
     age_s = torch.tensor([[0.1, 0.2], [-1.0, -1.0], [0.5, -1.0], [-1.0, 0.0]] * 2)
     logits, memory = eager.step(video, references, age_s)
     expected, expected_memory = _single(eager, video, age_s, references)
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     for part, wanted in zip(memory, expected_memory):
-        torch.testing.assert_close(part, wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(part, wanted, atol=1e-4, rtol=0)
 
 
 def _single(backend: Backend, video, age_s, references):
@@ -220,7 +220,7 @@ def test_every_backend_ignores_what_a_missing_reference_holds(name, compiled: di
         backend.step(video[3:4], references, torch.tensor([[age_s, -1.0]]))[0].clone()
         for references, age_s in ((known, 0.1), (poisoned, 0.1), (known, 2.0))
     ]
-    torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=0)
     assert (logits[0] - logits[2]).abs().max() > TOLERANCE
 
 

@@ -113,7 +113,7 @@ def test_a_program_runs_without_our_code(step: Step, video, stream, tmp_path):
 
     logits, _ = stream(Program(), step, video[:4])
     expected, _ = stream(EagerBackend(step), step, video[:4])
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
