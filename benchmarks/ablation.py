@@ -25,7 +25,7 @@ from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, normalization, sav
 from sdcpc_ros.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.evaluation.labelled_video import labelled_video
-from sdcpc_ros.network import SDCPC
+from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.training.recipe import Recipe, load_recipe, recipe_from
 from sdcpc_ros.training.trainer import train
 from sdcpc_ros.training.validation import validate
@@ -44,31 +44,30 @@ class Row:
     name: str
     title: str
     against: str | None
-    network: dict[str, Any] = field(default_factory=dict)  #: fields of SDCPCConfig that differ from the defaults
+    network: dict[str, Any] = field(default_factory=dict)  #: fields of SDCPCConfig that differ from the recipe's
+    recipe: dict[str, Any] = field(default_factory=dict)  #: other fields of the recipe that differ
     prototypes: int = 0  #: of MCP-CL, per class; 0: without
 
     @property
     def single_frames(self) -> bool:
         """Whether it is trained on single frames: it has no use for references."""
-        return self.network.get("dynamic_stages") == 0
+        return not self.network.get("temporal", True)
 
 
-#: Without what is ours rather than the paper's.
-_PLAIN = {"recurrent": False, "vote_floor": 0.0}
 ROWS = (
-    Row("single", "single frame", None, {"static_aggregation": False, "dynamic_stages": 0}),
-    Row("ssea", "+ SSEA", "single", {"dynamic_stages": 0}),
-    Row("stage1", "+ DSSA, stage 1", "ssea", {**_PLAIN, "dynamic_stages": 1, "class_vote": False, "selection": False}),
-    Row("stage2", "+ DSSA, stage 2", "stage1", {**_PLAIN, "class_vote": False, "selection": False}),
-    Row("vote", "+ the references' vote", "stage2", {**_PLAIN, "selection": False}),
-    Row("selection", "+ selection", "vote", _PLAIN),
-    Row("recurrent", "+ a recurrent memory", "selection", {"vote_floor": 0.0}),
-    Row("floor", "+ a floor under the vote", "recurrent"),
-    Row("whole", "+ MCP-CL: the whole", "floor", prototypes=10),
-    Row("seek", "a difference asks for attention", "whole", {"difference_role": "seek"}, prototypes=10),
-    Row("none", "a difference means nothing", "whole", {"difference_role": "none"}, prototypes=10),
+    Row("single", "single frame", None, {"static_aggregation": False, "temporal": False}),
+    Row("ssea", "+ SSEA", "single", {"temporal": False}),
+    Row("dssa", "+ DSSA", "ssea", {"recurrent": False}),
+    Row("recurrent", "+ a recurrent memory", "dssa"),
+    Row("whole", "+ MCP-CL: the whole", "recurrent", prototypes=10),
     Row("prototypes1", "1 prototype a class", "whole", prototypes=1),
     Row("prototypes5", "5 prototypes a class", "whole", prototypes=5),
+    Row("one_reference", "1 reference", "whole", {"reference_offsets": [1]}, prototypes=10),
+    Row("still", "no search at stride 32", "whole", {"coarse_radius": 0}, prototypes=10),
+    Row("one_cell", "one cell at stride 8", "whole", {"fine_radius": 0}, prototypes=10),
+    Row("no_vote_loss", "no vote loss", "whole", recipe={"vote_weight": 0.0}, prototypes=10),
+    Row("no_trust_loss", "no trust loss", "whole", recipe={"trust_weight": 0.0}, prototypes=10),
+    Row("no_stability_loss", "no stability loss", "whole", recipe={"stability_weight": 0.0}, prototypes=10),
 )
 #: Column -> where it is in the scores of a run.
 COLUMNS = {
@@ -82,20 +81,22 @@ COLUMNS = {
 
 
 def recipe_for(row: Row, base: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
-    """The recipe of a run, as YAML holds it: `base` with the row's network and losses, its phases scaled to `steps`."""
-    values = {**base, "seed": seed, "network": {**base["network"], **row.network}}
+    """The recipe of a run, as YAML holds it: `base` with the row's network and losses, its phases scaled to `steps`.
+
+    A row without a temporal path leaves out the phases that train nothing else: what is left is trained as in all rows.
+    """
+    values = {**base, **row.recipe, "seed": seed, "network": {**base["network"], **row.network}}
+    most = 0 if row.single_frames else len(values["network"].get("reference_offsets", SDCPCConfig(1).reference_offsets))
     whole, phases, left = sum(phase["steps"] for phase in base["phases"]), [], steps
     for index, phase in enumerate(base["phases"]):
         last = index == len(base["phases"]) - 1
         own = left if last else min(left, round(steps * phase["steps"] / whole))
         left -= own
-        if own:
-            phases.append({**phase, "steps": own, **({"references": 0} if row.single_frames else {})})
+        if own and not (row.single_frames and phase.get("trains") == "temporal"):
+            phases.append({**phase, "steps": own, "references": min(most, phase["references"])})
     values["phases"] = phases
     values["prototypes"] = {**(base.get("prototypes") or {}), "per_class": row.prototypes} if row.prototypes else None
     values["validation"] = None  # scored at the end, and here
-    if not row.network.get("class_vote", True):
-        values["vote_weight"] = 0.0  # a loss of what is not there
     return values
 
 

@@ -34,7 +34,7 @@ def rows(effort: Effort) -> Iterator[Row]:
 
 def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
     step = make_step(make_config(encoder, quick=effort.quick), effort.device)
-    image, references, valid = make_inputs(step, size)
+    image, references, age_s = make_inputs(step, size)
     calls: dict[str, Callable[[], object]] = {}
     missing: dict[str, str] = {}
     for name in BACKENDS:
@@ -46,7 +46,7 @@ def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row
         except BackendError as error:
             missing[name] = str(error)
             continue
-        calls[name] = lambda backend=backend: backend.step(image, references, valid)  # type: ignore[misc]
+        calls[name] = lambda backend=backend: backend.step(image, references, age_s)  # type: ignore[misc]
     timings = interleaved(calls, effort)
     eager = timings["eager"]
     compiled = [name for name in timings if name != "eager"]

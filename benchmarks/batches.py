@@ -32,13 +32,13 @@ def rows(effort: Effort) -> Iterator[Row]:
         step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, effort.device)
         size, label = checkpoint.input_size, DEFAULT_MODEL
     backend = create_backend("eager", step, size)
-    image, references, valid = make_inputs(step, size)
+    image, references, age_s = make_inputs(step, size)
 
     def run(batch: int) -> None:
-        pixels, valids = image.expand(batch, *image.shape[1:]), valid.expand(batch, -1)
+        pixels, ages_s = image.expand(batch, *image.shape[1:]), age_s.expand(batch, -1)
         # What is joined for a batch lies apart, in each stream's buffer: copying it is part of the cost.
         joined = FrameMemory(*(torch.cat([part] * batch) for part in references)) if batch > 1 else references
-        backend.step(pixels.contiguous(), joined, valids.contiguous())
+        backend.step(pixels.contiguous(), joined, ages_s.contiguous())
 
     timings = interleaved({str(batch): lambda batch=batch: run(batch) for batch in (1, *_BATCHES)}, effort)  # type: ignore[misc]
     for batch in _BATCHES:

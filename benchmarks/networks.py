@@ -6,6 +6,7 @@ import torch
 
 from sdcpc_ros.inference.step import Step, example_inputs
 from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
+from sdcpc_ros.streaming.frame_buffer import MISSING
 
 #: ImageNet's, in units of 0..255.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -25,20 +26,23 @@ def make_step(config: SDCPCConfig, device: torch.device) -> Step:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = SDCPC(config).eval()
-        # As initialised, the aggregation adds nothing; a trained one does, everywhere or in parts.
-        torch.nn.init.normal_(model.dynamic_aggregation.gate[-1].weight, std=0.1)
+        # As initialised, the aggregation changes nothing; a trained one does.
+        opened = model.dssa.gate[-1]
+        assert isinstance(opened, torch.nn.Conv2d)
+        torch.nn.init.normal_(opened.weight, std=0.1)
     return Step(model, _MEAN, _STD, device)
 
 
 def make_inputs(step: Step, size: tuple[int, int]) -> tuple[torch.Tensor, FrameMemory, torch.Tensor]:
-    """An image (1, H, W, 3) uint8, the memories of earlier frames, (1, K, h, w, C) each, and which are valid: all."""
-    image, *references, valid = example_inputs(step, size)
+    """An image (1, H, W, 3) uint8, the memories of K earlier frames, (1, K, h, w, C) each, and their ages, (1, K)
+    float32, seconds: none is missing."""
+    image, *references, age_s = example_inputs(step, size)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, image.shape, generator=generator, dtype=torch.uint8).to(image.device)
     with torch.inference_mode():
-        _, *memory = step(image, *references, torch.zeros_like(valid))
+        _, *memory = step(image, *references, torch.full_like(age_s, MISSING))
     filled = (part[:, None].expand_as(blank).contiguous() for part, blank in zip(memory, references))
-    return image, FrameMemory(*filled), valid
+    return image, FrameMemory(*filled), age_s
 
 
 def normalised(step: Step, image: torch.Tensor) -> torch.Tensor:

@@ -36,20 +36,20 @@ def rows(effort: Effort) -> Iterator[Row]:
 def _one_size(variant: str, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
     # Never the tiny network here: it would be no SegFormer of the same encoder.
     step = make_step(make_config(f"mit_{variant}", num_classes=_CLASSES), effort.device)
-    image, references, valid = make_inputs(step, size)
+    image, references, age_s = make_inputs(step, size)
     segformer, attention = _segformer(variant, effort.device)
     pixels = normalised(step, image).contiguous()  # it gets its pixels ready made
     label = f"MiT-{variant.upper()} {size[1]}x{size[0]}"
     with torch.inference_mode():
         calls: dict[str, Callable[[], object]] = {
-            "ours eager": lambda: step(image, *references, valid),
+            "ours eager": lambda: step(image, *references, age_s),
             "peer eager": lambda: segformer(pixels),
         }
         missing = ""
         if not effort.quick:
             try:
                 backend = create_backend("inductor", step, size)
-                calls["ours compiled"] = lambda: backend.step(image, references, valid)
+                calls["ours compiled"] = lambda: backend.step(image, references, age_s)
                 # The options that ours is compiled with.
                 options = {} if effort.on_gpu else {"freezing": True}
                 compiled = torch.compile(segformer, dynamic=False, options=options)
@@ -58,7 +58,7 @@ def _one_size(variant: str, size: tuple[int, int], effort: Effort) -> Iterator[R
                 missing = str(error)
         timings = interleaved(calls, effort)
         logits = segformer(pixels).logits
-        ours_gflop = _on_meta(step, (image, *references, valid))
+        ours_gflop = _on_meta(step, (image, *references, age_s))
         peer_gflop = _on_meta(segformer, (pixels,))
     for how, target in _TARGETS.items():
         name = f"{label}: SD-CPC streaming / SegFormer ({attention}), {how}"

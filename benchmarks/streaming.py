@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,8 @@ from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 
 TITLE = "b. Streaming: a frame with its cached references, against encoding them again, and against one frame alone"
+#: Offsets of a stream with a long history, frames.
+_LONG = (20, 40, 60)
 
 
 def rows(effort: Effort) -> Iterator[Row]:
@@ -29,23 +31,22 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
     config = make_config(encoder, quick=effort.quick)
     step = make_step(config, effort.device)
     model = step.model
-    image, references, valid = make_inputs(step, size)
+    image, references, age_s = make_inputs(step, size)
     with torch.inference_mode():
         pixels = normalised(step, image)
-        clip = pixels[:, None].expand(-1, valid.shape[1] + 1, -1, -1, -1).contiguous()
+        clip = pixels[:, None].expand(-1, age_s.shape[1] + 1, -1, -1, -1).contiguous()
         frame = model.encode(pixels)
         inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in references))
-        aggregate = model.dynamic_aggregation
-        root = frame.memory.probability_root
-        long = make_step(replace(config, reference_offsets=(20, 40, 60)), effort.device)
+        aggregate = model.dssa
+        long = make_step(replace(config, reference_offsets=_LONG), effort.device)
         timings = interleaved(
             {
-                "streaming": lambda: step(image, *references, valid),
+                "streaming": lambda: step(image, *references, age_s),
                 "again": lambda: model(clip),
                 "single": lambda: model(clip[:, -1:]),
-                "aggregation": lambda: aggregate(frame.context, root, inputs, valid),
-                "short history": _stream(step, image, references, 9),
-                "long history": _stream(long, image, references, 60),
+                "aggregation": lambda: aggregate(frame.context, frame.logits, frame.memory, inputs, age_s),
+                "short history": _stream(step, image, references),
+                "long history": _stream(long, image, references),
             },
             effort,
         )
@@ -53,7 +54,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
     label, weights = f"{encoder} {size[1]}x{size[0]}", megabytes(model)
     streaming_mb = weights + megabytes(image, references, frame.memory, frame.logits)
     yield Row(
-        f"{label}: streaming / encoding {valid.shape[1] + 1} frames",
+        f"{label}: streaming / encoding {age_s.shape[1] + 1} frames",
         **timings["streaming"].compared_to(timings["again"]),
         target=0.35,
         ours_gflop=work["streaming"],
@@ -75,11 +76,11 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
         target=0.15,
         ours_gflop=work["aggregation"],
         peer_gflop=work["streaming"],
-        ours_mb=megabytes(aggregate, references, frame.context, frame.memory.probability_root),
+        ours_mb=megabytes(aggregate, references, frame.context, frame.logits, frame.memory),
         peer_mb=streaming_mb,
     )
     yield Row(
-        f"{label}: a stream that remembers 60 frames / 9",
+        f"{label}: a stream that remembers {max(_LONG)} frames / {max(config.reference_offsets)}",
         **timings["long history"].compared_to(timings["short history"]),
         target=1.05,
         ours_gflop=work["streaming"],
@@ -87,16 +88,18 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
     )
 
 
-def _stream(step: Step, image: torch.Tensor, references: FrameMemory, frames: int):  # type: ignore[no-untyped-def]
-    """One more frame of a stream whose buffer is full, `frames` long."""
-    buffer = FrameBuffer(step.config.reference_offsets, FrameMemory(*(part[:, 0] for part in references)))
-    for stamp in range(frames):
-        buffer.push(FrameMemory(*(part[:, 0] for part in references)), float(stamp))
+def _stream(step: Step, image: torch.Tensor, references: FrameMemory) -> Callable[[], None]:
+    """One more frame of a stream whose buffer is full."""
+    one = FrameMemory(*(part[:, 0] for part in references))
+    buffer = FrameBuffer(step.config.reference_offsets, one)
+    for _ in range(buffer.capacity):
+        buffer.push(one, buffer.next_stamp_s)
 
     def call() -> None:
-        remembered, valid = buffer.references()
-        _, *memory = step(image, *remembered, valid)
-        buffer.push(FrameMemory(*memory), 0.0)
+        stamp_s = buffer.next_stamp_s
+        remembered, age_s = buffer.references(stamp_s)
+        _, *memory = step(image, *remembered, age_s.to(image.device))
+        buffer.push(FrameMemory(*memory), stamp_s)
 
     return call
 
@@ -105,17 +108,15 @@ def _work(step: Step, size: tuple[int, int]) -> dict[str, float]:
     """10^9 operations of each, on meta tensors. Window attention counts as it is computed, haloes included."""
     meta = make_step(step.config, torch.device("cpu")).to("meta")
     model = meta.model
-    image, references, valid = make_inputs(step, size)
+    image, references, age_s = make_inputs(step, size)
     moved = FrameMemory(*(part.to("meta") for part in references))
-    image, valid = image.to("meta"), valid.to("meta")
-    clip = torch.empty((1, valid.shape[1] + 1, 3, *size), device="meta")
+    image, age_s = image.to("meta"), age_s.to("meta")
+    clip = torch.empty((1, age_s.shape[1] + 1, 3, *size), device="meta")
     frame = model.encode(clip[:, 0])
     inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in moved))
     return {
-        "streaming": gflop(lambda: meta(image, *moved, valid)),
+        "streaming": gflop(lambda: meta(image, *moved, age_s)),
         "again": gflop(lambda: model(clip)),
         "single": gflop(lambda: model(clip[:, :1])),
-        "aggregation": gflop(
-            lambda: model.dynamic_aggregation(frame.context, frame.memory.probability_root, inputs, valid)
-        ),
+        "aggregation": gflop(lambda: model.dssa(frame.context, frame.logits, frame.memory, inputs, age_s)),
     }

@@ -20,7 +20,10 @@ TITLE = "a. Window attention: ours against attention over all keys, and against 
 
 @dataclass(frozen=True)
 class Problem:
-    """One attention to compute: K references of (C, h, w), windows of 2 * radius + 1."""
+    """One attention to compute: K references of (C, h, w), windows of 2 * radius + 1, a softmax for each reference.
+
+    That is how the network calls it: references lie along the batch, as K maps of one reference each.
+    """
 
     height: int
     width: int
@@ -35,21 +38,15 @@ class Problem:
         return f"{self.height}x{self.width}, C {self.channels}, {side}x{side}, {self.references} references{precision}"
 
     def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """query, keys, values, valid; channels last in memory, as the frame buffer holds them."""
+        """query (K, C, h, w), keys and values (K, 1, C, h, w), valid (K, 1); channels last in memory, as in the frame
+        buffer."""
         generator = torch.Generator().manual_seed(0)
-        query = torch.randn(1, self.height, self.width, self.channels, generator=generator)
-        keys, values = (
-            torch.randn(1, self.references, self.height, self.width, self.channels, generator=generator)
-            for _ in range(2)
+        shape = self.references, self.height, self.width, self.channels
+        query, keys, values = (
+            torch.randn(shape, generator=generator).to(device, self.dtype).permute(0, 3, 1, 2) for _ in range(3)
         )
-        move = partial(torch.Tensor.to, device=device, dtype=self.dtype)
-        valid = torch.ones(1, self.references, dtype=torch.bool, device=device)
-        return (
-            move(query).permute(0, 3, 1, 2),
-            move(keys).permute(0, 1, 4, 2, 3),
-            move(values).permute(0, 1, 4, 2, 3),
-            valid,
-        )
+        valid = torch.ones(self.references, 1, dtype=torch.bool, device=device)
+        return query, keys[:, None], values[:, None], valid
 
     @property
     def window_gflop(self) -> float:
@@ -65,21 +62,27 @@ class Problem:
         return 4e-9 * (self.height * self.width) ** 2 * self.references * self.channels
 
 
+#: What the network computes for a frame of 480x360 px with three references: stage 1 at stride 32, stage 2 at stride 8.
+#: Keys of 60 channels and 4 of the position's; its values have the classes besides, 60 + C.
+NETWORK = (Problem(12, 15, 64, 4), Problem(45, 60, 64, 1))
+
+
 def rows(effort: Effort) -> Iterator[Row]:
     """Rows as they are measured."""
     if effort.quick:
         problems = [Problem(12, 15, 16, 2)]
     else:
-        problems = [Problem(45, 60, 64, 2), Problem(45, 60, 64, 4), Problem(64, 128, 64, 4), Problem(64, 128, 128, 4)]
+        problems = [*NETWORK, Problem(64, 128, 64, 4), Problem(64, 128, 128, 4)]
         if effort.on_gpu:
             half = torch.bfloat16
-            problems += [Problem(64, 128, 64, 2, 3, half), Problem(64, 128, 128, 4, 3, half)]
+            problems += [Problem(64, 128, 64, 1, 3, half), Problem(64, 128, 128, 4, 3, half)]
             problems += [Problem(128, 256, 128, 4, 3, half)]
     with torch.inference_mode():
         for problem in problems:
             yield from _against_peers(problem, effort, last=problem is problems[-1])
         if not effort.quick:
-            yield _compiled(problems[0], effort)
+            for problem in NETWORK:
+                yield _compiled(problem, effort)
         yield from _growth(problems[-1], effort)
         yield from _memory(problems[-1], effort)
 
@@ -161,14 +164,16 @@ def _memory(problem: Problem, effort: Effort) -> Iterator[Row]:
     peak = peak_mib(lambda: _ours(problem, inputs), effort)
     name = f"{problem}: peak memory / (inputs + outputs)"
     inputs_mib = megabytes(inputs) * 1e6 / 2**20
-    mass_mib = problem.references * problem.height * problem.width * inputs[0].element_size() / 2**20
-    least_mib = inputs_mib + megabytes(inputs[0]) * 1e6 / 2**20 + mass_mib
+    least_mib = inputs_mib + megabytes(inputs[0]) * 1e6 / 2**20
     yield Row(name, ratio=(inputs_mib + peak) / least_mib, target=1.5, ours_mib=inputs_mib + peak, peer_mib=least_mib)
 
 
 def _ours(problem: Problem, inputs: tuple[Tensor, ...]) -> Tensor:
     query, keys, values, valid = inputs
-    return window_attention(query, keys, values, radius=problem.radius, valid=valid, with_offset=False).output
+    found = window_attention(
+        query, keys, values, radius=problem.radius, valid=valid, with_mass=False, with_offset=False
+    )
+    return found.output
 
 
 class _Absent(Exception):
@@ -176,11 +181,15 @@ class _Absent(Exception):
 
 
 def _dense(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
-    """Attention over all keys of all references: more than is asked, without the mask that would slow it."""
+    """Attention over all keys of each reference: more than is asked, without the mask that would slow it."""
+    query, keys, values = _as_rows(inputs)
+    return lambda: F.scaled_dot_product_attention(query, keys, values)
+
+
+def _as_rows(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Queries, keys and values of each reference, (K, 1, h * w, C) each, contiguous."""
     query, keys, values, _ = inputs
-    rows = query.flatten(2).transpose(1, 2)[:, None]  # (1, 1, N, C)
-    all_keys, all_values = (part.permute(0, 1, 3, 4, 2).reshape(1, 1, -1, problem.channels) for part in (keys, values))
-    return lambda: F.scaled_dot_product_attention(rows, all_keys, all_values)
+    return tuple(part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (query, keys[:, 0], values[:, 0]))
 
 
 def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
@@ -190,12 +199,11 @@ def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor
 
     def call() -> Tensor:
         copies = [
-            F.unfold(part[0], side, padding=radius).view(count, problem.channels, side * side, -1)
+            F.unfold(part[:, 0], side, padding=radius).view(count, problem.channels, side * side, -1)
             for part in (keys, values)
         ]  # (K, C, w*w, N)
-        logits = (query.flatten(2)[0][None, :, None] * copies[0]).sum(1) * problem.channels**-0.5  # (K, w*w, N)
-        weights = logits.flatten(0, 1).softmax(0).view(count, 1, side * side, -1)
-        return (weights * copies[1]).sum((0, 2))
+        logits = (query.flatten(2)[:, :, None] * copies[0]).sum(1) * problem.channels**-0.5  # (K, w*w, N)
+        return (logits.softmax(1)[:, None] * copies[1]).sum(2)
 
     return call
 
@@ -206,26 +214,20 @@ def _flex_attention(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[]
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
     except ImportError as error:
         raise _Absent(f"this PyTorch has no FlexAttention: {error}") from error
-    query, keys, values, _ = inputs
-    height, width, radius = problem.height, problem.width, problem.radius
-    positions = height * width
+    query, keys, values = _as_rows(inputs)
+    width, radius, positions = problem.width, problem.radius, problem.height * problem.width
 
     def in_window(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        at = k % positions
-        return ((q // width - at // width).abs() <= radius) & ((q % width - at % width).abs() <= radius)
+        return ((q // width - k // width).abs() <= radius) & ((q % width - k % width).abs() <= radius)
 
     mask = create_block_mask(
         in_window,
-        *(None, None, positions, problem.references * positions),
+        *(None, None, positions, positions),
         device=query.device.type,
-        _compile=query.is_cuda,  # else the whole mask is made first: tens of GB at a GPU's sizes
-    )
-    rows = query.flatten(2).transpose(1, 2)[:, None].contiguous()
-    all_keys, all_values = (
-        part.permute(0, 1, 3, 4, 2).reshape(1, 1, -1, problem.channels).contiguous() for part in (keys, values)
+        _compile=query.is_cuda,  # else the whole mask is made first: gigabytes at a GPU's sizes
     )
     compiled = torch.compile(flex_attention, dynamic=False)
-    return lambda: compiled(rows, all_keys, all_values, block_mask=mask)
+    return lambda: compiled(query, keys, values, block_mask=mask)
 
 
 #: Positions up to which NATTEN is measured on a CPU, where it writes all scores out: seconds beyond.
@@ -233,8 +235,7 @@ _NATTEN_CPU_POSITIONS = 4096
 
 
 def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
-    """NATTEN's neighbourhood attention, a call for each reference and no joint softmax: less than is asked. At borders
-    its windows move inwards where ours are cut."""
+    """NATTEN's neighbourhood attention. At borders its windows move inwards where ours are cut."""
     if importlib.util.find_spec("natten") is None:
         raise _Absent("NATTEN is not installed: it has wheels for CUDA only (natten.org), none for a CPU")
     from natten.functional import na2d
@@ -242,13 +243,10 @@ def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object
     query, keys, values, _ = inputs
     if not query.is_cuda and problem.height * problem.width > _NATTEN_CPU_POSITIONS:
         raise _Absent("NATTEN has no kernel for a CPU: without CUDA it writes the scores of all pairs, seconds here")
-    rows = query.permute(0, 2, 3, 1)[:, :, :, None].contiguous()  # (1, h, w, 1, C)
-    frames = [
-        tuple(part[:, k].permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (keys, values))
-        for k in range(problem.references)
-    ]
-    side = 2 * problem.radius + 1
-    return lambda: [na2d(rows, key, value, kernel_size=side) for key, value in frames]
+    maps = [
+        part.permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (query, keys[:, 0], values[:, 0])
+    ]  # (K, h, w, 1, C)
+    return lambda: na2d(*maps, kernel_size=2 * problem.radius + 1)
 
 
 _DENSE, _UNFOLD, _FLEX, _NATTEN = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled", "NATTEN"

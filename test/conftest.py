@@ -107,7 +107,46 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_network() -> Callable[[], SDCPC]:
+def recurrent_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint` with an open gate and a recurrent memory: every frame's labels depend on all before it."""
+    from dataclasses import replace
+
+    import torch
+
+    from sdcpc_ros.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    open_gate = {"dssa.gate.2.bias": torch.full((1,), 2.0)}
+    path = tmp_path_factory.mktemp("models") / "recurrent.safetensors"
+    config = replace(checkpoint.config, recurrent=True)
+    save_checkpoint(path, replace(checkpoint, config=config, state_dict={**checkpoint.state_dict, **open_gate}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def as_if_trained() -> Callable[[SDCPC], SDCPC]:
+    """Changes a network of random weights, in place, so that its labels vary over an image and its past counts."""
+    import torch
+
+    def change(network: SDCPC) -> SDCPC:
+        training = network.training
+        network.eval()
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            torch.nn.init.normal_(network.dssa.gate[2].weight)
+            torch.nn.init.constant_(network.dssa.gate[2].bias, 2.0)  # the gate is open
+            classify = network.head.classify
+            logits = network.encode(torch.randn(1, 3, 96, 128)).logits
+            scale = 2 / logits.std((0, 2, 3))
+            classify.weight *= scale[:, None, None, None]
+            classify.bias.copy_((classify.bias - logits.mean((0, 2, 3))) * scale)
+        return network.train(training)
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def make_network(as_if_trained: Callable[[SDCPC], SDCPC]) -> Callable[[], SDCPC]:
     """Makes a tiny network whose past counts, the same each time."""
     import torch
 
@@ -118,12 +157,11 @@ def make_network() -> Callable[[], SDCPC]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = SDCPC(config)
-            torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
             for module in network.modules():  # so that folding a norm away changes something
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.running_mean.normal_(std=0.1)
                     module.running_var.uniform_(0.5, 1.5)
-        return network.eval()
+        return as_if_trained(network.eval())
 
     return make
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands", "installation", "process_memory", "processor_time"},
     "commands": {
-        *("adjust_model", "bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
+        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
         *("import_weights", "inference"),
         *("label_set", "model_card", "streaming", "training"),
     },
@@ -32,7 +32,6 @@ DOORS: dict[str, set[str]] = {
     "images": set(),
     "inference": {"network"},
     "model_card": {"checkpoint", "label_set"},
-    "adjust_model": {"checkpoint", "network"},
     "import_weights": {"checkpoint", "label_set", "network"},
     "checkpoint": {"installation", "label_set", "network"},
     "installation": set(),

@@ -220,12 +220,12 @@ def test_import_weights_then_info(tmp_path: Path) -> None:
         *("import-weights", tmp_path / "public.safetensors", "--encoder", "resnet18", "-o", output),
         *("--label-set", tmp_path / "labels.json", "--input-size", "128", "160", "--seed", "4"),
         *("--set", "base_width=8", "--set", "embed_dim=16", "--set", "reference_offsets=[2,4]"),
-        *("--set", "difference_role=seek"),
+        *("--set", "recurrent=false"),
     )
     assert (done.returncode, done.stderr) == (0, "")
     checkpoint = load_checkpoint(output)
     assert checkpoint.config.reference_offsets == (2, 4)
-    assert checkpoint.config.difference_role == "seek"
+    assert checkpoint.config.recurrent is False
     assert checkpoint.input_size == (128, 160)
 
     done = sdcpc("info", output)
@@ -269,7 +269,6 @@ def test_set_needs_a_field_and_a_value(capsys: pytest.CaptureFixture[str]) -> No
         ["evaluate-bag", "bag"],
         ["segment", "film.mp4", "-o", "out"],
         ["export", "--format", "onnx", "-o", "out"],
-        ["adjust", "-o", "out"],
         ["info"],
         ["doctor"],
     ],

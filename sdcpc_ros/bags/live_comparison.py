@@ -1,9 +1,10 @@
 """Live against offline, frame by frame: what was dropped, how late the masks were, where labels differ, and why.
 
-A frame's labels depend on the frame and on the earlier frames it is compared with, its references, and on nothing else;
-in a recurrent network, through those on the references' own. So where the same network labels a frame differently, it
-or a frame before it had other references; which ones the node had follows from the frames that it answered and from
-the rules of time, and is worked out here again.
+A frame's labels depend on the frame, on the earlier frames it is compared with (its references) and on their ages, and
+on nothing else; in a recurrent network, through those on the references' own. Ages follow from the stamps, so the same
+references have the same ages live and offline. Where the same network labels a frame differently, it or a frame before
+it had other references; which ones the node had follows from the frames that it answered and from the rules of time,
+and is worked out here again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ UNEXPLAINED = "unexplained"  # the same references: another model, backend, devi
 class LiveComparison:
     """Compares, as the offline frames pass, with the masks that a live run left in a recording.
 
-    `offsets`: the references' ages in frames (SDCPCConfig.reference_offsets). `recurrent`: as in SDCPCConfig.
+    `offsets`: how many frames back the references lie (SDCPCConfig.reference_offsets). `recurrent`: as in SDCPCConfig.
     """
 
     def __init__(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdcpc_ros.training.scoring import Scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +24,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin with these weights, as of `sdcpc import-weights`; at random if not given",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is a GPU, if not given")
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="VIDEO",
+        help="do not train on this video of the training split, as 0006R0 of CamVid; may be given again",
+    )
+    parser.add_argument(
+        "--score",
+        action="store_true",
+        help="then score the model on the validation split at several frame rates, after cuts and in turns, and on the "
+        "videos that are left out, into OUTPUT/scores.json",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.training.trainer import train
 
-    train(arguments.config, arguments.root, arguments.output, arguments.start, arguments.device)
+    what = _scoring(arguments) if arguments.score else None  # what it lacks is said before the training
+    places = arguments.config, arguments.root, arguments.output
+    model = train(*places, arguments.start, arguments.device, arguments.leave_out)
+    if what is not None:
+        _score(model, what, arguments.device)
+
+
+def _scoring(arguments: argparse.Namespace) -> Scoring:
+    from sdcpc_ros.training.recipe import load_recipe
+    from sdcpc_ros.training.scoring import scoring
+
+    return scoring(load_recipe(arguments.config, arguments.leave_out), arguments.root)
+
+
+def _score(model: Path, what: Scoring, device: str | None) -> None:
+    from rich.console import Console
+
+    from sdcpc_ros.evaluation.report import temporal_test_table
+    from sdcpc_ros.training.distributed import leads
+    from sdcpc_ros.training.scoring import SCORES, score
+
+    if not leads():
+        return
+    Console().print(temporal_test_table(score(model, what, device)))
+    for sentence in what.skipped:
+        print(f"not tested: {sentence}")
+    print(f"wrote {model.with_name(SCORES)}", flush=True)

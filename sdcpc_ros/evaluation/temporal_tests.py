@@ -109,7 +109,7 @@ class SingleFrameCache:
     def label_set(self) -> LabelSet:
         return self._segmenter.label_set
 
-    def segment(self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera") -> Any:
+    def segment(self, image: np.ndarray, stamp_s: float | None = None, *, stream: str = "camera") -> Any:
         return self._segmenter.segment(image, stamp_s, stream=stream)
 
     def reset(self, stream: str | None = None) -> None:

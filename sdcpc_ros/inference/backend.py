@@ -21,8 +21,9 @@ class Backend(Protocol):
     """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
 
     def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
-        """image (B, H, W, 3) uint8 RGB; references (B, K, h, w, C) each, age_s (B, K) float32; all contiguous and on the
-        device. Returns logits (B, classes, H/4, W/4) and the frames' memory, (B, h, w, C) each."""
+        """image: (B, H, W, 3) uint8 RGB. references: (B, K, h, w, C) float32 each. age_s: (B, K) float32, seconds,
+        negative for a missing reference. All contiguous and on the device. Returns logits (B, classes, H/4, W/4) and
+        the frames' memory, (B, h, w, C) each."""
 
 
 class _Kind(NamedTuple):

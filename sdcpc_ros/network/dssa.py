@@ -9,8 +9,8 @@ differences, computed by window attention. The form below is inferred:
         class-level difference and the reference's age;
     vote: the trusted class probabilities of the references, mixed with the frame's own.
 
-The result is a change of class logits at stride 4, so that thin structures and borders vote where they are. A reference whose matched place looks different is not trusted, so
-after a cut, in a fast turn or at a low frame rate the frame keeps the classes that it has by itself.
+The result is a change of class logits at stride 4, so that thin structures and borders vote where they are. A reference
+whose matched place looks different is not trusted, so after a cut, in a fast turn or at a low frame rate the frame keeps the classes that it has by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from sdcpc_ros.network.window_attention import WindowAttention, window_attention
 
 #: Stage 1 works on cells of COARSE x COARSE stride-4 positions, that is at stride 16.
 COARSE = 4
-#: Window attention adds four channels to keys and queries for its position term: together they make key_dim, and half of it at stride 4.
+#: Window attention adds four channels to keys and queries for its position term: together they make key_dim at stride
+#: 16, and half of it at stride 4.
 POSITION_CHANNELS = 4
 #: Ages of references that are told apart, seconds: 1/60 s to 4 s.
 AGE_RANGE_S = (1 / 60, 4.0)
@@ -101,14 +102,14 @@ class DSSA(nn.Module):
         self.gate = nn.Sequential(nn.Conv2d(_GATE_INPUTS, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
 
     def make_memory(self, context: Tensor, detail: Tensor, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later ones.
+        """What a frame leaves for later ones, float32 or wider.
 
         context: (B, D + C2, H/8, W/8). detail: (B, C1, H/4, W/4). logits: (B, C, H/4, W/4), of the frame by itself.
         """
         normed = self.norm(context)
         keys = self.detail_key(self.detail_norm(detail)) + _upsample(self.context_key(normed), logits)
         coarse = F.avg_pool2d(self.coarse_key(normed), 2, ceil_mode=True, count_include_pad=False)
-        return _join(F.normalize(keys, dim=1), F.normalize(coarse, dim=1), logits)
+        return _join(F.normalize(_exact(keys), dim=1), F.normalize(_exact(coarse), dim=1), logits)
 
     def with_classes(self, memory: FrameMemory, logits: Tensor) -> FrameMemory:
         """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, H/4, W/4)."""
@@ -117,22 +118,25 @@ class DSSA(nn.Module):
     def forward(self, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> DSSAOutput:
         """Aggregate.
 
-        memory: of this frame. references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each reference is, seconds; negative for a missing
-        reference, which takes no part. Without any reference nothing changes.
+        memory: of this frame. references: the memories of K frames, (B, K, ...) each, finite. age_s: (B, K) float, how
+        much older than this frame each reference is, seconds; negative or NaN for a missing reference, which takes no
+        part. Without any reference nothing changes. The result is float32 or wider, whatever the types given.
         """
         size, valid, n = (memory.fine.shape[2], memory.fine.shape[3]), age_s >= 0, self.fine_features
+        age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
         coarse_votes, gather_index = self._match(memory.coarse, references.coarse, valid, size)
-        matched = self._gather(memory.fine, references.fine, valid, gather_index)
-        own, votes = memory.fine[:, n:], matched[:, :, n:]
-        hints = self._fit(memory.fine, matched, age_s)
-        trust = self.trust(hints.flatten(0, 1)).sigmoid().unflatten(0, age_s.shape)[:, :, 0]
-        trust = trust * valid[:, :, None, None]
+        matched = _exact(self._gather(memory.fine, references.fine, valid, gather_index))
+        fine = _exact(memory.fine)
+        own, votes = fine[:, n:], matched[:, :, n:]
+        hints = self._fit(fine, matched, age_s).flatten(0, 1)
+        trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
+        trust = _exact(trust).sigmoid() * valid[:, :, None, None]
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
         weight = weight * self._gate(weight, own, vote)
-        return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, coarse_votes)
+        return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, _exact(coarse_votes))
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Stage 1: (B, K, C, H/16, W/16) votes, and the index into each reference's stride-4 map, (B, K, H/4, W/4)."""
@@ -185,7 +189,7 @@ class DSSA(nn.Module):
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
         disagreement = 1 - _overlap(own, vote, 1)
         hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True)), 1)
-        return self.gate(hints).tanh()
+        return _exact(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -219,10 +223,15 @@ def concat_channels_last(*maps: Tensor) -> Tensor:
 
 
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
-    probabilities = logits.softmax(1)
+    probabilities = _exact(logits).softmax(1)
     return FrameMemory(
         concat_channels_last(keys, probabilities), concat_channels_last(coarse_keys, _to_coarse(probabilities))
     )
+
+
+def _exact(x: Tensor) -> Tensor:
+    """As float32, or as it is where that is wider: float16 has no 1e-8, and bfloat16 loses 1e-4 beside a half."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _log(probabilities: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class SDCPC(nn.Module):
         those that streaming these frames gives. In training, references are encoded without gradient and in evaluation
         mode, as in a stream; gradients reach their keys. With `views` V above 1 the clip is (B, K + V, 3, H, W): its
         last V frames are all labelled with the same references, and the output's batch is B * V, the views of a clip
-        side by side.
+        side by side. Raises ValueError on other shapes, and on more references than offsets where no age is given.
         """
         if clip.dim() != 5 or not 1 <= views <= clip.shape[1]:
             raise ValueError(f"SDCPC: the clip is {tuple(clip.shape)}; (B, K + {views}, 3, H, W) is needed")
@@ -102,6 +102,11 @@ class SDCPC(nn.Module):
         if age_s is None:
             offsets = self.config.reference_offsets[:references][::-1]
             age_s = torch.tensor(offsets, device=clip.device).expand(batch, -1) / DEFAULT_RATE_HZ
+        if tuple(age_s.shape) != (batch, references):
+            raise ValueError(
+                f"SDCPC: the clip has {references} references; age_s of {(batch, references)} is needed, "
+                f"not {tuple(age_s.shape)}"
+            )
         memories = self._reference_memories(clip[:, :references], age_s)
         if views > 1:
             memories = FrameMemory(*(part.repeat_interleave(views, 0) for part in memories))

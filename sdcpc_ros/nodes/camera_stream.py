@@ -37,7 +37,7 @@ class Frame:
 
     @property
     def stamp_s(self) -> float:
-        return self.stamp_ns * 1e-9
+        return self.stamp_ns / 1e9  # not * 1e-9: offline evaluation divides too, and ages must be equal to the last bit
 
 
 @dataclass(frozen=True)

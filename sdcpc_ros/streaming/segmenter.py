@@ -91,8 +91,8 @@ class StreamingSegmenter:
         """Segment the next frame of a stream in the light of its earlier ones, and remember it.
 
         image: (H, W, 3) uint8 RGB, sides of at least 32 px; a change of size empties the stream's buffer.
-        stamp_s: the frame's time in seconds, by which the age of its references is known; without one a frame is taken to
-        be 1/15 s later than the last. Raises ValueError on a bad image; the stream is then as it was.
+        stamp_s: the frame's time in seconds, from which the ages of its references follow; without one the frame counts
+        as 1/15 s later than the last. Raises ValueError on a bad image; the stream is then as it was.
         """
         _check_image(image)
         with self._lock:

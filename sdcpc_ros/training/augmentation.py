@@ -53,9 +53,9 @@ def colour(
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """A Gaussian blur of sigma px, (N,), each image with its own."""
+    """A Gaussian blur of sigma px, (N,), each image with its own; 0 for none. Images of at least 7 px a side."""
     offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma.view(-1, 1)) ** 2)
+    kernel = torch.exp(-0.5 * (offsets / sigma.view(-1, 1).clamp_min(1e-3)) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(images.shape[1], 0)[:, None]  # (N * 3, 1, taps)
     count, channels, height, width = images.shape
     x = F.pad(images, [_BLUR_RADIUS] * 4, mode="reflect").view(1, count * channels, *_padded(height, width))

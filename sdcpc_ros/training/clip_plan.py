@@ -2,10 +2,11 @@
 
 References of a clip come from one of four sources, chosen by the shares of the recipe's phase:
 
-    filmed      true neighbours of the labelled frame, earlier or later, one to a few frames of the data set apart;
-    street      earlier frames of a drive through a town of the synthetic street, at a random rate;
-    cut         views of another frame, at the ages of a running camera: after a cut nothing matches, and age tells nothing;
-    synthetic   the labelled frame itself, moved as a camera that drives (or turns) at a random frame rate would have seen it.
+- filmed: true neighbours of the labelled frame, earlier or later, one to a few frames of the data set apart;
+- street: earlier frames of a drive through a town of the synthetic street, at a random rate;
+- cut: views of another frame, at the ages of a running camera; after a cut nothing matches, and age tells nothing;
+- synthetic: the labelled frame itself, moved as a camera that drives (or turns) at a random frame rate would have seen
+  it.
 
 Clips at many rates teach the temporal path when to trust a reference: one rate teaches it that references always match.
 """

@@ -51,6 +51,11 @@ class World:
         return clips // self.size
 
 
+def leads() -> bool:
+    """Whether this process is rank 0 of torchrun's, or the only one; for what comes before or after `joined`."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @contextmanager
 def joined(device: str | None = None) -> Iterator[World]:
     """The world that torchrun's environment names, or of one process without it.

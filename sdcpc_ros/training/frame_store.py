@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,14 +18,14 @@ from sdcpc_ros.training.progress import tracked
 from sdcpc_ros.training.town import Town
 
 #: Frames that need no more than this are kept on the device, bytes.
-_RESIDENT_BYTES = 4 << 30
+RESIDENT_BYTES = 4 << 30
 
 
 class FrameStore:
     """Images and labels by number: the frames of a data set, then those of the towns, all of one size.
 
     They are decoded once and stay on the device if they fit; else `workers` threads decode them when they are asked
-    for. A frame of another size is resized.
+    for. A frame of another size is resized. Raises DatasetError for a frame that cannot be read.
     """
 
     def __init__(
@@ -34,25 +36,25 @@ class FrameStore:
         size: tuple[int, int],
         device: torch.device,
         workers: int,
+        resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        """used: the frames of the data set that will be asked for. size: (height, width), px; that of the towns."""
+        """used: the frames of the data set that will be asked for. size: (height, width), px; that of the towns.
+
+        resident_bytes: what frames may take of the device's memory; towns stay there in any case.
+        """
         self.device = device
         self.size = size
         self._dataset = dataset
+        # Each thread reads through a copy of its own: a data set may hold open files, as of bags, and places in them.
+        self._threads = threading.local()
         self._pool = ThreadPoolExecutor(max(1, workers))
-        self._place: dict[int, int] = {}
-        town_frames = sum(len(town.images) for town in towns)
-        if (len(used) + town_frames) * 4 * self.size[0] * self.size[1] <= _RESIDENT_BYTES:
-            self._place = {frame: place for place, frame in enumerate(used)}
-        first = len(dataset)
-        for town in towns:
-            for _ in town.images:
-                self._place[first] = len(self._place)
-                first += 1
-        held = list(self._place) if len(self._place) > town_frames else []
-        own = [self._decode(frame) for frame in tracked(held[: len(used)], f"reading {dataset.name}")]
         street = [(image, labels) for town in towns for image, labels in zip(town.images, town.labels)]
+        fits = (len(used) + len(street)) * 4 * size[0] * size[1] <= resident_bytes
+        held = list(used) if fits else []
+        own = [_decoded(dataset, frame, size) for frame in tracked(held, f"reading {dataset.name}")]
         self._images, self._labels = (self._stack([pair[part] for pair in (*own, *street)]) for part in (0, 1))
+        numbers = [*held, *range(len(dataset), len(dataset) + len(street))]
+        self._place = {number: place for place, number in enumerate(numbers)}
 
     def images(self, frames: Sequence[int]) -> Tensor:
         """(N, 3, H, W) uint8 on the device."""
@@ -67,7 +69,8 @@ class FrameStore:
         if all(frame in self._place for frame in frames):
             return held[torch.tensor([self._place[frame] for frame in frames], device=self.device)]
         wanted = sorted({frame for frame in frames if frame not in self._place})
-        decoded = dict(zip(wanted, self._stack([pair[part] for pair in self._pool.map(self._decode, wanted)])))
+        pairs = self._pool.map(self._decode_in_thread, wanted)
+        decoded = dict(zip(wanted, self._stack([pair[part] for pair in pairs])))
         return torch.stack([held[self._place[frame]] if frame in self._place else decoded[frame] for frame in frames])
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
@@ -76,14 +79,20 @@ class FrameStore:
         stacked = torch.from_numpy(np.stack(arrays)).to(self.device)
         return stacked.permute(0, 3, 1, 2).contiguous() if stacked.dim() == 4 else stacked
 
-    def _decode(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        image = self._dataset.image(frame)
-        if self._dataset.frames[frame].labelled:
-            labels = self._dataset.labels(frame)
-        else:
-            labels = np.full(image.shape[:2], IGNORE, np.uint8)
-        if image.shape[:2] != self.size:
-            size = self.size[::-1]
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        return image, labels
+    def _decode_in_thread(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        if not hasattr(self._threads, "dataset"):
+            self._threads.dataset = copy.deepcopy(self._dataset)
+        return _decoded(self._threads.dataset, frame, self.size)
+
+
+def _decoded(dataset: VideoDataset, frame: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W, 3) and labels (H, W) of a frame, uint8, at `size`. Raises DatasetError."""
+    if dataset.frames[frame].labelled:
+        image, labels = dataset[frame]
+    else:
+        image = dataset.image(frame)
+        labels = np.full(image.shape[:2], IGNORE, np.uint8)
+    if image.shape[:2] != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+        labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return image, labels

@@ -23,9 +23,6 @@ class Sample(NamedTuple):
     motion: Tensor  #: (2, 3), from the newest frame to its second view
     cut: Tensor  #: () bool, whether the references show another scene
 
-    def to(self, device: torch.device) -> Sample:
-        return Sample(*(tensor.to(device, non_blocking=True) for tensor in self))
-
 
 class Objective(nn.Module):
     """The loss of a batch. Holds the network, and MCP-CL's prototypes, which stay behind when it is exported."""

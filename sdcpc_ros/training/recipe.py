@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import yaml
 
 from sdcpc_ros.network import SDCPCConfig
-
-
-class RecipeError(ValueError):
-    """A recipe is missing, unreadable, or holds a value that is not allowed."""
-
-
-class _Rule(NamedTuple):
-    """What a value must be, as a test and as words."""
-
-    holds: Callable[[Any], bool]
-    allowed: str
-
-
-def _integer(low: int, high: int | None = None) -> _Rule:
-    def holds(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= (high or value)
-
-    return _Rule(holds, f"an integer of {low} or more" if high is None else f"an integer in {low}..{high}")
-
-
-def _number(low: float, high: float = float("inf"), *, without_low: bool = False, without_high: bool = False) -> _Rule:
-    def holds(value: Any) -> bool:
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            return False
-        return (low < value if without_low else low <= value) and (value < high if without_high else value <= high)
-
-    if high == float("inf"):
-        return _Rule(holds, f"a number above {low:g}" if without_low else f"a number of {low:g} or more")
-    return _Rule(holds, f"a number in {'(' if without_low else '['}{low:g}, {high:g}{')' if without_high else ']'}")
-
-
-def _one_of(*names: str) -> _Rule:
-    return _Rule(lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
-
-
-def _pair(element: _Rule, allowed: str, *, increasing: bool = False) -> _Rule:
-    def holds(value: Any) -> bool:
-        fits = isinstance(value, tuple) and len(value) == 2 and all(element.holds(v) for v in value)
-        return fits and (not increasing or value[0] <= value[1])
-
-    return _Rule(holds, allowed)
-
-
-_TEXT = _Rule(lambda value: isinstance(value, str) and value != "", "a name")
-_SHARE = _number(0, 1)
-_SIZE = _pair(_integer(32), "[height, width], integers of 32 or more")
-_NAMES = _Rule(
-    lambda value: isinstance(value, tuple) and all(isinstance(name, str) for name in value), "a list of class names"
+from sdcpc_ros.training.recipe_rules import (
+    SHARE,
+    SIZE,
+    TEXT,
+    RecipeError,
+    Rule,
+    built,
+    check,
+    integer,
+    mapping,
+    names,
+    number,
+    one_of,
+    pair,
 )
 
 
@@ -79,9 +45,9 @@ class Phase:
     paste_share: float = 0.0  #: share of the clips into which objects of the rare classes are pasted
 
     def __post_init__(self) -> None:
-        rules = {"steps": _integer(1), "references": _integer(0, 16), "trains": _one_of("all", "temporal")}
+        rules = {"steps": integer(1), "references": integer(0, 16), "trains": one_of("all", "temporal")}
         shares = [name for name in vars(self) if name.endswith("_share")]
-        _check(self, "phases: ", {**rules, **dict.fromkeys(shares, _SHARE)})
+        check(self, "phases: ", {**rules, **dict.fromkeys(shares, SHARE)})
         if self.street_share + self.filmed_share + self.cut_share > 1:
             raise RecipeError("recipe: phases: street_share, filmed_share and cut_share add up to more than 1")
         if self.trains == "temporal" and self.references == 0:
@@ -102,15 +68,15 @@ class PrototypeSettings:
 
     def __post_init__(self) -> None:
         rules = {
-            "weight": _number(0, without_low=True),
-            "per_class": _integer(1, 100),
-            "dimension": _integer(2, 4096),
-            "momentum": _number(0, 1, without_high=True),
-            "temperature": _number(0, without_low=True),
-            "compactness_weight": _number(0),
-            "pixels_per_class": _integer(1),
+            "weight": number(0, without_low=True),
+            "per_class": integer(1, 100),
+            "dimension": integer(2, 4096),
+            "momentum": number(0, 1, without_high=True),
+            "temperature": number(0, without_low=True),
+            "compactness_weight": number(0),
+            "pixels_per_class": integer(1),
         }
-        _check(self, "prototypes: ", rules)
+        check(self, "prototypes: ", rules)
 
 
 @dataclass(frozen=True)
@@ -122,7 +88,7 @@ class ValidationSettings:
     clips: int = 0  #: only the first so many clips of the split; 0: all
 
     def __post_init__(self) -> None:
-        _check(self, "validation: ", {"every": _integer(1), "split": _TEXT, "clips": _integer(0)})
+        check(self, "validation: ", {"every": integer(1), "split": TEXT, "clips": integer(0)})
 
 
 @dataclass(frozen=True)
@@ -137,9 +103,10 @@ class Recipe:
     # Data.
     dataset: str = "camvid"  #: the kind; `sdcpc train --root` says where it is
     split: str = "train"
+    leave_out: tuple[str, ...] = ()  #: names of the split's videos that are not trained on, as drives of CamVid
     #: Frame rates of the synthetic references, [low, high], Hz: a robot's camera may be slow, or drop frames.
     rate_range_hz: tuple[float, float] = (1.0, 30.0)
-    max_stride: int = 1  #: Filmed references lie up to so many frames of the data set apart
+    max_stride: int = 1  #: filmed references lie up to so many frames of the data set apart
     rare_classes: tuple[str, ...] = ()  #: names of the classes that crops are centred on and that are pasted
     rare_share: float = 0.0  #: share of the crops that contain a pixel of a rare class for certain
     scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
@@ -152,9 +119,7 @@ class Recipe:
     # Optimisation.
     optimizer: str = "adamw"  #: "adamw", or "sgd" with momentum 0.9
     learning_rate: float = 1e-3
-    encoder_rate: float = (
-        1.0  #: the encoder's learning rate as a share of the others', 1 from scratch, less when pre-trained
-    )
+    encoder_rate: float = 1.0  #: the encoder's learning rate as a share of the others'; less when it is pre-trained
     weight_decay: float = 0.01
     warmup_steps: int = 0
     schedule_power: float = 0.9  #: of the polynomial by which the learning rate falls to 0
@@ -169,9 +134,11 @@ class Recipe:
     #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
     #: views of the other half.
     consistency_weight: float = 0.0
-    vote_weight: float = 0.5  #: of each reference's vote by itself (`losses.vote_loss`), in phases with references
-    trust_weight: float = 0.5  #: of whether the trust in a reference is deserved (`losses.trust_loss`)
-    stability_weight: float = 0.5  #: of the divergence from what trusted references vote for (`losses.stability_loss`)
+    #: In phases with references (`losses.temporal_losses`): of each reference's vote by itself, of the trust in it, and
+    #: of the divergence of the result from what trusted references vote for.
+    vote_weight: float = 0.5
+    trust_weight: float = 0.5
+    stability_weight: float = 0.5
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
     # What is kept.
@@ -179,50 +146,52 @@ class Recipe:
     validation: ValidationSettings | None = None
 
     def __post_init__(self) -> None:
-        phases = _Rule(
+        phases = Rule(
             lambda value: isinstance(value, tuple) and len(value) >= 1, "a list of one or more {steps, references, ...}"
         )
         rules = {
-            "network": _Rule(lambda value: isinstance(value, dict), "a mapping of SDCPCConfig's fields"),
+            "network": Rule(lambda value: isinstance(value, dict), "a mapping of SDCPCConfig's fields"),
             "phases": phases,
-            "crop_size": _SIZE,
-            "input_size": _SIZE,
-            "dataset": _TEXT,
-            "split": _TEXT,
-            "rate_range_hz": _pair(_number(0.1, 120), "[low, high], numbers in 0.1..120", increasing=True),
-            "max_stride": _integer(1, 64),
-            "rare_classes": _NAMES,
-            "rare_share": _SHARE,
-            "scale_range": _pair(_number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
-            "street_towns": _integer(1),
-            "street_frames": _integer(1),
-            "seed": _integer(0),
-            "batch_size": _integer(2),  # batch norm needs company
-            "workers": _integer(0, 64),
-            "optimizer": _one_of("adamw", "sgd"),
-            "learning_rate": _number(0, without_low=True),
-            "encoder_rate": _number(0, 10, without_low=True),
-            "weight_decay": _number(0),
-            "warmup_steps": _integer(0),
-            "schedule_power": _number(0),
-            "gradient_clip": _number(0, without_low=True),
-            "ema_decay": _number(0, 1, without_high=True),
-            "precision": _one_of("float32", "float16", "bfloat16"),
-            "class_balance": _SHARE,
-            "auxiliary_weight": _number(0),
-            "jaccard_weight": _number(0),
-            "consistency_weight": _number(0),
-            "vote_weight": _number(0),
-            "trust_weight": _number(0),
-            "stability_weight": _number(0),
-            "save_every": _integer(1),
+            "crop_size": SIZE,
+            "input_size": SIZE,
+            "dataset": TEXT,
+            "split": TEXT,
+            "leave_out": names("videos"),
+            "rate_range_hz": pair(number(0.1, 120), "[low, high], numbers in 0.1..120", increasing=True),
+            "max_stride": integer(1, 64),
+            "rare_classes": names("classes"),
+            "rare_share": SHARE,
+            "scale_range": pair(number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
+            "street_towns": integer(1),
+            "street_frames": integer(1),
+            "seed": integer(0),
+            "batch_size": integer(2),  # batch norm needs company
+            "workers": integer(0, 64),
+            "optimizer": one_of("adamw", "sgd"),
+            "learning_rate": number(0, without_low=True),
+            "encoder_rate": number(0, 10, without_low=True),
+            "weight_decay": number(0),
+            "warmup_steps": integer(0),
+            "schedule_power": number(0),
+            "gradient_clip": number(0, without_low=True),
+            "ema_decay": number(0, 1, without_high=True),
+            "precision": one_of("float32", "float16", "bfloat16"),
+            "class_balance": SHARE,
+            "auxiliary_weight": number(0),
+            "jaccard_weight": number(0),
+            "consistency_weight": number(0),
+            "vote_weight": number(0),
+            "trust_weight": number(0),
+            "stability_weight": number(0),
+            "save_every": integer(1),
         }
-        _check(self, "", rules)
+        check(self, "", rules)
         if self.consistency_weight > 0 and self.batch_size % 2:
             raise RecipeError(
                 f"recipe: batch_size is {self.batch_size}; with a consistency_weight it must be even: two views a clip"
             )
-        offsets = self.network_config(num_classes=1).reference_offsets  # raises now, not once the data are read
+        network = self.network_config(num_classes=1)  # raises now, not once the data are read
+        offsets = network.reference_offsets
         most = max(phase.references for phase in self.phases)
         if most > len(offsets):
             raise RecipeError(
@@ -236,6 +205,8 @@ class Recipe:
         if (self.rare_share or any(phase.paste_share for phase in self.phases)) and not self.rare_classes:
             raise RecipeError("recipe: rare_share or paste_share is above 0, but no rare_classes are named")
         trains = [phase.trains for phase in self.phases]
+        if "temporal" in trains and not network.temporal:
+            raise RecipeError("recipe: a phase trains 'temporal', but network: temporal is false; true is needed")
         if trains != sorted(trains):  # "all" before "temporal"
             raise RecipeError("recipe: phases that train 'all' must come before those that train 'temporal'")
 
@@ -282,56 +253,28 @@ class Recipe:
             raise RecipeError(f"recipe: network: {error}") from error
 
 
-def load_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Read a recipe. Raises RecipeError with a sentence that names the file."""
+def load_recipe(path: str | os.PathLike[str], leave_out: Sequence[str] = ()) -> Recipe:
+    """Read a recipe. leave_out: if any, in place of the recipe's. Raises RecipeError that names the file."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not a readable recipe ({error})") from error
     try:
-        return recipe_from(values)
+        recipe = recipe_from(values)
+        return replace(recipe, leave_out=tuple(sorted(leave_out))) if leave_out else recipe
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
 def recipe_from(values: Any) -> Recipe:
     """A recipe from what a YAML file held. Raises RecipeError naming the field and what is allowed."""
-    values = dict(_mapping(values, "a recipe"))
+    values = dict(mapping(values, "a recipe"))
     if isinstance(values.get("phases"), list):
-        values["phases"] = tuple(_built(Phase, phase, "a phase") for phase in values["phases"])
+        values["phases"] = tuple(built(Phase, phase, "a phase") for phase in values["phases"])
     for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
         if values.get(name) is not None:
-            values[name] = _built(kind, values[name], name)
-    for name in ("crop_size", "input_size", "scale_range", "rate_range_hz", "rare_classes"):
+            values[name] = built(kind, values[name], name)
+    for name in ("crop_size", "input_size", "scale_range", "rate_range_hz", "rare_classes", "leave_out"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
-    return _built(Recipe, values, "a recipe")
-
-
-_Settings = TypeVar("_Settings")
-
-
-def _built(kind: type[_Settings], values: Any, what: str) -> _Settings:
-    """An instance of a dataclass from a mapping; RecipeError names fields that are unknown or missing."""
-    values = _mapping(values, what)
-    known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    needed = {name for name, field in known.items() if field.default is MISSING}
-    unknown, missing = sorted(set(values) - set(known)), sorted(needed - set(values))
-    if unknown or missing:
-        found = (("unknown", unknown), ("missing", missing))
-        problems = [f"{title} {', '.join(map(str, names))}" for title, names in found if names]
-        raise RecipeError(f"{'; '.join(problems)}; {what} holds {', '.join(sorted(known))}")
-    return kind(**values)
-
-
-def _mapping(values: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(values, dict):
-        raise RecipeError(f"{what} of a recipe is {values!r}; a mapping of names to values is needed")
-    return values
-
-
-def _check(settings: object, within: str, rules: Mapping[str, _Rule]) -> None:
-    for name, rule in rules.items():
-        value = getattr(settings, name)
-        if not rule.holds(value):
-            raise RecipeError(f"recipe: {within}{name} is {value!r}; {rule.allowed} is needed")
+    return built(Recipe, values, "a recipe")

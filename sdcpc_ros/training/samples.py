@@ -5,7 +5,7 @@ A batch depends on no state, so a run that is resumed sees exactly what it would
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -87,7 +87,9 @@ class ClipBatches:
             clip[at] = augmentation.damage(clip[at], self._tensor(boxes[owners]), kinds, noise[at])
         return clip.round()
 
-    def _where(self, clip: Tensor, chosen: np.ndarray, change, values: np.ndarray) -> Tensor:  # type: ignore[no-untyped-def]
+    def _where(
+        self, clip: Tensor, chosen: np.ndarray, change: Callable[[Tensor, Tensor], Tensor], values: np.ndarray
+    ) -> Tensor:
         """`change(images, values)` of those images whose `chosen` is not 0."""
         places = np.flatnonzero(chosen)
         if len(places):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sdcpc_ros.dataset_kinds import open_dataset
+from sdcpc_ros.datasets.dataset_views import DatasetView
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.network.ranks import summed
@@ -36,7 +37,7 @@ _PIXELS = 32
 
 def training_split(recipe: Recipe, root: str | os.PathLike[str]) -> VideoDataset:
     """The split that a recipe trains on. Raises DatasetError or RecipeError."""
-    dataset = open_dataset(recipe.dataset, Path(root), recipe.split)
+    dataset = _without(open_dataset(recipe.dataset, Path(root), recipe.split), recipe.leave_out)
     if not dataset.labelled:
         raise RecipeError(f"recipe: {dataset.name} has no labelled frame to train on; choose another split")
     if recipe.uses_street and dataset.label_set.class_names != CAMVID_11.class_names:
@@ -51,6 +52,22 @@ def training_split(recipe: Recipe, root: str | os.PathLike[str]) -> VideoDataset
             f"it has {', '.join(dataset.label_set.class_names)}"
         )
     return dataset
+
+
+def _without(dataset: VideoDataset, videos: Sequence[str]) -> VideoDataset:
+    """The frames of the other videos."""
+    if not videos:
+        return dataset
+    there = list(dict.fromkeys(frame.video for frame in dataset.frames))
+    unknown = sorted(set(videos) - set(there))
+    if unknown:
+        raise RecipeError(
+            f"recipe: leave_out: {dataset.name} has no video {', '.join(unknown)}; it has {', '.join(there)}"
+        )
+    kept = [index for index, frame in enumerate(dataset.frames) if frame.video not in videos]
+    # A view's runs are its videos: a run of the data set is one.
+    frames = [dataset.frames[index]._replace(video=f"run {dataset.run_of(index).start}") for index in kept]
+    return DatasetView(dataset, f"{dataset.name} without {', '.join(sorted(videos))}", kept, frames)
 
 
 def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[Town]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,21 @@ def train(
     output: str | os.PathLike[str],
     start: str | os.PathLike[str] | None = None,
     device: str | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Path:
     """Train by the recipe at `config` on the data set at `root`; returns the checkpoint `output`/model.safetensors.
 
     start: a checkpoint whose weights to begin with, of the recipe's network; random ones without. device: "cpu" or
-    "cuda"; without, a GPU where there is one. Under torchrun every process calls this, and `output` is a folder that
-    all of them see. A run that was stopped, whatever killed it, goes on from its last saved state, and ends as one that
-    never stopped. Raises RecipeError, CheckpointError, DatasetError or OSError with a sentence.
+    "cuda"; without, a GPU where there is one. leave_out: videos not to train on, in place of the recipe's.
+    Under torchrun every process calls this, and `output` is a folder that all of them see. A run that was stopped,
+    whatever killed it, goes on from its last saved state, and ends as one that never stopped. Raises RecipeError,
+    CheckpointError, DatasetError or OSError with a sentence.
     """
-    recipe, folder = load_recipe(config), Path(output)
+    recipe, folder = load_recipe(config, leave_out), Path(output)
     command = f"sdcpc train --config {Path(config).name} --root DATA --output {folder.name}"
     if start is not None:
         command += f" --from {Path(start).name}"
+    command += "".join(f" --leave-out {video}" for video in leave_out)
     with joined(device) as world:
         world.share_of(recipe.clips_per_step)
         folder.mkdir(parents=True, exist_ok=True)

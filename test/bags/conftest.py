@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +77,6 @@ def tiny_model(tiny_checkpoint: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def recurrent_model(tiny_checkpoint: Path) -> Model:
-    """The same weights, remembering: what a frame is labelled depends on all frames before it."""
-    checkpoint = load_checkpoint(tiny_checkpoint)
-    config = replace(checkpoint.config, recurrent=True, vote_floor=1.0, selection=False)
-    return Model(StreamingSegmenter(replace(checkpoint, config=config)), "recurrent", "1" * 64)
+def recurrent_model(recurrent_checkpoint: Path) -> Model:
+    """The same weights, but what a frame is labelled depends on all frames before it."""
+    return Model(StreamingSegmenter(load_checkpoint(recurrent_checkpoint)), "recurrent", "1" * 64)

@@ -24,7 +24,7 @@ TINY = {
     "input_size": [32, 48],
     "batch_size": 2,
     "workers": 0,
-    "phases": [{"steps": 5, "references": 0}, {"steps": 5, "references": 1}],
+    "phases": [{"steps": 5, "references": 0}, {"steps": 5, "references": 1, "trains": "temporal"}],
 }
 
 
@@ -67,13 +67,14 @@ def test_every_row_is_a_network_of_the_shipped_recipe(row):
     recipe = recipe_from(values)
     with torch.device("meta"):
         network = SDCPC(recipe.network_config(11))
-    assert recipe.steps == 70 and recipe.seed == 2
-    assert sum(phase.steps for phase in recipe.phases) == 70
+    assert recipe.steps == (35 if row.single_frames else 70) and recipe.seed == 2
+    assert recipe.phases[0].steps == 35  # of the network by itself, in all rows
     assert (recipe.phases[-1].references == 0) == row.single_frames
     assert (recipe.prototypes.per_class if recipe.prototypes else 0) == row.prototypes
-    assert {name: getattr(network.config, name) for name in row.network} == row.network
+    config = network.config.to_dict()
+    assert {name: config[name] for name in row.network} == row.network
+    assert {name: getattr(recipe, name) for name in row.recipe} == row.recipe
     assert recipe.consistency_weight == load_recipe(CONFIG).consistency_weight
-    assert (recipe.vote_weight > 0) == network.config.class_vote
 
 
 def test_rows_are_compared_with_rows_that_differ_in_one_thing():
@@ -81,20 +82,20 @@ def test_rows_are_compared_with_rows_that_differ_in_one_thing():
     assert len(rows) == len(ablation.ROWS)
     for row in ablation.ROWS[1:]:
         other = rows[row.against]
-        fields = {name for name in {*row.network, *other.network} if row.network.get(name) != other.network.get(name)}
-        # The first row with references comes without what are rows of their own.
-        if row.name == "stage1":
-            fields -= {"class_vote", "selection", "recurrent", "vote_floor"}
-        assert len(fields) + (row.prototypes != other.prototypes) == 1
+        own, others = ({**r.network, **r.recipe, "prototypes": r.prototypes} for r in (row, other))
+        fields = {name for name in {*own, *others} if own.get(name) != others.get(name)}
+        if row.name == "dssa":
+            fields -= {"recurrent"}  # a row of its own
+        assert len(fields) == 1
 
 
 def test_rows_are_trained_scored_and_not_trained_again(arguments, tmp_path, monkeypatch):
-    rows = ["--rows", "selection"]
+    rows = ["--rows", "recurrent"]
     assert ablation.main([*arguments, *rows]) == 0
     results = json.loads((tmp_path / "results" / "ablation.json").read_text())["runs"]
-    assert [(result["row"], result["seed"]) for result in results] == [("selection", 0), ("selection", 1)]
+    assert [(result["row"], result["seed"]) for result in results] == [("recurrent", 0), ("recurrent", 1)]
     text = (tmp_path / "results" / "ablation.md").read_text()
-    assert "| + selection | 2 | " in text and "--steps 2 --seeds 2" in text
+    assert "| + a recurrent memory | 2 | " in text and "--steps 2 --seeds 2" in text
     monkeypatch.setattr(ablation, "train", None)  # what is done is not done again
     assert ablation.main([*arguments, *rows]) == 0
     assert (tmp_path / "results" / "ablation.md").read_text() == text
@@ -119,7 +120,7 @@ def test_the_table_has_mean_spread_and_change():
         both = dict.fromkeys(("streaming", "single_frame"), scores)
         return {"row": row, "seed": seed, "val": both, "street": both}
 
-    runs = [("ssea", 0, 0.5), ("ssea", 1, 0.6), ("stage1", 0, 0.52), ("stage1", 1, 0.66)]
+    runs = [("ssea", 0, 0.5), ("ssea", 1, 0.6), ("dssa", 0, 0.52), ("dssa", 1, 0.66)]
     text = ablation.table([result(*run) for run in runs], "how")
     rows = [line for line in text.splitlines() if line.startswith("| +")]
     assert rows[0].startswith("| + SSEA | 2 | 55.00 ± 7.07 | 55.00 ± 7.07 | 90.00 ± 0.00 | nan")

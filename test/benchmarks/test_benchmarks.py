@@ -125,13 +125,20 @@ def test_operations_of_a_window_leave_out_what_lies_beyond_the_frame() -> None:
     assert problem.window_gflop == pytest.approx(4e-9 * seen * 5 * 2)
 
 
-@pytest.mark.parametrize("peer", [window_attention._DENSE, window_attention._UNFOLD])
-def test_peers_compute_what_is_compared(peer: str) -> None:
-    """Where the window holds the whole frame, all are the same attention; F.unfold sees zeros beyond the border."""
-    problem = window_attention.Problem(height=1, width=1, channels=4, radius=0, references=3)
+def test_dense_attention_is_ours_where_the_window_holds_the_whole_frame() -> None:
+    problem = window_attention.Problem(height=3, width=2, channels=4, radius=2)
     inputs = problem.inputs(torch.device("cpu"))
-    found = window_attention._PEERS[peer](problem, inputs)()
-    torch.testing.assert_close(found.flatten(), window_attention._ours(problem, inputs).flatten())
+    found = window_attention._PEERS[window_attention._DENSE](problem, inputs)()[:, 0].transpose(1, 2)
+    torch.testing.assert_close(found.unflatten(2, (3, 2)), window_attention._ours(problem, inputs))
+
+
+def test_unfolded_attention_is_ours_inside_the_frame() -> None:
+    """F.unfold sees zeros beyond the border."""
+    problem = window_attention.Problem(height=6, width=5, channels=4, radius=1)
+    inputs = problem.inputs(torch.device("cpu"))
+    found = window_attention._PEERS[window_attention._UNFOLD](problem, inputs)().unflatten(2, (6, 5))
+    ours = window_attention._ours(problem, inputs)
+    torch.testing.assert_close(found[..., 1:-1, 1:-1], ours[..., 1:-1, 1:-1])
 
 
 def test_a_table_says_which_targets_hold() -> None:

@@ -17,6 +17,7 @@ from sdcpc_ros.network import SDCPC, FrameMemory
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `robot_model`
 SIZE = (64, 96)
 OFFSETS = (1, 2)
+PERIOD_S = 1 / 15  # between two frames of `video`
 _DEADLINE_S = 600.0  # a compiler takes half a minute, unless the machine is busy
 
 
@@ -48,8 +49,8 @@ def _stream(backend: Backend, step: Step, video: Tensor) -> tuple[Tensor, list[F
     for frame, image in enumerate(video):
         known = [past[frame - offset] if offset <= frame else step.blank(SIZE) for offset in OFFSETS]
         references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*known)))
-        valid = torch.tensor([[offset <= frame for offset in OFFSETS]])
-        output, memory = backend.step(image[None], references, valid)
+        age_s = torch.tensor([[offset * PERIOD_S if offset <= frame else -1.0 for offset in OFFSETS]])
+        output, memory = backend.step(image[None], references, age_s)
         logits.append(output[0])
         past.append(memory)
     return torch.stack(logits), past

@@ -65,6 +65,6 @@ def test_no_hook_is_left_behind_by_a_run_that_fails():
 
 
 def test_the_network_keeps_few_norms(step):
-    """Those of the static and dynamic alignment, whose inputs go elsewhere too."""
+    """Those of SSEA, whose inputs go elsewhere too."""
     left = [name for name, module in step.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    assert left == [] or all("static_aggregation" in name or "dynamic_aggregation" in name for name in left)
+    assert left == [] or all("ssea" in name for name in left)

@@ -22,7 +22,7 @@ CONVERTED = {
     *("full", "full_like", "ge", "gt", "index_select", "le", "log", "log1p", "logical_not", "lt", "mean", "mul"),
     *("max_pool2d_with_indices", "native_layer_norm", "permute", "pow", "relu", "remainder", "scalar_tensor", "select"),
     *("sigmoid", "slice", "split_with_sizes", "squeeze", "sub", "sum", "unsqueeze", "upsample_bilinear2d", "view"),
-    *("as_strided", "cos", "sin", "sqrt", "tanh", "where"),
+    *("as_strided", "cos", "linalg_vector_norm", "sin", "sqrt", "tanh", "where"),
 }
 #: What it leaves to PyTorch: each cuts the engine in two, so there had better be few of them.
 LEFT_TO_PYTORCH = {"unfold"}
@@ -113,7 +113,7 @@ class TorchTensorRT:
         self.error: Exception | None = None
 
     def compile(self, exported, *, arg_inputs, min_block_size):
-        assert isinstance(exported, torch.export.ExportedProgram) and len(arg_inputs) == 7
+        assert isinstance(exported, torch.export.ExportedProgram) and len(arg_inputs) == 4
         self.calls.append("compile")
         return exported
 

@@ -28,10 +28,10 @@ from sdcpc_ros.network import SDCPCConfig
         ("reference_offsets", (3, 3)),
         ("coarse_radius", -1),
         ("fine_radius", 9),
-        ("difference_role", "ignore"),
-        ("selection", 1),
-        ("selection_difference", 1.5),
-        ("selection_confidence", -0.1),
+        ("coarse_radius", True),
+        ("temporal", 1),
+        ("recurrent", "yes"),
+        ("static_aggregation", None),
     ],
 )
 def test_a_bad_value_is_refused_by_name(field, value):
@@ -40,7 +40,7 @@ def test_a_bad_value_is_refused_by_name(field, value):
 
 
 def test_survives_json():
-    config = SDCPCConfig(19, encoder="mit_b2", reference_offsets=(1, 2), difference_role="seek", selection=False)
+    config = SDCPCConfig(19, encoder="mit_b2", reference_offsets=(1, 2), temporal=False, recurrent=False)
     assert SDCPCConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 

@@ -2,261 +2,310 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from sdcpc_ros.network.dynamic_alignment import (
-    COARSE,
-    DynamicAggregation,
-    _difference,
-    _from_coarse,
-    _sources,
-    _to_coarse,
-    memory_shapes,
-)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sdcpc_ros.network import FrameMemory, SDCPCConfig, dynamic_alignment
-from sdcpc_ros.network.window_attention.gathering import moved
+from sdcpc_ros.network import FrameMemory, SDCPCConfig
+from sdcpc_ros.network.dssa import AGE_RANGE_S, COARSE, DSSA, memory_shapes
 
 H, W, K, CLASSES, D, LEVEL = 18, 25, 3, 5, 16, 6
+KEY_DIM = 12
+FEATURES = KEY_DIM - 4
+AGE_S = torch.tensor([[1 / 15, 2 / 15, 3 / 15]] * 2)
+#: Places among the inputs of the trust head, as the docstring of its constant lists them.
+COSINE, AGE = 0, 5
 
 
-def _module(**changes):
-    torch.manual_seed(0)
-    config = SDCPCConfig(CLASSES, embed_dim=D, key_dim=8, **changes)
-    return DynamicAggregation(config, LEVEL).eval()
-
-
-def _trained(module):
-    """As if trained: every part counts, so that a test can see it."""
-    with torch.no_grad():
-        module.gate[2].weight.normal_(generator=torch.Generator().manual_seed(1))
+def make_dssa(*, trained: bool = True, **changes) -> DSSA:
+    """In evaluation mode; trained: every part counts, so that a test can see it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = DSSA(SDCPCConfig(CLASSES, embed_dim=D, key_dim=KEY_DIM, **changes), LEVEL).eval()
+        if trained:
+            torch.nn.init.normal_(module.gate[2].weight)
     return module
 
 
-def _scene(seed=0, batch=2):
+def open_gate(module: DSSA) -> None:
+    """The vote counts in full wherever the references are trusted."""
+    with torch.no_grad():
+        module.gate[2].weight.zero_()
+        module.gate[2].bias.fill_(9.0)
+
+
+def trust_by(module: DSSA, place: int, slope: float) -> None:
+    """Trust is sigmoid(slope * input), of one input of the trust head."""
+    first, last = module.trust[0], module.trust[2]
+    with torch.no_grad():
+        for parameter in (*first.parameters(), *last.parameters()):
+            parameter.zero_()
+        first.weight[0, place], first.weight[1, place] = 1.0, -1.0  # the input's positive and negative part
+        last.weight[0, 0], last.weight[0, 1] = slope, -slope
+
+
+def scene(seed: int = 0, batch: int = 2, size: tuple[int, int] = (H, W)):
+    """The context (B, D + C2, h, w), logits at stride 4 and logits at stride 8 of a frame."""
     generator = torch.Generator().manual_seed(seed)
-    return (
-        torch.randn(batch, D + LEVEL, H, W, generator=generator),
-        torch.randn(batch, CLASSES, H, W, generator=generator),
-    )
+    context = torch.randn(batch, D + LEVEL, *size, generator=generator)
+    fine = 2 * torch.randn(batch, CLASSES, 2 * size[0], 2 * size[1], generator=generator)
+    return context, fine, torch.nn.functional.avg_pool2d(fine, 2)
 
 
-def _references(module, seeds=(1, 2, 3)):
-    memories = [module.contribute(*_scene(seed)) for seed in seeds]
+def memory_of(module: DSSA, seed: int, **shape) -> FrameMemory:
+    context, _, logits = scene(seed, **shape)
+    return module.make_memory(context, logits)
+
+
+def stacked(memories) -> FrameMemory:
     return FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
 
 
-def _run(module, valid, seed=0, references=None):
-    context, logits = _scene(seed)
-    own = module.contribute(context, logits)
-    return module(context, own.probability_root, references or _references(module), valid).change
+def references_of(module: DSSA, count: int = K, **shape) -> FrameMemory:
+    return stacked([memory_of(module, seed, **shape) for seed in range(1, count + 1)])
+
+
+def run(module: DSSA, age_s: torch.Tensor, references: FrameMemory | None = None, seed: int = 0, **shape):
+    context, fine, logits = scene(seed, **shape)
+    own = module.make_memory(context, logits)
+    return module(context, fine, own, references or references_of(module, age_s.shape[1], **shape), age_s)
+
+
+def classes_everywhere(chosen: int, sure: float, batch: int = 1):
+    """Logits at strides 4 and 8 of one class."""
+    logits = torch.zeros(batch, CLASSES, 2 * H, 2 * W)
+    logits[:, chosen] = sure
+    return logits, logits[:, :, ::2, ::2]
+
+
+def by_hand(channel: int, probabilities: torch.Tensor, batch: int = 1) -> FrameMemory:
+    """A memory whose key is the same unit vector everywhere, with the same class probabilities (C,) everywhere."""
+    parts = []
+    for height, width in ((H, W), (-(-H // COARSE), -(-W // COARSE))):
+        part = torch.zeros(batch, FEATURES + CLASSES, height, width)
+        part[:, channel] = 1.0
+        part[:, FEATURES:] = probabilities[:, None, None]
+        parts.append(part)
+    return FrameMemory(*parts)
 
 
 def test_untrained_it_changes_nothing():
-    assert not _run(_module(), torch.ones(2, K, dtype=torch.bool)).any()
+    assert not run(make_dssa(trained=False), AGE_S).change.any()
 
 
-def test_without_references_it_changes_nothing_even_when_trained():
-    assert not _run(_trained(_module()), torch.zeros(2, K, dtype=torch.bool)).any()
+def test_trained_it_changes_something():
+    output = run(make_dssa(), AGE_S)
+    assert output.change.shape == (2, CLASSES, H, W) and output.change.abs().max() > 0.1
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"difference_role": role} for role in ("distrust", "seek", "none")]
-    + [{"dynamic_stages": 1}, {"class_vote": False}],
+@pytest.mark.parametrize("age_s", [-1.0, -1e-9, float("nan"), -float("inf")])
+def test_without_references_it_changes_nothing_even_when_trained(age_s):
+    output = run(make_dssa(), torch.full((2, K), age_s))
+    assert not any(part.any() for part in output)
+
+
+@settings(max_examples=25)
+@given(
+    present=st.lists(st.booleans(), min_size=2 * K, max_size=2 * K),
+    contents=st.sampled_from([0.0, 1e4, -3e38, float("inf"), float("nan")]),
+    missing=st.sampled_from([-1.0, -1e-6, float("nan")]),
 )
-def test_trained_it_changes_something(changes):
-    change = _run(_trained(_module(**changes)), torch.ones(2, K, dtype=torch.bool))
-    assert change.shape == (2, CLASSES, H, W) and change.abs().max() > 0.1
+@torch.inference_mode()
+def test_a_missing_reference_has_no_influence_whatever_it_holds(present, contents, missing):
+    module = make_dssa()
+    valid = torch.tensor(present).view(2, K)
+    age_s = AGE_S.where(valid, missing)
+    references = references_of(module)
+    poisoned = FrameMemory(*(part.masked_fill(~valid[:, :, None, None, None], contents) for part in references))
+    expected, found = run(module, age_s, references), run(module, age_s, poisoned)
+    for part, wanted in zip(found, expected):
+        assert part.isfinite().all() and torch.equal(part, wanted)
+    assert not found.trust[~valid].any() and (found.trust[valid] > 0).all()
 
 
-def test_missing_references_are_masked_not_merely_small():
-    module = _trained(_module())
-    references = _references(module)
-    valid = torch.tensor([[True, False, True]] * 2)
-    before = _run(module, valid, references=references)
-    poisoned = FrameMemory(*(part.clone() for part in references))
-    for part in poisoned:
-        part[:, 1] = 1e4
-    after = _run(module, valid, references=poisoned)
-    torch.testing.assert_close(before, after)
+def test_a_missing_reference_has_no_influence_on_gradients():
+    module = make_dssa()
+    age_s = AGE_S.clone()
+    age_s[:, 1] = -1
+    references = FrameMemory(*(part.detach().clone() for part in references_of(module)))
+    for part in references:
+        part[:, 1] = float("nan")
+    sum(part.square().sum() for part in run(module, age_s, references)).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters() if parameter.grad is not None)
 
 
-def test_references_come_in_any_order():
-    module = _trained(_module())
-    valid = torch.tensor([[True, True, False]] * 2)
-    references = _references(module)
-    ordered = _run(module, valid, references=references)
-    order = [2, 0, 1]
-    shuffled = _run(module, valid[:, order], references=FrameMemory(*(part[:, order] for part in references)))
-    torch.testing.assert_close(ordered, shuffled, atol=1e-4, rtol=1e-4)
+@torch.inference_mode()
+def test_a_missing_reference_is_as_one_left_out():
+    module, references = make_dssa(), references_of(make_dssa())
+    age_s = AGE_S.clone()
+    age_s[:, 1] = -1
+    kept = [0, 2]
+    left_out = run(module, AGE_S[:, kept], FrameMemory(*(part[:, kept] for part in references)))
+    torch.testing.assert_close(run(module, age_s, references).change, left_out.change, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("stages", [1, 2])
-def test_votes_are_distributions_over_the_classes(stages):
-    module = _trained(_module(dynamic_stages=stages))
-    context, logits = _scene()
-    own = module.contribute(context, logits)
-    output = module(context, own.probability_root, _references(module), torch.ones(2, K, dtype=torch.bool))
-    assert [tuple(vote.shape[2:]) for vote in output.votes] == [(5, 7), (18, 25)][:stages]
-    for vote in output.votes:
-        torch.testing.assert_close(vote.sum(1), torch.ones_like(vote[:, 0]), atol=1e-4, rtol=0)
-        assert (vote >= 0).all()
+@settings(max_examples=15)
+@given(order=st.permutations(range(K)), missing=st.sets(st.integers(0, K - 1)))
+@torch.inference_mode()
+def test_references_come_in_any_order(order, missing):
+    module, references, age_s = make_dssa(), references_of(make_dssa()), AGE_S.clone()
+    age_s[:, sorted(missing)] = -1
+    ordered = run(module, age_s, references)
+    shuffled = run(module, age_s[:, order], FrameMemory(*(part[:, order] for part in references)))
+    torch.testing.assert_close(shuffled.change, ordered.change, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shuffled.trust, ordered.trust[:, order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shuffled.votes, ordered.votes[:, order], atol=1e-5, rtol=1e-4)
 
 
+@settings(max_examples=15)
+@given(
+    size=st.tuples(st.integers(1, 21), st.integers(1, 21)),
+    batch=st.integers(1, 3),
+    count=st.integers(1, 4),
+    radii=st.tuples(st.integers(0, 4), st.integers(0, 2)),
+)
+@torch.inference_mode()
+def test_any_size_and_number_of_references(size, batch, count, radii):
+    """Sizes that are no multiple of a coarse cell too; votes are distributions over the classes, trust is in 0..1."""
+    module = make_dssa(coarse_radius=radii[0], fine_radius=radii[1])
+    output = run(module, torch.rand(batch, count), batch=batch, size=size)
+    coarse = (-(-size[0] // COARSE), -(-size[1] // COARSE))
+    assert output.change.shape == (batch, CLASSES, *size) and output.change.isfinite().all()
+    assert output.trust.shape == (batch, count, *size)
+    assert ((output.trust >= 0) & (output.trust <= 1)).all()
+    for votes, extent in ((output.votes, size), (output.coarse_votes, coarse)):
+        assert votes.shape == (batch, count, CLASSES, *extent) and (votes >= 0).all()
+        torch.testing.assert_close(votes.sum(2), torch.ones(batch, count, *extent), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_batch_is_as_its_frames_one_by_one():
+    module, references = make_dssa(), references_of(make_dssa(), batch=3)
+    context, fine, logits = scene(batch=3)
+    own = module.make_memory(context, logits)
+    age_s = torch.tensor([[0.1, 0.2, 0.3], [0.5, -1.0, 0.0], [-1.0, -1.0, -1.0]])
+    together = module(context, fine, own, references, age_s)
+    for index in range(3):
+        one = slice(index, index + 1)
+        alone = module(
+            context[one], fine[one], FrameMemory(*(part[one] for part in own)),
+            FrameMemory(*(part[one] for part in references)), age_s[one],
+        )  # fmt: skip
+        for part, wanted in zip(together, alone):
+            torch.testing.assert_close(part[one], wanted, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
 def test_the_vote_moves_the_frame_towards_its_references():
     """References that all say class 3, a frame that is in doubt: with the gate open, 3 is what it becomes."""
-    module = _module(selection=False, difference_role="none")
+    module = make_dssa()
+    open_gate(module)
+    context = scene()[0]
+    doubt, sure = classes_everywhere(3, 0.0, batch=2), classes_everywhere(3, 9.0, batch=2)
+    references = stacked([module.make_memory(context, sure[1])] * K)
+    change = module(context, doubt[0], module.make_memory(context, doubt[1]), references, AGE_S).change
+    assert (change.argmax(1) == 3).all() and (change[:, 3] - change[:, 2] > 1).all()
+
+
+@torch.inference_mode()
+def test_references_that_agree_with_the_frame_leave_it_alone():
+    module = make_dssa()
+    open_gate(module)
+    own = by_hand(0, torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1]))
+    change = module(scene(batch=1)[0], scene(batch=1)[1], own, stacked([own] * K), AGE_S[:1]).change
+    torch.testing.assert_close(change, torch.zeros_like(change), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_reference_that_looks_different_is_not_trusted():
+    """With a head that trusts appearance alone: one whose keys are orthogonal to the frame's has no say."""
+    module = make_dssa()
+    open_gate(module)
+    trust_by(module, COSINE, slope=10.0)
+    before, other = torch.tensor([0.96, 0.01, 0.01, 0.01, 0.01]), torch.tensor([0.01, 0.96, 0.01, 0.01, 0.01])
+    own = by_hand(0, torch.full((CLASSES,), 1 / CLASSES))
+    same, orthogonal = by_hand(0, before), by_hand(1, other)
+    context, fine, _ = scene(batch=1)
+    found = module(context, fine, own, stacked([same, orthogonal]), torch.tensor([[0.1, 0.1]]))
+    assert (found.trust[:, 0] > 0.999).all() and (found.trust[:, 1] < 0.001).all()
+    alone = module(context, fine, own, stacked([same]), torch.tensor([[0.1]]))
+    torch.testing.assert_close(found.change, alone.change, atol=1e-3, rtol=1e-3)
+    assert (found.change.argmax(1) == 0).all()
+    cut = module(context, fine, own, stacked([orthogonal] * 2), torch.tensor([[0.1, 0.1]]))
+    assert cut.change.abs().max() < 1e-3  # after a cut the frame keeps its own classes
+
+
+@settings(max_examples=15)
+@given(younger=st.floats(*AGE_RANGE_S), factor=st.floats(1.1, 20.0))
+@torch.inference_mode()
+def test_trust_depends_on_the_age_in_seconds(younger, factor):
+    module = make_dssa()
+    trust_by(module, AGE, slope=-1.0)
+    memory = memory_of(module, 1)
+    older = min(younger * factor, AGE_RANGE_S[1])
+    trust = run(module, torch.tensor([[younger, older]] * 2), stacked([memory, memory])).trust
+    for k, age_s in enumerate((younger, older)):
+        expected = 1 / (1 + math.exp(0.5 * math.log(age_s) + 1))
+        torch.testing.assert_close(trust[:, k], torch.full_like(trust[:, k], expected), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_ages_beyond_the_range_are_not_told_apart():
+    module = make_dssa()
+    trust_by(module, AGE, slope=-1.0)
+    memory = stacked([memory_of(module, 1)] * 2)
+    for near, far in ((0.0, AGE_RANGE_S[0]), (AGE_RANGE_S[1], math.inf)):
+        trust = run(module, torch.tensor([[near, far]] * 2), memory).trust
+        assert torch.equal(trust[:, 0], trust[:, 1]) and (trust > 0).all()
+
+
+@pytest.mark.parametrize("moved", [(0, 0), (1, -2), (-2, 1)])
+@torch.inference_mode()
+def test_a_reference_is_matched_where_it_moved_to(moved):
+    """A reference that is the frame moved by whole coarse cells votes, at each place, for what was there."""
+    module = make_dssa(coarse_radius=3)
     with torch.no_grad():
-        module.gate[2].bias[0] = 5.0  # the vote counts in full
-    context, _ = _scene()
-    doubt = torch.zeros(2, CLASSES, H, W)
-    sure = torch.zeros(2, CLASSES, H, W)
-    sure[:, 3] = 9.0
-    own = module.contribute(context, doubt)
-    references = FrameMemory(*(torch.stack([part] * K, 1) for part in module.contribute(context, sure)))
-    change = module(context, own.probability_root, references, torch.ones(2, K, dtype=torch.bool)).change
-    assert (change.argmax(1) == 3).all() and (change[:, 3] > 1).all()
-
-
-def test_difference_is_a_bhattacharyya_distance():
-    same = torch.tensor([0.2, 0.8]).sqrt().view(1, 2, 1, 1)
-    disjoint = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 1, 2, 1, 1)
-    assert _difference(same, same[:, None]).item() == pytest.approx(0, abs=1e-6)
-    assert _difference(disjoint[0], disjoint[1:].transpose(0, 1)).item() == pytest.approx(1)
-    half = torch.tensor([0.5, 0.5]).sqrt().view(1, 2, 1, 1)
-    certain = torch.tensor([1.0, 0.0]).view(1, 1, 2, 1, 1)
-    assert _difference(half, certain).item() == pytest.approx(1 - 0.5**0.5)
-
-
-def test_distrust_lowers_and_seek_raises_the_share_of_a_reference_that_differs():
-    """Two references with the same features; one agrees in class everywhere, the other nowhere."""
-    shares = {}
-    for role in ("distrust", "seek", "none"):
-        module = _module(difference_role=role)
-        context, logits = _scene()
-        sure = 20 * torch.nn.functional.one_hot(logits.argmax(1), CLASSES).movedim(-1, 1).float()
-        agrees, differs = module.contribute(context, sure), module.contribute(context, sure.roll(1, 1))
-        references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(agrees, differs)))
-        masses = []
-        original = dynamic_alignment.window_attention
-
-        def spy(*args, original=original, masses=masses, **kwargs):
-            masses.append(original(*args, **kwargs))
-            return masses[-1]
-
-        dynamic_alignment.window_attention = spy
-        try:
-            module(context, agrees.probability_root, references, torch.ones(2, 2, dtype=torch.bool))
-        finally:
-            dynamic_alignment.window_attention = original
-        shares[role] = masses[0].mass[:, 1].mean().item()
-    assert shares["distrust"] < shares["none"] - 0.05
-    assert shares["none"] == pytest.approx(0.5, abs=1e-4)
-    assert shares["seek"] > shares["none"] + 0.05
-
-
-def test_sources_move_a_reference_over_the_frame():
-    """A reference that is the frame moved by whole coarse cells comes to lie exactly over it."""
-    memory = _module().contribute(*_scene(batch=1))
-    dy, dx = 1, -2
-    gone = FrameMemory(*(part.roll((dy * COARSE, dx * COARSE), (2, 3))[:, None] for part in memory))
-    offset = torch.tensor([dy, dx]).view(1, 1, 2, 1, 1).expand(1, 1, 2, *memory.coarse_key.shape[2:])
-    sources = _sources(offset, (H, W))
-    assert sources.min() >= 0 and sources.max() < H * W
-    inner = (slice(None), slice(None), slice(0, H - COARSE), slice(2 * COARSE, W))
-    for name in ("key", "value", "probability_root"):
-        torch.testing.assert_close(moved(getattr(gone, name), sources)[:, 0][inner], getattr(memory, name)[inner])
-
-
-def test_a_memory_holds_the_classes_beside_the_features():
-    memory = _module().contribute(*_scene(batch=1))
-    probabilities = _scene(batch=1)[1].softmax(1)
-    torch.testing.assert_close(memory.value[:, -CLASSES:], probabilities)
-    torch.testing.assert_close(memory.coarse_value[:, -CLASSES:], _to_coarse(probabilities))
-    torch.testing.assert_close(memory.probability_root.square(), probabilities)
-    shapes = memory_shapes(SDCPCConfig(CLASSES, embed_dim=D, key_dim=8), (8 * H, 8 * W))
-    assert shapes == tuple(tuple(part.shape[1:]) for part in memory)
-
-
-def test_selection_leaves_agreement_alone():
-    """Where the frame is sure and all references agree with it, its classes stay as they are."""
-    module = _trained(_module())
-    context, logits = _scene()
-    constant = torch.zeros_like(logits)
-    constant[:, 2] = 1  # one class everywhere, so that alignment cannot bring disagreement in
-    sure = 30.0 * constant
-    sure[:, :, :6, :6] = 0  # but for a corner, where it is unsure
-    own = module.contribute(context, sure)
-    memory = module.contribute(context, 30.0 * constant)
-    references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
-    valid = torch.ones(2, K, dtype=torch.bool)
-    changed = module(context, own.probability_root, references, valid).change.any(1)
-    assert changed[:, :6, :6].all()
-    assert not changed[:, 6:, 6:].any()
-    everywhere = _trained(_module(selection=False))
-    assert everywhere(context, own.probability_root, references, valid).change.any(1).all()
-
-
-@pytest.mark.parametrize("batch", [1, 2])
-def test_attending_only_where_it_matters_changes_nothing(monkeypatch, batch):
-    """Without gradients, tiles in which selection leaves no change are left out of the fine attention."""
-    module = _trained(_module())
-    context, logits = _scene(batch=batch)
-    sure = torch.zeros_like(logits)
-    sure[:, 2] = 30.0
-    sure[:, :, 3:9, 4:11] = 0  # a patch where it is unsure
-    own = module.contribute(context, sure)
-    memory = module.contribute(context, 30.0 * (sure > 1))
-    references = FrameMemory(*(torch.stack([part] * K, 1) for part in memory))
-    valid = torch.tensor([[True, False, True]] * batch)
-    wanted = []
-    original = dynamic_alignment.window_attention
-
-    def spy(*args, **kwargs):
-        wanted.append(kwargs.get("wanted"))
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(dynamic_alignment, "window_attention", spy)
-    everywhere = module(context, own.probability_root, references, valid).change
-    with torch.inference_mode():
-        found = module(context, own.probability_root, references, valid).change
-    assert [part is None for part in wanted] == [True, True, True, False]
-    assert 0 < wanted[-1].float().mean() < 0.9
-    torch.testing.assert_close(found, everywhere.detach())
-
-
-@torch.no_grad()
-def test_a_folded_norm_gives_the_same():
-    module = _trained(_module())
-    module.norm.running_mean.normal_()
-    module.norm.running_var.uniform_(0.5, 2)
-    module.norm.weight.normal_()
-    module.norm.bias.normal_()
-    valid = torch.ones(2, K, dtype=torch.bool)
-    expected, memory = _run(module, valid), module.contribute(*_scene())
-    module.fold_norm()
-    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
-    torch.testing.assert_close(_run(module, valid), expected, atol=1e-4, rtol=1e-4)
-    for part, wanted in zip(module.contribute(*_scene()), memory):
-        torch.testing.assert_close(part, wanted, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 7), (45, 60)])
-def test_coarse_and_back(size):
-    x = torch.arange(size[0] * size[1], dtype=torch.float32).view(1, 1, *size)
-    coarse = _to_coarse(x)
-    assert coarse.shape[2:] == (-(-size[0] // COARSE), -(-size[1] // COARSE))
-    assert coarse[0, 0, 0, 0] == x[0, 0, :COARSE, :COARSE].mean()
-    assert coarse[0, 0, -1, -1] == pytest.approx(
-        x[0, 0, (size[0] - 1) // COARSE * COARSE :, (size[1] - 1) // COARSE * COARSE :].mean().item()
+        module.log_scale.fill_(math.log(100.0))
+        module.position_weight.fill_(-20.0)  # appearance alone
+    context, fine, logits = scene(batch=1, size=(32, 32))
+    own = module.make_memory(context, logits)
+    dy, dx = moved
+    gone = FrameMemory(
+        own.fine.roll((COARSE * dy, COARSE * dx), (2, 3))[:, None], own.coarse.roll((dy, dx), (2, 3))[:, None]
     )
-    assert _from_coarse(coarse, size).shape == x.shape
+    votes = module(context, fine, own, gone, torch.tensor([[0.1]])).votes[:, 0]
+    inner = (slice(None), slice(None), slice(12, 20), slice(12, 20))  # whose window is within the frame
+    right = votes[inner].argmax(1) == own.fine[:, FEATURES:][inner].argmax(1)
+    assert right.float().mean() > 0.95
 
 
-def test_memory_has_a_finite_gradient_where_a_class_is_impossible():
-    module = _module()
-    context, logits = _scene()
-    logits = (1000 * logits).requires_grad_()
-    module.contribute(context, logits).probability_root.sum().backward()
-    assert logits.grad.isfinite().all()
+@settings(max_examples=15)
+@given(size=st.tuples(st.integers(1, 30), st.integers(1, 30)), scale=st.sampled_from([0.0, 1.0, 1e4]))
+@torch.inference_mode()
+def test_a_memory_holds_unit_keys_and_class_probabilities(size, scale):
+    module = make_dssa()
+    context, _, logits = scene(size=size)
+    memory = module.make_memory(context, scale * logits)
+    shapes = memory_shapes(module.config, (8 * size[0], 8 * size[1]))
+    assert shapes == tuple(tuple(part.shape[1:]) for part in memory)
+    for part in memory:
+        ones = torch.ones(2, *part.shape[2:])
+        torch.testing.assert_close(part[:, :FEATURES].norm(dim=1), ones, atol=1e-5, rtol=0)
+        torch.testing.assert_close(part[:, FEATURES:].sum(1), ones, atol=1e-5, rtol=0)
+        assert (part[:, FEATURES:] >= 0).all()
+    torch.testing.assert_close(memory.fine[:, FEATURES:], (scale * logits).softmax(1))
+    height, width = min(COARSE, size[0]), min(COARSE, size[1])  # of the first coarse cell, cut by the border or not
+    first = memory.fine[:, FEATURES:, :height, :width].mean((2, 3))
+    torch.testing.assert_close(memory.coarse[:, FEATURES:, 0, 0], first)
+
+
+@torch.inference_mode()
+def test_other_classes_leave_the_keys_of_a_memory():
+    module = make_dssa()
+    context, _, logits = scene()
+    relabelled = module.with_classes(module.make_memory(context, logits), logits.roll(1, 1))
+    for part, wanted in zip(relabelled, module.make_memory(context, logits.roll(1, 1))):
+        assert torch.equal(part, wanted)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
+from sdcpc_ros.network import DEFAULT_RATE_HZ, SDCPC, FrameMemory, SDCPCConfig
 
 ENCODERS = [("mit_b0", {}), ("resnet18", {"base_width": 16}), ("resnet50", {"base_width": 8, "output_stride": 8})]
 
 
-def _network(encoder="resnet18", **changes):
-    torch.manual_seed(0)
+def _network(encoder="resnet18", *, trained=True, **changes):
     changes = {"base_width": 16, "embed_dim": 32, "key_dim": 16, **changes}
-    network = SDCPC(SDCPCConfig(7, encoder=encoder, **changes)).eval()
-    with torch.no_grad():  # as if trained: a temporal path that changes nothing would prove nothing
-        network.dynamic_aggregation.gate[2].weight.normal_()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = SDCPC(SDCPCConfig(7, encoder=encoder, **changes)).eval()
+        if trained:  # a temporal path that changes nothing would prove nothing
+            torch.nn.init.normal_(network.dssa.gate[2].weight)
+            torch.nn.init.ones_(network.dssa.gate[2].bias)
     return network
 
 
@@ -23,59 +27,68 @@ def _clip(batch=1, frames=4, size=(72, 104)):
     return torch.randn(batch, frames, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
+def _stacked(memories):
+    return FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
+
+
+def _streamed(network, clip, stamps_s):
+    """Logits of each frame of a stream, of which each has all earlier ones as references."""
+    memories: list[FrameMemory] = []
+    outputs = []
+    for i, stamp_s in enumerate(stamps_s):
+        frame = network.encode(clip[:, i])
+        logits = frame.logits
+        if memories:
+            ages = torch.tensor([[stamp_s - earlier for earlier in stamps_s[:i]]]).expand(len(clip), -1)
+            logits = network.aggregate(frame, _stacked(memories), ages)
+        memories.append(network.remember(frame, logits))
+        outputs.append(logits)
+    return outputs
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
 @pytest.mark.parametrize(("encoder", "changes"), ENCODERS)
 @torch.inference_mode()
-def test_streaming_gives_the_logits_of_the_clip(encoder, changes):
-    network, clip = _network(encoder, **changes), _clip()
-    frames = [network.encode(clip[:, i]) for i in range(4)]
-    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*(frame.memory for frame in frames[:3]))))
-    streamed = network.aggregate(frames[3], references, torch.ones(1, 3, dtype=torch.bool))
+def test_streaming_gives_the_logits_of_the_clip(encoder, changes, recurrent):
+    """Without ages, the clip's frames are as far apart as the offsets say at the default rate."""
+    network, clip = _network(encoder, recurrent=recurrent, **changes), _clip()
+    streamed = _streamed(network, clip, [i / DEFAULT_RATE_HZ for i in range(4)])[3]
     clipped = network(clip).logits
     torch.testing.assert_close(streamed, clipped, atol=1e-5, rtol=0)
     assert not torch.allclose(clipped, network(clip[:, 3:]).logits, atol=1e-3)  # the references did count
 
 
+@settings(max_examples=6)
+@given(steps_s=st.lists(st.floats(0.02, 2.0), min_size=3, max_size=3), recurrent=st.booleans())
 @torch.inference_mode()
-def test_a_recurrent_stream_remembers_what_frames_were_labelled():
-    """Frame by frame, each with all earlier ones as references, it gives the logits of the clip."""
-    network, clip = _network(recurrent=True), _clip()
-    alone = _network()(clip).logits
-    memories: list[FrameMemory] = []
-    for i in range(4):
-        frame = network.encode(clip[:, i])
-        logits = frame.logits
-        if memories:
-            references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
-            logits = network.aggregate(frame, references, torch.ones(1, i, dtype=torch.bool))
-        memories.append(network.remember(frame, logits))
-    torch.testing.assert_close(logits, network(clip).logits, atol=1e-5, rtol=0)
-    assert not torch.allclose(logits, alone, atol=1e-3)
+def test_streaming_gives_the_logits_of_the_clip_at_any_times(steps_s, recurrent):
+    network, clip = _network(recurrent=recurrent), _clip(batch=2, size=(40, 56))
+    stamps_s = [sum(steps_s[:i]) for i in range(4)]
+    age_s = torch.tensor([[stamps_s[3] - stamp_s for stamp_s in stamps_s[:3]]] * 2)
+    streamed = _streamed(network, clip, stamps_s)[3]
+    torch.testing.assert_close(network(clip, age_s).logits, streamed, atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
-def test_a_floor_under_the_vote_draws_a_frame_to_what_was_seen_before_unless_that_is_another_class():
-    """With gates that are shut, as in an untrained network, the floor alone opens them."""
-    torch.manual_seed(0)
-    config = SDCPCConfig(
-        4, encoder="resnet18", base_width=16, embed_dim=32, key_dim=16, vote_floor=1.0, selection=False
-    )
-    aggregate = SDCPC(config).eval().dynamic_aggregation
-    context = torch.randn(1, aggregate.query.in_channels, 8, 12)
+def test_a_recurrent_stream_remembers_what_frames_were_labelled():
+    clip = _clip()
+    memories = {}
+    for recurrent in (True, False):
+        network = _network(recurrent=recurrent)
+        frame = network.encode(clip[:, 0])
+        other = frame.logits.roll(1, 1)
+        memories[recurrent] = network.remember(frame, other), frame.memory
+    assert all(torch.equal(part, own) for part, own in zip(*memories[False]))
+    relabelled, own = memories[True]
+    assert not torch.allclose(relabelled.fine, own.fine, atol=1e-3)
+    assert not torch.allclose(_network()(clip).logits, _network(recurrent=False)(clip).logits, atol=1e-4)
 
-    def share_of_the_vote(own: list[float], before: list[float]) -> float:
-        """How far the odds of the first two classes move from the frame's own to the references'."""
-        logits = [torch.tensor(values).log()[None, :, None, None].expand(1, 4, 8, 12) for values in (own, before)]
-        now, past = (aggregate.contribute(context, each) for each in logits)
-        references = FrameMemory(*(part[:, None].repeat(1, 3, 1, 1, 1) for part in past))
-        change = aggregate(context, now.probability_root, references, torch.ones(1, 3, dtype=torch.bool)).change
-        moved = (change[0, 0] - change[0, 1]).mean()
-        wanted = (logits[1] - logits[0])[0, :2, 0, 0]
-        return (moved / (wanted[0] - wanted[1])).item()
 
-    unsure = share_of_the_vote([0.45, 0.5, 0.03, 0.02], [0.9, 0.05, 0.03, 0.02])
-    something_else = share_of_the_vote([0.02, 0.95, 0.02, 0.01], [0.95, 0.02, 0.02, 0.01])
-    mixed = share_of_the_vote([0.3, 0.35, 0.2, 0.15], [0.35, 0.3, 0.2, 0.15])
-    assert unsure > 0.6 > mixed > something_else > 0
+@torch.inference_mode()
+def test_logits_depend_on_the_age_of_the_references():
+    network, clip = _network(), _clip()
+    logits = [network(clip, factor * torch.tensor([[0.3, 0.2, 0.1]])).logits for factor in (1, 1, 10)]
+    assert torch.equal(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2], atol=1e-4)
 
 
 @torch.inference_mode()
@@ -83,44 +96,68 @@ def test_a_clip_of_one_is_a_stream_without_references():
     network, clip = _network(), _clip(batch=2)
     frame = network.encode(clip[:, -1])
     empty = FrameMemory(*(torch.randn(2, 3, *part.shape[1:]) for part in frame.memory))
-    streamed = network.aggregate(frame, empty, torch.zeros(2, 3, dtype=torch.bool))
-    torch.testing.assert_close(network(clip[:, -1:]).logits, streamed, atol=1e-5, rtol=0)
+    streamed = network.aggregate(frame, empty, torch.full((2, 3), -1.0))
+    alone = network(clip[:, -1:])
+    torch.testing.assert_close(alone.logits, streamed, atol=1e-5, rtol=0)
+    assert alone.aggregation is None and alone.single is alone.logits
 
 
+@pytest.mark.parametrize("contents", [50.0, float("nan")])
+@pytest.mark.parametrize("recurrent", [True, False])
 @torch.inference_mode()
-def test_invalid_references_of_a_clip_are_ignored():
-    network, clip = _network(), _clip()
-    valid = torch.tensor([[False, True, True]])
-    before = network(clip, valid).logits
-    clip[:, 0] = 50
-    torch.testing.assert_close(network(clip, valid).logits, before)
+def test_missing_references_of_a_clip_are_ignored(contents, recurrent):
+    """Also by the references that come after them."""
+    network, clip = _network(recurrent=recurrent), _clip()
+    age_s = torch.tensor([[-1.0, 2 / 15, 1 / 15]])
+    before = network(clip, age_s).logits
+    clip[:, 0] = contents
+    torch.testing.assert_close(network(clip, age_s).logits, before)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 65), (90, 47)])
 @torch.inference_mode()
 def test_any_size_from_32_px_works(size):
     output = _network()(_clip(batch=2, size=size))
-    assert output.logits.shape == (2, 7, -(-size[0] // 4), -(-size[1] // 4))
+    assert output.logits.shape == output.single.shape == (2, 7, -(-size[0] // 4), -(-size[1] // 4))
     assert output.static_logits.shape == (2, 7, -(-size[0] // 8), -(-size[1] // 8))
 
 
 @torch.inference_mode()
 def test_an_untrained_temporal_path_changes_nothing():
-    torch.manual_seed(0)
-    network = SDCPC(SDCPCConfig(7, encoder="resnet18", base_width=16, embed_dim=32)).eval()
-    clip = _clip()
-    torch.testing.assert_close(network(clip).logits, network(clip[:, -1:]).logits, atol=1e-6, rtol=0)
+    network, clip = _network(trained=False), _clip()
+    output = network(clip)
+    assert torch.equal(output.logits, output.single)
+    torch.testing.assert_close(output.logits, network(clip[:, -1:]).logits, atol=1e-6, rtol=0)
 
 
-def test_every_parameter_learns():
-    network = _network(selection_difference=0.0).train()
+@torch.inference_mode()
+def test_the_logits_of_the_frame_by_itself_come_along():
+    network, clip = _network(), _clip()
+    output = network(clip)
+    torch.testing.assert_close(output.single, network(clip[:, -1:]).logits, atol=1e-5, rtol=0)
+    assert not torch.allclose(output.logits, output.single, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_clips_of_a_batch_do_not_mix():
+    network, clip = _network(), _clip(batch=3, size=(40, 56))
+    age_s = torch.tensor([[0.3, 0.2, 0.1], [-1.0, 0.2, 0.1], [-1.0, -1.0, -1.0]])
+    together = network(clip, age_s).logits
+    for index in range(3):
+        one = slice(index, index + 1)
+        torch.testing.assert_close(together[one], network(clip[one], age_s[one]).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_every_parameter_learns(recurrent):
+    network = _network(recurrent=recurrent).train()
     output = network(_clip(batch=2))
     loss = output.logits.square().mean() + output.static_logits.square().mean()
-    (loss + sum(vote.square().mean() for vote in output.votes)).backward()
+    (loss + output.aggregation.coarse_votes.square().mean()).backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not still
-    assert network.dynamic_aggregation.coarse_key_value.weight.grad.abs().sum() > 0
-    assert network.dynamic_aggregation.difference_weight.grad.abs().sum() > 0
+    silent = [name for name, p in network.dssa.named_parameters() if not p.grad.any()]
+    assert not silent
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 3, 31, 64)])
@@ -134,57 +171,68 @@ def test_clip_form_refuses_images():
         _network()(torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("changes", [{"static_aggregation": False}, {"dynamic_stages": 0}, {"dynamic_stages": 1}])
+@pytest.mark.parametrize(("frames", "age_s"), [(4, torch.ones(1, 2)), (4, torch.ones(3)), (6, None)])
+def test_clip_form_refuses_ages_that_are_not_those_of_its_references(frames, age_s):
+    """Nor does it guess the ages of more references than the configuration has."""
+    with pytest.raises(ValueError, match=r"age_s.*\(1, [35]\)"):
+        _network()(_clip(frames=frames, size=(32, 32)), age_s)
+
+
+@pytest.mark.parametrize("changes", [{"static_aggregation": False}, {"temporal": False}])
 @torch.inference_mode()
 def test_parts_can_be_left_out(changes):
     """For ablation: the network runs without a part, in both forms alike."""
     network, clip = _network(**changes), _clip()
     output = network(clip)
-    assert len(output.votes) == network.config.dynamic_stages
-    frames = [network.encode(clip[:, i]) for i in range(4)]
-    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*(frame.memory for frame in frames[:3]))))
-    streamed = network.aggregate(frames[3], references, torch.ones(1, 3, dtype=torch.bool))
+    assert (output.aggregation is not None) == network.config.temporal
+    streamed = _streamed(network, clip, [i / DEFAULT_RATE_HZ for i in range(4)])[3]
     torch.testing.assert_close(streamed, output.logits, atol=1e-5, rtol=0)
-    counted = not torch.allclose(streamed, frames[3].logits, atol=1e-3)
-    assert counted == (network.config.dynamic_stages > 0)
+    counted = (streamed - network.encode(clip[:, 3]).logits).abs().max() > 1e-4
+    assert counted == network.config.temporal
 
 
 @torch.inference_mode()
 def test_exports_whole():
     """torch.export takes both halves: no Python in the way of compilers."""
     network = _network()
-    image = _clip()[:, 0]
+    clip = _clip(frames=2)
 
-    class Encode(torch.nn.Module):
+    class Whole(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.network = network
 
-        def forward(self, x):
-            return tuple(self.network.encode(x)[:3])
+        def forward(self, earlier, image, age_s):
+            frame = self.network.encode(image)
+            references = FrameMemory(*(part[:, None] for part in self.network.encode(earlier).memory))
+            logits = self.network.aggregate(frame, references, age_s)
+            return logits, *self.network.remember(frame, logits)
 
-    exported = torch.export.export(Encode(), (image,))
-    torch.testing.assert_close(exported.module()(image)[1], network.encode(image).static, atol=1e-5, rtol=0)
+    inputs = (clip[:, 0], clip[:, 1], torch.tensor([[0.1]]))
+    exported = torch.export.export(Whole(), inputs).module()
+    for age_s in (torch.tensor([[0.1]]), torch.tensor([[-1.0]])):
+        for found, wanted in zip(exported(*inputs[:2], age_s), Whole()(*inputs[:2], age_s)):
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
-def test_views_of_the_newest_frame_share_its_references():
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_views_of_the_newest_frame_share_its_references(recurrent):
     """Each of V views gets what a clip of its own would get."""
-    torch.manual_seed(0)
-    model = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).eval()
-    torch.nn.init.normal_(model.dynamic_aggregation.gate[2].weight, std=0.5)
-    clip, valid = torch.randn(2, 5, 3, 64, 96), torch.tensor([[True, True, True], [False, True, True]])
+    model = _network(recurrent=recurrent)
+    clip = torch.randn(2, 5, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    age_s = torch.tensor([[0.3, 0.2, 0.1], [-1.0, 0.7, 0.4]])
     with torch.inference_mode():
-        together = model(clip, valid, views=2)
-        apart = [model(clip[:, [0, 1, 2, view]], valid) for view in (3, 4)]
+        together = model(clip, age_s, views=2)
+        apart = [model(clip[:, [0, 1, 2, view]], age_s) for view in (3, 4)]
     for index in (0, 1):
-        torch.testing.assert_close(together.logits[index::2], apart[index].logits)
-        torch.testing.assert_close(together.static_logits[index::2], apart[index].static_logits)
+        torch.testing.assert_close(together.logits[index::2], apart[index].logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(together.static_logits[index::2], apart[index].static_logits, atol=1e-4, rtol=0)
 
 
 def test_earlier_frames_leave_no_trace_in_the_statistics_of_norms():
-    """They are perceived as a stream perceives them; what is learnt from a clip is learnt from its newest frame."""
+    """They are perceived as a stream perceives them; what is learnt of a scene is learnt from the newest frame."""
     model = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).train()
-    names = [n for n, _ in model.named_buffers() if "running" in n and not n.startswith("dynamic")]
+    names = [n for n, _ in model.named_buffers() if "running" in n and not n.startswith("dssa")]
     clip = torch.randn(2, 4, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     seen = []
     for past in (clip[:, :3], 9 * clip[:, :3]):

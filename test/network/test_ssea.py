@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sdcpc_ros.network.static_alignment import StaticAggregation
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdcpc_ros.network import SDCPCConfig
+from sdcpc_ros.network.ssea import SSEA
 
 CHANNELS = (16, 24, 32, 48)
 
@@ -23,7 +23,7 @@ def _pyramid(height, width, strides=(4, 8, 16, 32)):
 @pytest.mark.parametrize("size", [(64, 96), (72, 120), (33, 47)])
 @pytest.mark.parametrize("strides", [(4, 8, 16, 32), (4, 8, 8, 8)])
 def test_gives_features_at_stride_8(size, strides):
-    module = StaticAggregation(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval()
+    module = SSEA(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval()
     wanted = (-(-size[0] // 8), -(-size[1] // 8))
     features = module(_pyramid(*size, strides), wanted)
     assert features.shape == (2, 32, *wanted)
@@ -31,7 +31,7 @@ def test_gives_features_at_stride_8(size, strides):
 
 
 def test_every_level_and_grid_gives_tokens():
-    module = StaticAggregation(SDCPCConfig(11, embed_dim=32, pool_grids=(1, 3)), CHANNELS)
+    module = SSEA(SDCPCConfig(11, embed_dim=32, pool_grids=(1, 3)), CHANNELS)
     levels = [project(features) for project, features in zip(module.levels, _pyramid(64, 96))]
     tokens = module._static_tokens(levels)
     assert tokens.shape == (2, 4 * (1 + 9), 32)
@@ -41,14 +41,14 @@ def test_every_level_and_grid_gives_tokens():
 
 
 def test_context_reaches_across_the_whole_frame():
-    module = StaticAggregation(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval()
+    module = SSEA(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval()
     pyramid = [features.requires_grad_() for features in _pyramid(256, 256)]
     module(pyramid, (32, 32))[0, :, 0, 0].sum().backward()
     assert pyramid[3].grad[0, :, -1, -1].abs().sum() > 0
 
 
 def test_cost_is_linear_in_pixels():
-    module = StaticAggregation(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval().to("meta")
+    module = SSEA(SDCPCConfig(11, embed_dim=32, key_dim=16), CHANNELS).eval().to("meta")
 
     def flops(side):
         with FlopCounterMode(display=False) as counter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -11,12 +13,12 @@ from sdcpc_ros.network import SDCPC, SDCPCConfig
 
 
 @pytest.fixture(scope="session")
-def checkpoint() -> Checkpoint:
+def checkpoint(as_if_trained: Callable[[SDCPC], SDCPC]) -> Checkpoint:
     """CamVid's classes, 64 x 96 px, references 1 and 3 frames back."""
     config = SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 3))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SDCPC(config)
-        torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
+        as_if_trained(network)
     mean, std = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
     return Checkpoint(config, CAMVID_11, mean, std, (64, 96), network.state_dict())

@@ -4,38 +4,91 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sdcpc_ros.network import FrameMemory
+from sdcpc_ros.network import DEFAULT_RATE_HZ, FrameMemory
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+
+OFFSETS = st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True).map(lambda o: tuple(sorted(o)))
+#: Seconds between frames; some come with an earlier stamp, or with the same.
+STEPS_S = st.lists(st.floats(-0.5, 3.0), max_size=25)
 
 
 def _memory(value, size=(2, 3)):
     full = torch.full((1, 4, *size), float(value))
-    return FrameMemory(full, full + 0.1, full[..., :1, :1], full[..., :1, :1] + 0.1, full[:, :2])
+    return FrameMemory(full, full[..., :1, :1] + 0.1)
 
 
-@settings(max_examples=50)
-@given(
-    offsets=st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True).map(lambda o: tuple(sorted(o))),
-    frames=st.integers(0, 25),
-)
-def test_gives_what_a_list_would(offsets, frames):
-    buffer, history = FrameBuffer(offsets, _memory(0)), []
-    for frame in range(frames):
-        references, valid = buffer.references()
-        expected = sorted(history[-offset] for offset in offsets if offset <= len(history))
-        assert buffer.reference_count == int(valid.sum()) == len(expected)
-        for part, shift in zip(references, (0.0, 0.1, 0.0, 0.1, 0.0)):
-            values = part[0][valid[0]].flatten(1)
+@settings(max_examples=60)
+@given(offsets=OFFSETS, steps_s=STEPS_S, start_s=st.sampled_from([0.0, 1.7e9]))
+@example(offsets=(3, 6, 9), steps_s=[0.1] * 25, start_s=0.0)
+@example(offsets=(1, 3), steps_s=[0.1] * 25, start_s=0.0)
+def test_gives_what_a_list_would(offsets, steps_s, start_s):
+    """The memories at the offsets, each with its own age, while the ring fills and after it has wrapped."""
+    buffer, stamps_s, now_s = FrameBuffer(offsets, _memory(0)), [], start_s
+    for frame, step_s in enumerate(steps_s):
+        now_s += step_s
+        references, age_s = buffer.references(now_s)
+        assert age_s.shape == (1, len(offsets)) and age_s.dtype == torch.float32 and age_s.device.type == "cpu"
+        there = age_s[0] >= 0
+        expected = sorted(
+            (frame - offset, max(0.0, now_s - stamps_s[frame - offset])) for offset in offsets if offset <= frame
+        )
+        assert buffer.reference_count == int(there.sum()) == len(expected)
+        for part, shift in zip(references, (0.0, 0.1)):
+            values = part[0][there].flatten(1)
             assert (values == values[:, :1]).all()
-            torch.testing.assert_close(values[:, 0].sort().values, torch.tensor(expected, dtype=torch.float32) + shift)
-        buffer.push(_memory(frame), stamp_s=frame / 10)
-        history.append(frame)
-        assert len(buffer) == min(len(history), max(offsets))
-        assert buffer.stamps_s == [f / 10 for f in history[-max(offsets) :]]
+            found = sorted(zip(values[:, 0].tolist(), age_s[0][there].tolist()))
+            assert [number for number, _ in found] == pytest.approx([number + shift for number, _ in expected])
+            assert [age for _, age in found] == pytest.approx([age for _, age in expected], rel=1e-6, abs=1e-6)
+        buffer.push(_memory(frame), now_s)
+        stamps_s.append(now_s)
+        assert len(buffer) == min(len(stamps_s), max(offsets))
+        assert buffer.stamps_s == stamps_s[-max(offsets) :]
         assert buffer.fill == len(buffer) / max(offsets)
+
+
+@pytest.mark.parametrize("offsets", [(1,), (1, 2, 3), (3, 6, 9), (1, 3), (2, 3, 7)])
+def test_an_empty_buffer_has_missing_references_only(offsets):
+    _, age_s = FrameBuffer(offsets, _memory(0)).references(123.0)
+    assert age_s.shape == (1, len(offsets)) and (age_s < 0).all()
+
+
+def test_a_reference_that_seems_to_come_later_is_there_and_new():
+    buffer = FrameBuffer((1,), _memory(0))
+    buffer.push(_memory(1), 5.0)
+    assert buffer.references(4.5)[1].tolist() == [[0.0]]
+
+
+@given(stamp_s=st.floats(0, 2e9))
+def test_without_a_stamp_a_frame_comes_one_period_after_the_last(stamp_s):
+    buffer = FrameBuffer((1, 2), _memory(0))
+    assert buffer.next_stamp_s == 0.0
+    for frame in range(3):
+        now_s = stamp_s + 7 * frame
+        buffer.push(_memory(frame), now_s)
+        assert buffer.next_stamp_s == now_s + 1 / DEFAULT_RATE_HZ
+
+
+@settings(max_examples=30)
+@given(offsets=OFFSETS, before=st.integers(0, 20), after=st.integers(0, 10))
+def test_a_restored_buffer_goes_on_alike(offsets, before, after):
+    one, other = FrameBuffer(offsets, _memory(0)), FrameBuffer(offsets, _memory(0))
+    for frame in range(before):
+        one.push(_memory(frame), frame / 7)
+    state = one.state()
+    one.push(_memory(99), before / 7)  # the state is a copy
+    other.restore(state)
+    other.push(_memory(99), before / 7)
+    for frame in range(before + 1, before + 1 + after):
+        (references, age_s), (others, other_age_s) = one.references(frame / 7), other.references(frame / 7)
+        assert torch.equal(age_s, other_age_s)
+        assert all(torch.equal(part, wanted) for part, wanted in zip(references, others))
+        one.push(_memory(frame), frame / 7)
+        other.push(_memory(frame), frame / 7)
+    with pytest.raises(ValueError, match="other shapes"):
+        FrameBuffer(offsets, _memory(0, size=(5, 5))).restore(state)
 
 
 @pytest.mark.parametrize(("offsets", "places"), [((1, 2), 1), ((3, 6, 9), 3), ((1, 3), 1), ((2, 3, 7), 1)])
@@ -43,19 +96,20 @@ def test_addresses_stay(offsets, places):
     """A graph captured with them goes on to read the right memory: one place, or one for each phase of the stride."""
     buffer, seen = FrameBuffer(offsets, _memory(0)), set()
     for frame in range(30):
-        references, valid = buffer.references()
-        assert all(part.is_contiguous() for part in (*references, valid))
-        seen.add(tuple(part.data_ptr() for part in (*references, valid)))
+        references, age_s = buffer.references(float(frame))
+        assert all(part.is_contiguous() for part in (*references, age_s))
+        seen.add(tuple(part.data_ptr() for part in references))
         buffer.push(_memory(frame), float(frame))
     assert len(seen) == places
 
 
-def test_shapes_do_not_depend_on_the_fill():
-    buffer = FrameBuffer((3, 6), _memory(0))
+@pytest.mark.parametrize("offsets", [(3, 6), (1, 3)])
+def test_shapes_do_not_depend_on_the_fill(offsets):
+    buffer = FrameBuffer(offsets, _memory(0))
     shapes = set()
     for frame in range(8):
-        references, valid = buffer.references()
-        shapes.add((*(tuple(part.shape) for part in references), tuple(valid.shape)))
+        references, age_s = buffer.references(0.0)
+        shapes.add((*(tuple(part.shape) for part in references), tuple(age_s.shape)))
         buffer.push(_memory(frame), 0.0)
     assert len(shapes) == 1
 
@@ -65,8 +119,8 @@ def test_another_size_is_refused_and_nothing_is_lost():
     buffer.push(_memory(1), 0.0)
     with pytest.raises(ValueError, match="needs a new buffer"):
         buffer.push(_memory(2, size=(5, 5)), 1.0)
-    references, _ = buffer.references()
-    assert (references.key == 1).all() and buffer.stamps_s == [0.0]
+    references, _ = buffer.references(1.0)
+    assert (references.fine == 1).all() and buffer.stamps_s == [0.0]
 
 
 @pytest.mark.parametrize("offsets", [(), (0, 1), (-3,)])

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sdcpc_ros.inference import Step, create_backend
-from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.frame_pass import DevicePass, HostPass, PassInput
 
@@ -15,11 +14,8 @@ SIZE, IMAGE_SIZE = (64, 96), (130, 190)
 
 
 @pytest.fixture(scope="module")
-def step():
-    torch.manual_seed(0)
-    network = SDCPC(SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2)))
-    torch.nn.init.normal_(network.dynamic_aggregation.gate[2].weight)  # as if trained: the past counts
-    return Step(network.eval(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0))
+def step(make_network):
+    return Step(make_network(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0))
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +27,15 @@ def test_both_ways_lead_to_the_same_labels(step, video):
     backend = create_backend("eager", step, SIZE)
     host, device = HostPass(backend, [IMAGE_SIZE]), DevicePass(backend, step, SIZE, [IMAGE_SIZE])
     buffer = FrameBuffer((1, 2), step.blank(SIZE))
-    for pixels in video:
-        frames = [PassInput(pixels, *buffer.references(), True)]
+    for number, pixels in enumerate(video):
+        frames = [PassInput(pixels, *buffer.references(number / 10), True)]
         (expected,), (got,) = host(frames), device(frames)
         assert got.labels.shape == IMAGE_SIZE and got.labels.dtype == np.uint8
         assert (got.labels == expected.labels).mean() > 0.999
         np.testing.assert_allclose(got.probability, expected.probability, atol=1e-6)
         for part, other in zip(got.memory, expected.memory):
             torch.testing.assert_close(part, other, atol=1e-6, rtol=0)
-        buffer.push(got.memory, 0.0)
+        buffer.push(got.memory, number / 10)
 
 
 def test_a_batch_leads_where_its_frames_lead_one_by_one(step, video):
@@ -49,7 +45,8 @@ def test_a_batch_leads_where_its_frames_lead_one_by_one(step, video):
     together = HostPass(backend, sizes), DevicePass(backend, step, SIZE, sizes)
     buffers = [FrameBuffer((1, 2), step.blank(SIZE)) for _ in sizes]
     for turn, images in enumerate(zip(video, video[::-1], video[2:])):
-        frames = [PassInput(image, *b.references(), i != 1) for i, (image, b) in enumerate(zip(images, buffers))]
+        inputs = enumerate(zip(images, buffers))
+        frames = [PassInput(image, *buffer.references((i + 1) * turn / 10), i != 1) for i, (image, buffer) in inputs]
         expected = [HostPass(backend, [size])([frame])[0] for frame, size in zip(frames, sizes)]
         for run in together:
             for got, wanted, size in zip(run(frames), expected, sizes):
@@ -61,12 +58,26 @@ def test_a_batch_leads_where_its_frames_lead_one_by_one(step, video):
                     torch.testing.assert_close(part, other, atol=1e-5, rtol=0)
         for index, (buffer, result) in enumerate(zip(buffers, expected)):
             if turn >= index:
-                buffer.push(result.memory, 0.0)
+                buffer.push(result.memory, (index + 1) * turn / 10)
+
+
+@pytest.mark.parametrize("way", ["host", "device"])
+def test_the_age_of_a_reference_reaches_the_network(step, video, way):
+    backend = create_backend("eager", step, SIZE)
+    run = HostPass(backend, [SIZE]) if way == "host" else DevicePass(backend, step, SIZE, [SIZE])
+    buffer = FrameBuffer((1, 2), step.blank(SIZE))
+    for number, pixels in enumerate(video[:2]):
+        (result,) = run([PassInput(pixels, *buffer.references(number / 10))])
+        buffer.push(result.memory, number / 10)
+    soon, late, again = (
+        run([PassInput(video[2], *buffer.references(stamp_s), True)])[0].probability for stamp_s in (0.2, 4.0, 0.2)
+    )
+    assert (soon == again).all() and np.abs(soon - late).max() > 1e-4
 
 
 def test_what_is_handed_out_outlives_the_next_frame(step, video):
     device = DevicePass(create_backend("eager", step, SIZE), step, SIZE, [IMAGE_SIZE])
-    references = FrameBuffer((1, 2), step.blank(SIZE)).references()
+    references = FrameBuffer((1, 2), step.blank(SIZE)).references(0.0)
     (first,) = device([PassInput(video[0], *references, True)])
     labels, probability = first.labels.copy(), first.probability.copy()
     device([PassInput(video[1], *references, True)])
@@ -78,16 +89,16 @@ def test_inputs_stay_where_they_are(step, video):
     seen = set()
 
     class Watching:
-        def step(self, image, references, valid):
-            seen.add(tuple(part.data_ptr() for part in (image, *references, valid)))
-            return eager.step(image, references, valid)
+        def step(self, image, references, age_s):
+            seen.add(tuple(part.data_ptr() for part in (image, *references, age_s)))
+            return eager.step(image, references, age_s)
 
     eager = create_backend("eager", step, SIZE)
     device = DevicePass(Watching(), step, SIZE, [IMAGE_SIZE])
     buffer = FrameBuffer((1, 2), step.blank(SIZE))
-    for pixels in video:
-        (result,) = device([PassInput(pixels, *buffer.references())])
-        buffer.push(result.memory, 0.0)
+    for number, pixels in enumerate(video):
+        (result,) = device([PassInput(pixels, *buffer.references(number / 10))])
+        buffer.push(result.memory, number / 10)
     assert len(seen) == 1
 
 
@@ -99,11 +110,9 @@ def test_a_graph_gives_the_labels_of_the_cpu(step, video):
     device = DevicePass(create_backend("eager", on_gpu, SIZE), on_gpu, SIZE, [IMAGE_SIZE])
     host = HostPass(create_backend("eager", step, SIZE), [IMAGE_SIZE])
     there, here = FrameBuffer((1, 2), on_gpu.blank(SIZE)), FrameBuffer((1, 2), step.blank(SIZE))
-    for pixels in video:
-        (got,), (expected,) = (
-            device([PassInput(pixels, *there.references())]),
-            host([PassInput(pixels, *here.references())]),
-        )
+    for number, pixels in enumerate(video):
+        (got,) = device([PassInput(pixels, *there.references(number / 10))])
+        (expected,) = host([PassInput(pixels, *here.references(number / 10))])
         assert (got.labels == expected.labels).mean() > 0.99
-        there.push(got.memory, 0.0)
-        here.push(expected.memory, 0.0)
+        there.push(got.memory, number / 10)
+        here.push(expected.memory, number / 10)

@@ -161,10 +161,10 @@ def test_a_backend_is_given_what_it_was_made_for(checkpoint, alone, monkeypatch,
             self._batch, self._kept = batch, None
 
         @torch.inference_mode()
-        def step(self, image, references, valid):
-            assert len(image) == len(valid) == self._batch
+        def step(self, image, references, age_s):
+            assert len(image) == len(age_s) == self._batch
             given_to.append(self._batch)
-            logits, memory = super().step(image, references, valid)
+            logits, memory = super().step(image, references, age_s)
             # As a graph does: results lie where they lay before.
             self._kept = self._kept or memory
             for own, part in zip(self._kept, memory):

@@ -9,8 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from sdcpc_ros.adjust_model import adjust_model
-
 from sdcpc_ros.bags import evaluation_job
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
@@ -46,10 +44,9 @@ def messages(bag_path: Path) -> list[RawMessage]:
 
 
 def test_a_killed_evaluation_goes_on_to_the_same_report_and_labelled_bag(
-    tiny_checkpoint, tmp_path, monkeypatch, capsys
+    recurrent_checkpoint, tmp_path, monkeypatch, capsys
 ):
-    model = tmp_path / "recurrent.safetensors"  # of which every frame's labels depend on all before it
-    adjust_model(tiny_checkpoint, model, config_fields={"recurrent": True, "vote_floor": 1.0, "selection": False})
+    model = recurrent_checkpoint
     bag = tmp_path / "street"
     write_street_bag(bag, StreetBag(seed=3, size=(48, 64), length=FRAMES, rate_hz=15.0))
     killed, whole = tmp_path / "killed" / "street", tmp_path / "whole" / "street"

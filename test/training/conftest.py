@@ -18,7 +18,10 @@ RECIPE: dict[str, Any] = {
     "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8, "reference_offsets": [1, 2]},
     "phases": [
         {"steps": 3, "references": 0},
-        {"steps": 3, "references": 2, "street_share": 0.5, "disturbed_share": 0.5},
+        {
+            **{"steps": 3, "references": 2, "trains": "temporal", "street_share": 0.25, "filmed_share": 0.25},
+            **{"cut_share": 0.25, "turn_share": 0.5, "disturbed_share": 0.5},
+        },
     ],
     "crop_size": [48, 64],
     "input_size": [64, 96],
@@ -38,19 +41,21 @@ RECIPE: dict[str, Any] = {
     "save_every": 2,
     "validation": {"every": 3, "clips": 1},
 }
+#: Split -> video -> frames, a second apart.
+FRAMES = {"train": {"0001TP": 4, "0006R0": 2}, "val": {"0016E5": 4}}
 
 
 @pytest.fixture(scope="session")
 def camvid_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Splits train, four frames, and val, two: images whose colour is their class."""
+    """Splits train, of two drives, and val: images whose colour is their class."""
     root, rng = tmp_path_factory.mktemp("data") / "camvid", np.random.default_rng(0)
-    for split, frames in (("train", 4), ("val", 2)):
+    for split, videos in FRAMES.items():
         for folder in ("images", "labels"):
             (root / split / folder).mkdir(parents=True)
-        for frame in range(frames):
+        for video, frame in [(video, frame) for video, frames in videos.items() for frame in range(frames)]:
             labels = np.repeat(np.repeat(rng.integers(0, 12, (4, 6), dtype=np.uint8), 16, 0), 16, 1)
             image = np.stack([labels * 20, 255 - labels * 20, labels * 7], -1).astype(np.uint8)
-            name = f"0001TP_{6690 + 30 * frame:06d}.png"
+            name = f"{video}_{6690 + 30 * frame:06d}.png"
             cv2.imwrite(str(root / split / "images" / name), image)
             cv2.imwrite(str(root / split / "labels" / name), labels)
     return root

@@ -62,6 +62,18 @@ def test_the_rate_warms_up_and_falls_to_nothing(make_recipe):
     assert sorted(rates[3:], reverse=True) == rates[3:]
 
 
+def test_the_rate_warms_up_and_falls_in_every_stage(make_recipe):
+    stages = [
+        {"steps": 10, "references": 0},
+        {"steps": 10, "references": 1},
+        {"steps": 10, "references": 1, "trains": "temporal"},
+    ]
+    recipe = make_recipe(learning_rate=0.1, warmup_steps=2, schedule_power=1.0, phases=stages)
+    rates = [learning_rate(recipe, step) for step in range(30)]
+    assert rates[0] == pytest.approx(0.05) and rates[10] == pytest.approx(0.05) and rates[19] == pytest.approx(0.005)
+    assert rates[20] == pytest.approx(0.05) and rates[25] == pytest.approx(0.05) and rates[29] == pytest.approx(0.01)
+
+
 def test_the_average_follows_closely_at_first():
     module = nn.BatchNorm1d(1)
     average = WeightAverage(module, 0.99)

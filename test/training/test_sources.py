@@ -1,4 +1,4 @@
-"""Where training frames come from: in memory or not, and what they are told to be."""
+"""Where training frames come from, and what they are told to be."""
 
 from __future__ import annotations
 
@@ -18,16 +18,59 @@ from sdcpc_ros.training.recipe import RecipeError
 ALONE = World(0, 1, torch.device("cpu"))
 
 
-def test_small_data_are_decoded_once_and_are_the_same(camvid_root, make_recipe, monkeypatch):
+def test_clips_come_from_data_of_the_size_of_their_first_frame(camvid_root, make_recipe):
     recipe = make_recipe()
-    kept = sources.training_split(recipe, camvid_root)
-    monkeypatch.setattr(sources, "_MEMORY", 0)
-    read = sources.training_split(recipe, camvid_root)
-    assert isinstance(kept, sources.InMemory) and not isinstance(read, sources.InMemory)
-    assert kept.image(1) is kept.image(1) and read.image(1) is not read.image(1)
-    assert (kept.names, kept.runs, kept.labelled) == (read.names, read.runs, read.labelled)
-    one, two = kept.clip(3, (1, 2)), read.clip(3, (1, 2))
-    assert all((a == b).all() for a, b in zip(one.images, two.images)) and (one.labels == two.labels).all()
+    batches = sources.clip_batches(recipe, sources.training_split(recipe, camvid_root), ALONE.device)
+    assert batches.store.size == (64, 96)
+    # Six frames of the data set, then the town's four.
+    assert batches.store.images([0, 5, 6, 9]).shape == (4, 3, 64, 96)
+    assert {frame for index in range(40) for frame in batches.planner.plan(index + 6).frames} <= set(range(10))
+
+
+def test_crops_of_rare_classes_are_centred_on_their_pixels(camvid_root, make_recipe):
+    recipe = make_recipe(
+        **{"rare_classes": ["pole"], "rare_share": 1.0, "scale_range": [2.0, 2.0]},
+        phases=[{"steps": 9, "references": 0}],
+    )
+    dataset = sources.training_split(recipe, camvid_root)
+    batches = sources.clip_batches(recipe, dataset, ALONE.device)
+    pole = CAMVID_11.class_names.index("pole")
+    for plan in map(batches.planner.plan, range(12)):
+        assert (dataset.labels(plan.frames[-1]) == pole).any()
+    assert ((batches.batch(range(12)).labels == pole).flatten(2).any(2)).float().mean() > 0.9
+
+
+def test_a_rare_class_that_no_frame_shows_is_never_asked_for(camvid_root, make_recipe, monkeypatch):
+    recipe = make_recipe(rare_classes=["pole"], rare_share=1.0, phases=[{"steps": 1, "references": 0}])
+    dataset = sources.training_split(recipe, camvid_root)
+    monkeypatch.setattr(dataset, "labels", lambda index: np.zeros((64, 96), np.uint8))
+    batch = sources.clip_batches(recipe, dataset, ALONE.device).batch(range(2))
+    assert set(batch.labels.unique().tolist()) <= {0, 255}
+
+
+def test_classes_that_the_data_do_not_have_are_named(camvid_root, make_recipe):
+    with pytest.raises(RecipeError, match="rare_classes: CamVid train has no zebra; it has sky, building"):
+        sources.training_split(make_recipe(rare_classes=["pole", "zebra"]), camvid_root)
+
+
+def test_a_video_that_is_left_out_is_not_trained_on(camvid_root, make_recipe):
+    whole = sources.training_split(make_recipe(), camvid_root)
+    recipe = make_recipe(leave_out=["0001TP"], phases=[{"steps": 99, "references": 1, "filmed_share": 0.5}])
+    left = sources.training_split(recipe, camvid_root)
+    assert left.name == "CamVid train without 0001TP"
+    assert left.names == [name for name in whole.names if "0006R0" in name] and len(left.labelled) == 2
+    assert [len(run) for run in left.runs] == [2] and left.rate_hz == pytest.approx(whole.rate_hz)
+    batches = sources.clip_batches(recipe, left, ALONE.device)
+    assert {frame for index in range(30) for frame in batches.planner.plan(index).frames} == {0, 1}
+    first = whole.names.index(left.names[0])
+    assert (batches.store.images([0])[0].permute(1, 2, 0).numpy() == whole.image(first)).all()
+
+
+def test_videos_to_leave_out_that_are_not_there_are_named(camvid_root, make_recipe):
+    with pytest.raises(RecipeError, match="leave_out: CamVid train has no video 0016E5; it has 0001TP, 0006R0"):
+        sources.training_split(make_recipe(leave_out=["0016E5"]), camvid_root)
+    with pytest.raises(RecipeError, match="no labelled frame to train on"):
+        sources.training_split(make_recipe(leave_out=["0001TP", "0006R0"]), camvid_root)
 
 
 def test_frequencies_are_shares_of_labelled_pixels_counted_once(camvid_root, make_recipe, tmp_path, monkeypatch):
@@ -47,7 +90,7 @@ def test_frequencies_of_something_else_are_counted_anew(camvid_root, make_recipe
     path = tmp_path / "frequencies.json"
     path.write_text(content)
     assert sources.class_frequencies(dataset, path, ALONE).sum() == pytest.approx(1)
-    assert json.loads(path.read_text())["labelled_frames"] == 4
+    assert json.loads(path.read_text())["labelled_frames"] == 6
 
 
 def test_an_unknown_kind_and_a_wrong_root_are_named(camvid_root, make_recipe, tmp_path):
@@ -67,5 +110,6 @@ def test_the_street_goes_with_its_own_classes_alone(camvid_root, make_recipe, mo
 
 
 def test_towns_are_rendered_only_where_they_are_used(make_recipe):
-    assert len(sources.render_towns(make_recipe())) == 1
-    assert sources.render_towns(make_recipe(phases=[{"steps": 1, "references": 0}])) == ()
+    (town,) = sources.render_towns(make_recipe(), (48, 64))
+    assert town.images.shape == (4, 48, 64, 3) and town.labels.shape == (4, 48, 64)
+    assert sources.render_towns(make_recipe(phases=[{"steps": 1, "references": 0}]), (48, 64)) == ()

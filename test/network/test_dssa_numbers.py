@@ -1,0 +1,143 @@
+"""DSSA: finite gradients, narrow types, and the same function with its norm folded away."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdcpc_ros.network import FrameMemory, SDCPCConfig
+from sdcpc_ros.network.dssa import DSSA, DSSAOutput
+
+H, W, K, CLASSES, D, LEVEL = 10, 13, 2, 5, 16, 6
+AGE_S = torch.tensor([[1 / 15, 0.5]] * 2)
+
+
+def make_dssa(seed: int = 0) -> DSSA:
+    """In evaluation mode, with a gate and a norm as if trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = DSSA(SDCPCConfig(CLASSES, embed_dim=D, key_dim=12), LEVEL).eval()
+        torch.nn.init.normal_(module.gate[2].weight)
+        for parameter in (module.norm.weight, module.norm.bias, module.norm.running_mean):
+            torch.nn.init.normal_(parameter)
+        torch.nn.init.uniform_(module.norm.running_var, 0.5, 2)
+    return module
+
+
+def frames(scale: float, dtype: torch.dtype = torch.float32):
+    """Contexts and logits at strides 4 and 8 of a frame and its K references, (K + 1) of (B, ...) each."""
+    generator = torch.Generator().manual_seed(7)
+    contexts = torch.randn(K + 1, 2, D + LEVEL, H, W, generator=generator)
+    fine = scale * torch.randn(K + 1, 2, CLASSES, 2 * H, 2 * W, generator=generator)
+    coarse = torch.nn.functional.avg_pool2d(fine.flatten(0, 1), 2).unflatten(0, (K + 1, 2))
+    return contexts.to(dtype), fine.to(dtype), coarse.to(dtype)
+
+
+def run(module: DSSA, contexts, fine, coarse, age_s=AGE_S) -> DSSAOutput:
+    memories = [module.make_memory(context, logits) for context, logits in zip(contexts, coarse)]
+    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories[1:])))
+    return module(contexts[0], fine[0], memories[0], references, age_s)
+
+
+@settings(max_examples=15)
+@given(
+    scale=st.sampled_from([0.0, 1e-4, 1.0, 30.0, 1e4]),
+    ages=st.lists(st.sampled_from([-1.0, 0.0, 1 / 15, 100.0]), min_size=K, max_size=K),
+    training=st.booleans(),
+)
+def test_gradients_are_finite_whatever_the_logits(scale, ages, training):
+    """Where a class is impossible, where all are alike, and where the references are missing."""
+    module = make_dssa().train(training)
+    inputs = [part.requires_grad_() for part in frames(scale)]
+    output = run(module, *inputs, torch.tensor([ages] * 2))
+    assert all(part.isfinite().all() for part in output)
+    sum(part.square().sum() for part in output).backward()
+    gradients = [*(part.grad for part in inputs), *(parameter.grad for parameter in module.parameters())]
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+def test_the_whole_module_learns():
+    module = make_dssa().train()
+    output = run(module, *frames(2.0))
+    (output.change.square().mean() + output.coarse_votes.square().mean()).backward()
+    silent = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_gradients_are_those_of_differences():
+    """Against finite differences, in float64, in the directions of the logits of the frame and of its references."""
+    module = make_dssa().double()
+    contexts, fine, coarse = frames(1.0, torch.float64)
+    direction = torch.randn(coarse.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def total(step: torch.Tensor) -> torch.Tensor:
+        return run(module, contexts, fine, coarse + step * direction, AGE_S.double()).change.square().sum()
+
+    zero = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    assert total(zero).dtype == torch.float64
+    torch.autograd.gradcheck(total, (zero,), eps=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.15)])
+def test_narrow_types_give_nearly_the_same(dtype, tolerance):
+    """float16 has nothing between 0 and 6e-8: small probabilities must be worked with in float32."""
+    inputs = frames(6.0)
+    narrow = make_dssa().to(dtype)
+    with torch.inference_mode():
+        expected = run(make_dssa(), *inputs)
+        found = run(narrow, *(part.to(dtype) for part in inputs))
+    assert all(part.dtype == torch.float32 and part.isfinite().all() for part in found)
+    error = (found.change - expected.change).abs().mean() / expected.change.abs().mean()
+    assert error < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_gradients_of_narrow_types_are_finite(dtype, scale):
+    module = make_dssa().to(dtype)
+    inputs = [part.to(dtype).requires_grad_() for part in frames(scale)]
+    run(module, *inputs).change.mean().backward()
+    assert all(part.grad is None or part.grad.isfinite().all() for part in inputs)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_under_autocast_it_gives_nearly_the_same():
+    module, inputs = make_dssa(), frames(6.0)
+    with torch.inference_mode():
+        expected = run(module, *inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = run(module, *inputs)
+    assert all(part.isfinite().all() for part in found)
+    error = (found.change - expected.change).abs().mean() / expected.change.abs().mean()
+    assert error < 0.15
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_memories_of_a_float32_frame_will_do(dtype):
+    """As a ring of half the memory would hand them out."""
+    module = make_dssa()
+    contexts, fine, coarse = frames(2.0)
+    memories = [module.make_memory(context, logits) for context, logits in zip(contexts, coarse)]
+    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories[1:])))
+    narrow = FrameMemory(*(part.to(dtype) for part in references))
+    with torch.inference_mode():
+        expected = module(contexts[0], fine[0], memories[0], references, AGE_S).change
+        found = module(contexts[0], fine[0], memories[0], narrow, AGE_S).change
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@torch.no_grad()
+def test_a_folded_norm_gives_the_same(seed):
+    module, inputs = make_dssa(seed), frames(2.0)
+    expected = run(module, *inputs)
+    module.fold_norm()
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+    for part, wanted in zip(run(module, *inputs), expected):
+        torch.testing.assert_close(part, wanted, atol=1e-4, rtol=1e-4)
+    module.fold_norm()  # a second time there is nothing to fold
+    assert torch.equal(run(module, *inputs).change, run(module, *inputs).change)
+    torch.testing.assert_close(run(module, *inputs).change, expected.change, atol=1e-4, rtol=1e-4)
