@@ -10,7 +10,8 @@ differences, computed by window attention. The form below is inferred:
     vote: the trusted class probabilities of the references, mixed with the frame's own.
 
 The result is a change of class logits at stride 4, so that thin structures and borders vote where they are. A reference
-whose matched place looks different is not trusted, so after a cut, in a fast turn or at a low frame rate the frame keeps the classes that it has by itself.
+whose matched place looks different is not trusted, so after a cut, in a fast turn or at a low frame rate the frame
+keeps the classes that it has by itself.
 """
 
 from __future__ import annotations
