@@ -100,7 +100,7 @@ class DSSA(nn.Module):
         open_gate = nn.Conv2d(_GATE_WIDTH, 1, 1)
         for parameter in open_gate.parameters():
             nn.init.zeros_(parameter)
-        self.gate = nn.Sequential(nn.Conv2d(_GATE_INPUTS, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
+        self.gate = nn.Sequential(nn.Conv2d(_GATE_INPUTS + 2 * config.num_classes, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
 
     def make_memory(self, context: Tensor, detail: Tensor, logits: Tensor) -> FrameMemory:
         """What a frame leaves for later ones, float32 or wider.
@@ -119,9 +119,10 @@ class DSSA(nn.Module):
     def forward(self, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> DSSAOutput:
         """Aggregate.
 
-        memory: of this frame. references: the memories of K frames, (B, K, ...) each, finite. age_s: (B, K) float, how
-        much older than this frame each reference is, seconds; negative or NaN for a missing reference, which takes no
-        part. Without any reference nothing changes. The result is float32 or wider, whatever the types given.
+        memory: of this frame. references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much
+        older than this frame each reference is, seconds; negative or NaN for a missing reference, which takes no part:
+        its memory may hold any numbers, as long as they are finite and not beyond 1e30. Without any reference nothing
+        changes. The result is float32 or wider, whatever the types given.
         """
         size, valid, n = (memory.fine.shape[2], memory.fine.shape[3]), age_s >= 0, self.fine_features
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
@@ -189,7 +190,7 @@ class DSSA(nn.Module):
         # Positive where something thin stands out, which a vote would blur.
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
         disagreement = 1 - _overlap(own, vote, 1)
-        hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True)), 1)
+        hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True), own, vote), 1)
         return _exact(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
 
     @torch.no_grad()
@@ -214,7 +215,8 @@ class DSSA(nn.Module):
 
 #: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age: `DSSA._fit`.
 _TRUST_INPUTS = 6
-#: Trust, sharpness, disagreement, own confidence, the vote's confidence: `DSSA._gate`.
+#: Trust, sharpness, disagreement, own confidence, the vote's confidence; the classes of frame and vote come beside
+#: them, since a vote blurs some classes more than others: `DSSA._gate`.
 _GATE_INPUTS = 5
 
 
