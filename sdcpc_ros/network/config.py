@@ -42,7 +42,7 @@ class SDCPCConfig:
     head_dropout: float = 0.1
     #: D, the channels of static and aggregated features (inferred: 128 for MiT-B0, 256 above).
     embed_dim: int = 128
-    #: d, the channels of queries, keys and values in every attention (inferred: 64).
+    #: d, the channels of queries, keys and values in every attention but DSSA's second stage: half (inferred: 64).
     key_dim: int = 64
     #: SSEA: side lengths of the pooling grids whose cells are the static tokens (inferred).
     pool_grids: tuple[int, ...] = (1, 2, 4, 8)
@@ -71,8 +71,10 @@ class SDCPCConfig:
         require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
         for field in ("drop_path", "head_dropout"):
             require(field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
-        for field in ("embed_dim", "key_dim"):
-            require(field, _is_int(getattr(self, field)) and 8 <= getattr(self, field) <= 1024, "an integer in 8..1024")
+        # Half of key_dim must have room for the four channels of the position and for features (`dssa`).
+        for field, least in (("embed_dim", 8), ("key_dim", 16)):
+            value = getattr(self, field)
+            require(field, _is_int(value) and least <= value <= 1024, f"an integer in {least}..1024")
         for field in ("pool_grids", "reference_offsets"):
             values = getattr(self, field)
             require(

@@ -93,14 +93,15 @@ class DSSA(nn.Module):
         #: Logits of the attention: log of the scale of cosines, and the weight of nearness, of each stage.
         self.log_scale = nn.Parameter(torch.full((2,), math.log(16.0)))
         self.position_weight = nn.Parameter(torch.ones(2))
-        #: Trust and gate see how well references fit, and nothing of what the frame shows: they cannot memorise scenes.
+        #: Trust and gate see how well references fit, and no features of the frame: they cannot memorise scenes.
         self.trust = nn.Sequential(
             nn.Conv2d(_TRUST_INPUTS, _TRUST_WIDTH, 1), nn.ReLU(inplace=True), nn.Conv2d(_TRUST_WIDTH, 1, 1)
         )
         open_gate = nn.Conv2d(_GATE_WIDTH, 1, 1)
         for parameter in open_gate.parameters():
             nn.init.zeros_(parameter)
-        self.gate = nn.Sequential(nn.Conv2d(_GATE_INPUTS + 2 * config.num_classes, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
+        inputs = _GATE_INPUTS + 2 * config.num_classes
+        self.gate = nn.Sequential(nn.Conv2d(inputs, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
 
     def make_memory(self, context: Tensor, detail: Tensor, logits: Tensor) -> FrameMemory:
         """What a frame leaves for later ones, float32 or wider.

@@ -73,7 +73,8 @@ class SDCPC(nn.Module):
         """Logits of a frame with its references, (B, C, H/4, W/4).
 
         references: the memories of K earlier frames, (B, K, ...) each, in any order. age_s: (B, K) float, how much
-        older than the frame each is, in seconds; negative where one is missing, and its contents are then ignored.
+        older than the frame each is, in seconds; negative where one is missing, and its contents are then ignored, as
+        long as they are finite.
         """
         return self._aggregate(frame, references, age_s)[0]
 

@@ -22,6 +22,7 @@ from sdcpc_ros.network import SDCPCConfig
         ("drop_path", 1.0),
         ("embed_dim", 0),
         ("key_dim", 3.5),
+        ("key_dim", 15),
         ("pool_grids", ()),
         ("pool_grids", (2, 1)),
         ("reference_offsets", (0, 3)),

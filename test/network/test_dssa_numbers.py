@@ -1,4 +1,4 @@
-"""DSSA: finite gradients, narrow types, and the same function with its norm folded away."""
+"""DSSA: finite gradients, narrow types, and the same function with its norms folded away."""
 
 from __future__ import annotations
 
@@ -10,35 +10,41 @@ from hypothesis import strategies as st
 from sdcpc_ros.network import FrameMemory, SDCPCConfig
 from sdcpc_ros.network.dssa import DSSA, DSSAOutput
 
-H, W, K, CLASSES, D, LEVEL = 10, 13, 2, 5, 16, 6
+#: H, W: at stride 4. LEVEL, DETAIL: channels of the encoder's levels at strides 8 and 4.
+H, W, K, CLASSES, D, LEVEL, DETAIL = 10, 13, 2, 5, 16, 6, 7
 AGE_S = torch.tensor([[1 / 15, 0.5]] * 2)
 
 
 def make_dssa(seed: int = 0) -> DSSA:
-    """In evaluation mode, with a gate and a norm as if trained."""
+    """In evaluation mode, with a gate and norms as if trained."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = DSSA(SDCPCConfig(CLASSES, embed_dim=D, key_dim=12), LEVEL).eval()
+        module = DSSA(SDCPCConfig(CLASSES, embed_dim=D, key_dim=16), LEVEL, DETAIL).eval()
         torch.nn.init.normal_(module.gate[2].weight)
-        for parameter in (module.norm.weight, module.norm.bias, module.norm.running_mean):
-            torch.nn.init.normal_(parameter)
-        torch.nn.init.uniform_(module.norm.running_var, 0.5, 2)
+        for norm in (module.norm, module.detail_norm):
+            for parameter in (norm.weight, norm.bias, norm.running_mean):
+                torch.nn.init.normal_(parameter)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
     return module
 
 
 def frames(scale: float, dtype: torch.dtype = torch.float32):
-    """Contexts and logits at strides 4 and 8 of a frame and its K references, (K + 1) of (B, ...) each."""
+    """Contexts, details and logits of a frame and its K references, (K + 1) of (B, ...) each."""
     generator = torch.Generator().manual_seed(7)
-    contexts = torch.randn(K + 1, 2, D + LEVEL, H, W, generator=generator)
-    fine = scale * torch.randn(K + 1, 2, CLASSES, 2 * H, 2 * W, generator=generator)
-    coarse = torch.nn.functional.avg_pool2d(fine.flatten(0, 1), 2).unflatten(0, (K + 1, 2))
-    return contexts.to(dtype), fine.to(dtype), coarse.to(dtype)
+    contexts = torch.randn(K + 1, 2, D + LEVEL, -(-H // 2), -(-W // 2), generator=generator)
+    details = torch.randn(K + 1, 2, DETAIL, H, W, generator=generator)
+    logits = scale * torch.randn(K + 1, 2, CLASSES, H, W, generator=generator)
+    return contexts.to(dtype), details.to(dtype), logits.to(dtype)
 
 
-def run(module: DSSA, contexts, fine, coarse, age_s=AGE_S) -> DSSAOutput:
-    memories = [module.make_memory(context, logits) for context, logits in zip(contexts, coarse)]
-    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories[1:])))
-    return module(contexts[0], fine[0], memories[0], references, age_s)
+def memories_of(module: DSSA, contexts, details, logits) -> tuple[FrameMemory, FrameMemory]:
+    """Of the frame, and of its references."""
+    own, *others = [module.make_memory(*parts) for parts in zip(contexts, details, logits)]
+    return own, FrameMemory(*(torch.stack(parts, 1) for parts in zip(*others)))
+
+
+def run(module: DSSA, contexts, details, logits, age_s=AGE_S) -> DSSAOutput:
+    return module(*memories_of(module, contexts, details, logits), age_s)
 
 
 @settings(max_examples=15)
@@ -69,11 +75,11 @@ def test_the_whole_module_learns():
 def test_gradients_are_those_of_differences():
     """Against finite differences, in float64, in the directions of the logits of the frame and of its references."""
     module = make_dssa().double()
-    contexts, fine, coarse = frames(1.0, torch.float64)
-    direction = torch.randn(coarse.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    contexts, details, logits = frames(1.0, torch.float64)
+    direction = torch.randn(logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def total(step: torch.Tensor) -> torch.Tensor:
-        return run(module, contexts, fine, coarse + step * direction, AGE_S.double()).change.square().sum()
+        return run(module, contexts, details, logits + step * direction, AGE_S.double()).change.square().sum()
 
     zero = torch.zeros((), dtype=torch.float64, requires_grad=True)
     assert total(zero).dtype == torch.float64
@@ -118,13 +124,11 @@ def test_under_autocast_it_gives_nearly_the_same():
 def test_narrow_memories_of_a_float32_frame_will_do(dtype):
     """As a ring of half the memory would hand them out."""
     module = make_dssa()
-    contexts, fine, coarse = frames(2.0)
-    memories = [module.make_memory(context, logits) for context, logits in zip(contexts, coarse)]
-    references = FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories[1:])))
+    own, references = memories_of(module, *frames(2.0))
     narrow = FrameMemory(*(part.to(dtype) for part in references))
     with torch.inference_mode():
-        expected = module(contexts[0], fine[0], memories[0], references, AGE_S).change
-        found = module(contexts[0], fine[0], memories[0], narrow, AGE_S).change
+        expected = module(own, references, AGE_S).change
+        found = module(own, narrow, AGE_S).change
     assert found.dtype == torch.float32
     assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
 
