@@ -79,7 +79,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder="resnet18",
         base_width=8,
         embed_dim=16,
-        key_dim=8,
+        key_dim=16,
         reference_offsets=(1, 2),
     )
     with torch.random.fork_rng():
@@ -153,7 +153,7 @@ def make_network(as_if_trained: Callable[[SDCPC], SDCPC]) -> Callable[[], SDCPC]
     from sdcpc_ros.network import SDCPC, SDCPCConfig
 
     def make() -> SDCPC:
-        config = SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2))
+        config = SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16, reference_offsets=(1, 2))
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = SDCPC(config)

@@ -24,7 +24,7 @@ from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.processor_time import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-THIN = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8}
+THIN = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16}
 
 
 def sdcpc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-THIN = {"base_width": 8, "embed_dim": 16, "key_dim": 8}
+THIN = {"base_width": 8, "embed_dim": 16, "key_dim": 16}
 
 
 def test_checkpoint_holds_the_encoder_and_says_where_it_is_from(weights: Path, tmp_path: Path) -> None:

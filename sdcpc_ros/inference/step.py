@@ -49,8 +49,8 @@ class Step(nn.Module):
 
     def forward(self, image: Tensor, fine: Tensor, coarse: Tensor, age_s: Tensor) -> tuple[Tensor, ...]:
         """image: (B, H, W, 3) uint8 RGB. fine, coarse: the references' memories, (B, K, h, w, C) float32. age_s: (B, K)
-        float32, seconds, negative for a missing reference. Returns logits (B, classes, H/4, W/4) and the frames'
-        memory, two of (B, h, w, C)."""
+        float32, seconds, negative for a missing reference, whose memory must be finite. Returns logits (B, classes,
+        H/4, W/4) and the frames' memory, two of (B, h, w, C)."""
         # (B, 3, H, W), channels last in memory. Cast first: TensorRT takes uint8, but does nothing else with it.
         pixels = image.float().permute(0, 3, 1, 2)
         frame = self.model.encode((pixels - self.mean) * self.scale)

