@@ -72,17 +72,20 @@ def temporal_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The vote, trust and stability losses of an aggregation.
 
-    logits: (B, C, H/4, W/4), with references. labels: (B, H, W) int64, IGNORE where void. usable: (B, K) bool, the
-    references that are there and show the same scene: those that a vote can be expected of.
+    logits, single: (B, C, H/4, W/4), with references and of the frame by itself. labels: (B, H, W) int64, IGNORE where
+    void: nothing is learnt there. usable: (B, K) bool, the references that are there and show the same scene: those
+    that a vote can be expected of. weights: (C,) float, of the classes.
 
-    vote: cross-entropy of each reference's vote with the share that classes have in the cells now; it teaches the
-    attention where things were. trust: binary cross-entropy of the trust with the probability that the vote is right;
-    references of another scene take part: they are not to be trusted. stability: divergence of the result from the
-    trusted vote, by how far it is trusted; it makes trusted references count, so that labels are stable over time.
+    vote: cross-entropy of each reference's vote, in both stages, with the share that classes have in the cells now,
+    class-weighted; it teaches the attention where things were. trust: binary cross-entropy of the trust with the
+    probability that the vote is right, weighted by 0.05 plus the probability that frame and vote name different
+    classes; references of another scene take part: they are not to be trusted. stability: divergence of the result
+    from the trusted vote, weighted by how far the vote is trusted, how sure it is, and the probability that it is
+    right; it makes trusted references count, so that labels are stable over time, and no mistake is made to last.
     """
     known = labels != IGNORE
     shares = F.one_hot(labels.where(known, 0), found.votes.shape[2]).permute(0, 3, 1, 2) * known[:, None].float()
-    shares = F.avg_pool2d(shares.float(), 4, ceil_mode=True, count_include_pad=False)
+    shares = F.avg_pool2d(shares, 4, ceil_mode=True, count_include_pad=False)
     coarse = F.avg_pool2d(shares, COARSE, ceil_mode=True, count_include_pad=False)
     vote = _vote_loss(found.votes, shares, usable, weights) + _vote_loss(found.coarse_votes, coarse, usable, weights)
     return vote, _trust_loss(found, single, shares), _stability_loss(found, logits, shares)
@@ -97,11 +100,11 @@ def _vote_loss(votes: Tensor, shares: Tensor, usable: Tensor, weights: Tensor) -
 
 def _trust_loss(found: DSSAOutput, single: Tensor, shares: Tensor) -> Tensor:
     """A missing reference has no trust to judge: its vote is zero."""
-    there = found.votes.detach().sum(2) > 0.5
-    right = (shares[:, None] * found.votes.detach()).sum(2).float()
+    votes = found.votes.detach().float()
+    there = votes.sum(2) > 0.5
+    right = (shares[:, None] * votes).sum(2)
     # Where vote and frame agree there is nothing to decide.
-    own = single.detach().float().softmax(1)[:, None]
-    difference = 1 - (own * found.votes.detach().float()).sum(2)
+    difference = 1 - (single.detach().float().softmax(1)[:, None] * votes).sum(2)
     weight = shares.sum(1)[:, None] * there * (0.05 + difference)
     right = right / shares.sum(1)[:, None].clamp_min(1e-6)
     trust = found.trust.float().clamp(1e-6, 1 - 1e-6)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
-from sdcpc_ros.network.dssa import DSSAOutput
+from sdcpc_ros.network.dssa import COARSE, DSSAOutput
 from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_loss, temporal_losses
 
 
@@ -20,16 +20,21 @@ def _output(logits):
 
 
 def _found(votes, trust=None):
-    """What DSSA found. votes: (B, K, C, h, w), in both stages; trust: (B, K), everywhere the same."""
+    """What DSSA found. votes: (B, K, C, h, w), averaged in the first stage; trust: (B, K), everywhere the same."""
     trust = torch.full(votes.shape[:2], 0.5) if trust is None else torch.as_tensor(trust)
     maps = trust[:, :, None, None].expand(-1, -1, *votes.shape[3:])
-    return DSSAOutput(torch.zeros_like(votes[:, 0]), maps, votes, votes.mean((3, 4), keepdim=True))
+    return DSSAOutput(torch.zeros_like(votes[:, 0]), maps, votes, _coarse(votes))
+
+
+def _coarse(votes):
+    """(B, K, C, h, w), from stride 4 to stride 16."""
+    return F.avg_pool2d(votes.flatten(0, 1), COARSE, ceil_mode=True).unflatten(0, votes.shape[:2])
 
 
 def _votes(*probabilities, clips=1):
     """Of two classes, for 32 x 32 px; probabilities: of class 0, of each reference; None for a missing one."""
     pairs = torch.tensor([[0.0, 0.0] if p is None else [p, 1 - p] for p in probabilities])
-    return pairs[None, :, :, None, None].expand(clips, -1, -1, 4, 4).clone()
+    return pairs[None, :, :, None, None].expand(clips, -1, -1, 8, 8).clone()
 
 
 def test_indifference_costs_the_logarithm_of_the_classes():
@@ -88,32 +93,63 @@ ZEROS = torch.zeros(1, 32, 32, dtype=torch.long)
 LOGITS = torch.zeros(1, 2, 8, 8)
 
 
+def _losses(found, labels, usable, logits=LOGITS, single=LOGITS, weights=(1.0, 1.0)):
+    return temporal_losses(found, logits, single, labels, torch.as_tensor(usable), torch.tensor(weights))
+
+
+def _logits(*probabilities):
+    """Of two classes, (clips, 2, 8, 8); probabilities: of class 0, of each clip."""
+    pairs = torch.tensor([[p, 1 - p] for p in probabilities])
+    return pairs.log()[:, :, None, None].expand(-1, -1, 8, 8)
+
+
 def test_a_vote_costs_the_cross_entropy_with_the_share_of_each_class():
     found = _found(_votes(0.8, 0.5))
-    vote, _, _ = temporal_losses(found, LOGITS, ZEROS, torch.tensor([[True, False]]))
+    vote, _, _ = _losses(found, ZEROS, [[True, False]])
     assert vote.item() == pytest.approx(-2 * math.log(0.8), rel=1e-3)  # one for each stage
-    vote, _, _ = temporal_losses(found, LOGITS, ZEROS, torch.tensor([[True, True]]))
+    vote, _, _ = _losses(found, ZEROS, [[True, True]])
     assert vote.item() == pytest.approx(-(math.log(0.8) + math.log(0.5)), rel=1e-3)
     quarter = ZEROS.clone()
     quarter[:, :, ::4] = 1  # of every cell
-    vote, _, _ = temporal_losses(found, LOGITS, quarter, torch.tensor([[True, False]]))
+    vote, _, _ = _losses(found, quarter, [[True, False]])
     assert vote.item() == pytest.approx(-2 * (0.75 * math.log(0.8) + 0.25 * math.log(0.2)), rel=1e-3)
+
+
+def test_rare_classes_weigh_more_in_a_vote():
+    """Three quarters of the pixels are of a class of weight 1, the others of one of weight 3: both count alike."""
+    quarter = ZEROS.clone()
+    quarter[:, :, 24:] = 1
+    vote, trust, _ = _losses(_found(_votes(0.8)), quarter, [[True]], weights=(1.0, 3.0))
+    assert vote.item() == pytest.approx(-(math.log(0.8) + math.log(0.2)), rel=1e-3)
+    assert trust == _losses(_found(_votes(0.8)), quarter, [[True]])[1]
+
+
+def test_a_vote_is_judged_at_each_of_its_places():
+    """Of 4 x 4 px in the second stage: a column of another class is voted for as wide as it is, or costs."""
+    column = ZEROS.clone()
+    column[:, :, 8:12] = 1
+    votes = _votes(1.0)
+    blurred, _, _ = _losses(_found(votes)._replace(coarse_votes=votes[..., :2, :2]), column, [[True]])
+    votes[..., 2] = votes[..., 2].flip(2)
+    sharp, _, _ = _losses(_found(votes)._replace(coarse_votes=_votes(1.0)[..., :2, :2]), column, [[True]])
+    # An eighth of the places, by the logarithm of the smallest probability.
+    assert (blurred - sharp).item() == pytest.approx(-math.log(1e-4) / 8, rel=1e-2)
 
 
 def test_void_counts_for_nothing_in_a_vote():
     half = ZEROS.clone()
     half[:, 16:] = IGNORE
     votes = _votes(0.8)
-    votes[:, :, :, 2:] = votes[:, :, :, 2:].flip(2)  # wrong where nothing is known
-    found = _found(votes)._replace(coarse_votes=_votes(0.8)[..., :1, :1])
-    vote, trust, _ = temporal_losses(found, LOGITS, half, torch.ones(1, 1, dtype=torch.bool))
+    votes[:, :, :, 4:] = votes[:, :, :, 4:].flip(2)  # wrong where nothing is known
+    vote, trust, stability = _losses(_found(votes), half, [[True]])
     assert vote.item() == pytest.approx(-2 * math.log(0.8), rel=1e-3)
     assert trust.item() == pytest.approx(math.log(2), rel=1e-4)
+    assert stability.item() == pytest.approx(_losses(_found(_votes(0.8)), ZEROS, [[True]])[2].item(), rel=1e-4)
 
 
 def test_trust_should_be_the_probability_that_the_vote_is_right():
     def loss(trust, *votes, usable=(True,)):
-        return temporal_losses(_found(_votes(*votes), [trust]), LOGITS, ZEROS, torch.tensor([usable]))[1].item()
+        return _losses(_found(_votes(*votes), [trust]), ZEROS, [usable])[1].item()
 
     assert loss([0.6], 0.8) == pytest.approx(-(0.8 * math.log(0.6) + 0.2 * math.log(0.4)), rel=1e-4)
     assert loss([0.8], 0.8) < min(loss([0.7], 0.8), loss([0.9], 0.8))
@@ -123,36 +159,48 @@ def test_trust_should_be_the_probability_that_the_vote_is_right():
     assert loss([0.6, 0.0], 0.8, None, usable=(True, False)) == pytest.approx(loss([0.6], 0.8), rel=1e-5)
 
 
+def test_trust_is_learnt_where_frame_and_vote_differ():
+    """Each of two clips counts by the probability that its frame and its vote name different classes, plus 0.05."""
+    votes = torch.cat((_votes(0.9), _votes(0.3)))
+    single = _logits(0.8, 0.8)
+    found = _found(votes, [[0.6], [0.6]])
+    trust = _losses(found, ZEROS.expand(2, -1, -1), [[True], [True]], LOGITS.expand(2, -1, -1, -1), single)[1]
+    costs = [-(p * math.log(0.6) + (1 - p) * math.log(0.4)) for p in (0.9, 0.3)]
+    counts = [0.05 + 1 - (0.8 * p + 0.2 * (1 - p)) for p in (0.9, 0.3)]
+    expected = sum(cost * count for cost, count in zip(costs, counts)) / sum(counts)
+    assert trust.item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_stability_is_the_divergence_from_the_trusted_vote():
-    usable = torch.ones(2, 1, dtype=torch.bool)
     labels, divergence = ZEROS.expand(2, -1, -1), 0.8 * math.log(1.6) + 0.2 * math.log(0.4)
-    same = torch.tensor([0.8, 0.2]).log()[None, :, None, None].expand(1, -1, 8, 8)
-    logits = torch.cat((same, LOGITS))  # the first clip agrees with its vote
+    logits = _logits(0.8, 0.5)  # the first clip agrees with its vote
     for trust in ([[0.5], [0.5]], [[0.1], [0.9]]):
-        stability = temporal_losses(_found(_votes(0.8, clips=2), trust), logits, labels, usable)[2]
+        found = _found(_votes(0.8, clips=2), trust)
+        stability = _losses(found, labels, [[True], [True]], logits, LOGITS.expand(2, -1, -1, -1))[2]
         share = trust[1][0] / (trust[0][0] + trust[1][0])
         assert stability.item() == pytest.approx(share * divergence, rel=1e-2)
 
 
-def test_an_undecided_vote_counts_less_for_stability():
-    usable = torch.ones(2, 1, dtype=torch.bool)
-    votes = torch.cat((_votes(0.8), _votes(0.6)))
-    stability = temporal_losses(_found(votes), LOGITS.expand(2, -1, -1, -1), ZEROS.expand(2, -1, -1), usable)[2]
-    divergences = [p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)) for p in (0.8, 0.6)]
-    expected = (0.64 * divergences[0] + 0.36 * divergences[1]) / (0.64 + 0.36)
+def test_a_wrong_and_an_undecided_vote_count_less_for_stability():
+    """Each by its confidence, and by the probability that it gives to what is there."""
+    chances = (0.8, 0.6, 0.1)
+    found = _found(torch.cat([_votes(p) for p in chances]))
+    logits = LOGITS.expand(3, -1, -1, -1)
+    stability = _losses(found, ZEROS.expand(3, -1, -1), torch.ones(3, 1, dtype=torch.bool), logits, logits)[2]
+    divergences = [p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)) for p in chances]
+    counts = [max(p, 1 - p) * p for p in chances]
+    expected = sum(divergence * count for divergence, count in zip(divergences, counts)) / sum(counts)
     assert stability.item() == pytest.approx(expected, rel=1e-2)
 
 
 def test_the_losses_teach_what_they_are_for_and_nothing_else():
-    votes, logits = _votes(0.8).requires_grad_(), LOGITS.clone().requires_grad_()
-    trust = torch.full((1, 1, 4, 4), 0.6, requires_grad=True)
-    found = DSSAOutput(torch.zeros(1, 2, 4, 4), trust, votes, votes.mean((3, 4), keepdim=True))
-    losses = temporal_losses(found, logits, ZEROS, torch.ones(1, 1, dtype=torch.bool))
-    for loss, learns in zip(losses, (votes, trust, logits)):
-        gradients = torch.autograd.grad(loss, (votes, trust, logits), retain_graph=True, allow_unused=True)
-        taught = [
-            x for x, gradient in zip((votes, trust, logits), gradients) if gradient is not None and gradient.any()
-        ]
+    votes, logits, single = (part.clone().requires_grad_() for part in (_votes(0.8), LOGITS, _logits(0.7)))
+    trust = torch.full((1, 1, 8, 8), 0.6, requires_grad=True)
+    inputs = (votes, trust, logits, single)
+    found = DSSAOutput(torch.zeros(1, 2, 8, 8), trust, votes, _coarse(votes))
+    for loss, learns in zip(_losses(found, ZEROS, [[True]], logits, single), inputs):
+        gradients = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+        taught = [x for x, gradient in zip(inputs, gradients) if gradient is not None and gradient.any()]
         assert len(taught) == 1 and taught[0] is learns
 
 
@@ -165,16 +213,14 @@ def test_where_there_is_nothing_to_learn_it_costs_nothing(labels, votes, usable)
     votes = votes.requires_grad_()
     trust = [[0.5, 0.5]] if usable[0] else [[0.0, 0.0]]
     logits = LOGITS.clone().requires_grad_()
-    losses = temporal_losses(_found(votes, trust), logits, labels, torch.tensor([usable]))
-    assert [loss.item() for loss in losses[:2]] == [0, 0]
+    losses = _losses(_found(votes, trust), labels, [usable], logits)
+    assert [loss.item() for loss in losses] == [0, 0, 0]
     sum(losses).backward()
     assert votes.grad.isfinite().all() and logits.grad.isfinite().all()
-    if not usable[0]:
-        assert losses[2].item() == 0
 
 
 def test_a_missing_reference_gets_no_gradient():
     votes = _votes(0.2, None).requires_grad_()
-    vote, _, _ = temporal_losses(_found(votes, [[0.5, 0.0]]), LOGITS, ZEROS, torch.tensor([[True, False]]))
+    vote, _, _ = _losses(_found(votes, [[0.5, 0.0]]), ZEROS, [[True, False]])
     vote.backward()
     assert votes.grad[:, 0].any() and not votes.grad[:, 1].any()

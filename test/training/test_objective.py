@@ -21,7 +21,7 @@ NOTHING = {
 @pytest.fixture
 def make(make_recipe):
     def objective(**changes):
-        network = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8, "head_dropout": 0.0}
+        network = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16, "head_dropout": 0.0}
         recipe = make_recipe(network=network, **changes)
         torch.manual_seed(0)
         return Objective(SDCPC(recipe.network_config(11)), recipe, torch.ones(11), *normalization("resnet18"))
@@ -96,10 +96,11 @@ def test_autocast_gives_finite_gradients_near_the_exact_ones(make, references):
 
 @pytest.mark.parametrize("references", [0, 2])
 def test_a_batch_of_nothing_but_void_costs_the_disagreement_alone(make, references):
-    """Of two views, and with what trusted references vote for: neither asks for labels."""
+    """Of two views: it asks for no labels."""
     batch = _batch(references, 2)
     batch = batch._replace(labels=torch.full_like(batch.labels, IGNORE))
-    objective = make(**{**NOTHING, "jaccard_weight": 0.5, "vote_weight": 1.0, "trust_weight": 1.0, "prototypes": {}})
+    every_loss = dict.fromkeys(("vote_weight", "trust_weight", "stability_weight"), 1.0)
+    objective = make(**{**NOTHING, "jaccard_weight": 0.5, "prototypes": {}, **every_loss})
     objective.consistency_weight = 0.0
     loss = objective(batch, 0)
     loss.backward()
