@@ -14,7 +14,7 @@ Clips at many rates teach the temporal path when to trust a reference: one rate 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,14 +67,14 @@ class ClipPlanner:
         labelled: Sequence[int],
         neighbours: Sequence[range],
         stamps_s: Sequence[float],
-        towns: Sequence[range],
+        towns: Mapping[str, Sequence[range]],
         town_rate_hz: float,
         frame_size: tuple[int, int],
         rare_pixels: Sequence[np.ndarray],
     ) -> None:
         """labelled: frames with labels. neighbours: of each of them, the frames of its run. stamps_s: of all frames of
-        the data set. towns: the frames of each. frame_size: (height, width), px. rare_pixels: for each rare class an
-        (M, 3) array of frame, x, y in -1..1."""
+        the data set. towns: for each `Phase.trains`, the frames of each town that it drives through. frame_size:
+        (height, width), px. rare_pixels: for each rare class an (M, 3) array of frame, x, y in -1..1."""
         self.recipe, self.labelled, self.neighbours, self.stamps_s = recipe, labelled, neighbours, stamps_s
         self.towns, self.town_rate_hz, self.frame_size = towns, town_rate_hz, frame_size
         self.rare_pixels = [pixels for pixels in rare_pixels if len(pixels)]
@@ -91,7 +91,8 @@ class ClipPlanner:
         age_s: np.ndarray = np.zeros(count)
         kind = _kind(phase, rng)
         if kind == "street":
-            town = self.towns[int(rng.integers(len(self.towns)))]
+            towns = self.towns[phase.trains]
+            town = towns[int(rng.integers(len(towns)))]
             last, frames, age_s = self._street(town, count, rng)
             focus = None
         elif kind == "filmed":

@@ -111,6 +111,9 @@ class Recipe:
     rare_share: float = 0.0  #: share of the crops that contain a pixel of a rare class for certain
     scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
     street_towns: int = 40  #: drawn by the street's seeds from STREET_SEED on, where a phase has a street_share
+    #: The towns after those, through which only phases that train "temporal" drive: where the rest of the network has
+    #: learnt the town it rarely errs, and there is little to learn from references. 0: they share the first ones.
+    temporal_towns: int = 0
     street_frames: int = 20  #: rendered per town, at 15 Hz
     seed: int = 0
     batch_size: int = 8  #: frames that are labelled in a step, over all ranks
@@ -135,7 +138,7 @@ class Recipe:
     #: views of the other half.
     consistency_weight: float = 0.0
     #: In phases with references (`losses.temporal_losses`): of each reference's vote by itself, of the trust in it, and
-    #: of the divergence of the result from what trusted references vote for.
+    #: of the divergence of the result from what trusted references rightly vote for.
     vote_weight: float = 0.5
     trust_weight: float = 0.5
     stability_weight: float = 0.5
@@ -163,6 +166,7 @@ class Recipe:
             "rare_share": SHARE,
             "scale_range": pair(number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
             "street_towns": integer(1),
+            "temporal_towns": integer(0),
             "street_frames": integer(1),
             "seed": integer(0),
             "batch_size": integer(2),  # batch norm needs company
@@ -227,6 +231,15 @@ class Recipe:
     @property
     def uses_street(self) -> bool:
         return any(phase.street_share > 0 for phase in self.phases)
+
+    def towns_for(self, trains: str) -> range:
+        """The towns, by number, that phases of this `Phase.trains` drive through; none if none of them does."""
+        if not any(phase.street_share > 0 for phase in self.phases if phase.trains == trains):
+            return range(0)
+        first = self.street_towns
+        return (
+            range(first, first + self.temporal_towns) if trains == "temporal" and self.temporal_towns else range(first)
+        )
 
     def phase_at(self, step: int) -> Phase:
         """The phase that a step belongs to."""

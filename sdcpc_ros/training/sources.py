@@ -28,7 +28,7 @@ from sdcpc_ros.training.samples import ClipBatches
 from sdcpc_ros.training.town import Town
 
 #: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
-STREET_SEED = 2000
+STREET_SEED = 1000
 #: Of the street's drives, Hz.
 STREET_RATE_HZ = 15.0
 #: Pixels of a rare class that are known of each frame.
@@ -71,8 +71,19 @@ def _without(dataset: VideoDataset, videos: Sequence[str]) -> VideoDataset:
 
 
 def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[Town]:
-    """The towns that a recipe trains on, at (height, width); none if it uses no street."""
-    return _rendered(recipe.street_towns, recipe.street_frames, size) if recipe.uses_street else ()
+    """The towns that a recipe trains on, at (height, width), in the order of their numbers; none if it uses no street.
+
+    Those that no phase drives through are left out.
+    """
+    numbers = _town_numbers(recipe)
+    seeds = range(STREET_SEED + numbers.start, STREET_SEED + numbers.stop)
+    return _rendered(seeds, recipe.street_frames, size) if seeds else ()
+
+
+def _town_numbers(recipe: Recipe) -> range:
+    """Of all towns that a recipe trains on: the temporal phases' follow the others', or are the others'."""
+    used = [towns for towns in map(recipe.towns_for, ("all", "temporal")) if towns]
+    return range(min(towns.start for towns in used), max(towns.stop for towns in used)) if used else range(0)
 
 
 def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
@@ -83,13 +94,14 @@ def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) ->
     used = list(range(len(dataset))) if films else dataset.labelled
     store = FrameStore(dataset, used, towns, (height, width), device, recipe.workers)
     starts = np.cumsum([len(dataset), *(len(town.images) for town in towns)])
+    drives = dict(zip(_town_numbers(recipe), (range(first, end) for first, end in pairwise(starts.tolist()))))
     rare = [dataset.label_set.class_names.index(name) for name in recipe.rare_classes]
     planner = ClipPlanner(
         recipe,
         dataset.labelled,
         [dataset.run_of(index) for index in dataset.labelled],
         [dataset.stamp_s(index) for index in range(len(dataset))],
-        [range(first, end) for first, end in pairwise(starts.tolist())],
+        {trains: [drives[number] for number in recipe.towns_for(trains)] for trains in ("all", "temporal")},
         STREET_RATE_HZ,
         store.size,
         _rare_pixels(dataset, rare) if recipe.rare_classes else (),
@@ -112,10 +124,11 @@ def _rare_pixels(dataset: VideoDataset, classes: Sequence[int]) -> list[np.ndarr
     return [np.concatenate(pixels) if pixels else np.empty((0, 3)) for pixels in found]
 
 
-@lru_cache(maxsize=1)  # several runs in one process, as of an ablation, drive through the same towns
-def _rendered(towns: int, frames: int, size: tuple[int, int]) -> Sequence[Town]:
-    seeds = range(STREET_SEED, STREET_SEED + towns)
-    render, processes = partial(Town, frames=frames, size=size), min(towns, torch.get_num_threads())
+@lru_cache(
+    maxsize=2
+)  # several runs in one process, as of an ablation, drive through the same towns: of one stage or two
+def _rendered(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[Town]:
+    render, processes = partial(Town, frames=frames, size=size), min(len(seeds), torch.get_num_threads())
     if processes == 1:
         return tuple(render(seed) for seed in tracked(seeds, "rendering the street"))
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:

@@ -14,6 +14,8 @@ from sdcpc_ros.training.clip_plan import ClipPlan, ClipPlanner
 LABELLED = [2, 4, 6, 11, 13]  #: of 15 frames in two runs, 0.5 s apart
 RUNS = [range(8), range(8, 15)]
 TOWNS = [range(15, 35), range(35, 55)]
+SHARED = {"all": TOWNS, "temporal": TOWNS}
+OFFSETS = {"reference_offsets": [1, 2, 3]}
 RARE = [np.array([[4, 0.9, -0.5], [11, -0.2, 0.3]]), np.empty((0, 3))]
 
 
@@ -23,11 +25,11 @@ def planner(make_recipe) -> Callable[..., ClipPlanner]:
         shares = {name: changes.pop(name) for name in list(changes) if name.endswith("_share") and name != "rare_share"}
         recipe = make_recipe(
             **{"phases": [{"steps": 9, "references": references, **shares}], "street_frames": 20, **changes},
-            network={"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8},
+            network={"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16, **OFFSETS},
         )
         neighbours = [next(run for run in RUNS if frame in run) for frame in LABELLED]
         stamps_s = [index / 2 for index in range(15)]
-        return ClipPlanner(recipe, LABELLED, neighbours, stamps_s, TOWNS, 15.0, (96, 128), rare)
+        return ClipPlanner(recipe, LABELLED, neighbours, stamps_s, SHARED, 15.0, (96, 128), rare)
 
     return make
 
@@ -118,6 +120,19 @@ def test_a_street_clip_strides_within_its_town(planner):
     assert strides == set(range(1, 7))
 
 
+def test_a_street_clip_drives_through_the_towns_of_its_phase(planner):
+    """Through all of them, and no other."""
+    phases = [{"steps": 30, "references": 2, "trains": trains, "street_share": 1.0} for trains in ("all", "temporal")]
+    plans = planner(phases=phases)  # 2 clips a step
+    plans.towns = {"all": [*TOWNS[:1], range(55, 75)], "temporal": TOWNS[1:]}
+    towns = {trains: set() for trains in plans.towns}
+    for index in range(120):
+        plan = plans.plan(index)
+        (town,) = {frame // 20 for frame in np.array(plan.frames) - 15}
+        towns["all" if index < 60 else "temporal"].add(town)
+    assert towns == {"all": {0, 2}, "temporal": {1}}
+
+
 def test_rates_of_synthetic_clips_cover_the_range(planner):
     rates = np.array([1 / plan.age_s[-1] for plan in _plans(planner(rate_range_hz=[2.0, 20.0])) if plan.age_s[-1] >= 0])
     assert rates.min() >= 2 * 0.999 and rates.max() <= 20 * 1.001
@@ -206,5 +221,5 @@ def test_damage_comes_in_its_share(planner):
 
 def test_a_phase_begins_at_its_step(planner, make_recipe):
     recipe = make_recipe()  # 2 clips a step, 3 steps without references
-    plans = ClipPlanner(recipe, LABELLED, [RUNS[0]] * 3 + [RUNS[1]] * 2, [0.0] * 15, TOWNS, 15.0, (96, 128), ())
+    plans = ClipPlanner(recipe, LABELLED, [RUNS[0]] * 3 + [RUNS[1]] * 2, [0.0] * 15, SHARED, 15.0, (96, 128), ())
     assert [len(plans.plan(index).age_s) for index in (0, 5, 6, 11)] == [0, 0, 2, 2]

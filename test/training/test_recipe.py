@@ -99,6 +99,7 @@ def _phase(**changes):
         ({"rare_share": 1.5, "rare_classes": ["pole"]}, r"rare_share is 1\.5; a number in \[0, 1\]"),
         ({"rare_share": 0.5}, "rare_share or paste_share is above 0, but no rare_classes"),
         ({"leave_out": "0001TP"}, "leave_out is '0001TP'; a list of names of videos"),
+        ({"temporal_towns": -1}, "temporal_towns is -1; an integer of 0 or more"),
         ({"street_frames": 2}, "street_frames is 2; more than the 2 references"),
         ({"trust_weight": -1}, "trust_weight is -1"),
         ({"stability_weight": "much"}, "stability_weight is 'much'"),

@@ -113,3 +113,70 @@ def test_towns_are_rendered_only_where_they_are_used(make_recipe):
     (town,) = sources.render_towns(make_recipe(), (48, 64))
     assert town.images.shape == (4, 48, 64, 3) and town.labels.shape == (4, 48, 64)
     assert sources.render_towns(make_recipe(phases=[{"steps": 1, "references": 0}]), (48, 64)) == ()
+
+
+@pytest.fixture
+def rendered(monkeypatch) -> list[int]:
+    """Seeds of the towns that are rendered, as blank ones."""
+    seeds: list[int] = []
+
+    class Blank:
+        def __init__(self, seed, frames, size):
+            seeds.append(seed)
+            self.images = np.full((frames, *size, 3), seed % 251, np.uint8)
+            self.labels = np.zeros((frames, *size), np.uint8)
+
+    monkeypatch.setattr(sources, "Town", Blank)
+    monkeypatch.setattr(sources.torch, "get_num_threads", lambda: 1)
+    sources._rendered.cache_clear()
+    yield seeds
+    sources._rendered.cache_clear()
+
+
+def _phases(*, everything: float, temporal: float | None):
+    """A phase of each stage, of this share of street."""
+    phases = [{"steps": 5, "references": 0, "street_share": everything}]
+    if temporal is not None:
+        phases.append({"steps": 5, "references": 2, "trains": "temporal", "street_share": temporal})
+    return phases
+
+
+@pytest.mark.parametrize(
+    ("shares", "temporal_towns", "numbers"),
+    [
+        ((0.5, 0.5), 2, [0, 1, 2, 3, 4]),
+        ((0.5, 0.5), 0, [0, 1, 2]),  # shared
+        ((0.0, 0.5), 2, [3, 4]),  # nobody drives through the first ones
+        ((0.0, 0.5), 0, [0, 1, 2]),
+        ((0.5, 0.0), 2, [0, 1, 2]),
+        ((0.5, None), 2, [0, 1, 2]),
+        ((0.0, 0.0), 2, []),
+    ],
+)
+def test_towns_of_the_temporal_phases_follow_the_others_and_are_rendered_if_need_be(
+    make_recipe, rendered, shares, temporal_towns, numbers
+):
+    phases = _phases(everything=shares[0], temporal=shares[1])
+    recipe = make_recipe(street_towns=3, temporal_towns=temporal_towns, phases=phases)
+    assert len(sources.render_towns(recipe, (48, 64))) == len(numbers)
+    assert rendered == [sources.STREET_SEED + number for number in numbers]
+
+
+def test_seeds_of_the_towns_begin_above_those_of_the_demo_and_the_tests():
+    assert sources.STREET_SEED == 1000
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_temporal_stage_drives_through_towns_that_the_rest_has_not_learnt(
+    camvid_root, make_recipe, rendered, shared
+):
+    phases = _phases(everything=1.0, temporal=1.0)
+    recipe = make_recipe(street_towns=2, temporal_towns=0 if shared else 3, phases=phases)
+    batches = sources.clip_batches(recipe, sources.training_split(recipe, camvid_root), ALONE.device)
+    seen = []
+    for clips in (range(10), range(10, 20)):  # 2 clips a step, 5 steps a phase
+        frames = {frame for clip in clips for frame in batches.planner.plan(clip).frames}
+        images = batches.store.images(sorted(frames))
+        seen.append({int(image[0, 0, 0]) for image in images})
+    first, later = ({(sources.STREET_SEED + number) % 251 for number in numbers} for numbers in (range(2), range(2, 5)))
+    assert seen == [first, first if shared else later]
