@@ -63,8 +63,8 @@ ROWS = (
     Row("prototypes1", "1 prototype a class", "whole", prototypes=1),
     Row("prototypes5", "5 prototypes a class", "whole", prototypes=5),
     Row("one_reference", "1 reference", "whole", {"reference_offsets": [1]}, prototypes=10),
-    Row("still", "no search at stride 32", "whole", {"coarse_radius": 0}, prototypes=10),
-    Row("one_cell", "one cell at stride 8", "whole", {"fine_radius": 0}, prototypes=10),
+    Row("still", "no search at stride 16", "whole", {"coarse_radius": 0}, prototypes=10),
+    Row("one_position", "one position at stride 4", "whole", {"fine_radius": 0}, prototypes=10),
     Row("no_vote_loss", "no vote loss", "whole", recipe={"vote_weight": 0.0}, prototypes=10),
     Row("no_trust_loss", "no trust loss", "whole", recipe={"trust_weight": 0.0}, prototypes=10),
     Row("no_stability_loss", "no stability loss", "whole", recipe={"stability_weight": 0.0}, prototypes=10),
@@ -203,7 +203,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help=f"of each run, default {_BUDGET['steps']}")
     parser.add_argument("--seeds", type=int, help=f"runs of each row, default {_BUDGET['seeds']}")
     parser.add_argument("--street-frames", type=int, help=f"of the street, scored; default {_BUDGET['street_frames']}")
-    parser.add_argument("--towns", type=int, help="of the street, to train on; the recipe's if not given")
+    parser.add_argument("--towns", type=int, help="of the street, to train each stage on; the recipe's if not given")
     parser.add_argument("--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="px, the recipe's if not given")
     quick = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _QUICK.items())
     parser.add_argument("--quick", action="store_true", help=f"a small budget where not said otherwise: {quick}")
@@ -229,6 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     base = yaml.safe_load(options.config.read_text())
     if options.towns is not None:
         base["street_towns"] = options.towns
+        base["temporal_towns"] = min(base.get("temporal_towns", 0), options.towns)
     if options.crop is not None:
         base["crop_size"] = options.crop
     start = hashlib.sha256(options.start.read_bytes()).hexdigest() if options.start else ""

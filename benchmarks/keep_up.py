@@ -84,7 +84,7 @@ def write_small_model(path: Path) -> None:
 
     torch.manual_seed(0)
     config = SDCPCConfig(
-        num_classes=len(CAMVID_11), encoder="resnet18", base_width=8, embed_dim=16, key_dim=8, reference_offsets=(1, 2)
+        num_classes=len(CAMVID_11), encoder="resnet18", base_width=8, embed_dim=16, key_dim=16, reference_offsets=(1, 2)
     )
     weights = SDCPC(config).state_dict()
     mean, std = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)

@@ -16,7 +16,7 @@ from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 
 TITLE = "b. Streaming: a frame with its cached references, against encoding them again, and against one frame alone"
 #: Offsets of a stream with a long history, frames.
-_LONG = (20, 40, 60)
+_LONG = (30, 60)
 
 
 def rows(effort: Effort) -> Iterator[Row]:
@@ -44,7 +44,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
                 "streaming": lambda: step(image, *references, age_s),
                 "again": lambda: model(clip),
                 "single": lambda: model(clip[:, -1:]),
-                "aggregation": lambda: aggregate(frame.context, frame.logits, frame.memory, inputs, age_s),
+                "aggregation": lambda: aggregate(frame.memory, inputs, age_s),
                 "short history": _stream(step, image, references),
                 "long history": _stream(long, image, references),
             },
@@ -76,7 +76,7 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
         target=0.15,
         ours_gflop=work["aggregation"],
         peer_gflop=work["streaming"],
-        ours_mb=megabytes(aggregate, references, frame.context, frame.logits, frame.memory),
+        ours_mb=megabytes(aggregate, references, frame.memory, frame.logits),
         peer_mb=streaming_mb,
     )
     yield Row(
@@ -118,5 +118,5 @@ def _work(step: Step, size: tuple[int, int]) -> dict[str, float]:
         "streaming": gflop(lambda: meta(image, *moved, age_s)),
         "again": gflop(lambda: model(clip)),
         "single": gflop(lambda: model(clip[:, :1])),
-        "aggregation": gflop(lambda: model.dssa(frame.context, frame.logits, frame.memory, inputs, age_s)),
+        "aggregation": gflop(lambda: model.dssa(frame.memory, inputs, age_s)),
     }

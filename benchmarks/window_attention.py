@@ -62,9 +62,9 @@ class Problem:
         return 4e-9 * (self.height * self.width) ** 2 * self.references * self.channels
 
 
-#: What the network computes for a frame of 480x360 px with three references: stage 1 at stride 32, stage 2 at stride 8.
-#: Keys of 60 channels and 4 of the position's; its values have the classes besides, 60 + C.
-NETWORK = (Problem(12, 15, 64, 4), Problem(45, 60, 64, 1))
+#: What the network computes for a frame of 576x432 px with two references: stage 1 at stride 16, stage 2 at stride 4.
+#: Keys of 60 and 28 channels, and 4 of the position's. Its values have the classes besides: C and 28 + C.
+NETWORK = (Problem(27, 36, 64, 4, references=2), Problem(108, 144, 32, 2, references=2))
 
 
 def rows(effort: Effort) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from sdcpc_ros.training.recipe import load_recipe, recipe_from
 
 CONFIG = Path(ablation.__file__).with_name("ablation.yaml")
 TINY = {
-    "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 8},
+    "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16},
     "crop_size": [32, 48],
     "input_size": [32, 48],
     "batch_size": 2,
@@ -105,10 +105,10 @@ def test_rows_are_trained_scored_and_not_trained_again(arguments, tmp_path, monk
 
 def test_runs_begin_with_the_base_wherever_they_can(arguments, tmp_path):
     base = load_checkpoint(tmp_path / "start.safetensors")
-    wider = recipe_from({**TINY, "network": {**TINY["network"], "key_dim": 16}, "seed": 5})
+    wider = recipe_from({**TINY, "network": {**TINY["network"], "key_dim": 24}, "seed": 5})
     ablation.starting_weights(base, wider, tmp_path / "own.safetensors")
     own = load_checkpoint(tmp_path / "own.safetensors")
-    assert own.config.key_dim == 16
+    assert own.config.key_dim == 24
     same = [name for name, tensor in own.state_dict.items() if base.state_dict[name].shape == tensor.shape]
     assert all(torch.equal(own.state_dict[name], base.state_dict[name]) for name in same)
     assert len(same) < len(own.state_dict) and any(name.startswith("encoder.") for name in same)
