@@ -20,7 +20,7 @@ DOORS: dict[str, set[str]] = {
         *("import_weights", "inference"),
         *("label_set", "model_card", "streaming", "training"),
     },
-    "doctor": {"checkpoint", "installation"},
+    "doctor": {"checkpoint", "installation", "nodes"},
     "consumers": {"nodes"},
     "nodes": {"checkpoint", "images", "label_set", "msg", "process_memory", "processor_time", "streaming"},
     "bags": {"checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
