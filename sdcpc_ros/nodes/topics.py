@@ -35,6 +35,12 @@ LABEL = Topic(
     "One class id per pixel, in `label_encoding`; 255 (65535 in 16UC1) = unlabelled. The header is that of the image. "
     "Rows are not padded.",
 )
+LABEL_COMPRESSED = Topic(
+    "label/image_raw/compressed",
+    "sensor_msgs/CompressedImage",
+    "The mask as PNG, lossless, for slow networks: format `mono8; png compressed`, or the `label_encoding` in place of "
+    "mono8. Only encoded while someone subscribes.",
+)
 LABEL_INFO = Topic(
     "label/label_info",
     "vision_msgs/LabelInfo",
@@ -77,7 +83,10 @@ DIAGNOSTICS = Topic(
     depth=10,
 )
 
-CAMERA_TOPICS = (LABEL, LABEL_COLOR, LABEL_INFO, LABEL_CAMERA_INFO, CONFIDENCE, OVERLAY, CLASS_STATISTICS)
+CAMERA_TOPICS = (
+    *(LABEL, LABEL_COMPRESSED, LABEL_COLOR, LABEL_INFO, LABEL_CAMERA_INFO),
+    *(CONFIDENCE, OVERLAY, CLASS_STATISTICS),
+)
 
 
 def choose_transport(image_topic: str, published: Collection[str], current: str | None = None) -> str:
