@@ -168,6 +168,8 @@ class Job:
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         for name, values in (("--void", settings.void), ("--input-size", model.input_size)):
             words += [name, *map(str, values)] if values else []
+        words += ["--resize-truth"] if settings.resize_truth else []
+        words += ["--unknown-colours-void"] if settings.unknown_colours_are_void else []
         words += ["--labelled-bag"] if self.labelled_bag else []
         words += [] if self.live is None else ["--live", *self.live.options()]
         return shlex.join(words)

@@ -65,6 +65,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         camera=arguments.camera,
         truth=arguments.truth,
         void=tuple(arguments.void),
+        resize_truth=arguments.resize_truth,
+        unknown_colours_are_void=arguments.unknown_colours_void,
         start_s=arguments.start,
         duration_s=arguments.duration,
         every=arguments.every,

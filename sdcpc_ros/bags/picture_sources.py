@@ -14,6 +14,7 @@ from sdcpc_ros.bags.ground_truth import NoTruth
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
 from sdcpc_ros.bags.video_frames import RATES_HZ, VideoFrames, sane_rate_hz
+from sdcpc_ros.git_lfs import pointer_reason
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
@@ -113,6 +114,9 @@ def _video(path: str) -> Iterator[PictureSource]:
     """By FFmpeg through PyAV, or by OpenCV where PyAV is not installed."""
     if not Path(path).is_file():
         raise BagError(f"there is no file at '{path}'")
+    pointer = pointer_reason(path)
+    if pointer is not None:
+        raise BagError(f"'{path}' is no video that can be read: {pointer}")
     reader: Callable[[str], AbstractContextManager[VideoFrames]]
     try:
         from sdcpc_ros.bags.video_file import open_video as reader
