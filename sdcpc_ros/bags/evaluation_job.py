@@ -162,7 +162,7 @@ class Job:
             "--duration": settings.duration_s,
             "--every": None if settings.every == 1 else settings.every,
             "--max-gap": None if settings.max_gap_s == BagSettings().max_gap_s else settings.max_gap_s,
-            "--device": None if model.device == "cpu" else model.device,
+            "--device": model.device,
             "--backend": None if model.backend == "eager" else model.backend,
         }
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]

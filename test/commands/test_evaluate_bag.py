@@ -135,7 +135,6 @@ def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, eval
             "n is 5; a whole number of 1 to 4 is allowed, as /camera/image_raw has 5 images",
         ),
         (["{street}", "--device", "tpu"], "tpu"),
-        (["{street}", "--backend", "steam"], "steam"),
         (["{street}", "--input-size", "8", "8"], "input_size is (8, 8)"),
         (["{street}", "--min-miou", "60"], "--min-miou is 60; a share of 0 to 1 is needed"),
         (["{street}", "--live", "--live-rate", "-2"], "the playing rate is -2.0; a positive number is needed"),

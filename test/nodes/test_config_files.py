@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -35,6 +36,24 @@ def test_rviz_shows_camera_overlay_and_label_with_the_topics_qos():
         "Overlay": (f"/segmentation_node/camera/{topics.OVERLAY.name}", "Reliable"),
         "Label": (f"/segmentation_node/camera/{topics.LABEL_COLOR.name}", "Reliable"),
     }
+
+
+def test_foxglove_shows_overlay_colours_and_diagnostics():
+    layout = json.loads((CONFIG / "segment.foxglove.json").read_text())
+    panels = layout["configById"]
+    shown = {name: panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")}
+    assert shown == {
+        "Image!color": f"/segmentation_node/camera/{topics.LABEL_COLOR.name}",
+        "Image!overlay": f"/segmentation_node/camera/{topics.OVERLAY.name}",
+    }
+    calibration = panels["Image!color"]["imageMode"]["calibrationTopic"]
+    assert calibration == f"/segmentation_node/camera/{topics.LABEL_CAMERA_INFO.name}"
+    assert panels["DiagnosticSummary!node"]["topicToRender"] == topics.DIAGNOSTICS.name
+
+    def placed(part: str | dict) -> set[str]:
+        return {part} if isinstance(part, str) else placed(part["first"]) | placed(part["second"])
+
+    assert placed(layout["layout"]) == set(panels)
 
 
 def test_the_fast_dds_profile_gives_images_room():
