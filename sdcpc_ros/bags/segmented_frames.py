@@ -105,7 +105,12 @@ def bag_frames(
             image=picture.image,
             frame_id=picture.frame_id,
             encoding=picture.encoding,
-            truth=_fitting(truth.of(frame, number), picture.image.shape[:2], number, resize_truth),
+            truth=_fitting(
+                truth.of(frame, number),
+                picture.image.shape[:2],
+                f"bag '{bag.path}': the truth of image {number}",
+                resize_truth,
+            ),
             bag_frame=frame,
         )
 
@@ -153,10 +158,10 @@ def segmented(
     segmenter.reset(_STREAM)
 
 
-def _fitting(truth: np.ndarray | None, size: tuple[int, ...], number: int, resize: bool) -> np.ndarray | None:
+def _fitting(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
+    """The truth in the size (height, width) of its image; `name` is for the BagError where it has another."""
     if truth is None or truth.shape == size:
         return truth
-    name = f"the truth of image {number}"
     if not resize:
         raise BagError(
             f"{name} is {truth.shape[1]}x{truth.shape[0]} and the image {size[1]}x{size[0]}; they must be of one size "
