@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.parameters import DECLARATIONS, declarations_for
 
@@ -54,6 +55,14 @@ def test_foxglove_shows_overlay_colours_and_diagnostics():
         return {part} if isinstance(part, str) else placed(part["first"]) | placed(part["second"])
 
     assert placed(layout["layout"]) == set(panels)
+
+
+def test_the_nav2_example_has_every_class_of_the_shipped_model():
+    guide = (CONFIG.parent / "docs" / "node.md").read_text(encoding="utf-8")
+    block = next(text for text in guide.split("```yaml\n")[1:] if "semantic_segmentation_layer:" in text)
+    source = yaml.safe_load(block.partition("```")[0])["semantic_segmentation_layer"]["front"]
+    named = [name for kind in source["class_types"] for name in source[kind]["classes"]]
+    assert sorted(named) == sorted(CAMVID_11.class_names)
 
 
 def test_the_fast_dds_profile_gives_images_room():
