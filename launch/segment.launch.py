@@ -26,6 +26,7 @@ _CONFIG = Path(get_package_share_directory("sdcpc_ros")) / "config"
 _DEFAULT_FILE = _CONFIG / "segment.yaml"
 _BOOLEANS = ("use_sim_time", "autostart", "rviz")
 _BOOLEAN_WORDS = dict.fromkeys(("true", "1", "yes", "on"), "true") | dict.fromkeys(("false", "0", "no", "off"), "false")
+_TRANSPORTS = ("auto", "raw", "compressed")
 _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
 _AS_IN_FILE = " Empty: as in params_file."
@@ -47,6 +48,12 @@ _ARGUMENTS = (
         "image_topic",
         default_value="",
         description="Image topic, when there is one camera ('camera' unless cameras names it)." + _AS_IN_FILE,
+    ),
+    DeclareLaunchArgument(
+        "transport",
+        default_value="",
+        description="Type of every camera's image topic: raw (Image), compressed (CompressedImage), or auto "
+        "(the type that is published)." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "use_sim_time",
@@ -87,10 +94,12 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         given[name] = _boolean(name, given[name])
     if given["log_level"].lower() not in _LOG_LEVELS:
         raise ValueError(f"log_level is '{given['log_level']}'; allowed: {', '.join(_LOG_LEVELS)}")
-    parameters = _parameters(given)
+    if given["transport"] not in ("", *_TRANSPORTS):
+        raise ValueError(f"transport is '{given['transport']}'; allowed: {', '.join(_TRANSPORTS)}")
     params_file = Path(given["params_file"]).expanduser()
     in_file = read_parameter_file(params_file)  # raises a sentence, where the node would end and be started again
     node_name = _node_name(context, given["namespace"])
+    parameters = _parameters(given, [camera.name for camera in cameras_of(parameters_of(in_file, node_name))])
     if given["rviz"] == "true":
         _require_rviz()  # before the node is started: launch would leave it running when it fails at RViz
     # What a parent launch file sets for all its nodes (SetParameter) comes before a node's own parameters, so that the
@@ -133,7 +142,7 @@ def _boolean(name: str, text: str) -> str:
     raise ValueError(f"{name} is '{text}'; allowed: true or false (also True, False, 1, 0, yes, no, on, off)")
 
 
-def _parameters(given: dict[str, str]) -> dict[str, Any]:
+def _parameters(given: dict[str, str], cameras_in_file: list[str]) -> dict[str, Any]:
     """The parameters that were given as arguments; what was left empty stays as it is in the file."""
     parameters: dict[str, Any] = {name: given[name] for name in ("model", "backend", "device") if given[name]}
     parameters |= {name: given[name] == "true" for name in ("use_sim_time", "autostart") if given[name]}
@@ -148,6 +157,8 @@ def _parameters(given: dict[str, str]) -> dict[str, Any]:
         parameters[f"{cameras[0]}.image_topic"] = given["image_topic"]
     if cameras:
         parameters["cameras"] = cameras
+    if given["transport"]:
+        parameters |= {f"{camera}.transport": given["transport"] for camera in cameras or cameras_in_file}
     return parameters
 
 

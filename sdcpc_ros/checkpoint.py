@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sdcpc_ros.git_lfs import pointer_reason
 from sdcpc_ros.installation import share_folders
 from sdcpc_ros.label_set import LabelSet, LabelSetError
 from sdcpc_ros.network import SDCPC, SDCPCConfig
@@ -131,6 +132,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: no such model file")
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: a model is a .safetensors file; pickled weights are never loaded")
+    pointer = pointer_reason(path)
+    if pointer is not None:
+        raise CheckpointError(f"{path}: {pointer}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -70,6 +71,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 1 after one sentence on stderr (2, from argparse, for wrong usage)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     # As the node does: before PyTorch is imported, and threads start.
     keep_freed_memory()
     let_waiting_threads_sleep()
@@ -107,6 +110,16 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
+
+
+def _complete() -> None:
+    """Answers the shell's question what may stand here and ends the process, if argcomplete is installed."""
+    try:
+        import argcomplete
+    except ModuleNotFoundError:
+        return
+    words = os.environ.get("COMP_LINE", "").split()
+    argcomplete.autocomplete(_parser(chosen=words[1] if len(words) > 1 else ""))
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, normalization, save_checkpoint
+from sdcpc_ros.git_lfs import pointer_reason
 from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.network.public_keys import encoder_state
@@ -73,6 +74,9 @@ def _read_public_weights(path: Path) -> tuple[dict[str, Tensor], str]:
             f"{path}: only .safetensors files are read, as a pickle can run code. Convert one that you trust: "
             f'safetensors.torch.save_file(torch.load("{path.name}", weights_only=True), "{path.stem}.safetensors")'
         )
+    pointer = pointer_reason(path)
+    if pointer is not None:
+        raise CheckpointError(f"{path}: {pointer}")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 #: Top-level module -> its distribution, and the extra of ours that brings it.
@@ -45,11 +47,20 @@ def install_advice(module: str) -> str | None:
     """
     package = module.split(".")[0]
     if package in _NEEDED:
-        return f"python3 -m pip install {_NEEDED[package]}"
+        return _pip_install(_NEEDED[package])
     distribution, extra = _OPTIONAL.get(package, (None, None))
     if distribution is None:
         return None
     prefix = Path(__file__).absolute().parents[4:5]
     by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
     wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
-    return f"python3 -m pip install {wanted}"
+    return _pip_install(wanted)
+
+
+def _pip_install(wanted: str) -> str:
+    """Where apt manages this Python, and pip would refuse, a virtual environment comes first."""
+    command = f"python3 -m pip install {wanted}"
+    in_environment = sys.prefix != sys.base_prefix
+    if in_environment or not Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").is_file():
+        return command
+    return f"python3 -m venv --system-site-packages .venv && source .venv/bin/activate && {command}"

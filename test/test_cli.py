@@ -178,14 +178,9 @@ class TestErrorsAreOneSentence:
         message = self.fails(capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", path)
         assert "the model's classes are 'two' (ground, thing); CamVid val has 'camvid_11' (sky, " in message
 
-    @pytest.mark.parametrize(("option", "value"), [("--device", "tpu"), ("--backend", "steam")])
-    def test_bad_device_or_backend(
-        self, model: Path, camvid: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        message = self.fails(
-            capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", model, option, value
-        )
-        assert value in message
+    def test_bad_device(self, model: Path, camvid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        command = ("evaluate", "--dataset", "camvid", "--root", camvid, "--model", model, "--device", "tpu")
+        assert "tpu" in self.fails(capsys, *command)
 
     def test_a_file_that_cannot_be_written(
         self, model: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -290,9 +285,14 @@ def test_models_lists_what_is_shipped() -> None:
     assert "11, camvid_11" in row and row.rstrip().endswith("models/camvid_efficientnet_lite0.safetensors")
 
 
-def test_a_backend_that_is_none_is_answered_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "command", [["segment", "a.mp4", "-o", "b"], ["evaluate-bag", "a.mcap"], ["evaluate", "--dataset", "synthetic"]]
+)
+def test_a_backend_that_is_none_is_answered_with_those_that_are(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["segment", "a.mp4", "-o", "b", "--backend", "steam"])
+        cli.main([*command, "--backend", "steam"])
     assert stopped.value.code == 2
     assert re.search("invalid choice: 'steam' .*eager.*inductor.*aot.*tensorrt", capsys.readouterr().err)
     assert model_options.BACKENDS == inference.BACKENDS

@@ -44,3 +44,14 @@ def test_advice_is_for_what_installed_the_package(monkeypatch, tmp_path):
     assert install_advice("av.container") == "python3 -m pip install av"  # pip has never heard of what colcon built
     assert install_advice("torch") == "python3 -m pip install torch, or your board's wheels (JetPack)"
     assert install_advice("of_somebody_else") is None
+
+
+def test_where_apt_manages_python_a_virtual_environment_comes_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(installation.sysconfig, "get_path", lambda name: str(tmp_path))
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    assert install_advice("safetensors") == "python3 -m pip install safetensors"  # the tests run in one
+    monkeypatch.setattr(installation.sys, "prefix", installation.sys.base_prefix)
+    assert install_advice("safetensors") == (
+        "python3 -m venv --system-site-packages .venv && source .venv/bin/activate && "
+        "python3 -m pip install safetensors"
+    )

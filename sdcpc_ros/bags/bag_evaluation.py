@@ -26,6 +26,7 @@ from sdcpc_ros.bags.rewind import MEMORY_EVERY, Rewind
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.stream_scores import StreamScores
+from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -42,6 +43,8 @@ class BagSettings:
     camera: str | None = None  #: the image topic, None: the only one there is
     truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth if it has one
     void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
+    resize_truth: bool = False  #: a truth of another size is resized to its image, by the nearest pixel
+    unknown_colours_are_void: bool = False  #: of a truth in colours: those that no class has mean "no truth"
     start_s: float = 0.0
     duration_s: float | None = None
     every: int = 1  #: only every n-th image, from the first one on
@@ -97,7 +100,8 @@ def evaluate_bag(
     settings = settings or BagSettings()
     with BagReader(path) as bag:
         camera = bag.camera_topic(settings.camera)
-        truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void))
+        reader = LabelReader(model.segmenter.label_set.colours, settings.unknown_colours_are_void)
+        truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
         observed = Observed(StreamScores(model.segmenter.label_set))
         rewind = Rewind()
         if earlier is not None:
@@ -115,6 +119,7 @@ def evaluate_bag(
             every=settings.every,
             first_number=beginning.number,
             place=beginning.place,
+            resize_truth=settings.resize_truth,
         )
         frames = segmented(
             model.segmenter,

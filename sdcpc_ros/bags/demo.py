@@ -67,7 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="playing speed: 0.5 is half the recording's, default %(default)s",
     )
-    parser.add_argument("--image-topic", metavar="TOPIC", help="the bag's camera, needed if it has several")
+    parser.add_argument(
+        *("--camera", "--image-topic"),
+        dest="image_topic",
+        metavar="TOPIC",
+        help="the bag's camera, needed if it has several",
+    )
 
 
 def _positive(text: str) -> float:

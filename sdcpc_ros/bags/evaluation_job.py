@@ -162,12 +162,14 @@ class Job:
             "--duration": settings.duration_s,
             "--every": None if settings.every == 1 else settings.every,
             "--max-gap": None if settings.max_gap_s == BagSettings().max_gap_s else settings.max_gap_s,
-            "--device": None if model.device == "cpu" else model.device,
+            "--device": model.device,
             "--backend": None if model.backend == "eager" else model.backend,
         }
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         for name, values in (("--void", settings.void), ("--input-size", model.input_size)):
             words += [name, *map(str, values)] if values else []
+        words += ["--resize-truth"] if settings.resize_truth else []
+        words += ["--unknown-colours-void"] if settings.unknown_colours_are_void else []
         words += ["--labelled-bag"] if self.labelled_bag else []
         words += [] if self.live is None else ["--live", *self.live.options()]
         return shlex.join(words)

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -65,6 +66,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         camera=arguments.camera,
         truth=arguments.truth,
         void=tuple(arguments.void),
+        resize_truth=arguments.resize_truth,
+        unknown_colours_are_void=arguments.unknown_colours_void,
         start_s=arguments.start,
         duration_s=arguments.duration,
         every=arguments.every,
@@ -73,7 +76,11 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     path = resolve_model(arguments.model).absolute()
     load_checkpoint(path)  # a model that cannot be had is one sentence, not one for each bag
     size = None if arguments.input_size is None else (arguments.input_size[0], arguments.input_size[1])
-    model = ModelChoice(path, arguments.device, arguments.backend, size)
+    # Decided here, once: the report's command names it, and one bag's state is of one device.
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = ModelChoice(path, device, arguments.backend, size)
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     return [

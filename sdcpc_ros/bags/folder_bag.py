@@ -17,6 +17,8 @@ from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, serialise_compresse
 from sdcpc_ros.bags.reader import RawMessage
 from sdcpc_ros.bags.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS
 from sdcpc_ros.bags.writer import BagWriter
+from sdcpc_ros.git_lfs import pointer_reason
+from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.label_set import IGNORE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -30,6 +32,7 @@ class FolderBag:
     labels: Path | None = None  #: folder of label images of the same names, None: `labels/` beside `images/` if there
     rate_hz: float = 15.0
     void: frozenset[int] = frozenset()  #: ids in the label images that are written as 255
+    colours: tuple[tuple[int, int, int], ...] = ()  #: RGB of each class, for label images that hold colours
     compressed: bool = False  #: JPEG and PNG files as they are, as CompressedImage, rather than rgb8
     files: list[tuple[Path, Path | None]] = field(init=False)  #: image and label image of each frame, in order
 
@@ -81,7 +84,7 @@ def write_folder_bag(
                 data = serialise_image(pixels, "rgb8", time_ns, FRAME_ID)
                 bag.write(RawMessage(folder_bag.image_topic, IMAGE, time_ns, data))
             if label is not None:
-                ids = _labels(label, pixels.shape[:2], folder_bag.void)
+                ids = _labels(label, pixels.shape[:2], folder_bag)
                 data = serialise_image(ids, "mono8", time_ns, FRAME_ID)
                 bag.write(RawMessage(GROUND_TRUTH_TOPIC, IMAGE, time_ns, data))
             progress(index + 1)
@@ -104,7 +107,8 @@ def read_image(path: Path) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB. Raises BagError when it cannot be decoded."""
     bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
     if bgr is None:
-        raise BagError(f"'{path}' is not an image that can be decoded")
+        reason = pointer_reason(path)
+        raise BagError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -115,12 +119,11 @@ def _label_of(image: Path, labels: Path | None) -> Path | None:
     return label if label.is_file() else None
 
 
-def _labels(path: Path, size: tuple[int, int], void: frozenset[int]) -> np.ndarray:
-    labels = read_mask(path)
+def _labels(path: Path, size: tuple[int, ...], folder_bag: FolderBag) -> np.ndarray:
+    labels = read_mask(path, LabelReader(folder_bag.colours))
     if labels.shape != size:
         raise BagError(
             f"'{path}' is {labels.shape[1]}x{labels.shape[0]} but its image is {size[1]}x{size[0]}; "
             "they must be of one size"
         )
-    labels[np.isin(labels, sorted(void))] = IGNORE
-    return labels
+    return np.where(np.isin(labels, sorted(folder_bag.void)), np.uint8(IGNORE), labels)

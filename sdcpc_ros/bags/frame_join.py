@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from sdcpc_ros.bags.errors import BagError, StateError
 from sdcpc_ros.bags.messages import decode_image, decode_labels, header_stamp_ns
+from sdcpc_ros.images.label_pictures import LabelReader
 
 if TYPE_CHECKING:
     from sdcpc_ros.bags.reader import BagReader
@@ -89,10 +91,13 @@ class BagFrame:
         """(H, W, 3) uint8 RGB."""
         return self.bag.decode(self.camera, decode_image)
 
-    def labels(self, topic: str) -> np.ndarray | None:
-        """(H, W) uint8 class ids of a companion topic, 255 for no label; None when this frame has no such message."""
+    def labels(self, topic: str, reader: LabelReader | None = None) -> np.ndarray | None:
+        """(H, W) uint8 class ids of a companion topic, 255 for no label; None when this frame has no such message.
+
+        `reader` knows the classes' colours, for label images that hold colours.
+        """
         companion = self.companions.get(topic)
-        return None if companion is None else self.bag.decode(companion, decode_labels)
+        return None if companion is None else self.bag.decode(companion, partial(decode_labels, reader=reader))
 
 
 class FrameJoin:

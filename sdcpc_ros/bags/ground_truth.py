@@ -6,16 +6,16 @@ import bisect
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.frame_join import BagFrame
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.label_set import IGNORE
 
 #: Under this key a bag's metadata may name its frames: a JSON list, in the order of the camera's images.
@@ -45,18 +45,19 @@ class TopicTruth:
 
     topic: str
     void: frozenset[int] = frozenset()
+    reader: LabelReader = field(default_factory=LabelReader)
 
     @property
     def description(self) -> str:
         return f"topic {self.topic}"
 
     def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
-        labels = frame.labels(self.topic)
+        labels = frame.labels(self.topic, self.reader)
         return None if labels is None else _without(labels, self.void)
 
 
 class MaskFolder:
-    """PNG masks of one channel and 8 bits, a class id a pixel, 255 = void, named for the images they belong to.
+    """PNG masks named for the images they belong to: ids of 8 or 16 bits, palette indices, or the classes' colours.
 
     By stamp in nanoseconds (`1700000000066666667.png`) or seconds (`1700000000.066667.png`), taken when all are named
     so and to the millisecond; else by the frames' names, where the bag's metadata hold them (`sdcpc make-bag` writes
@@ -66,8 +67,10 @@ class MaskFolder:
 
     topic = None
 
-    def __init__(self, folder: Path, bag: BagReader, void: frozenset[int] = frozenset()) -> None:
-        self.folder, self._void = folder, void
+    def __init__(
+        self, folder: Path, bag: BagReader, void: frozenset[int] = frozenset(), reader: LabelReader | None = None
+    ) -> None:
+        self.folder, self._void, self._reader = folder, void, reader or LabelReader()
         files = {path.stem: path for path in sorted(folder.glob("*.png"))}
         if not files:
             raise BagError(f"the folder of masks '{folder}' holds no .png file")
@@ -91,7 +94,7 @@ class MaskFolder:
 
     def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
         path = self._at_stamp(frame.stamp_ns) if self._by_stamp else self._by_number.get(number)
-        return None if path is None else _without(read_mask(path), self._void)
+        return None if path is None else _without(read_mask(path, self._reader), self._void)
 
     def _at_stamp(self, stamp_ns: int) -> Path | None:
         at = bisect.bisect_left(self._by_stamp, stamp_ns, key=lambda entry: entry[0])
@@ -114,33 +117,37 @@ class NoTruth:
 
 
 def find_ground_truth(
-    wanted: str | None, bag: BagReader, camera: str, void: frozenset[int] = frozenset()
+    wanted: str | None,
+    bag: BagReader,
+    camera: str,
+    void: frozenset[int] = frozenset(),
+    reader: LabelReader | None = None,
 ) -> GroundTruth:
     """The truth to judge a bag by: a topic ("/..."), a folder, "none", or with None the bag's own topic if it has one.
 
-    `void`: ids that mean "no truth" besides 255. Raises BagError when what is wanted is not there.
+    `void`: ids that mean "no truth" besides 255. `reader` knows the classes' colours, for label images that hold
+    colours. Raises BagError when what is wanted is not there.
     """
+    reader = reader or LabelReader()
     if wanted is None:
         topic = bag.ground_truth_topic(camera)
-        return NoTruth() if topic is None else TopicTruth(topic, void)
+        return NoTruth() if topic is None else TopicTruth(topic, void, reader)
     if wanted == "none":
         return NoTruth()
     if Path(wanted).is_dir():
-        return MaskFolder(Path(wanted), bag, void)
+        return MaskFolder(Path(wanted), bag, void, reader)
     if wanted in bag.topics:
-        return TopicTruth(wanted, void)
+        return TopicTruth(wanted, void, reader)
     bag.require_topics([wanted] if wanted.startswith("/") else [])
     raise BagError(f"no ground truth '{wanted}': neither a topic of the bag, nor a folder of masks, nor 'none'")
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """A PNG file as (H, W) uint8 class ids. Raises BagError when it cannot be read, or has more channels or bits."""
-    mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
-    if mask is None:
-        raise BagError(f"'{path}' is not an image that can be decoded")
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise BagError(f"'{path}' is not a single-channel 8-bit image; one class id a pixel is needed")
-    return mask
+def read_mask(path: Path, reader: LabelReader | None = None) -> np.ndarray:
+    """A PNG file as (H, W) uint8 class ids, 255 = void. Raises BagError when it cannot be read as such."""
+    try:
+        return (reader or LabelReader()).from_file(path.read_bytes())
+    except BadLabels as error:
+        raise BagError(f"'{path}' {error}") from error
 
 
 def _without(labels: np.ndarray, void: frozenset[int]) -> np.ndarray:

@@ -16,7 +16,8 @@ from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.images.decoding import BadImage, image_format, to_rgb
-from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
+from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -37,6 +38,7 @@ _FURTHER_TYPES = {
 
 #: Larger pictures are refused: a few damaged bytes can claim gigabytes.
 _MAX_PIXELS = 1 << 26
+_COLOUR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
 _LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
 
 
@@ -183,20 +185,32 @@ def image_encoding(message: Any) -> str:
         raise BagError(str(error)) from error
 
 
-def decode_labels(message: Any) -> np.ndarray:
-    """A deserialised Image of class ids as (H, W) uint8, 255 where there is none; BagError when it is no such image.
+def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray:
+    """The class ids (H, W) uint8, 255 where there is none, of a deserialised Image or CompressedImage (PNG).
 
-    In 16-bit encodings 65535 means "no label", as 255 does in 8-bit ones.
+    In 16-bit encodings 65535 means "no label", as 255 does in 8-bit ones. Colours are read by the `reader`, which knows
+    those of the classes. Raises BagError.
     """
-    if getattr(message, "encoding", None) not in _LABEL_ENCODINGS:
-        have = getattr(message, "encoding", "a compressed image")
-        raise BagError(f"labels cannot be read from '{have}'; {', '.join(_LABEL_ENCODINGS)} are allowed")
+    try:
+        return _decode_labels(message, reader or LabelReader())
+    except BadLabels as error:
+        raise BagError(f"a label image {error}") from error
+
+
+def _decode_labels(message: Any, reader: LabelReader) -> np.ndarray:
+    if hasattr(message, "format"):
+        return reader.from_file(np.asarray(message.data, np.uint8).tobytes())
+    if message.encoding in _COLOUR_ENCODINGS and reader.colours:
+        return reader.from_picture(decode_image(message))
+    if message.encoding not in _LABEL_ENCODINGS:
+        allowed = ", ".join(_LABEL_ENCODINGS)
+        raise BagError(
+            f"labels cannot be read from '{message.encoding}'; {allowed} are allowed, and where the label set is known "
+            f"{', '.join(_COLOUR_ENCODINGS)} in its colours"
+        )
     id_bytes = _LABEL_ENCODINGS[message.encoding]
     rows = np.ascontiguousarray(_rows(message, id_bytes))
     if id_bytes == 1:
         return rows
     ids = rows.view(">u2" if message.is_bigendian else "<u2")
-    unlabelled = ids == np.iinfo(np.uint16).max
-    if (ids[~unlabelled] > IGNORE).any():
-        raise BagError(f"a 16-bit label image holds id {ids[~unlabelled].max()}; 0 to {IGNORE} and 65535 are allowed")
-    return np.where(unlabelled, IGNORE, ids).astype(np.uint8)
+    return reader.from_picture(ids.astype(np.uint16))

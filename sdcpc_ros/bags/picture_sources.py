@@ -14,6 +14,8 @@ from sdcpc_ros.bags.ground_truth import NoTruth
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
 from sdcpc_ros.bags.video_frames import RATES_HZ, VideoFrames, sane_rate_hz
+from sdcpc_ros.bags.webcam import open_webcam
+from sdcpc_ros.git_lfs import pointer_reason
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
@@ -30,7 +32,7 @@ class PictureSource:
 
 @contextmanager
 def picture_source(path: str, *, camera: str | None = None, images_hz: float | None = None) -> Iterator[PictureSource]:
-    """Open a video, an image, a folder or a glob of images, or a bag.
+    """Open a video, an image, a folder or a glob of images, a bag, or by its number a camera of this machine.
 
     `camera`: the topic, of a bag with several. `images_hz`: how fast images follow each other, 15 by default.
     Raises BagError for what cannot be read, and for an option that does not go with what is there.
@@ -45,14 +47,19 @@ def picture_source(path: str, *, camera: str | None = None, images_hz: float | N
             yield _of_bag(bag, camera)
     elif kind == "images":
         yield _of_images(_images(path), 15.0 if images_hz is None else images_hz)
+    elif kind == "webcam":
+        with open_webcam(int(path)) as pictures:
+            yield _of_video(pictures)
     else:
         with _video(path) as source:
             yield source
 
 
 def _kind(path: str) -> str:
-    """What stands at a path, by its name: "bag", "images" or "video"."""
+    """What stands at a path, by its name: "bag", "images", "webcam" or "video"."""
     found = Path(path)
+    if path.isdecimal() and not found.exists():
+        return "webcam"
     if found.is_dir():
         storage = any(file.suffix in _BAG_SUFFIXES for file in found.iterdir())
         return "bag" if storage or (found / "metadata.yaml").is_file() else "images"
@@ -113,6 +120,9 @@ def _video(path: str) -> Iterator[PictureSource]:
     """By FFmpeg through PyAV, or by OpenCV where PyAV is not installed."""
     if not Path(path).is_file():
         raise BagError(f"there is no file at '{path}'")
+    pointer = pointer_reason(path)
+    if pointer is not None:
+        raise BagError(f"'{path}' is no video that can be read: {pointer}")
     reader: Callable[[str], AbstractContextManager[VideoFrames]]
     try:
         from sdcpc_ros.bags.video_file import open_video as reader
@@ -121,4 +131,8 @@ def _video(path: str) -> Iterator[PictureSource]:
             raise
         from sdcpc_ros.bags.opencv_video import open_video as reader
     with reader(path) as video:
-        yield PictureSource(video.frames, video.expected, video.rate_hz, lambda frame: f"{frame.number:06d}")
+        yield _of_video(video)
+
+
+def _of_video(video: VideoFrames) -> PictureSource:
+    return PictureSource(video.frames, video.expected, video.rate_hz, lambda frame: f"{frame.number:06d}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -31,11 +32,13 @@ from sdcpc_ros.bags.messages import (
     IMAGE,
     standard_types,
 )
+from sdcpc_ros.bags.storage_files import cut_short_file, storage_of
 
-_MCAP_MAGIC = b"\x89MCAP0\r\n"
-_STORAGE_SUFFIXES = (".mcap", ".db3")
 #: Image topics with one of these in their name carry no camera picture: masks, depth, what this package publishes.
-_NOT_A_CAMERA = ("ground_truth", "label", "mask", "confidence", "overlay", "depth", "disparity")
+_NOT_A_CAMERA = (
+    *("ground_truth", "label", "mask", "confidence", "overlay", "depth", "disparity"),
+    *("semantic_segmentation", "instance_segmentation"),
+)
 _GROUND_TRUTH = "ground_truth"
 #: What MCAP files describe other messages by than those of ROS 2; rosbags raises KeyError for them.
 _FOREIGN_SCHEMAS = ("jsonschema", "protobuf", "flatbuffer", "ros1msg")
@@ -59,7 +62,7 @@ class BagReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with self._explained("cannot be read"):
-            self._reader = AnyReader(_storage(self.path), default_typestore=standard_types())
+            self._reader = AnyReader(storage_of(self.path), default_typestore=standard_types())
             self._opened = ExitStack()
             self._opened.enter_context(self._reader)
             self._overlaps = self._file_overlaps()
@@ -97,7 +100,7 @@ class BagReader:
     @property
     def custom_data(self) -> dict[str, str]:
         """What its writer noted down in the bag's metadata; nothing when only a storage file was opened."""
-        if not self.path.is_dir():
+        if not (self.path / "metadata.yaml").is_file():
             return {}
         with self._explained("has unreadable metadata"):
             metadata = yaml.safe_load((self.path / "metadata.yaml").read_text())
@@ -171,13 +174,24 @@ class BagReader:
         time_ns = start_ns if from_ns is None else max(from_ns, start_ns)
         cut_ns, cut_ordinal = time_ns - 1, 0
         with self._explained(lambda: f"cannot be read beyond {(time_ns - self.start_ns) / 1e9:.3f} s"):
-            messages = self._reader.messages(connections, time_ns, stop_ns)
+            messages = self._messages(connections, time_ns, stop_ns)
             for ordinal, (connection, time_ns, data) in enumerate(messages):
                 clean_ns = max(start_ns, self._clean_cut_ns(time_ns))
                 if clean_ns > cut_ns:
                     cut_ns, cut_ordinal = clean_ns, ordinal
                 message = RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
                 yield Reading(message, ordinal, cut_ns, cut_ordinal)
+
+    def _messages(
+        self, connections: list[Connection], start_ns: int, stop_ns: int | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """In the order of time; what several files without metadata have at one time, in the order of the files."""
+        of_files = []
+        for file in self._reader.readers:
+            own = [connection for connection in connections if connection in file.connections]
+            if own:
+                of_files.append(file.messages(own, start_ns, stop_ns))
+        return merge(*of_files, key=lambda message: message[1])
 
     def deserialise(self, message: RawMessage) -> Any:
         """A message with the fields that its type defines."""
@@ -226,6 +240,8 @@ class BagReader:
 
     def _file_overlaps(self) -> list[tuple[int, int]]:
         """Spans of time that more than one of the bag's files have messages of."""
+        if len(self._reader.readers) > 1:  # files without metadata are merged by time
+            return []
         (reader,) = self._reader.readers
         if not isinstance(reader, Reader) or not isinstance(reader.storage, DirectoryReader):
             return []
@@ -253,7 +269,7 @@ class BagReader:
             raise
         except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
             reason = _reason(error)
-            cut_short = _cut_short(self.path)
+            cut_short = cut_short_file(self.path)
             if cut_short is not None:
                 reason = (
                     f"{cut_short.name} is cut short, as when a recording is not closed "
@@ -282,33 +298,3 @@ def _is_latched(connections: list[Connection]) -> bool:
 def _namespace(camera: str) -> str:
     """/front/image_raw and /front/image_raw/compressed -> /front."""
     return camera.removesuffix("/compressed").rpartition("/")[0]
-
-
-def _storage(path: Path) -> list[Path]:
-    """What to hand to rosbags for a bag, checked as far as a clearer sentence can be given than rosbags'."""
-    if not path.exists():
-        raise BagError(f"there is no bag at '{path}'")
-    if path.is_dir():
-        if not (path / "metadata.yaml").is_file():
-            files = [file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES]
-            hint = "`ros2 bag reindex` writes it again" if files else "and no .mcap or .db3 file either"
-            raise BagError(f"'{path}' is no rosbag2 bag: the folder has no metadata.yaml ({hint})")
-    elif path.suffix == ".bag":
-        raise BagError(f"'{path}' is a ROS 1 bag; `rosbags-convert --src {path.name} --dst ...` makes a rosbag2 of it")
-    elif path.suffix not in _STORAGE_SUFFIXES:
-        raise BagError(f"'{path}' is no rosbag2 bag: a folder with metadata.yaml, a .mcap or a .db3 file is needed")
-    elif path.stat().st_size == 0:
-        raise BagError(f"bag '{path}' is an empty file")
-    return [path]
-
-
-def _cut_short(path: Path) -> Path | None:
-    """The mcap file of a bag that starts as one but does not end as one, if there is such."""
-    for file in sorted(path.glob("*.mcap")) if path.is_dir() else [path]:
-        if file.suffix == ".mcap" and file.is_file():
-            with file.open("rb") as stream:
-                start = stream.read(len(_MCAP_MAGIC))
-                stream.seek(max(0, file.stat().st_size - len(_MCAP_MAGIC)))
-                if start == _MCAP_MAGIC and stream.read() != _MCAP_MAGIC:
-                    return file
-    return None

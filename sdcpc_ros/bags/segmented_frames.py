@@ -16,6 +16,7 @@ from sdcpc_ros.bags.ground_truth import GroundTruth
 from sdcpc_ros.bags.messages import decode_image, image_encoding
 from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.images.label_pictures import BadLabels, resized_labels
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
 from sdcpc_ros.streaming.geometry import MIN_SIDE
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
@@ -81,11 +82,13 @@ def bag_frames(
     every: int = 1,
     first_number: int = 0,
     place: Place | None = None,
+    resize_truth: bool = False,
 ) -> Iterator[SourceFrame | Unusable]:
     """The pictures of a bag's camera, with their truth, as far as they can be decoded.
 
     `every`: only pictures whose number is a multiple of this; the others are not decoded, and keep their numbers.
     `first_number` and `place`, of a picture of an earlier pass: begin with that one.
+    `resize_truth`: a truth of another size is resized to its image, by the nearest pixel; BagError without it.
     """
     frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s, place=place)
     for number, frame in enumerate(frames, start=first_number):
@@ -102,7 +105,12 @@ def bag_frames(
             image=picture.image,
             frame_id=picture.frame_id,
             encoding=picture.encoding,
-            truth=truth.of(frame, number),
+            truth=_fitting(
+                truth.of(frame, number),
+                picture.image.shape[:2],
+                f"bag '{bag.path}': the truth of image {number}",
+                resize_truth,
+            ),
             bag_frame=frame,
         )
 
@@ -148,6 +156,21 @@ def segmented(
             previous = frame
             yield SegmentedFrame(frame, result, reset, elapsed_ms, before)
     segmenter.reset(_STREAM)
+
+
+def _fitting(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
+    """The truth in the size (height, width) of its image; `name` is for the BagError where it has another."""
+    if truth is None or truth.shape == size:
+        return truth
+    if not resize:
+        raise BagError(
+            f"{name} is {truth.shape[1]}x{truth.shape[0]} and the image {size[1]}x{size[0]}; they must be of one size "
+            "(`--resize-truth` resizes the truth, by the nearest pixel)"
+        )
+    try:
+        return resized_labels(truth, (size[0], size[1]))
+    except BadLabels as error:
+        raise BagError(f"{name} {error}") from error
 
 
 def _picture(message: Any) -> _Picture:

@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TOPIC",
         help="what a node that does not run yet would listen to, default camera/image_raw; may be given again",
     )
-    parser.add_argument("--compressed", action="store_true", help="the image topics are CompressedImage")
+    parser.add_argument(
+        "--compressed",
+        action="store_true",
+        help="the image topics are CompressedImage; without it the type of the publisher is taken",
+    )
     parser.add_argument("--use-sim-time", action="store_true", help="the node that does not run yet would take /clock")
     parser.add_argument(
         "--listen", type=float, default=2.0, metavar="S", help="seconds to listen to images, default %(default)s"
@@ -65,7 +69,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         return
     from sdcpc_ros.doctor.live_graph import Wanted, check_graph
 
-    transport = "compressed" if arguments.compressed else "raw"
+    transport = "compressed" if arguments.compressed else "auto"
     node = arguments.node if arguments.node.startswith("/") else f"/{arguments.node}"
     namespace = node.rpartition("/")[0]
     default = f"{namespace}/camera/image_raw" + ("/compressed" if arguments.compressed else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_device_options
 
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
@@ -50,8 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a window of half the width sweeps sideways by this share of its width a frame, over 0 to 1",
     )
     tests.add_argument("--each-video", action="store_true", help="each video of the split by itself")
-    parser.add_argument("--device", default="cpu", help="torch device, default %(default)s")
-    parser.add_argument("--backend", default="eager", help="how the network is run, default %(default)s")
+    add_device_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
     parser.set_defaults(parser=parser)
 

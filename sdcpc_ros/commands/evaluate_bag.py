@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_device_options
 from sdcpc_ros.evaluation.gates import MEASURES, Gate
 
 
@@ -30,13 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the bag's own ground_truth topic if not given",
     )
     what.add_argument("--void", type=int, nargs="+", default=[], metavar="ID", help="ids without truth, besides 255")
+    what.add_argument(
+        "--resize-truth", action="store_true", help="resize masks of another size to their image, by the nearest pixel"
+    )
+    what.add_argument(
+        "--unknown-colours-void",
+        action="store_true",
+        help="in masks that hold colours, those that no class of the model has mean no truth",
+    )
     what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
     what.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to evaluate, all if not given")
     what.add_argument("--every", type=_count, default=1, metavar="N", help="every N-th image only, default all")
     what.add_argument("--max-gap", type=float, metavar="S", help="as the node's parameter max_gap")
     how = parser.add_argument_group("how")
-    how.add_argument("--device", default="cpu", help="torch device, default %(default)s")
-    how.add_argument("--backend", default="eager", help="how the network is run, default %(default)s")
+    add_device_options(how)
     how.add_argument(
         "--input-size", type=int, nargs=2, metavar=("H", "W"), help="what the network sees, px; as the node by default"
     )

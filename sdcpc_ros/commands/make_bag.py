@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="ids in the labels without truth: written as 255",
     )
+    parser.add_argument(
+        "--label-set",
+        metavar="NAME_OR_JSON",
+        help="what the colours mean of label images that hold colours: a label set by name, or a JSON file",
+    )
     parser.add_argument("--compressed", action="store_true", help="keep the JPEG and PNG files as CompressedImage")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")
 
@@ -32,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from sdcpc_ros.bags.folder_bag import FolderBag, write_folder_bag
     from sdcpc_ros.evaluation.report import progress_bar
+    from sdcpc_ros.label_set import read_label_set
 
     folder_bag = FolderBag(
         folder=arguments.folder,
@@ -39,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         rate_hz=arguments.rate,
         void=frozenset(arguments.void),
         compressed=arguments.compressed,
+        colours=read_label_set(arguments.label_set).colours if arguments.label_set else (),
     )
     frames = len(folder_bag.files)
     with progress_bar(frames, "writing") as advance:

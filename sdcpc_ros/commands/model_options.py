@@ -14,6 +14,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
     )
+    add_device_options(parser)
+
+
+def add_device_options(parser: argparse._ActionsContainer) -> None:
+    """To a parser, or to one of its groups."""
     parser.add_argument(
         "--device",
         default="auto",

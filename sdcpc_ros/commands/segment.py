@@ -11,7 +11,10 @@ from sdcpc_ros.commands.model_options import add_model_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "input", metavar="VIDEO|IMAGES|BAG", help="a video file; an image, a folder or a quoted glob of images; a bag"
+        "input",
+        metavar="VIDEO|IMAGES|BAG|N",
+        help="a video file; an image, a folder or a quoted glob of images; a bag; or the number of a camera of this "
+        "machine, as 0, until Ctrl-C",
     )
     parser.add_argument(
         *("-o", "--output"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -12,12 +10,12 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.git_lfs import pointer_reason
 from sdcpc_ros.images.compressed_headers import read_header
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_GREY, _PNG_PALETTE = 0, 3
 _LISTED = 8
 
 
@@ -65,17 +63,14 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """A label image with one id a pixel, (H, W) uint8: grey, or a palette PNG, whose indices are the ids."""
-    content = _bytes(path)
-    bits = _palette_bits(content)
-    if bits is not None:
-        content = _as_grey(content)
-    ids = _decode(content, path, cv2.IMREAD_UNCHANGED)
-    if ids.ndim != 2 or ids.dtype != np.uint8:
-        raise DatasetError(f"'{path}' is not a single-channel 8-bit image; one class id a pixel is needed")
-    if bits is not None and bits < 8:
-        ids //= np.uint8(255 // ((1 << bits) - 1))  # narrow grey values are stretched to 0..255 when decoded
-    return ids
+    """The ids (H, W) uint8 of a label image: grey of 8 or 16 bits, or a palette PNG, whose indices are the ids.
+
+    In 16 bits 65535 is read as 255. Raises DatasetError.
+    """
+    try:
+        return LabelReader().from_file(_bytes(path))
+    except BadLabels as error:
+        raise DatasetError(f"'{path}' {error}") from error
 
 
 def id_table(ids: dict[int, int]) -> np.ndarray:
@@ -115,25 +110,6 @@ def _decode(content: bytes, path: Path, flags: int) -> np.ndarray:
     except cv2.error:  # of a size beyond its limits
         image = None
     if image is None:
-        raise DatasetError(f"'{path}' is not an image that can be decoded")
+        reason = pointer_reason(path)
+        raise DatasetError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
     return image
-
-
-def _palette_bits(content: bytes) -> int | None:
-    """Bits a pixel of a palette PNG, None for any other file."""
-    if content[:8] != _PNG_MAGIC or len(content) < 33 or content[25] != _PNG_PALETTE:
-        return None
-    return content[24]
-
-
-def _as_grey(content: bytes) -> bytes:
-    """A palette PNG with its header rewritten to say grey: OpenCV would look the colours up and lose the indices."""
-    header = bytearray(content[12:29])  # "IHDR" and its fields; colour type is the last but three
-    header[13] = _PNG_GREY
-    chunks, at = [content[:12] + bytes(header) + struct.pack(">I", zlib.crc32(bytes(header)))], 33
-    while at + 8 <= len(content):
-        end = at + 12 + struct.unpack(">I", content[at : at + 4])[0]
-        if content[at + 4 : at + 8] not in (b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT"):
-            chunks.append(content[at:end])
-        at = end
-    return b"".join(chunks)

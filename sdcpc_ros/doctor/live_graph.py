@@ -20,11 +20,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.doctor.observer import Observer, Report, observer
+from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, absolute_name, choose_transport
 
-_IMAGE_TYPES = {
-    "raw": ("sensor_msgs/msg/Image", Image),
-    "compressed": ("sensor_msgs/msg/CompressedImage", CompressedImage),
-}
+_MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _SENSOR_DATA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the node subscribes
 _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticStatus.STALE: WARNING}
 
@@ -115,9 +113,9 @@ class _Graph:
             return None
         topics = []
         for camera, topic, transport in zip(cameras, settings[::2], settings[1::2]):
-            transport = transport or "raw"
+            transport = transport or AUTO
             topic = topic or f"{camera}/image_raw" + ("/compressed" if transport == "compressed" else "")
-            topics.append((_absolute(topic, self._name), transport))
+            topics.append((absolute_name(topic, self._name), transport))
         return Wanted(tuple(topics), bool(use_sim_time))
 
     def reported_topics(self, reports: Mapping[str, Report]) -> tuple[tuple[str, str], ...]:
@@ -142,13 +140,15 @@ class _Graph:
         if told is not None and told.received:
             yield Finding(topic, f"{told.received} images reached the node in {told.seconds:.0f} s")
             return
-        wanted_type, message_type = _IMAGE_TYPES[transport]
         if not self._eye.waits_for(lambda: self._node.get_publishers_info_by_topic(topic)):
             # A node that is not configured does not tell what its topics are remapped to.
             level = WARNING if reports and told is None else FAULT
             yield Finding(topic, "nobody publishes it", level, self._other_topics(topic))
             return
         publishers = self._node.get_publishers_info_by_topic(topic)
+        if transport == AUTO:
+            transport = choose_transport(topic, {info.topic_type for info in publishers})
+        wanted_type = IMAGE_TYPES[transport]
         fitting = [info for info in publishers if info.topic_type == wanted_type]
         if not fitting:
             others = ", ".join(sorted({info.topic_type for info in publishers}))
@@ -162,7 +162,7 @@ class _Graph:
         ]
         for info in fitting:
             yield self._check_qos(topic, info, own[0] if own else _SENSOR_DATA)
-        yield self._check_arrival(topic, message_type)
+        yield self._check_arrival(topic, _MESSAGE_TYPES[transport])
 
     def _check_qos(self, topic: str, publisher: Any, subscription_qos: QoSProfile) -> Finding:
         qos = publisher.qos_profile
@@ -186,7 +186,7 @@ class _Graph:
 
     def _other_topics(self, topic: str) -> str:
         """Topics of images that somebody else than the node publishes."""
-        types = {name for name, _ in _IMAGE_TYPES.values()}
+        types = set(IMAGE_TYPES.values())
         there = sorted(
             name
             for name, kinds in self._node.get_topic_names_and_types()
@@ -206,9 +206,3 @@ class _Graph:
 
 def _full_name(info: Any) -> str:
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-
-
-def _absolute(topic: str, node_name: str) -> str:
-    if topic.startswith("~/"):
-        return node_name + topic[1:]
-    return topic if topic.startswith("/") else f"{node_name.rpartition('/')[0]}/{topic}"

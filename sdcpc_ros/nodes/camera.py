@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
+from sdcpc_ros.nodes.camera_inputs import CameraInputs
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
 from sdcpc_ros.nodes.camera_stream import CameraStream, Frame, StreamStatus
 from sdcpc_ros.nodes.camera_watch import CameraWatch, Wanted, silence_sentence
@@ -55,23 +54,15 @@ class Camera:
         read_parameters: Callable[[], NodeParameters],
     ) -> None:
         self._node = node
-        self._parameters = parameters
         self._segmenter = segmenter
         self._read_parameters = read_parameters
         self._camera_info: CameraInfo | None = None
-        self._subscriptions: list[Any] = []
+        self._on_frame: Callable[[], None] = lambda: None
         settings = read_parameters()
         self.stream = CameraStream(parameters.name, max_gap_s=settings.max_gap)
         self._watch = CameraWatch()
-        # Full names, after remapping.
-        self._image_topic = node.resolve_topic_name(parameters.image_topic)
-        self._camera_info_topic = node.resolve_topic_name(parameters.camera_info_topic)
-        connections = {
-            "image topic": self._image_topic,
-            "transport": parameters.transport,
-            "camera_info topic": self._camera_info_topic,
-        }
-        self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name, connections)
+        self._inputs = CameraInputs(node, parameters, self._on_image, self._on_camera_info)
+        self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name)
         self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
 
     def subscribe(self, on_frame: Callable[[], None]) -> None:
@@ -79,27 +70,13 @@ class Camera:
         self.stream.forget()
         header = Header(stamp=self._node.get_clock().now().to_msg())
         self._outputs.publish_label_info(header, self._read_parameters().confidence_threshold)
-        image_type = CompressedImage if self._parameters.transport == "compressed" else Image
-        for message_type, topic, callback in (
-            (image_type, self._parameters.image_topic, lambda message: self._on_image(message, on_frame)),
-            (CameraInfo, self._parameters.camera_info_topic, self._on_camera_info),
-        ):
-            subscription = self._node.create_subscription(
-                message_type,
-                topic,
-                callback,
-                # Best effort connects to reliable and best-effort publishers alike.
-                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
-            self._subscriptions.append(subscription)
+        self._on_frame = on_frame
+        self._inputs.subscribe()
         self._say_what_is_connected()
 
     def unsubscribe(self) -> None:
         """Stops listening and forgets the frames seen; not to be called while the worker does."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
+        self._inputs.unsubscribe()
         self._camera_info = None
         self._segmenter.reset(self.stream.name)
 
@@ -109,9 +86,19 @@ class Camera:
     def report(self, *, active: bool) -> DiagnosticStatus:
         """What /diagnostics says of this camera; rates and levels are over the time since the last call."""
         status, now_s = self.stream.status(), time.monotonic()
-        self._tell_console(status, now_s, active and bool(self._subscriptions))
+        if self._inputs.follow_graph():
+            self._node.get_logger().info(
+                f"camera '{self.stream.name}': {self._inputs.image_topic} is published as {self._inputs.type_name}: "
+                "subscribed again with that type"
+            )
+        self._tell_console(status, now_s, active and self._inputs.is_subscribed)
+        connections = {
+            "image topic": self._inputs.image_topic,
+            "transport": self._inputs.transport,
+            "camera_info topic": self._inputs.camera_info_topic,
+        }
         fill = self._segmenter.buffer_fill(self.stream.name)
-        return self._reporter.report(status, now_s=now_s, active=active, buffer_fill=fill)
+        return self._reporter.report(status, connections, now_s=now_s, active=active, buffer_fill=fill)
 
     def prepare(self, frame: Frame) -> PreparedFrame | None:
         """Decodes a frame and applies the rules of time. Never raises: what goes wrong is logged and counted."""
@@ -191,15 +178,15 @@ class Camera:
 
     def _say_what_is_connected(self) -> None:
         self._node.get_logger().info(
-            f"camera '{self.stream.name}': listens to {self._image_topic} ({self._image_type_name()}) "
-            f"and {self._camera_info_topic}; "
+            f"camera '{self.stream.name}': listens to {self._inputs.image_topic} ({self._inputs.type_name}) "
+            f"and {self._inputs.camera_info_topic}; "
             f"publishes {', '.join(self._outputs.topic_names())}"
         )
 
     def _tell_console(self, status: StreamStatus, now_s: float, active: bool) -> None:
         """Warns where no image comes, or too many; nothing else on the console would say so."""
         if self._watch.is_silent(status, now_s, active):
-            wanted = Wanted(self.stream.name, self._image_topic, self._image_type_name())
+            wanted = Wanted(self.stream.name, self._inputs.image_topic, self._inputs.accepted_types)
             # By their publishers: the node's own subscription makes a topic of its type, too.
             published = {
                 topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
@@ -211,10 +198,7 @@ class Camera:
         if overload is not None:
             self._node.get_logger().warning(f"camera '{self.stream.name}': {overload}")
 
-    def _image_type_name(self) -> str:
-        return f"sensor_msgs/msg/{'CompressedImage' if self._parameters.transport == 'compressed' else 'Image'}"
-
-    def _on_image(self, message: Any, on_frame: Callable[[], None]) -> None:
+    def _on_image(self, message: Any) -> None:
         received_s = time.monotonic()
         try:
             checked = image_format(message, self._read_parameters().max_image_pixels)
@@ -235,7 +219,7 @@ class Camera:
             received_s=received_s,
         )
         self.stream.offer(frame, input_age_s=(self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
-        on_frame()
+        self._on_frame()
 
     def _on_camera_info(self, info: CameraInfo) -> None:
         try:
@@ -243,7 +227,7 @@ class Camera:
         except BadCameraInfo as error:
             self.stream.count_bad_camera_info()
             if self.stream.may_warn("camera_info", time.monotonic()):
-                self._node.get_logger().warning(f"{self._camera_info_topic}: {error}; it is not passed on")
+                self._node.get_logger().warning(f"{self._inputs.camera_info_topic}: {error}; it is not passed on")
             return
         self._camera_info = info
 
@@ -251,6 +235,6 @@ class Camera:
         if self.stream.may_warn(error.cause, time.monotonic()):
             stamp = message.header.stamp
             self._node.get_logger().warning(
-                f"{self._image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
+                f"{self._inputs.image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
                 f"({error.cause}): {error}"
             )

@@ -9,13 +9,13 @@ import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sdcpc_ros.label_set import IGNORE, LabelSet
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.camera_info import scale_camera_info
-from sdcpc_ros.nodes.image_messages import ImageWriter
+from sdcpc_ros.nodes.image_messages import ImageWriter, compressed_mask
 from sdcpc_ros.nodes.parameters import NodeParameters
 from sdcpc_ros.nodes.topics import Topic
 from sdcpc_ros.streaming.class_statistics import class_statistics
@@ -55,6 +55,7 @@ class CameraOutputs:
         self._label_info_types, self._statistics_type = label_info_types(), statistics_message_type()
         message_types = {
             topics.LABEL: Image,
+            topics.LABEL_COMPRESSED: CompressedImage,
             topics.LABEL_COLOR: Image,
             topics.LABEL_CAMERA_INFO: CameraInfo,
             topics.CONFIDENCE: Image,
@@ -70,7 +71,7 @@ class CameraOutputs:
         except Exception:  # of overrides of the quality of service that rclpy does not take
             self.destroy()
             raise
-        self._label_writer = ImageWriter(label_encoding)
+        self._label_encoding, self._label_writer = label_encoding, ImageWriter(label_encoding)
         self._widen = label_encoding == "16UC1"
         self._confidence_writer = ImageWriter("mono8")
         self._overlay_writer, self._color_writer = ImageWriter("rgb8"), ImageWriter("rgb8")
@@ -118,7 +119,10 @@ class CameraOutputs:
         """
         if parameters.confidence_threshold > 0 and confidence is not None:
             labels = np.where(confidence < parameters.confidence_threshold * 255, np.uint8(IGNORE), labels)
-        self._publishers[topics.LABEL].publish(self._label_writer.write(header, self._encoded(labels)))
+        mask = self._encoded(labels)
+        self._publishers[topics.LABEL].publish(self._label_writer.write(header, mask))
+        if self._is_wanted(topics.LABEL_COMPRESSED):
+            self._publishers[topics.LABEL_COMPRESSED].publish(compressed_mask(header, mask, self._label_encoding))
         if camera_info is not None:
             self._publishers[topics.LABEL_CAMERA_INFO].publish(scale_camera_info(camera_info, header, labels.shape))
         if confidence is not None and self._is_wanted(topics.CONFIDENCE):

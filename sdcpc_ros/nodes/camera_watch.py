@@ -31,7 +31,7 @@ class Wanted:
 
     camera: str
     topic: str  # its full name, after remapping
-    type_name: str  # as sensor_msgs/msg/Image
+    type_names: tuple[str, ...]  # of which one is needed, as sensor_msgs/msg/Image
 
 
 class CameraWatch:
@@ -89,16 +89,19 @@ def silence_sentence(wanted: Wanted, types: Mapping[str, Sequence[str]], own: st
     `types`: topic -> the types that somebody publishes there; `own` is the node's name: what it publishes itself is no
     camera.
     """
-    said = f"camera '{wanted.camera}': no image for {SILENCE_S:.0f} s on {wanted.topic} ({wanted.type_name}): "
+    wanted_types = " or ".join(wanted.type_names)
+    said = f"camera '{wanted.camera}': no image for {SILENCE_S:.0f} s on {wanted.topic} ({wanted_types}): "
     here = types.get(wanted.topic, ())
-    if wanted.type_name in here:
+    if set(wanted.type_names) & set(here):
         return said + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"
     if here:
         transport = "compressed" if any(name.endswith("CompressedImage") for name in here) else "raw"
         fix = f"; set {wanted.camera}.transport to {transport}" if any("Image" in name for name in here) else ""
         return f"{said}it is published as {', '.join(here)}{fix}"
     others = sorted(
-        topic for topic, names in types.items() if wanted.type_name in names and not topic.startswith(f"{own}/")
+        topic
+        for topic, names in types.items()
+        if set(wanted.type_names) & set(names) and not topic.startswith(f"{own}/")
     )
     return f"{said}nobody publishes it. {_listed(others)}"
 

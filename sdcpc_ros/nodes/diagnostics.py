@@ -25,17 +25,24 @@ TOLERABLE_AGE_S = 1.0
 class CameraReporter:
     """Turns the state of one camera, seen again and again, into statuses; remembers the last for rates and changes."""
 
-    def __init__(self, node_name: str, camera_name: str, connections: Mapping[str, str] | None = None) -> None:
-        """`node_name` with its namespace; `connections`: what the camera is connected to, for the values."""
+    def __init__(self, node_name: str, camera_name: str) -> None:
+        """`node_name` with its namespace."""
         self._name = status_name(node_name, camera_name)
-        self._connections = dict(connections or {})
         self._camera_name = camera_name
         self._last = StreamStatus()
         self._last_s: float | None = None
         self._active_since_s: float | None = None
 
-    def report(self, status: StreamStatus, *, now_s: float, active: bool, buffer_fill: float) -> DiagnosticStatus:
-        """`now_s` is of the steady clock; `buffer_fill` is 0..1."""
+    def report(
+        self,
+        status: StreamStatus,
+        connections: Mapping[str, str] | None = None,
+        *,
+        now_s: float,
+        active: bool,
+        buffer_fill: float,
+    ) -> DiagnosticStatus:
+        """`connections`: the topics and the transport of the camera; `now_s`: steady clock; `buffer_fill`: 0..1."""
         if not active:
             self._active_since_s = None
         elif self._active_since_s is None:
@@ -43,7 +50,7 @@ class CameraReporter:
         level, message = self._judge(status, now_s, active)
         elapsed_s = now_s - self._last_s if self._last_s is not None else 0.0
         values = {
-            **self._connections,
+            **(connections or {}),
             "received": status.received,
             "processed": status.processed,
             "dropped": sum(status.dropped.values()),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, camera_info_beside
 
 #: When a parameter may change.
 ANY_TIME = "any time"
@@ -182,14 +183,15 @@ CAMERA_DECLARATIONS = (
     ),
     Declaration(
         "transport",
-        "raw",
-        "Type of the image topic: sensor_msgs/Image, or sensor_msgs/CompressedImage with JPEG or PNG.",
-        choices=("raw", "compressed"),
+        AUTO,
+        "Type of the image topic: raw is sensor_msgs/Image, compressed sensor_msgs/CompressedImage with JPEG or PNG. "
+        "auto takes the publisher's type; while there is no publisher, a topic `.../compressed` is compressed.",
+        choices=(AUTO, *IMAGE_TYPES),
     ),
     Declaration(
         "camera_info_topic",
         "",
-        "The camera's calibration. Empty: camera_info beside the (raw) image topic.",
+        "The camera's calibration. Empty: camera_info beside the (raw) image topic, as it is after remapping.",
         pattern=re.compile(rf"|{_TOPIC.pattern}"),
         allowed="a ROS topic name, or empty",
     ),
@@ -204,14 +206,14 @@ class CameraParameters:
     image_topic: str
     transport: str
     camera_info_topic: str
+    camera_info_follows: bool = False  # it was left empty: beside the image topic, wherever that is remapped to
 
     @classmethod
     def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
         """Fills in the topics that were left empty by the conventions of image_transport."""
         image_topic = image_topic or f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
-        base = image_topic.removesuffix("/compressed")
-        beside = f"{base.rpartition('/')[0]}/camera_info" if "/" in base else "camera_info"
-        return cls(name, image_topic, transport, camera_info_topic or beside)
+        beside = camera_info_beside(image_topic)
+        return cls(name, image_topic, transport, camera_info_topic or beside, camera_info_follows=not camera_info_topic)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+#: The transport that is chosen by the publisher's type, or by the topic's name while nobody publishes it.
+AUTO = "auto"
+#: Type of the image topic by transport.
+IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,12 @@ LABEL = Topic(
     "sensor_msgs/Image",
     "One class id per pixel, in `label_encoding`; 255 (65535 in 16UC1) = unlabelled. The header is that of the image. "
     "Rows are not padded.",
+)
+LABEL_COMPRESSED = Topic(
+    "label/image_raw/compressed",
+    "sensor_msgs/CompressedImage",
+    "The mask as PNG, lossless, for slow networks: format `mono8; png compressed`, or the `label_encoding` in place of "
+    "mono8. Only encoded while someone subscribes.",
 )
 LABEL_INFO = Topic(
     "label/label_info",
@@ -71,7 +83,28 @@ DIAGNOSTICS = Topic(
     depth=10,
 )
 
-CAMERA_TOPICS = (LABEL, LABEL_COLOR, LABEL_INFO, LABEL_CAMERA_INFO, CONFIDENCE, OVERLAY, CLASS_STATISTICS)
+CAMERA_TOPICS = (
+    *(LABEL, LABEL_COMPRESSED, LABEL_COLOR, LABEL_INFO, LABEL_CAMERA_INFO),
+    *(CONFIDENCE, OVERLAY, CLASS_STATISTICS),
+)
+
+
+def choose_transport(image_topic: str, published: Collection[str], current: str | None = None) -> str:
+    """The transport, "raw" or "compressed", of a topic whose transport is `AUTO`.
+
+    `published`: the types that publishers of the topic have. Where these do not decide, `current` is kept, or else
+    image_transport's naming decides: `.../compressed` is CompressedImage.
+    """
+    fitting = [transport for transport, type_name in IMAGE_TYPES.items() if type_name in published]
+    if len(fitting) == 1:
+        return fitting[0]
+    return current or ("compressed" if image_topic.endswith("/compressed") else "raw")
+
+
+def camera_info_beside(image_topic: str) -> str:
+    """The calibration's topic by convention: `a/camera_info` for the images `a/image` and `a/image/compressed`."""
+    base = image_topic.removesuffix("/compressed")
+    return f"{base.rpartition('/')[0]}/camera_info" if "/" in base else "camera_info"
 
 
 def absolute_name(name: str, node_name: str) -> str:

@@ -108,7 +108,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
         ("images/f9.png", b"", "f9.png' is not an image that can be decoded"),
         ("labels/f11.png", b"PNG?", "f11.png' is not an image that can be decoded"),
         ("labels/f9.png", np.zeros((4, 5), np.uint8), r"f9.png' is 5x4 but its image is 6x4"),
-        ("labels/f9.png", np.zeros((4, 6, 3), np.uint8), "f9.png' is not a single-channel 8-bit image"),
+        ("labels/f9.png", np.zeros((4, 6, 3), np.uint8), "f9.png' holds colours, and no label set says"),
     ],
 )
 def test_a_file_that_does_not_go_is_named_and_no_bag_is_left(split, tmp_path, file, content, sentence):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,10 +19,13 @@ from sdcpc_ros.bags.messages import (
     decode_labels,
     header_stamp_ns,
     serialise_camera_info,
+    serialise_compressed,
     serialise_image,
     serialise_jpeg,
     standard_types,
 )
+from sdcpc_ros.images.label_pictures import LabelReader
+from sdcpc_ros.label_set import CAMVID_11
 
 STAMP_NS = 1_234_567_890_123_456_789
 sides = st.integers(1, 9)
@@ -86,7 +90,7 @@ def test_sixteen_bit_labels_keep_their_ids_and_65535_is_no_label(big_endian):
 
 
 def test_a_sixteen_bit_id_that_does_not_fit_is_refused():
-    with pytest.raises(BagError, match="holds id 300; 0 to 255 and 65535 are allowed"):
+    with pytest.raises(BagError, match="holds the 16-bit id 300; 0 to 255 and 65535 are allowed"):
         decode_labels(image_message(np.array([[300, 65535]], "<u2"), "16UC1"))
 
 
@@ -117,12 +121,25 @@ def test_a_corrupt_compressed_image_is_refused_with_a_sentence(jpeg):
         decode_image(message)
 
 
-def test_labels_are_not_read_from_colour_or_compressed_images():
+def test_labels_are_not_read_from_colours_without_a_label_set_or_from_jpeg():
     with pytest.raises(BagError, match="labels cannot be read from 'rgb8'; mono8"):
         decode_labels(image_message(np.zeros((2, 2, 3), np.uint8), "rgb8"))
     jpeg = standard_types().deserialize_cdr(serialise_jpeg(np.zeros((8, 8, 3), np.uint8), 0, ""), COMPRESSED_IMAGE)
-    with pytest.raises(BagError, match="labels cannot be read from 'a compressed image'"):
+    with pytest.raises(BagError, match="a label image is a JPEG, which changes ids"):
         decode_labels(jpeg)
+
+
+def test_labels_are_read_from_colours_and_from_png():
+    ids = np.array([[0, 3, 10], [255, 1, 2]], np.uint8)
+    rgb = CAMVID_11.palette()[ids]
+    reader = LabelReader(CAMVID_11.colours)
+    bgra = np.dstack([rgb[..., ::-1], np.zeros(ids.shape, np.uint8)])
+    for pixels, encoding in ((rgb, "rgb8"), (rgb[..., ::-1], "bgr8"), (bgra, "bgra8")):
+        assert np.array_equal(decode_labels(image_message(pixels, encoding), reader), ids)
+    for picture in (ids, rgb[..., ::-1]):
+        content = cv2.imencode(".png", picture)[1].tobytes()
+        data = serialise_compressed(content, "mono8; png compressed", 0, "")
+        assert np.array_equal(decode_labels(standard_types().deserialize_cdr(data, COMPRESSED_IMAGE), reader), ids)
 
 
 def test_camera_info_is_a_pinhole_camera_without_distortion():

@@ -159,9 +159,26 @@ def test_a_folder_that_is_no_bag_is_refused_with_a_sentence(tmp_path, drive):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(BagError, match=r"no metadata.yaml .and no .mcap or .db3 file either"):
         BagReader(tmp_path / "pictures")
-    (drive / "metadata.yaml").unlink()
+    (tmp_path / "pictures" / "half.db3").write_bytes((drive / "drive.mcap").read_bytes())
     with pytest.raises(BagError, match=r"no metadata.yaml .`ros2 bag reindex` writes it again"):
-        BagReader(drive)
+        BagReader(tmp_path / "pictures")
+
+
+def test_a_folder_of_mcap_files_needs_no_metadata(write_bag, camera_messages, tmp_path):
+    """In the order of time, whatever the files are called; from any moment on."""
+    written = camera_messages(6)
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    for name, part in (("b", written[:6]), ("a", written[6:12]), ("c", [*written[12:], *written[3:6]])):
+        write_bag(part, name=f"part_{name}")
+        shutil.copy(tmp_path / f"part_{name}" / f"part_{name}.mcap", folder / f"{name}.mcap")
+    with BagReader(folder) as bag:
+        times = [message.time_ns for message in bag.messages()]
+        assert times == sorted(times) and len(times) == len(written) + 3
+        assert bag.camera_topic() == "/camera/image_raw" and bag.custom_data == {}
+        assert bag.topics["/camera/image_raw"].message_count == 7
+        late = [message.time_ns for message in bag.messages("/camera/image_raw", start_s=0.25)]
+        assert late == [written[9].time_ns, written[12].time_ns, written[15].time_ns]
 
 
 def test_broken_metadata_is_refused_with_a_sentence(drive):

@@ -7,11 +7,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags import evaluation_job
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.label_set import CAMVID_11
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +60,40 @@ def test_every_other_image_alone(street, evaluate, tmp_path):
     assert report["bag"]["unusable"] == 0 and report["resets"] == []
 
 
+def write_masks(folder: Path, street: Path, form: str) -> Path:
+    """The bag's own truth as files that people have."""
+    folder.mkdir()
+    with BagReader(street) as bag:
+        for number, frame in enumerate(bag.frames("/camera/image_raw", "/camera/ground_truth")):
+            ids = frame.labels("/camera/ground_truth")
+            picture = {
+                "ids": ids,
+                "16 bits": np.where(ids == 255, 65535, ids.astype(np.uint16)),
+                "colours": CAMVID_11.palette()[ids][..., ::-1],
+                "double size": ids.repeat(2, 0).repeat(2, 1),
+            }[form]
+            assert cv2.imwrite(str(folder / f"{number:04d}.png"), picture)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["ids", "16 bits", "colours", "double size"])
+def test_truth_in_every_form_gives_the_scores_of_the_bags_own(street, evaluate, tmp_path, form):
+    assert evaluate(street) == 0
+    own = json.loads((tmp_path / "out" / "street" / "report.json").read_text())
+    masks = write_masks(tmp_path / "masks", street, form)
+    options = ["--resize-truth"] if form == "double size" else []
+    assert evaluate(street, "--truth", masks, *options) == 0
+    report = json.loads((tmp_path / "out" / "street" / "report.json").read_text())
+    assert report["scores"] == own["scores"] and report["confusion"] == own["confusion"]
+    assert ("--resize-truth" in report["command"]) == bool(options)
+
+
+def test_masks_of_another_size_are_resized_only_when_asked_for(street, evaluate, tmp_path, capsys):
+    assert evaluate(street, "--truth", write_masks(tmp_path / "masks", street, "double size")) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the truth of image 0 is 192x128 and the image 96x64; they must be of one size (`--resize-truth`" in told
+
+
 def test_a_missed_gate_is_exit_status_1_also_on_what_was_done_before(street, evaluate, capsys):
     for _ in range(2):
         assert evaluate(street, "--min-miou", 0.9, "--max-unusable", 0, "--min-mvc16", 0) == 1
@@ -97,7 +135,6 @@ def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, eval
             "n is 5; a whole number of 1 to 4 is allowed, as /camera/image_raw has 5 images",
         ),
         (["{street}", "--device", "tpu"], "tpu"),
-        (["{street}", "--backend", "steam"], "steam"),
         (["{street}", "--input-size", "8", "8"], "input_size is (8, 8)"),
         (["{street}", "--min-miou", "60"], "--min-miou is 60; a share of 0 to 1 is needed"),
         (["{street}", "--live", "--live-rate", "-2"], "the playing rate is -2.0; a positive number is needed"),

@@ -6,7 +6,7 @@ from sdcpc_ros.nodes.camera_stream import StreamStatus
 from sdcpc_ros.nodes.camera_watch import CameraWatch, Wanted, silence_sentence
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-WANTED = Wanted("front", "/front/image_raw", IMAGE)
+WANTED = Wanted("front", "/front/image_raw", (IMAGE,))
 
 
 def silent_at(watch: CameraWatch, seconds: range, heard_s: float | None = None, active: bool = True) -> list[int]:
@@ -36,6 +36,12 @@ def test_the_sentence_names_what_is_there() -> None:
     assert "is the camera running" in silence_sentence(WANTED, {"/node/front/label": [IMAGE]}, "/node")
     many = {f"/eye_{number}": [IMAGE] for number in range(12)}
     assert silence_sentence(WANTED, many, "/node").endswith(" and 4 more")
+
+
+def test_a_camera_of_either_type_is_offered_topics_of_both() -> None:
+    wanted = Wanted("front", "/front/image_raw", (IMAGE, COMPRESSED))
+    told = silence_sentence(wanted, {"/eye/image": [IMAGE], "/eye/image/compressed": [COMPRESSED]}, "/node")
+    assert f"({IMAGE} or {COMPRESSED})" in told and told.endswith(": /eye/image, /eye/image/compressed")
 
 
 def test_the_sentence_knows_a_wrong_type_and_what_is_published_in_vain() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import yaml
 
+from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.parameters import DECLARATIONS, declarations_for
 
@@ -35,6 +37,32 @@ def test_rviz_shows_camera_overlay_and_label_with_the_topics_qos():
         "Overlay": (f"/segmentation_node/camera/{topics.OVERLAY.name}", "Reliable"),
         "Label": (f"/segmentation_node/camera/{topics.LABEL_COLOR.name}", "Reliable"),
     }
+
+
+def test_foxglove_shows_overlay_colours_and_diagnostics():
+    layout = json.loads((CONFIG / "segment.foxglove.json").read_text())
+    panels = layout["configById"]
+    shown = {name: panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")}
+    assert shown == {
+        "Image!color": f"/segmentation_node/camera/{topics.LABEL_COLOR.name}",
+        "Image!overlay": f"/segmentation_node/camera/{topics.OVERLAY.name}",
+    }
+    calibration = panels["Image!color"]["imageMode"]["calibrationTopic"]
+    assert calibration == f"/segmentation_node/camera/{topics.LABEL_CAMERA_INFO.name}"
+    assert panels["DiagnosticSummary!node"]["topicToRender"] == topics.DIAGNOSTICS.name
+
+    def placed(part: str | dict) -> set[str]:
+        return {part} if isinstance(part, str) else placed(part["first"]) | placed(part["second"])
+
+    assert placed(layout["layout"]) == set(panels)
+
+
+def test_the_nav2_example_has_every_class_of_the_shipped_model():
+    guide = (CONFIG.parent / "docs" / "node.md").read_text(encoding="utf-8")
+    block = next(text for text in guide.split("```yaml\n")[1:] if "semantic_segmentation_layer:" in text)
+    source = yaml.safe_load(block.partition("```")[0])["semantic_segmentation_layer"]["front"]
+    named = [name for kind in source["class_types"] for name in source[kind]["classes"]]
+    assert sorted(named) == sorted(CAMVID_11.class_names)
 
 
 def test_the_fast_dds_profile_gives_images_room():

@@ -123,8 +123,8 @@ def test_the_guide_explains_every_value_cause_and_limit(report):
 
 def test_two_nodes_have_statuses_of_different_names():
     names = [
-        CameraReporter(node, "eye", {"image topic": "/eye/image_raw"})
-        .report(GOOD, now_s=100.0, active=True, buffer_fill=1.0)
+        CameraReporter(node, "eye")
+        .report(GOOD, {"image topic": "/eye/image_raw"}, now_s=100.0, active=True, buffer_fill=1.0)
         .name
         for node in ("/left/segmentation_node", "/right/segmentation_node", "/segmentation_node")
     ]

@@ -34,13 +34,15 @@ def test_the_defaults_are_allowed_and_described():
         assert declaration.refusal(declaration.default) is None
         assert declaration.description.endswith(".")
     read = NodeParameters.from_values(defaults())
-    assert read.cameras == (CameraParameters("camera", "camera/image_raw", "raw", "camera/camera_info"),)
+    assert read.cameras == (CameraParameters("camera", "camera/image_raw", "auto", "camera/camera_info", True),)
     assert read.class_names == () and read.input_size is None
 
 
 def test_every_declaration_has_a_field_and_every_field_a_declaration():
     assert {f.name for f in fields(NodeParameters)} == {d.name for d in DECLARATIONS}
-    assert {f.name for f in fields(CameraParameters)} == {"name"} | {d.name for d in CAMERA_DECLARATIONS}
+    assert {f.name for f in fields(CameraParameters)} == {"name", "camera_info_follows"} | {
+        d.name for d in CAMERA_DECLARATIONS
+    }
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_every_declaration_has_a_field_and_every_field_a_declaration():
         ("model", None, "type string"),
         ("camera.image_topic", "no spaces please", "ROS topic name"),
         ("camera.image_topic", "/ends/with/", "ROS topic name"),
-        ("camera.transport", "theora", "raw or compressed"),
+        ("camera.transport", "theora", "auto or raw or compressed"),
         ("camera.camera_info_topic", "1digit", "ROS topic name"),
         ("input_width", 640, "0 for both"),
     ],
@@ -92,6 +94,7 @@ def test_devices(device):
         ("", "compressed", "eye/image_raw/compressed", "eye/camera_info"),
         ("/a/b/image", "raw", "/a/b/image", "/a/b/camera_info"),
         ("/a/b/image/compressed", "compressed", "/a/b/image/compressed", "/a/b/camera_info"),
+        ("/a/b/image/compressed", "auto", "/a/b/image/compressed", "/a/b/camera_info"),
         ("image", "raw", "image", "camera_info"),
         ("/image", "raw", "/image", "/camera_info"),
         ("~/image", "raw", "~/image", "~/camera_info"),
@@ -105,9 +108,26 @@ def test_topics_that_are_left_empty_follow_image_transport(image_topic, transpor
     assert camera.camera_info_topic == "/mine"
 
 
+@pytest.mark.parametrize(
+    ("topic", "published", "current", "transport"),
+    [
+        ("/a/image", (), None, "raw"),
+        ("/a/image/compressed", (), None, "compressed"),
+        ("/a/image", ("compressed",), None, "compressed"),
+        ("/a/image/compressed", ("raw",), "compressed", "raw"),
+        ("/a/image", ("raw", "compressed"), None, "raw"),
+        ("/a/image", ("raw", "compressed"), "compressed", "compressed"),
+        ("/a/image", (), "compressed", "compressed"),
+    ],
+)
+def test_transport_auto_goes_by_the_graph_and_then_by_the_name(topic, published, current, transport):
+    types = {topics.IMAGE_TYPES[name] for name in published} | {"std_msgs/msg/String"}
+    assert topics.choose_transport(topic, types, current) == transport
+
+
 def test_each_camera_has_parameters_of_its_own():
     values = defaults("left", "right") | {"right.transport": "compressed"}
-    assert [camera.transport for camera in NodeParameters.from_values(values).cameras] == ["raw", "compressed"]
+    assert [camera.transport for camera in NodeParameters.from_values(values).cameras] == ["auto", "compressed"]
 
 
 def test_the_network_size_is_height_and_width():

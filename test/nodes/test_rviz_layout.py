@@ -30,4 +30,4 @@ def test_every_camera_has_displays_of_names_of_their_own():
 def test_what_the_node_will_refuse_is_not_shown():
     values = {"cameras": "front", "camera.image_topic": "no topic", "camera.transport": 7}
     (camera,) = cameras_of(values)
-    assert (camera.name, camera.image_topic, camera.transport) == ("camera", "camera/image_raw", "raw")
+    assert (camera.name, camera.image_topic, camera.transport) == ("camera", "camera/image_raw", "auto")

@@ -17,7 +17,8 @@ def warnings(node) -> list[str]:
 def test_what_is_connected_is_said_and_a_topic_that_nobody_publishes_warned_of(start_node, peer, tiny_checkpoint):
     images = peer.node.create_publisher(Image, "/realsense/color/image_raw", 1)
     compressed = peer.node.create_publisher(CompressedImage, "/rear/image_raw", 1)
-    node = start_node(model=tiny_checkpoint, device="cpu", cameras="[front, rear]", front__image_topic="/front/image")
+    topics = {"front__image_topic": "/front/image", "front__transport": "raw", "rear__transport": "raw"}
+    node = start_node(model=tiny_checkpoint, device="cpu", cameras="[front, rear]", **topics)
     node.wait_for_log("camera 'rear': listens to")
     (told,) = [line for line in node.log().splitlines() if "camera 'front': listens to" in line]
     assert "listens to /front/image (sensor_msgs/msg/Image) and /front/camera_info; publishes /segm" in told

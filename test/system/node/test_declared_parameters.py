@@ -141,7 +141,7 @@ def test_what_may_change_at_any_time_does(declare, configured):
 def test_new_cameras_bring_their_parameters(declare):
     declared = declare("rear.transport: compressed")
     assert declared.set("cameras", ["rear", "front"]).successful
-    assert [camera.transport for camera in declared.read().cameras] == ["compressed", "raw"]
+    assert [camera.transport for camera in declared.read().cameras] == ["compressed", "auto"]
     assert declared.set("front.image_topic", "/f").successful
     assert declared.read().cameras[1].image_topic == "/f"
 

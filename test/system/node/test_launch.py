@@ -17,6 +17,7 @@ ARGUMENTS = [
     "model",
     "cameras",
     "image_topic",
+    "transport",
     "use_sim_time",
     "backend",
     "device",

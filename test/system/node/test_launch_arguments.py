@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import array
 from pathlib import Path
 
+import cv2
 import pytest
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
+from sensor_msgs.msg import CompressedImage, Image
 
 #: A launch file that includes ours as others do.
 _PARENT = """
@@ -56,6 +59,7 @@ def test_booleans_of_a_launch_file_that_includes_ours(start_launch, parent, peer
     [
         ("use_sim_time:=maybe", "use_sim_time is 'maybe'; allowed: true or false"),
         ("rviz:=ja", "rviz is 'ja'; allowed: true or false"),
+        ("transport:=theora", "transport is 'theora'; allowed: auto, raw, compressed"),
         ("log_level:=loud", "log_level is 'loud'; allowed: debug, info, warn, error, fatal"),
         ("params_file:=/nope.yaml", "the parameter file '/nope.yaml' cannot be read: no such file"),
         ("params_file:=/", "the parameter file '/' cannot be read: it is a folder"),
@@ -99,6 +103,24 @@ def test_a_parameter_file_in_the_home_folder(start_launch, peer, monkeypatch, tm
     (tmp_path / "robot.yaml").write_text("/**: {ros__parameters: {max_gap: 7.5, autostart: false}}\n")
     start_launch("params_file:=~/robot.yaml")
     assert parameters(peer, "max_gap") == [7.5]
+
+
+def test_a_compressed_image_topic_works_by_itself(start_launch, peer, street, tiny_checkpoint):
+    topic = "/front/image_raw/compressed"
+    start_launch(f"model:={tiny_checkpoint}", "device:=cpu", f"image_topic:={topic}")
+    masks = peer.collect("/segmentation_node/camera/label/image_raw", Image)
+    picture = CompressedImage(format="png", data=array.array("B", cv2.imencode(".png", street())[1].tobytes()))
+    assert peer.exchange(topic, picture, masks)
+
+
+def test_the_transport_is_that_of_every_camera(start_launch, peer, tmp_path):
+    chosen = tmp_path / "cameras.yaml"
+    chosen.write_text("/**: {ros__parameters: {cameras: [left, right], left: {transport: raw}}}\n")
+    launch = start_launch(f"params_file:={chosen}", "transport:=compressed", "autostart:=false")
+    assert parameters(peer, "left.transport", "right.transport") == ["compressed", "compressed"]
+    assert launch.stop() == 0
+    start_launch("cameras:=nose", "transport:=raw", "autostart:=false")
+    assert parameters(peer, "nose.transport") == ["raw"]
 
 
 def test_what_a_parent_sets_beats_the_default_file_and_not_a_chosen_one(start_launch, parent, peer, tmp_path):

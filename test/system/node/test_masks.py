@@ -98,6 +98,22 @@ def test_cameras_are_told_apart_and_compressed_images_are_taken(peer, send, stre
     assert peer.count("rear", "lost to faults") == peer.count("front", "lost to faults") == 0
 
 
+def test_the_compressed_mask_is_the_mask(peer, send, street):
+    """Under the name that image_transport gives it, with the same header and the same ids."""
+    compressed = peer.collect(peer.topic("front/label/image_raw/compressed"), CompressedImage)
+    picture = street(seed=7)
+
+    def pair() -> tuple | None:
+        mask = send(picture)
+        peer.spin_for(0.2)
+        return next(((mask, c) for c in compressed if c.header == mask.header), None)
+
+    mask, small = peer.wait_until(pair, "mask and compressed mask of one image")
+    assert small.format == "mono8; png compressed"
+    ids = cv2.imdecode(np.frombuffer(small.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert ids.dtype == np.uint8 and np.array_equal(ids, labels_of(mask))
+
+
 def test_overlay_and_confidence_come_only_to_those_who_subscribe(peer, send, street):
     topics = [peer.topic(f"front/{name}/image_raw") for name in ("overlay", "confidence")]
     overlays, confidences = (peer.collect(topic, Image) for topic in topics)

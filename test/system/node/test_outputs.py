@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.lifecycle import LifecycleNode, LifecycleState
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.nodes import camera_outputs
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
 from sdcpc_ros.nodes.parameters import NodeParameters, declarations_for
 from sdcpc_ros.streaming.overlay import OverlayPainter
@@ -84,6 +86,16 @@ def test_labels_are_written_in_the_encoding_asked_for(publish, encoding):
     assert np.array_equal(labels, np.where(CONFIDENCE < 127.5, unlabelled, LABELS.astype(int)))
 
 
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "16UC1"])
+def test_the_compressed_mask_decodes_to_the_mask(publish, encoding):
+    compressed = publish("label/image_raw/compressed", CompressedImage, encoding, confidence_threshold=0.5)
+    assert compressed.format == f"{encoding}; png compressed"
+    mask = cv2.imdecode(np.frombuffer(compressed.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    unlabelled = 65535 if encoding == "16UC1" else 255
+    assert mask.dtype == (np.uint16 if encoding == "16UC1" else np.uint8)
+    assert np.array_equal(mask, np.where(CONFIDENCE < 127.5, unlabelled, LABELS.astype(int)))
+
+
 def test_overlay_and_confidence_are_those_of_the_frame(publish):
     overlay = publish("overlay/image_raw", Image, overlay_opacity=0.25)
     expected = OverlayPainter(CAMVID_11).paint(IMAGE, LABELS, 0.25)
@@ -118,6 +130,7 @@ def test_confidence_is_only_needed_when_somebody_wants_something_of_it(peer, mak
 
 def test_an_overlay_that_nobody_wants_is_not_painted(make_outputs, settings, monkeypatch):
     outputs = make_outputs()
+    monkeypatch.setattr(camera_outputs, "compressed_mask", lambda *_: pytest.fail("encoded for nobody"))
     for way in ("paint", "colours"):
         monkeypatch.setattr(OverlayPainter, way, lambda *_: pytest.fail("painted for nobody"))
     outputs.publish(HEADER, IMAGE, LABELS, None, None, settings)

@@ -1,0 +1,57 @@
+"""The files that a bag consists of: found and checked before rosbags opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.git_lfs import pointer_reason
+
+_MCAP_MAGIC = b"\x89MCAP0\r\n"
+_STORAGE_SUFFIXES = (".mcap", ".db3")
+
+
+def storage_of(path: Path) -> list[Path]:
+    """What to hand to rosbags for a bag, checked as far as a clearer sentence can be given than rosbags'.
+
+    A folder of mcap files needs no metadata.yaml: each describes itself. Raises BagError.
+    """
+    if not path.exists():
+        raise BagError(f"there is no bag at '{path}'")
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+        _refuse_pointers([path / "metadata.yaml", *files])
+        if not (path / "metadata.yaml").is_file():
+            if files and all(file.suffix == ".mcap" for file in files):
+                return files
+            hint = "`ros2 bag reindex` writes it again" if files else "and no .mcap or .db3 file either"
+            raise BagError(f"'{path}' is no rosbag2 bag: the folder has no metadata.yaml ({hint})")
+    elif path.suffix == ".bag":
+        raise BagError(f"'{path}' is a ROS 1 bag; `rosbags-convert --src {path.name} --dst ...` makes a rosbag2 of it")
+    elif path.suffix not in _STORAGE_SUFFIXES:
+        raise BagError(f"'{path}' is no rosbag2 bag: a folder with metadata.yaml, a .mcap or a .db3 file is needed")
+    elif path.stat().st_size == 0:
+        raise BagError(f"bag '{path}' is an empty file")
+    else:
+        _refuse_pointers([path])
+    return [path]
+
+
+def _refuse_pointers(files: Iterable[Path]) -> None:
+    for file in files:
+        reason = pointer_reason(file)
+        if reason is not None:
+            raise BagError(f"'{file}' cannot be read: {reason}")
+
+
+def cut_short_file(path: Path) -> Path | None:
+    """The mcap file of a bag that starts as one but does not end as one, if there is such."""
+    for file in sorted(path.glob("*.mcap")) if path.is_dir() else [path]:
+        if file.suffix == ".mcap" and file.is_file():
+            with file.open("rb") as stream:
+                start = stream.read(len(_MCAP_MAGIC))
+                stream.seek(max(0, file.stat().st_size - len(_MCAP_MAGIC)))
+                if start == _MCAP_MAGIC and stream.read() != _MCAP_MAGIC:
+                    return file
+    return None

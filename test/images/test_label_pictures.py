@@ -1,0 +1,100 @@
+"""Label images in every form that people store them in."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
+from sdcpc_ros.label_set import CAMVID_11
+
+IDS = np.array([[0, 1, 2, 3], [10, 9, 255, 0]], np.uint8)
+IN_COLOURS = LabelReader(CAMVID_11.colours)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Of grey values, or of RGB or RGBA colours."""
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    return cv2.imencode(".png", picture)[1].tobytes()
+
+
+def palette_png(ids: np.ndarray) -> bytes:
+    """With the colours of CamVid as its palette, as annotation tools write it."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    palette = np.zeros((256, 3), np.uint8)
+    palette[:11] = CAMVID_11.colours
+    rows = b"".join(b"\0" + row.tobytes() for row in ids)
+    header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], 8, 3, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(IDS),
+        palette_png(IDS),
+        png(np.where(IDS == 255, 65535, IDS).astype(np.uint16)),
+        png(IDS.astype(np.uint16)),
+        png(CAMVID_11.palette()[IDS]),
+        png(np.dstack([CAMVID_11.palette()[IDS], np.full(IDS.shape, 7, np.uint8)])),
+    ],
+    ids=["grey", "palette", "16 bits", "16 bits, 255", "colours", "colours and alpha"],
+)
+def test_every_form_gives_the_same_ids(content):
+    ids = IN_COLOURS.from_file(content)
+    assert ids.dtype == np.uint8 and np.array_equal(ids, IDS)
+
+
+def test_unknown_colours_are_void_only_when_asked_for():
+    picture = CAMVID_11.palette()[IDS]
+    picture[1, 2] = (1, 2, 3)
+    with pytest.raises(BadLabels, match=r"colour \(1, 2, 3\) \(first at x 2, y 1\), which no class .* 11 clas"):
+        IN_COLOURS.from_picture(picture)
+    assert np.array_equal(LabelReader(CAMVID_11.colours, unknown_colours_are_void=True).from_picture(picture), IDS)
+
+
+def test_black_is_void_unless_a_class_is_black():
+    picture = np.array([[(0, 0, 0), (9, 9, 9)]], np.uint8)
+    assert LabelReader(((9, 9, 9),)).from_picture(picture).tolist() == [[255, 0]]
+    assert LabelReader(((9, 9, 9), (0, 0, 0))).from_picture(picture).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is not an image that can be decoded: it is empty"),
+        (b"hello", "is not an image that can be decoded"),
+        (png(IDS)[:-8], "is cut short after"),
+        (cv2.imencode(".jpg", IDS)[1].tobytes(), "is a JPEG, which changes ids and colours; a PNG is needed"),
+        (png(np.full((2, 2), 300, np.uint16)), "holds the 16-bit id 300; 0 to 255 and 65535 are allowed"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "Git LFS pointer, .*`git lfs pull` fetches it",
+        ),
+    ],
+)
+def test_what_holds_no_ids_says_so(content, sentence):
+    with pytest.raises(BadLabels, match=sentence):
+        IN_COLOURS.from_file(content)
+
+
+@pytest.mark.parametrize("colours", [(), ((1, 1, 1), (1, 1, 1))])
+def test_colours_need_a_label_set_of_distinct_ones(colours):
+    with pytest.raises(BadLabels, match=r"holds colours, .*; one class id a pixel is needed"):
+        LabelReader(colours).from_picture(np.zeros((2, 2, 3), np.uint8))
+
+
+def test_labels_are_resized_by_the_nearest_pixel():
+    assert np.array_equal(resized_labels(IDS, (4, 8)), IDS.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(resized_labels(np.zeros((361, 481), np.uint8), (720, 960)), np.zeros((720, 960)))
+    with pytest.raises(BadLabels, match=r"is 40x20 and its image 80x80; only labels of the same shape"):
+        resized_labels(np.zeros((20, 40), np.uint8), (80, 80))
