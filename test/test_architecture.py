@@ -31,7 +31,7 @@ DOORS: dict[str, set[str]] = {
     "streaming": {"checkpoint", "inference", "label_set", "network"},
     "images": set(),
     "inference": {"network"},
-    "model_card": {"checkpoint", "label_set"},
+    "model_card": {"checkpoint", "label_set", "network"},
     "adjust_model": {"checkpoint", "network"},
     "import_weights": {"checkpoint", "label_set", "network"},
     "checkpoint": {"installation", "label_set", "network"},

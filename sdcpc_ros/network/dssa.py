@@ -23,34 +23,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.window_attention import WindowAttention, window_attention
+from sdcpc_ros.network.cross_frame import (
+    COARSE,
+    FrameMemory,
+    attend_each_reference,
+    concat_channels_last,
+    memory_sizes,
+)
+from sdcpc_ros.network.cross_frame import gather_index as _gather_index
+from sdcpc_ros.network.cross_frame import log_probabilities as _log
+from sdcpc_ros.network.cross_frame import overlap as _overlap
+from sdcpc_ros.network.cross_frame import to_coarse as _to_coarse
+from sdcpc_ros.network.window_attention import WindowAttention
 
-#: Stage 1 works on cells of COARSE x COARSE stride-8 positions, that is at stride 32.
-COARSE = 4
+__all__ = ["COARSE", "DSSA", "DSSAOutput", "FrameMemory", "concat_channels_last", "memory_shapes"]
+
 #: Window attention adds four channels to keys and queries for its position term: together they make key_dim.
 POSITION_CHANNELS = 4
 #: Ages of references that are told apart, seconds: 1/60 s to 4 s.
 AGE_RANGE_S = (1 / 60, 4.0)
-#: Probabilities well below this are not told apart: a vote is about the classes that are in question.
-_MIN_PROBABILITY = 1e-4
 _GATE_WIDTH = 32
 _TRUST_WIDTH = 16
 
 
-class FrameMemory(NamedTuple):
-    """What one frame leaves for later frames; with a reference axis K after B when it holds several frames.
-
-    Channels are d - 4 unit-norm features, which serve as keys and as values, and C class probabilities.
-    """
-
-    fine: Tensor  #: (B, d - 4 + C, h, w) at stride 8
-    coarse: Tensor  #: (B, d - 4 + C, h/4, w/4) at stride 32, rounded up
-
-
 def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
     """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
-    fine = (-(-size[0] // 8), -(-size[1] // 8))
-    coarse = (-(-fine[0] // COARSE), -(-fine[1] // COARSE))
+    fine, coarse = memory_sizes(size)
     channels = config.key_dim - POSITION_CHANNELS + config.num_classes
     return (channels, *fine), (channels, *coarse)
 
@@ -142,21 +140,9 @@ class DSSA(nn.Module):
         self, memory: Tensor, references: Tensor, valid: Tensor, stage: int, radius: int, source: Tensor | None
     ) -> WindowAttention:
         """Window attention with a softmax of its own for each reference: B * K maps with one reference each."""
-        batch, count = valid.shape
         query = memory[:, : self.features] * self.log_scale[stage].clamp(max=math.log(100.0)).exp()
-        flat = references.flatten(0, 1)[:, None]
-        return window_attention(
-            query[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1),
-            flat[:, :, : self.features],
-            flat,
-            radius=radius,
-            valid=valid.reshape(batch * count, 1),
-            scale=1.0,
-            nearness=F.softplus(self.position_weight[stage]),
-            source=None if source is None else source.flatten(0, 1)[:, None],
-            with_mass=False,
-            with_offset=source is None,
-        )
+        nearness = F.softplus(self.position_weight[stage])
+        return attend_each_reference(query, references, valid, radius=radius, nearness=nearness, source=source)
 
     def _fit(self, memory: Tensor, matched: Tensor, age_s: Tensor) -> Tensor:
         """What trust is read from, (B, K, _TRUST_INPUTS, h, w)."""
@@ -204,11 +190,6 @@ _TRUST_INPUTS = 6
 _GATE_INPUTS = 5
 
 
-def concat_channels_last(*maps: Tensor) -> Tensor:
-    """(B, ., h, w) each, concatenated along the channels, channels-last in memory whatever the maps are."""
-    return torch.cat([part.permute(0, 2, 3, 1) for part in maps], -1).permute(0, 3, 1, 2)
-
-
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
     probabilities = logits.softmax(1)
     return FrameMemory(
@@ -216,36 +197,8 @@ def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
     )
 
 
-def _log(probabilities: Tensor) -> Tensor:
-    return (probabilities + _MIN_PROBABILITY).log()  # a clamp would have no gradient where nobody votes for a class
-
-
-def _overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """The Bhattacharyya coefficient of class probabilities, in 0..1: 1 minus the static perceptual difference of the
-    paper (that it takes this form is inferred). The small number keeps gradients at zero finite."""
-    return (a * b + 1e-8).sqrt().sum(dim, keepdim=dim == 1).clamp(max=1)
-
-
 def _detail(logits: Tensor, own: Tensor) -> Tensor:
     """How much surer the logits at stride 4 are than their average at stride 8, (B, 1, h, w): large where something
     thinner than a cell is, which a vote at stride 8 would blur."""
     sharp = F.avg_pool2d(logits.softmax(1).amax(1, keepdim=True), 2, ceil_mode=True, count_include_pad=False)
     return sharp - own.amax(1, keepdim=True)
-
-
-def _to_coarse(x: Tensor) -> Tensor:
-    """Stride 8 to stride 32; cells cut by the border average what lies inside."""
-    return F.avg_pool2d(x, COARSE, ceil_mode=True, count_include_pad=False)
-
-
-def _gather_index(offset: Tensor, size: tuple[int, int]) -> Tensor:
-    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: the position y * w + x at stride 8 whose memory, moved
-    by its cell's offset and kept within the frame, lies over each position of this frame."""
-    height, width = size
-    cells = offset.int() * COARSE
-    dy, dx = cells[:, :, 0, :, None, :, None], cells[:, :, 1, :, None, :, None]  # (B, K, h/4, 1, w/4, 1)
-    rows, columns = offset.shape[3:]
-    y = torch.arange(rows * COARSE, dtype=torch.int32, device=offset.device).view(rows, COARSE, 1, 1)
-    x = torch.arange(columns * COARSE, dtype=torch.int32, device=offset.device).view(columns, COARSE)
-    index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
-    return index.flatten(4).flatten(2, 3)[..., :height, :width]

@@ -1,0 +1,70 @@
+"""The networks that a checkpoint may hold, by the name of their architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from sdcpc_ros.network.config import SDCPCConfig
+from sdcpc_ros.network.sdcpc import SDCPC
+from sdcpc_ros.network.segformer import SegFormer, SegFormerConfig
+from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
+
+NetworkConfig: TypeAlias = SDCPCConfig | SteadiedConfig
+StreamNetwork: TypeAlias = SDCPC | SteadiedNetwork
+
+#: Of a checkpoint that names none.
+DEFAULT_ARCHITECTURE = "sdcpc"
+_CONFIGS: dict[str, type[SDCPCConfig] | type[SteadiedConfig]] = {
+    DEFAULT_ARCHITECTURE: SDCPCConfig,
+    SegFormerConfig.architecture: SegFormerConfig,
+}
+
+
+def config_from_dict(architecture: str, values: dict[str, Any]) -> NetworkConfig:
+    """A configuration from what a checkpoint says. Raises ValueError naming an unknown architecture or a bad field."""
+    if architecture not in _CONFIGS:
+        raise ValueError(f"network architecture '{architecture}' is unknown; known are {', '.join(_CONFIGS)}")
+    return _CONFIGS[architecture].from_dict(values)
+
+
+def architecture_of(config: NetworkConfig) -> str:
+    """The name by which `config_from_dict` finds the class of `config`."""
+    return DEFAULT_ARCHITECTURE if isinstance(config, SDCPCConfig) else config.architecture
+
+
+def describe(config: NetworkConfig) -> str:
+    """What the network is, in a few words."""
+    if isinstance(config, SDCPCConfig):
+        return f"SD-CPC with {config.encoder}"
+    if isinstance(config, SegFormerConfig):
+        return f"SegFormer with {config.encoder}"
+    return config.architecture
+
+
+def describe_temporal_path(config: NetworkConfig) -> str:
+    """How the network uses earlier frames, in a few words."""
+    if not config.temporal:
+        return "none: every frame by itself"
+    if isinstance(config, SDCPCConfig):
+        return "DSSA, trained"
+    return f"DSSA without weights, frames matched by {config.matching}"
+
+
+def build_network(
+    config: NetworkConfig,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    weights: Mapping[str, Tensor] | None = None,
+) -> StreamNetwork:
+    """The network of `config`, randomly initialised. mean, std: that images are normalised with, RGB in 0..255.
+
+    weights: the checkpoint's, for architectures whose modules depend on them.
+    """
+    if isinstance(config, SDCPCConfig):
+        return SDCPC(config)
+    if isinstance(config, SegFormerConfig):
+        return SegFormer(config, mean, std)
+    raise ValueError(f"no network of architecture '{config.architecture}'")
