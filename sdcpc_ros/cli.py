@@ -47,8 +47,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Draw loss and validation scores of a training run, finished or not, from its logs.",
     ),
     "import-weights": (
-        "make a starting point for training from public encoder weights",
-        "Write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, ResNet as "
+        "bring in a public segmenter, or encoder weights to train from",
+        "With --segmenter: write a checkpoint of a whole public segmenter, which runs as it is, steadied over time. "
+        "With --encoder: write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, ResNet as "
         "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
         "freshly initialised: a starting point for training.",
     ),

@@ -17,7 +17,7 @@ DOORS: dict[str, set[str]] = {
     "cli": {"commands", "installation", "process_memory", "processor_time"},
     "commands": {
         *("adjust_model", "bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
-        *("import_weights", "inference"),
+        *("import_segmenter", "import_weights", "inference"),
         *("label_set", "model_card", "streaming", "training"),
     },
     "doctor": {"checkpoint", "installation"},
@@ -34,6 +34,7 @@ DOORS: dict[str, set[str]] = {
     "model_card": {"checkpoint", "label_set", "network"},
     "adjust_model": {"checkpoint", "network"},
     "import_weights": {"checkpoint", "label_set", "network"},
+    "import_segmenter": {"checkpoint", "import_weights", "label_set", "network"},
     "checkpoint": {"installation", "label_set", "network"},
     "installation": set(),
     "label_set": set(),
