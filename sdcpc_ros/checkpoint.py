@@ -22,12 +22,16 @@ from sdcpc_ros.installation import share_folders
 from sdcpc_ros.label_set import LabelSet, LabelSetError
 from sdcpc_ros.network import NetworkConfig, StreamNetwork
 from sdcpc_ros.network.architectures import DEFAULT_ARCHITECTURE, architecture_of, build_network, config_from_dict
+from sdcpc_ros.network.given_logits import GivenLogitsConfig, Runner
+from sdcpc_ros.onnx_session import OnnxSession
 
 FORMAT_VERSION = 1
 #: ImageNet's statistics, RGB in units of 0..255: what most public encoder weights were trained with, and ours too.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 _METADATA_KEY = "sdcpc"
+#: The one tensor of a checkpoint that holds an ONNX model: the bytes of the file.
+ONNX_TENSOR = "onnx"
 
 
 Colour = tuple[float, float, float]
@@ -71,6 +75,8 @@ class Checkpoint:
 
     def build_model(self) -> StreamNetwork:
         """The network with these weights, in evaluation mode, float32. Raises CheckpointError when they do not fit."""
+        if isinstance(self.config, GivenLogitsConfig):
+            return build_network(self.config, self.mean, self.std, self._onnx_runner(self.config)).eval()
         with torch.device("meta"):  # no memory or time for random weights that are replaced at once
             model = build_network(self.config, self.mean, self.std)
         _check_tensors(self.state_dict, model.state_dict())
@@ -81,6 +87,12 @@ class Checkpoint:
         }
         model.load_state_dict(weights, assign=True)
         return model.eval().requires_grad_(False)
+
+    def _onnx_runner(self, config: GivenLogitsConfig) -> Runner:
+        if set(self.state_dict) != {ONNX_TENSOR} or self.state_dict[ONNX_TENSOR].dtype != torch.uint8:
+            raise CheckpointError(f"the file describes an ONNX model, but its one tensor is not '{ONNX_TENSOR}', uint8")
+        session = OnnxSession(self.state_dict[ONNX_TENSOR].numpy().tobytes())
+        return lambda image: session.run(image, config.input_name, config.output_name)
 
 
 def _check_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

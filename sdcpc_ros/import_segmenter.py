@@ -35,7 +35,7 @@ _FIXED: dict[str, Any] = {
 }
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 _LICENCE_LENGTH = 20_000
-_NO_LICENCE = "not stated where the weights were read; look at their source (NVIDIA's SegFormer weights are for non-commercial use)"
+_NO_LICENCE = "not stated beside the weights: look at their source (NVIDIA's SegFormer weights: non-commercial use)"
 
 
 def import_segformer(

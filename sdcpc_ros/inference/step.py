@@ -42,7 +42,7 @@ class Step(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, device=device).view(3, 1, 1))
         self.register_buffer("scale", 1 / torch.tensor(std, device=device).view(3, 1, 1))
         with torch.no_grad():
-            fold_batch_norms(self.model, lambda: self(*example_inputs(self, (64, 64))))
+            fold_batch_norms(self.model, lambda: self(*example_inputs(self, self.model.example_size)))
         self.model.fold_norms()
         self.requires_grad_(False)
 

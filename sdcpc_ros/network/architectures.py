@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from torch import Tensor
-
 from sdcpc_ros.network.config import SDCPCConfig
+from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig, Runner
 from sdcpc_ros.network.sdcpc import SDCPC
 from sdcpc_ros.network.segformer import SegFormer, SegFormerConfig
 from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
@@ -20,6 +18,7 @@ DEFAULT_ARCHITECTURE = "sdcpc"
 _CONFIGS: dict[str, type[SDCPCConfig] | type[SteadiedConfig]] = {
     DEFAULT_ARCHITECTURE: SDCPCConfig,
     SegFormerConfig.architecture: SegFormerConfig,
+    GivenLogitsConfig.architecture: GivenLogitsConfig,
 }
 
 
@@ -41,7 +40,14 @@ def describe(config: NetworkConfig) -> str:
         return f"SD-CPC with {config.encoder}"
     if isinstance(config, SegFormerConfig):
         return f"SegFormer with {config.encoder}"
+    if isinstance(config, GivenLogitsConfig):
+        return f"an ONNX model that gives {config.output}"
     return config.architecture
+
+
+def fixed_size(config: NetworkConfig) -> tuple[int, int] | None:
+    """The only (height, width) that the network takes, px; None for any."""
+    return config.fixed_size if isinstance(config, GivenLogitsConfig) else None
 
 
 def describe_temporal_path(config: NetworkConfig) -> str:
@@ -57,14 +63,16 @@ def build_network(
     config: NetworkConfig,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-    weights: Mapping[str, Tensor] | None = None,
+    runner: Runner | None = None,
 ) -> StreamNetwork:
     """The network of `config`, randomly initialised. mean, std: that images are normalised with, RGB in 0..255.
 
-    weights: the checkpoint's, for architectures whose modules depend on them.
+    runner: of the model, for GivenLogitsConfig.
     """
     if isinstance(config, SDCPCConfig):
         return SDCPC(config)
     if isinstance(config, SegFormerConfig):
         return SegFormer(config, mean, std)
+    if isinstance(config, GivenLogitsConfig) and runner is not None:
+        return GivenLogits(config, mean, std, runner)
     raise ValueError(f"no network of architecture '{config.architecture}'")

@@ -46,6 +46,11 @@ class SDCPC(nn.Module):
     Images are (B, 3, H, W) float, normalised, of any size from 32 px a side. Sizes at stride s are rounded up.
     """
 
+    #: Whether compilers take the network whole.
+    compiles = True
+    #: A (height, width) at which the network can be tried.
+    example_size = (64, 64)
+
     def __init__(self, config: SDCPCConfig) -> None:
         super().__init__()
         self.config = config

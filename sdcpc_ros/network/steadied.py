@@ -89,11 +89,15 @@ class SteadiedFrame(NamedTuple):
     """One frame, segmented by itself."""
 
     logits: Tensor  #: (B, C, H', W'), at the segmenter's own stride
+    quarter: Tensor  #: the same averaged to stride 4 where they are finer
     memory: FrameMemory  #: with the classes of the frame by itself; see `SteadiedNetwork.remember`
 
 
 class SteadiedNetwork(nn.Module):
     """The streaming form of a segmenter that gives logits for one frame: the interface of `SDCPC` towards a stream."""
+
+    #: Whether compilers take the network whole.
+    compiles = True
 
     def __init__(self, config: SteadiedConfig, mean: _Colour, std: _Colour) -> None:
         """mean, std: that images are normalised with, RGB in units of 0..255."""
@@ -106,6 +110,11 @@ class SteadiedNetwork(nn.Module):
             coarse_radius=config.coarse_radius,
             fine_radius=config.fine_radius,
         )
+
+    @property
+    def example_size(self) -> tuple[int, int]:
+        """A (height, width) at which the network can be tried."""
+        return 64, 64
 
     @property
     def feature_channels(self) -> tuple[int, int]:
@@ -123,18 +132,24 @@ class SteadiedNetwork(nn.Module):
             fine, coarse = patch_features(image, self.mean, self.std)
         else:
             fine, coarse = (standardised(level) for level in features)
-        return SteadiedFrame(logits, self.temporal.make_memory(fine, coarse, logits))
+        quarter = _at_stride_4(logits, image.shape[2])
+        return SteadiedFrame(logits, quarter, self.temporal.make_memory(fine, coarse, quarter))
 
     def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
         """Logits of a frame with its references, (B, C, H', W'). references, age_s: as for `SDCPC.aggregate`."""
         if not self.config.temporal:
             return frame.logits
-        change = self.temporal(frame.logits, frame.memory, references, age_s)
+        change = self.temporal(frame.quarter, frame.memory, references, age_s)
         return frame.logits + F.interpolate(change, frame.logits.shape[2:], mode="bilinear", align_corners=False)
 
     def remember(self, frame: SteadiedFrame, logits: Tensor) -> FrameMemory:
         """What a frame leaves for later frames. logits: what `aggregate` made of it."""
-        return self.temporal.with_classes(frame.memory, logits) if self.config.temporal else frame.memory
+        if not self.config.temporal:
+            return frame.memory
+        height = frame.quarter.shape[2]
+        factor = logits.shape[2] // height
+        quarter = logits if factor <= 1 else F.avg_pool2d(logits, factor, ceil_mode=True, count_include_pad=False)
+        return self.temporal.with_classes(frame.memory, quarter)
 
     def memory_shapes(self, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
         """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
@@ -144,6 +159,12 @@ class SteadiedNetwork(nn.Module):
 
     def fold_norms(self) -> None:
         """Nothing is left to fold; see `SDCPC.fold_norms`."""
+
+
+def _at_stride_4(logits: Tensor, height: int) -> Tensor:
+    """Logits of an image of `height` px, averaged to stride 4 where they are finer: what follows is then cheap."""
+    factor = 4 * logits.shape[2] // height
+    return logits if factor <= 1 else F.avg_pool2d(logits, factor, ceil_mode=True, count_include_pad=False)
 
 
 def _is_int(value: object, least: int, most: int) -> bool:
