@@ -17,6 +17,7 @@ from torch import Tensor
 from sdcpc_ros.checkpoint import IMAGENET_MEAN, CheckpointError, load_checkpoint
 from sdcpc_ros.cli import main
 from sdcpc_ros.import_segmenter import import_segformer
+from sdcpc_ros.inference.step import Step, example_inputs
 from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19
 from sdcpc_ros.network.encoders import MIX_TRANSFORMERS, MixTransformer
 from sdcpc_ros.network.public_keys import MIX_TRANSFORMER_SPELLINGS
@@ -251,3 +252,19 @@ def test_damaged_files_are_named(hub_folder: Path, tmp_path: Path, name: str, co
     (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=f"{name}: .*{message}"):
         import_segformer(tmp_path, tmp_path / "o.safetensors")
+
+
+@pytest.mark.parametrize("matching", ["patches", "features"])
+def test_it_exports_whole(hub_folder: Path, tmp_path: Path, matching: str) -> None:
+    made = import_segformer(hub_folder, tmp_path / "m.safetensors", config_fields={"matching": matching})
+    step = Step(made.build_model(), made.mean, made.std)
+    generator = torch.Generator().manual_seed(0)
+    image, *references, age_s = example_inputs(step, (64, 96))
+    image = torch.randint(0, 256, image.shape, dtype=torch.uint8, generator=generator)
+    with torch.inference_mode():
+        _, *memory = step(image, *references, torch.full_like(age_s, -1))
+    references = [part[:, None].repeat(1, age_s.shape[1], 1, 1, 1) for part in memory]
+    with torch.no_grad():
+        program = torch.export.export(step, (image, *references, age_s)).module()
+        for expected, found in zip(step(image, *references, age_s), program(image, *references, age_s)):
+            assert torch.allclose(found, expected, atol=1e-4)
