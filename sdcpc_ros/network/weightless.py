@@ -3,7 +3,7 @@
 It follows `DSSA`: stage 1 finds, at stride 32, where a cell was; stage 2 gathers features and class probabilities at
 stride 8 around that place; trusted references vote. Queries and keys are given features of unit norm. Trust is a fixed
 function of how well the matched place fits, how smooth the motion around it is, and the reference's age; the vote
-counts as far as the frame itself is unsure. Constants were chosen on CamVid's training drives and the synthetic street.
+counts as far as the frame itself is unsure. Constants were chosen on the synthetic street.
 """
 
 from __future__ import annotations
