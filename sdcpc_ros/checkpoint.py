@@ -21,13 +21,18 @@ from torch import Tensor
 from sdcpc_ros.git_lfs import pointer_reason
 from sdcpc_ros.installation import share_folders
 from sdcpc_ros.label_set import LabelSet, LabelSetError
-from sdcpc_ros.network import SDCPC, SDCPCConfig
+from sdcpc_ros.network import NetworkConfig, StreamNetwork
+from sdcpc_ros.network.architectures import DEFAULT_ARCHITECTURE, architecture_of, build_network, config_from_dict
+from sdcpc_ros.network.given_logits import GivenLogitsConfig, Runner
+from sdcpc_ros.onnx_session import OnnxSession
 
 FORMAT_VERSION = 1
 #: ImageNet's statistics, RGB in units of 0..255: what most public encoder weights were trained with, and ours too.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 _METADATA_KEY = "sdcpc"
+#: The one tensor of a checkpoint that holds an ONNX model: the bytes of the file.
+ONNX_TENSOR = "onnx"
 
 
 Colour = tuple[float, float, float]
@@ -48,7 +53,7 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """Weights and what they mean."""
 
-    config: SDCPCConfig
+    config: NetworkConfig
     label_set: LabelSet
     mean: Colour  #: of RGB, in units of 0..255
     std: Colour  #: of RGB, in units of 0..255
@@ -69,10 +74,12 @@ class Checkpoint:
         if len(self.input_size) != 2 or not all(32 <= side <= 16384 for side in self.input_size):
             raise CheckpointError(f"the input size is {self.input_size}; (height, width), each in 32..16384, is needed")
 
-    def build_model(self) -> SDCPC:
+    def build_model(self) -> StreamNetwork:
         """The network with these weights, in evaluation mode, float32. Raises CheckpointError when they do not fit."""
+        if isinstance(self.config, GivenLogitsConfig):
+            return build_network(self.config, self.mean, self.std, self._onnx_runner(self.config)).eval()
         with torch.device("meta"):  # no memory or time for random weights that are replaced at once
-            model = SDCPC(self.config)
+            model = build_network(self.config, self.mean, self.std)
         _check_tensors(self.state_dict, model.state_dict())
         # Copies: two models of one checkpoint must not share tensors.
         weights = {
@@ -81,6 +88,12 @@ class Checkpoint:
         }
         model.load_state_dict(weights, assign=True)
         return model.eval().requires_grad_(False)
+
+    def _onnx_runner(self, config: GivenLogitsConfig) -> Runner:
+        if set(self.state_dict) != {ONNX_TENSOR} or self.state_dict[ONNX_TENSOR].dtype != torch.uint8:
+            raise CheckpointError(f"the file describes an ONNX model, but its one tensor is not '{ONNX_TENSOR}', uint8")
+        session = OnnxSession(self.state_dict[ONNX_TENSOR].numpy().tobytes())
+        return lambda image: session.run(image, config.input_name, config.output_name)
 
 
 def _check_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -107,6 +120,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     metadata = {
         "format_version": FORMAT_VERSION,
         "network": checkpoint.config.to_dict(),
+        "architecture": architecture_of(checkpoint.config),
         "label_set": checkpoint.label_set.to_dict(),
         "normalization": {"mean": list(checkpoint.mean), "std": list(checkpoint.std)},
         "input_size": list(checkpoint.input_size),
@@ -153,7 +167,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 f"{path}: has checkpoint format {version!r}; this version of sdcpc_ros reads {FORMAT_VERSION}"
             )
         return Checkpoint(
-            config=SDCPCConfig.from_dict(values["network"]),
+            config=config_from_dict(values.get("architecture", DEFAULT_ARCHITECTURE), values["network"]),
             label_set=LabelSet.from_dict(values["label_set"]),
             mean=_triple(values["normalization"]["mean"]),
             std=_triple(values["normalization"]["std"]),

@@ -48,10 +48,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Draw loss and validation scores of a training run, finished or not, from its logs.",
     ),
     "import-weights": (
-        "make a starting point for training from public encoder weights",
-        "Write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, ResNet as "
-        "torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other layers are "
-        "freshly initialised: a starting point for training.",
+        "bring in a public segmenter, or encoder weights to train from",
+        "With --segmenter: write a checkpoint of a whole public segmenter, which runs as it is, steadied over time. "
+        "With --encoder: write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, "
+        "ResNet as torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other "
+        "layers are freshly initialised: a starting point for training.",
+    ),
+    "import-onnx": (
+        "bring in any segmenter as an ONNX file",
+        "Write one self-contained model file of an ONNX segmenter and its labels. onnxruntime runs it, and the node "
+        "steadies it over time. What the file does not say is printed with the value that is taken.",
     ),
     "doctor": (
         "what keeps the ROS node from working here",

@@ -39,7 +39,7 @@ def import_weights(
     epsilon, 1e-5, unless `config_fields` says otherwise (the original MiT weights were trained with 1e-6).
     Raises CheckpointError when the file is no such thing or does not fit, ValueError for a bad configuration.
     """
-    tensors, digest = _read_public_weights(Path(source))
+    tensors, digest = read_public_weights(Path(source))
     defaults: dict[str, Any] = {"encoder": encoder, "embed_dim": 128 if encoder in _NARROW_ENCODERS else 256}
     if encoder.startswith("mit"):
         defaults["layer_norm_eps"] = 1e-5
@@ -65,7 +65,7 @@ def import_weights(
     return checkpoint
 
 
-def _read_public_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+def read_public_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of a safetensors file and its SHA-256."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file of weights")

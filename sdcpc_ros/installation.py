@@ -14,6 +14,7 @@ _OPTIONAL = {
     "markupsafe": ("MarkupSafe", "bags"),
     "matplotlib": ("matplotlib", "bags"),
     "rosbags": ("rosbags", "bags"),
+    "onnxruntime": ("onnxruntime", "onnx"),
     "ray": ("ray", "fleet"),
 }
 #: What is always needed, and pip brings, but colcon and rosdep may not.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +162,37 @@ _THIN = frozenset({"pole", "poles", "sign", "signs"})
 def thin_classes(class_names: Sequence[str]) -> list[str]:
     """The names of poles and signs among these: "pole", "sign_symbol", "traffic sign"."""
     return [name for name in class_names if _THIN & set(name.lower().replace("_", " ").split())]
+
+
+def generated_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Distinct RGB colours with good contrast between neighbouring ids: hues a golden angle apart, in six shades."""
+    shades = ((0.85, 0.95), (0.55, 0.75), (0.95, 0.65), (0.40, 0.95), (0.75, 0.45), (0.65, 0.85))
+    colours: list[tuple[int, int, int]] = []
+    for index in range(count):
+        saturation, value = shades[index % len(shades)]
+        rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, saturation, value)
+        colours.append((round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])))
+    return tuple(colours)
+
+
+def label_set_of_names(name: str, class_names: Sequence[str]) -> LabelSet:
+    """A label set of names without colours: the known one with these names, whatever its letters' case and spaces, or a
+    new one called `name` with generated colours. A name that comes twice gets its id behind it.
+
+    Raises LabelSetError as LabelSet does.
+    """
+    for known in LABEL_SETS.values():
+        if [_plain(class_name) for class_name in known.class_names] == [
+            _plain(class_name) for class_name in class_names
+        ]:
+            return known
+    counts = Counter(class_names)
+    unique = tuple(f"{one} {index}" if counts[one] > 1 else one for index, one in enumerate(class_names))
+    return LabelSet(name, unique, generated_colours(len(unique)))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def read_label_set(name_or_path: str) -> LabelSet:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 from sdcpc_ros.checkpoint import Checkpoint
+from sdcpc_ros.network.architectures import describe, describe_temporal_path
+
+__all__ = ["describe", "model_card"]
 
 
 def model_card(path: Path, checkpoint: Checkpoint) -> str:
@@ -14,14 +17,18 @@ def model_card(path: Path, checkpoint: Checkpoint) -> str:
     types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.state_dict.values()})
     height, width = checkpoint.input_size
     label_set = checkpoint.label_set
+    record = dict(checkpoint.training)
+    licence = record.get("licence", "not recorded")
     lines = [
         f"# {path.stem}",
         "",
         f"- file: {path}, {path.stat().st_size / 1e6:.1f} MB",
-        f"- network: SD-CPC with {checkpoint.config.encoder}, {parameters / 1e6:.2f} M parameters ({', '.join(types)})",
+        f"- network: {describe(checkpoint.config)}, {parameters / 1e6:.2f} M parameters ({', '.join(types)})",
+        f"- temporal path: {describe_temporal_path(checkpoint.config)}",
         f"- input: {width} x {height} RGB (width x height)",
         f"- normalisation: mean {_numbers(checkpoint.mean)}, std {_numbers(checkpoint.std)}",
         f"- classes: {len(label_set)}, label set {label_set.name}",
+        f"- licence: {_first_line(licence)}",
         "",
         "| id | class | colour (RGB) |",
         "|---|---|---|",
@@ -34,9 +41,17 @@ def model_card(path: Path, checkpoint: Checkpoint) -> str:
         *_bullets(checkpoint.config.to_dict()),
         "",
         "## Training",
-        *(_bullets(checkpoint.training) or ["no record"]),
+        *(_bullets({key: value for key, value in record.items() if key != "licence"}) or ["no record"]),
     ]
+    if _first_line(licence) != licence:
+        lines += ["", "## Licence", str(licence)]
     return "\n".join(lines)
+
+
+def _first_line(text: object) -> str:
+    """The first line of a text that has several; for models of others whose licence is on record whole."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[0] if lines else ""
 
 
 def _bullets(values: dict) -> list[str]:

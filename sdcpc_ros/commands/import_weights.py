@@ -1,4 +1,4 @@
-"""`sdcpc import-weights`: make a starting point for training from public encoder weights."""
+"""`sdcpc import-weights`: a whole public segmenter, or a starting point for training from public encoder weights."""
 
 from __future__ import annotations
 
@@ -9,33 +9,71 @@ from sdcpc_ros.commands.config_field import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="the public weights, .safetensors")
     parser.add_argument(
-        "--encoder", required=True, help="mit_b0 to mit_b5, resnet18, 50 or 101, efficientnet_lite0 to 2"
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="the public weights, .safetensors; with --segmenter the folder they are in",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--encoder", help="mit_b0 to mit_b5, resnet18, 50 or 101, efficientnet_lite0 to 2")
+    what.add_argument(
+        "--segmenter",
+        choices=("segformer",),
+        help="the whole network, which runs as it is: a folder with config.json, model.safetensors and "
+        "preprocessor_config.json, as the Hugging Face hub gives it",
     )
     parser.add_argument(
         "--label-set",
-        required=True,
         metavar="NAME_OR_FILE",
-        help="camvid_11, cityscapes_19, vspw_124, or a JSON file: name, class_names, colours",
+        help="camvid_11, cityscapes_19, vspw_124, or a JSON file: name, class_names, colours; with --segmenter instead "
+        "of the classes that config.json names",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
-    parser.add_argument("--input-size", type=int, nargs=2, default=(360, 480), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="360 480 if not given; with --segmenter the preprocessor's",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
     add_config_fields(parser, "output_stride=8, reference_offsets=[2,4]")
+    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.import_weights import import_weights
+    if arguments.encoder and not arguments.label_set:
+        arguments.parser.error("--encoder needs --label-set")
+
     from sdcpc_ros.label_set import read_label_set
 
+    label_set = read_label_set(arguments.label_set) if arguments.label_set else None
+    size = tuple(arguments.input_size) if arguments.input_size else None
+    fields = dict(arguments.config_fields)
+    if arguments.segmenter:
+        from sdcpc_ros.import_segmenter import import_segformer
+        from sdcpc_ros.model_card import describe
+
+        made = import_segformer(
+            arguments.path, arguments.output, label_set=label_set, input_size=size, config_fields=fields
+        )
+        height, width = made.input_size
+        classes = f"{len(made.label_set)} classes ({made.label_set.name})"
+        print(f"wrote {arguments.output}: {describe(made.config)}, {classes}, {width} x {height}")
+        print(f"licence: {str(made.training['licence']).splitlines()[0]}")
+        return
+
+    from sdcpc_ros.import_weights import import_weights
+
+    assert label_set is not None
     import_weights(
-        arguments.file,
+        arguments.path,
         arguments.output,
         encoder=arguments.encoder,
-        label_set=read_label_set(arguments.label_set),
-        input_size=tuple(arguments.input_size),
+        label_set=label_set,
+        input_size=size or (360, 480),
         seed=arguments.seed,
-        config_fields=dict(arguments.config_fields),
+        config_fields=fields,
     )
     print(f"wrote {arguments.output}")

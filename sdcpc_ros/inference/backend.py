@@ -54,6 +54,8 @@ def check_backend(name: str, step: Step) -> None:
     """Raises BackendError saying exactly what a backend lacks on this machine, or UnknownBackend."""
     if name not in _REGISTRY:
         raise UnknownBackend(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
+    if name != "eager" and not step.model.compiles:
+        raise BackendError(f"backend '{name}' cannot compile an ONNX model; backend eager runs it, by onnxruntime")
     _REGISTRY[name].check(step)
 
 

@@ -46,6 +46,8 @@ def export_step(step: Step, size: _Size, form: str, output: Path, metadata: Mapp
             f"'{output}' is not the name of a folder; --format {form} writes into one, under the name by which "
             f"backend '{form}' finds the file"
         )
+    if not step.model.compiles:
+        raise BackendError("an imported ONNX model cannot be exported: take the ONNX file that it was made of")
     kind.check(step)
     path = output if kind.name is None else output / kind.name(step, size)
     kind.write(step, size, path, metadata)

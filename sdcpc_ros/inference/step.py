@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sdcpc_ros.inference.folding import fold_batch_norms
-from sdcpc_ros.network import SDCPC, FrameMemory
-from sdcpc_ros.network.dssa import memory_shapes
+from sdcpc_ros.network import FrameMemory, StreamNetwork
 
 #: Names of the step's inputs and outputs, in order: those of an exported model.
 INPUT_NAMES = ("image", *(f"reference_{name}" for name in FrameMemory._fields), "age_s")
@@ -29,7 +28,7 @@ class Step(nn.Module):
 
     def __init__(
         self,
-        model: SDCPC,
+        model: StreamNetwork,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         device: torch.device | str = "cpu",
@@ -43,8 +42,8 @@ class Step(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, device=device).view(3, 1, 1))
         self.register_buffer("scale", 1 / torch.tensor(std, device=device).view(3, 1, 1))
         with torch.no_grad():
-            fold_batch_norms(self.model, lambda: self(*example_inputs(self, (64, 64))))
-        self.model.dssa.fold_norm()
+            fold_batch_norms(self.model, lambda: self(*example_inputs(self, self.model.example_size)))
+        self.model.fold_norms()
         self.requires_grad_(False)
 
     def forward(self, image: Tensor, fine: Tensor, coarse: Tensor, age_s: Tensor) -> tuple[Tensor, ...]:
@@ -61,7 +60,7 @@ class Step(nn.Module):
 
     def blank(self, size: tuple[int, int]) -> FrameMemory:
         """The memory of an empty frame at network size (height, width): zeros, (1, h, w, C) each, on the device."""
-        shapes = memory_shapes(self.config, size)
+        shapes = self.model.memory_shapes(size)
         return FrameMemory(*(self.mean.new_zeros(1, height, width, channels) for channels, height, width in shapes))
 
 

@@ -1,7 +1,17 @@
-"""The SD-CPC network: tensors in, tensors out."""
+"""The SD-CPC network, and foreign segmenters made steady: tensors in, tensors out."""
 
+from sdcpc_ros.network.architectures import NetworkConfig, StreamNetwork
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dssa import FrameMemory
+from sdcpc_ros.network.cross_frame import FrameMemory
 from sdcpc_ros.network.sdcpc import DEFAULT_RATE_HZ, SDCPC, ClipOutput, EncodedFrame
 
-__all__ = ["DEFAULT_RATE_HZ", "SDCPC", "ClipOutput", "EncodedFrame", "FrameMemory", "SDCPCConfig"]
+__all__ = [
+    "DEFAULT_RATE_HZ",
+    "SDCPC",
+    "ClipOutput",
+    "EncodedFrame",
+    "FrameMemory",
+    "NetworkConfig",
+    "SDCPCConfig",
+    "StreamNetwork",
+]

@@ -24,29 +24,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.window_attention import WindowAttention, window_attention
+from sdcpc_ros.network.cross_frame import (
+    COARSE,
+    FrameMemory,
+    at_least_float32,
+    attend_each_reference,
+    concat_channels_last,
+    gather_index,
+    log_probabilities,
+    memory_sizes,
+    overlap,
+    to_coarse,
+)
 
-#: Stage 1 works on cells of COARSE x COARSE stride-4 positions, that is at stride 16.
-COARSE = 4
+__all__ = ["COARSE", "DSSA", "DSSAOutput", "FrameMemory", "concat_channels_last", "memory_shapes"]
+
+#: Stride of the fine part of a memory, px; that of the coarse part is COARSE times as large.
+STRIDE = 4
 #: Window attention adds four channels to keys and queries for its position term: together they make key_dim at stride
 #: 16, and half of it at stride 4.
 POSITION_CHANNELS = 4
 #: Ages of references that are told apart, seconds: 1/60 s to 4 s.
 AGE_RANGE_S = (1 / 60, 4.0)
-#: Probabilities well below this are not told apart: a vote is about the classes that are in question.
-_MIN_PROBABILITY = 1e-4
 _GATE_WIDTH = 16
 _TRUST_WIDTH = 16
-
-
-class FrameMemory(NamedTuple):
-    """What one frame leaves for later frames; with a reference axis K after B when it holds several frames.
-
-    Channels are unit-norm features, which serve as keys (at stride 4 as values too), then C class probabilities.
-    """
-
-    fine: Tensor  #: (B, d/2 - 4 + C, H/4, W/4)
-    coarse: Tensor  #: (B, d - 4 + C, H/16, W/16), rounded up
 
 
 def feature_channels(config: SDCPCConfig) -> tuple[int, int]:
@@ -56,8 +57,7 @@ def feature_channels(config: SDCPCConfig) -> tuple[int, int]:
 
 def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
     """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
-    fine = (-(-size[0] // 4), -(-size[1] // 4))
-    coarse = (-(-fine[0] // COARSE), -(-fine[1] // COARSE))
+    fine, coarse = memory_sizes(size, STRIDE)
     fine_channels, coarse_channels = (count + config.num_classes for count in feature_channels(config))
     return (fine_channels, *fine), (coarse_channels, *coarse)
 
@@ -111,7 +111,7 @@ class DSSA(nn.Module):
         normed = self.norm(context)
         keys = self.detail_key(self.detail_norm(detail)) + _upsample(self.context_key(normed), logits)
         coarse = F.avg_pool2d(self.coarse_key(normed), 2, ceil_mode=True, count_include_pad=False)
-        return _join(F.normalize(_exact(keys), dim=1), F.normalize(_exact(coarse), dim=1), logits)
+        return _join(F.normalize(at_least_float32(keys), dim=1), F.normalize(at_least_float32(coarse), dim=1), logits)
 
     def with_classes(self, memory: FrameMemory, logits: Tensor) -> FrameMemory:
         """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, H/4, W/4)."""
@@ -127,52 +127,51 @@ class DSSA(nn.Module):
         """
         size, valid, n = (memory.fine.shape[2], memory.fine.shape[3]), age_s >= 0, self.fine_features
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
-        coarse_votes, gather_index = self._match(memory.coarse, references.coarse, valid, size)
-        matched = _exact(self._gather(memory.fine, references.fine, valid, gather_index))
-        fine = _exact(memory.fine)
+        coarse_votes, source = self._match(memory.coarse, references.coarse, valid, size)
+        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, source))
+        fine = at_least_float32(memory.fine)
         own, votes = fine[:, n:], matched[:, :, n:]
         hints = self._fit(fine, matched, age_s).flatten(0, 1)
         trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
-        trust = _exact(trust).sigmoid() * valid[:, :, None, None]
+        trust = at_least_float32(trust).sigmoid() * valid[:, :, None, None]
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
         weight = weight * self._gate(weight, own, vote)
-        return DSSAOutput(weight * (_log(vote) - _log(own)), trust, votes, _exact(coarse_votes))
+        return DSSAOutput(
+            weight * (log_probabilities(vote) - log_probabilities(own)), trust, votes, at_least_float32(coarse_votes)
+        )
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Stage 1: (B, K, C, H/16, W/16) votes, and the index into each reference's stride-4 map, (B, K, H/4, W/4)."""
         n = self.coarse_features
-        found = self._window(0, query[:, :n], references[:, :, :n], references[:, :, n:], valid, None)
+        found = attend_each_reference(
+            query[:, :n] * self._scale(0),
+            references,
+            valid,
+            radius=self.config.coarse_radius,
+            nearness=F.softplus(self.position_weight[0]),
+            values=references[:, :, n:],
+        )
         assert found.offset is not None
         offset = found.offset.unflatten(0, tuple(valid.shape))[:, :, 0]
-        return found.output.unflatten(0, tuple(valid.shape)), _gather_index(offset, size)
+        return found.output.unflatten(0, tuple(valid.shape)), gather_index(offset, size)
 
-    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, gather_index: Tensor) -> Tensor:
+    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, source: Tensor) -> Tensor:
         """Stage 2: features and class probabilities of each reference at the matched place, (B, K, ., H/4, W/4)."""
-        n = self.fine_features
-        found = self._window(1, query[:, :n], references[:, :, :n], references, valid, gather_index)
+        found = attend_each_reference(
+            query[:, : self.fine_features] * self._scale(1),
+            references,
+            valid,
+            radius=self.config.fine_radius,
+            nearness=F.softplus(self.position_weight[1]),
+            source=source,
+        )
         return found.output.unflatten(0, tuple(valid.shape))
 
-    def _window(
-        self, stage: int, query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, gather_index: Tensor | None
-    ) -> WindowAttention:
-        """Window attention with a softmax of its own for each reference: B * K maps with one reference each."""
-        batch, count = valid.shape
-        query = query * self.log_scale[stage].clamp(max=math.log(100.0)).exp()
-        return window_attention(
-            query[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1),
-            keys.flatten(0, 1)[:, None],
-            values.flatten(0, 1)[:, None],
-            radius=self.config.fine_radius if stage else self.config.coarse_radius,
-            valid=valid.reshape(batch * count, 1),
-            scale=1.0,
-            nearness=F.softplus(self.position_weight[stage]),
-            source=None if gather_index is None else gather_index.flatten(0, 1)[:, None],
-            with_mass=False,
-            with_offset=gather_index is None,
-        )
+    def _scale(self, stage: int) -> Tensor:
+        return self.log_scale[stage].clamp(max=math.log(100.0)).exp()
 
     def _fit(self, memory: Tensor, matched: Tensor, age_s: Tensor) -> Tensor:
         """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4)."""
@@ -180,7 +179,7 @@ class DSSA(nn.Module):
         cosine = (memory[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
         around = F.avg_pool2d(cosine, 5, 1, 2, count_include_pad=False)
         own, votes = memory[:, None, n:], matched[:, :, n:]
-        difference = 1 - _overlap(own, votes, 2)
+        difference = 1 - overlap(own, votes, 2)
         confidence = own.amax(2).expand_as(cosine)
         age = age_s.clamp(*AGE_RANGE_S).log()[:, :, None, None].expand_as(cosine)
         return torch.stack((4 * cosine - 2, 4 * around - 2, difference, confidence, votes.amax(2), 0.5 * age + 1), 2)
@@ -190,9 +189,9 @@ class DSSA(nn.Module):
         confidence = own.amax(1, keepdim=True)
         # Positive where something thin stands out, which a vote would blur.
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
-        disagreement = 1 - _overlap(own, vote, 1)
+        disagreement = 1 - overlap(own, vote, 1)
         hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True), own, vote), 1)
-        return _exact(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
+        return at_least_float32(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -221,51 +220,13 @@ _TRUST_INPUTS = 6
 _GATE_INPUTS = 5
 
 
-def concat_channels_last(*maps: Tensor) -> Tensor:
-    """(B, ., h, w) each, concatenated along the channels, channels-last in memory whatever the maps are."""
-    return torch.cat([part.permute(0, 2, 3, 1) for part in maps], -1).permute(0, 3, 1, 2)
-
-
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
-    probabilities = _exact(logits).softmax(1)
+    probabilities = at_least_float32(logits).softmax(1)
     return FrameMemory(
-        concat_channels_last(keys, probabilities), concat_channels_last(coarse_keys, _to_coarse(probabilities))
+        concat_channels_last(keys, probabilities), concat_channels_last(coarse_keys, to_coarse(probabilities))
     )
-
-
-def _exact(x: Tensor) -> Tensor:
-    """As float32, or as it is where that is wider: float16 has no 1e-8, and bfloat16 loses 1e-4 beside a half."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _log(probabilities: Tensor) -> Tensor:
-    return (probabilities + _MIN_PROBABILITY).log()  # a clamp would have no gradient where nobody votes for a class
-
-
-def _overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """The Bhattacharyya coefficient of class probabilities, in 0..1: 1 minus the static perceptual difference of the
-    paper (that it takes this form is inferred). The small number keeps gradients at zero finite."""
-    return (a * b + 1e-8).sqrt().sum(dim, keepdim=dim == 1).clamp(max=1)
 
 
 def _upsample(x: Tensor, like: Tensor) -> Tensor:
     """Stride 8 to the size of a map at stride 4."""
     return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
-
-
-def _to_coarse(x: Tensor) -> Tensor:
-    """Stride 4 to stride 16; cells cut by the border average what lies inside."""
-    return F.avg_pool2d(x, COARSE, ceil_mode=True, count_include_pad=False)
-
-
-def _gather_index(offset: Tensor, size: tuple[int, int]) -> Tensor:
-    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: the position y * w + x at stride 4 whose memory, moved
-    by its cell's offset and kept within the frame, lies over each position of this frame."""
-    height, width = size
-    cells = offset.int() * COARSE
-    dy, dx = cells[:, :, 0, :, None, :, None], cells[:, :, 1, :, None, :, None]  # (B, K, h/4, 1, w/4, 1)
-    rows, columns = offset.shape[3:]
-    y = torch.arange(rows * COARSE, dtype=torch.int32, device=offset.device).view(rows, COARSE, 1, 1)
-    x = torch.arange(columns * COARSE, dtype=torch.int32, device=offset.device).view(columns, COARSE)
-    index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
-    return index.flatten(4).flatten(2, 3)[..., :height, :width]

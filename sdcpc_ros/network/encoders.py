@@ -17,7 +17,7 @@ from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite
 
 #: MiT variant -> (channels, blocks) of its four stages.
-_MIT = {
+MIX_TRANSFORMERS = {
     "mit_b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
     "mit_b1": ((64, 128, 320, 512), (2, 2, 2, 2)),
     "mit_b2": ((64, 128, 320, 512), (3, 4, 6, 3)),
@@ -43,8 +43,8 @@ def build_encoder(config: SDCPCConfig) -> Encoder:
     Its `forward` takes (B, 3, H, W) and returns four maps, finest first; `channels` holds their widths. Level l has
     stride 4, 8, 16, 32 (a dilated ResNet stops at `output_stride`); odd sizes round up.
     """
-    if config.encoder in _MIT:
-        channels, depths = _MIT[config.encoder]
+    if config.encoder in MIX_TRANSFORMERS:
+        channels, depths = MIX_TRANSFORMERS[config.encoder]
         return MixTransformer(channels, depths, eps=config.layer_norm_eps, drop_path=config.drop_path)
     if config.encoder in EFFICIENTNET_LITE:
         return EfficientNetLite(*EFFICIENTNET_LITE[config.encoder])

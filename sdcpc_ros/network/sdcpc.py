@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dssa import DSSA, DSSAOutput, FrameMemory, concat_channels_last
+from sdcpc_ros.network.dssa import DSSA, DSSAOutput, FrameMemory, concat_channels_last, memory_shapes
 from sdcpc_ros.network.encoders import build_encoder
 from sdcpc_ros.network.ssea import SSEA
 
@@ -46,6 +46,11 @@ class SDCPC(nn.Module):
 
     Images are (B, 3, H, W) float, normalised, of any size from 32 px a side. Sizes at stride s are rounded up.
     """
+
+    #: Whether compilers take the network whole.
+    compiles = True
+    #: A (height, width) at which the network can be tried.
+    example_size = (64, 64)
 
     def __init__(self, config: SDCPCConfig) -> None:
         super().__init__()
@@ -83,6 +88,14 @@ class SDCPC(nn.Module):
         if not self.config.recurrent:
             return frame.memory
         return self.dssa.with_classes(frame.memory, logits)
+
+    def memory_shapes(self, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
+        """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
+        return memory_shapes(self.config, size)
+
+    def fold_norms(self) -> None:
+        """Fold those batch norms, in evaluation mode, that feed several layers; the others are the caller's."""
+        self.dssa.fold_norm()
 
     def forward(self, clip: Tensor, age_s: Tensor | None = None, views: int = 1) -> ClipOutput:
         """Clip form: (B, K + 1, 3, H, W), references first, the oldest of them first, the frame to be labelled last.

@@ -15,6 +15,7 @@ import torch
 
 from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, resolve_model
 from sdcpc_ros.inference import BackendStatus, BackendSwitch, Step, checked_device
+from sdcpc_ros.network.architectures import fixed_size
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput
 from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
@@ -65,6 +66,10 @@ class StreamingSegmenter:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_checkpoint(resolve_model(str(checkpoint)))
+        only = fixed_size(checkpoint.config)
+        if only is not None and input_size not in (None, only):
+            raise ValueError(f"input_size is {input_size}; the model takes {only} (height, width) only")
+        input_size = only or input_size
         self.label_set = checkpoint.label_set
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -158,9 +158,9 @@ class _Run:
         checkpoint = load_checkpoint(path)
         theirs, ours = checkpoint.config.to_dict(), self.config.to_dict()
         differences = [
-            f"{name} is {theirs[name]}, not {ours[name]}"
+            f"{name} is {theirs.get(name)}, not {ours[name]}"
             for name in ours
-            if theirs[name] != ours[name] and name not in FREE_FIELDS
+            if theirs.get(name) != ours[name] and name not in FREE_FIELDS
         ]
         if checkpoint.label_set.class_names != self.label_set.class_names:
             differences.append(f"label set is {checkpoint.label_set.name}, not {self.label_set.name}")

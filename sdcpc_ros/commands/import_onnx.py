@@ -1,0 +1,53 @@
+"""`sdcpc import-onnx`: one self-contained model file of any ONNX segmenter."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sdcpc_ros.commands.config_field import add_config_fields
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="the model, .onnx, with its weights inside")
+    parser.add_argument(
+        "--labels",
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="camvid_11, cityscapes_19, vspw_124, or a YAML file: a list of class names by id, or id: name",
+    )
+    parser.add_argument("-o", "--output-file", required=True, type=Path, metavar="OUT", help="the model, .safetensors")
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help="of the pixels, in units of 0..255; ImageNet's if not given; 0 0 0 and 255 255 255 for input in 0..1",
+        )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the input, where the file leaves it open; 512 512 if not given",
+    )
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the input, read from its shape if not given")
+    parser.add_argument("--channel-order", choices=("rgb", "bgr"), default="rgb", help="default %(default)s")
+    parser.add_argument("--output", metavar="NAME", help="which output holds the classes, where there are several")
+    parser.add_argument("--licence", metavar="TEXT", help="for the record, shown by `sdcpc info`")
+    add_config_fields(parser, "temporal=false, reference_offsets=[2,4]")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from sdcpc_ros.import_onnx import OnnxOptions, import_onnx, read_labels
+
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in ("mean", "std", "size", "layout", "channel_order", "output", "licence")
+        if (value := getattr(arguments, name)) is not None
+    }
+    options = OnnxOptions(**given, config_fields=dict(arguments.config_fields))
+    import_onnx(arguments.file, arguments.output_file, read_labels(arguments.labels), options)
+    print(f"wrote {arguments.output_file}")

@@ -1,0 +1,104 @@
+"""What every temporal path shares: a frame's memory, two-stage matching between frames, and arithmetic of votes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdcpc_ros.network.window_attention import WindowAttention, window_attention
+
+#: Stage 1 works on cells of COARSE x COARSE positions of stage 2.
+COARSE = 4
+#: Probabilities well below this are not told apart: a vote is about the classes that are in question.
+_MIN_PROBABILITY = 1e-4
+
+
+class FrameMemory(NamedTuple):
+    """What one frame leaves for later frames; with a reference axis K after B when it holds several frames.
+
+    The first channels are unit-norm features, which serve as keys and as values; C class probabilities follow. The
+    stride of the fine part is that of the temporal path.
+    """
+
+    fine: Tensor  #: (B, F + C, h, w)
+    coarse: Tensor  #: (B, G + C, h/COARSE, w/COARSE), rounded up
+
+
+def memory_sizes(size: tuple[int, int], stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The (h, w) of both parts of the memory of a frame of `size` (height, width), px; stride: of the fine part."""
+    fine = (-(-size[0] // stride), -(-size[1] // stride))
+    return fine, (-(-fine[0] // COARSE), -(-fine[1] // COARSE))
+
+
+def attend_each_reference(
+    query: Tensor,
+    references: Tensor,
+    valid: Tensor,
+    *,
+    radius: int,
+    nearness: Tensor,
+    source: Tensor | None = None,
+    values: Tensor | None = None,
+) -> WindowAttention:
+    """Window attention with a softmax of its own for each reference: B * K maps with one reference each.
+
+    query: (B, F, h, w), scaled. references: (B, K, F + ., h, w), whose first F channels are the keys. values:
+    (B, K, Dv, h, w), by default the references. valid: (B, K) bool. nearness, source: as in `window_attention`, source
+    (B, K, h, w). Offsets are found where there is no source. The batch of the result is B * K.
+    """
+    batch, count = valid.shape
+    flat = references.flatten(0, 1)[:, None]
+    return window_attention(
+        query[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1),
+        flat[:, :, : query.shape[1]],
+        flat if values is None else values.flatten(0, 1)[:, None],
+        radius=radius,
+        valid=valid.reshape(batch * count, 1),
+        scale=1.0,
+        nearness=nearness,
+        source=None if source is None else source.flatten(0, 1)[:, None],
+        with_mass=False,
+        with_offset=source is None,
+    )
+
+
+def gather_index(offset: Tensor, size: tuple[int, int]) -> Tensor:
+    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: the position y * w + x whose fine memory, moved
+    by its cell's offset and kept within the frame, lies over each position of this frame."""
+    height, width = size
+    cells = offset.int() * COARSE
+    dy, dx = cells[:, :, 0, :, None, :, None], cells[:, :, 1, :, None, :, None]  # (B, K, h/4, 1, w/4, 1)
+    rows, columns = offset.shape[3:]
+    y = torch.arange(rows * COARSE, dtype=torch.int32, device=offset.device).view(rows, COARSE, 1, 1)
+    x = torch.arange(columns * COARSE, dtype=torch.int32, device=offset.device).view(columns, COARSE)
+    index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
+    return index.flatten(4).flatten(2, 3)[..., :height, :width]
+
+
+def concat_channels_last(*maps: Tensor) -> Tensor:
+    """(B, ., h, w) each, concatenated along the channels, channels-last in memory whatever the maps are."""
+    return torch.cat([part.permute(0, 2, 3, 1) for part in maps], -1).permute(0, 3, 1, 2)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """As float32, or as it is where that is wider: float16 has no 1e-8, and bfloat16 loses 1e-4 beside a half."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """The logarithm, bounded below. A clamp would have no gradient where nobody votes for a class."""
+    return (probabilities + _MIN_PROBABILITY).log()
+
+
+def overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """The Bhattacharyya coefficient of class probabilities, in 0..1: 1 minus the static perceptual difference of the
+    paper (that it takes this form is inferred). The small number keeps gradients at zero finite."""
+    return (a * b + 1e-8).sqrt().sum(dim, keepdim=dim == 1).clamp(max=1)
+
+
+def to_coarse(x: Tensor) -> Tensor:
+    """From the stride of stage 2 to that of stage 1; cells cut by the border average what lies inside."""
+    return F.avg_pool2d(x, COARSE, ceil_mode=True, count_include_pad=False)

@@ -1,0 +1,171 @@
+"""A single-frame segmenter with a temporal path that needs no training: what its kinds have in common."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdcpc_ros.network.cross_frame import FrameMemory, memory_sizes
+from sdcpc_ros.network.image_patches import PATCH_CHANNELS, patch_features
+from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFreeDSSA, standardised
+
+#: What frames are matched by.
+MATCHINGS = ("patches", "features")
+
+_Config = TypeVar("_Config", bound="SteadiedConfig")
+_Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class SteadiedConfig:
+    """What decides how a foreign segmenter is made steady. Raises ValueError naming the field and what is allowed."""
+
+    #: Of the network, in a checkpoint; each kind has its own.
+    architecture: ClassVar[str] = ""
+
+    #: Number of classes, 1..255.
+    num_classes: int
+    #: Off: every frame is segmented by itself.
+    temporal: bool = True
+    #: How many frames back the references lie.
+    reference_offsets: tuple[int, ...] = (1, 2, 3)
+    #: Reach of the window at stride 32, in cells.
+    coarse_radius: int = 4
+    #: Reach of the window at stride 8 around the coarse offset, in cells.
+    fine_radius: int = 1
+    #: One of MATCHINGS: image patches, or the segmenter's own features where it gives any.
+    matching: str = "patches"
+
+    def __post_init__(self) -> None:
+        self._require("num_classes", _is_int(self.num_classes, 1, 255), "an integer in 1..255")
+        offsets = self.reference_offsets
+        self._require(
+            "reference_offsets",
+            isinstance(offsets, tuple)
+            and 1 <= len(offsets) <= 16
+            and all(_is_int(offset, 1, 64) for offset in offsets)
+            and list(offsets) == sorted(set(offsets)),
+            "1 to 16 increasing integers in 1..64",
+        )
+        for field in ("coarse_radius", "fine_radius"):
+            self._require(field, _is_int(getattr(self, field), 0, 8), "an integer in 0..8")
+        self._require("temporal", isinstance(self.temporal, bool), "true or false")
+        self._require("matching", self.matching in MATCHINGS, f"one of {', '.join(MATCHINGS)}")
+
+    @property
+    def recurrent(self) -> bool:
+        """A frame leaves the classes that it was given with its references; see `SDCPCConfig.recurrent`."""
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[_Config], values: dict[str, Any]) -> _Config:
+        """The inverse of `to_dict`, for values read from a file. Raises ValueError naming an unknown or bad field."""
+        if not isinstance(values, dict):
+            raise ValueError(f"network configuration: a mapping is needed, not {type(values).__name__}")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(
+                f"network configuration: unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
+        try:
+            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**arguments)
+        except TypeError as error:
+            raise ValueError(f"network configuration: {error}") from error
+
+    def _require(self, field: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise ValueError(f"network configuration: {field} is {getattr(self, field)!r}; {allowed}")
+
+
+class SteadiedFrame(NamedTuple):
+    """One frame, segmented by itself."""
+
+    logits: Tensor  #: (B, C, H', W'), at the segmenter's own stride
+    quarter: Tensor  #: the same averaged to stride 4 where they are finer
+    memory: FrameMemory  #: with the classes of the frame by itself; see `SteadiedNetwork.remember`
+
+
+class SteadiedNetwork(nn.Module):
+    """The streaming form of a segmenter that gives logits for one frame: the interface of `SDCPC` towards a stream."""
+
+    #: Whether compilers take the network whole.
+    compiles = True
+
+    def __init__(self, config: SteadiedConfig, mean: _Colour, std: _Colour) -> None:
+        """mean, std: that images are normalised with, RGB in units of 0..255."""
+        super().__init__()
+        self.config = config
+        self.mean, self.std = mean, std
+        self.temporal = ParameterFreeDSSA(
+            config.num_classes,
+            PATCHES if config.matching == "patches" else FEATURES,
+            coarse_radius=config.coarse_radius,
+            fine_radius=config.fine_radius,
+        )
+
+    @property
+    def example_size(self) -> tuple[int, int]:
+        """A (height, width) at which the network can be tried."""
+        return 64, 64
+
+    @property
+    def feature_channels(self) -> tuple[int, int]:
+        """Channels of the features that frames are matched by, at strides 8 and 32."""
+        return PATCH_CHANNELS, PATCH_CHANNELS
+
+    def segment(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """image (B, 3, H, W), normalised -> logits (B, C, H', W'), and features at strides 8 and 32 if it has any."""
+        raise NotImplementedError
+
+    def encode(self, image: Tensor) -> SteadiedFrame:
+        """Segment one frame, (B, 3, H, W), by itself."""
+        logits, features = self.segment(image)
+        if self.config.matching == "patches" or features is None:
+            fine, coarse = patch_features(image, self.mean, self.std)
+        else:
+            fine, coarse = (standardised(level) for level in features)
+        quarter = _at_stride_4(logits, image.shape[2])
+        return SteadiedFrame(logits, quarter, self.temporal.make_memory(fine, coarse, quarter))
+
+    def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
+        """Logits of a frame with its references, (B, C, H', W'). references, age_s: as for `SDCPC.aggregate`."""
+        if not self.config.temporal:
+            return frame.logits
+        change = self.temporal(frame.quarter, frame.memory, references, age_s)
+        return frame.logits + F.interpolate(change, frame.logits.shape[2:], mode="bilinear", align_corners=False)
+
+    def remember(self, frame: SteadiedFrame, logits: Tensor) -> FrameMemory:
+        """What a frame leaves for later frames. logits: what `aggregate` made of it."""
+        if not self.config.temporal:
+            return frame.memory
+        height = frame.quarter.shape[2]
+        factor = logits.shape[2] // height
+        quarter = logits if factor <= 1 else F.avg_pool2d(logits, factor, ceil_mode=True, count_include_pad=False)
+        return self.temporal.with_classes(frame.memory, quarter)
+
+    def memory_shapes(self, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
+        """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
+        fine, coarse = memory_sizes(size, STRIDE)
+        channels = self.feature_channels
+        return (channels[0] + self.config.num_classes, *fine), (channels[1], *coarse)
+
+    def fold_norms(self) -> None:
+        """Nothing is left to fold; see `SDCPC.fold_norms`."""
+
+
+def _at_stride_4(logits: Tensor, height: int) -> Tensor:
+    """Logits of an image of `height` px, averaged to stride 4 where they are finer: what follows is then cheap."""
+    factor = 4 * logits.shape[2] // height
+    return logits if factor <= 1 else F.avg_pool2d(logits, factor, ceil_mode=True, count_include_pad=False)
+
+
+def _is_int(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

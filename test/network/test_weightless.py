@@ -1,0 +1,171 @@
+"""DSSA without weights: what it leaves alone, what it steadies, and the memory that it leaves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdcpc_ros.network import FrameMemory
+from sdcpc_ros.network.image_patches import PATCH_CHANNELS, patch_features
+from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
+from sdcpc_ros.network.weightless import FEATURES, standardised
+
+CLASSES, H, W = 4, 128, 192
+MEAN, STD = (120.0, 115.0, 110.0), (60.0, 55.0, 50.0)
+
+
+class Given(SteadiedNetwork):
+    """A segmenter whose logits are set by the test."""
+
+    logits: Tensor
+
+    def segment(self, image: Tensor) -> tuple[Tensor, None]:
+        return self.logits.expand(len(image), -1, -1, -1), None
+
+
+@pytest.fixture
+def network() -> Given:
+    return Given(SteadiedConfig(CLASSES), MEAN, STD).eval()
+
+
+def _picture(seed: int) -> Tensor:
+    """(1, 3, H, W), normalised: something to match, smooth at the scale of a few pixels."""
+    noise = torch.rand(1, 3, H // 6, W // 6, generator=torch.Generator().manual_seed(seed))
+    pixels = 255 * F.interpolate(noise, (H, W), mode="bicubic").clamp(0, 1)
+    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def _logits(first: float, stride: int = 4) -> Tensor:
+    """Everywhere class 0 at `first`, class 1 at 0, the others far below."""
+    logits = torch.full((1, CLASSES, H // stride, W // stride), -6.0)
+    logits[:, 0], logits[:, 1] = first, 0.0
+    return logits
+
+
+def _stacked(*memories: FrameMemory) -> FrameMemory:
+    return FrameMemory(*(torch.stack(parts, 1) for parts in zip(*memories)))
+
+
+def _second(network: Given, pictures: tuple[Tensor, Tensor], logits: tuple[Tensor, Tensor], age_s: float = 1 / 15):
+    """The logits of a second frame with the first as its one reference."""
+    network.logits = logits[0]
+    first = network.encode(pictures[0])
+    network.logits = logits[1]
+    second = network.encode(pictures[1])
+    return network.aggregate(second, _stacked(first.memory), torch.tensor([[age_s]]))
+
+
+def test_a_doubtful_frame_takes_the_class_of_its_reference(network: Given) -> None:
+    picture = _picture(0)
+    steady = _second(network, (picture, picture), (_logits(2.0), _logits(-0.1)))
+    assert (steady.argmax(1) == 0).float().mean() > 0.9
+
+
+def test_references_are_found_where_the_scene_has_moved(network: Given) -> None:
+    logits = _logits(2.0)
+    logits[..., : W // 8] = _logits(-2.0)[..., : W // 8]  # two halves
+    moved = logits.roll(8, 3)
+    doubtful = 0.02 * moved
+    steady = _second(network, (_picture(0), _picture(0).roll(32, 3)), (logits, doubtful))
+    inside = (slice(None), slice(None), slice(14, W // 4 - 14))  # what came in at the border has no reference
+    assert (steady.argmax(1)[inside] == moved.argmax(1)[inside]).float().mean() > 0.95
+    assert (steady[:, :2].diff(dim=1).abs() > doubtful[:, :2].diff(dim=1).abs())[..., 14:-14].float().mean() > 0.8
+
+
+def test_a_sure_frame_keeps_its_classes(network: Given) -> None:
+    picture = _picture(0)
+    own = _logits(-8.0)
+    assert torch.allclose(
+        _second(network, (picture, picture), (_logits(8.0), own)).softmax(1), own.softmax(1), atol=0.02
+    )
+
+
+def test_after_a_cut_nothing_changes(network: Given) -> None:
+    own = _logits(-0.1)
+    assert torch.equal(_second(network, (_picture(0), _picture(1)), (_logits(2.0), own)), own)
+
+
+def test_trust_falls_with_age(network: Given) -> None:
+    picture, logits = _picture(0), (_logits(2.0), _logits(-0.1))
+    changes = [(_second(network, (picture, picture), logits, age_s) - logits[1])[:, 0].mean() for age_s in (0.1, 1, 4)]
+    assert changes[0] > 2 * changes[1] > 8 * changes[2] > 0
+
+
+def test_missing_references_take_no_part(network: Given) -> None:
+    picture = _picture(0)
+    network.logits = _logits(2.0)
+    first = network.encode(picture).memory
+    network.logits = _logits(-0.1)
+    frame = network.encode(picture)
+    garbage = FrameMemory(*(torch.full_like(part, 1e6) for part in first))
+    alone = network.aggregate(frame, _stacked(first), torch.tensor([[0.1]]))
+    beside = network.aggregate(frame, _stacked(garbage, first), torch.tensor([[-1.0, 0.1]]))
+    assert torch.allclose(alone, beside, atol=1e-5)
+    assert torch.equal(network.aggregate(frame, _stacked(garbage), torch.tensor([[-1.0]])), frame.logits)
+
+
+def test_a_thin_thing_is_spared(network: Given) -> None:
+    picture, own = _picture(0), _logits(-6.0)
+    own[..., ::2] = _logits(6.0)[..., ::2]  # stripes of one cell at stride 4: at stride 8 nothing is sure
+    assert torch.allclose(
+        _second(network, (picture, picture), (_logits(4.0), own)).softmax(1), own.softmax(1), atol=0.1
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("size", [(64, 96), (70, 99)])
+def test_logits_of_any_stride_leave_memory_of_one_shape(network: Given, stride: int, size: tuple[int, int]) -> None:
+    network.logits = torch.randn(1, CLASSES, -(-size[0] // stride), -(-size[1] // stride))
+    frame = network.encode(torch.randn(1, 3, *size))
+    shapes = network.memory_shapes(size)
+    assert [tuple(part.shape[1:]) for part in frame.memory] == list(shapes)
+    probabilities = frame.memory.fine[:, PATCH_CHANNELS:].sum(1)
+    assert torch.allclose(probabilities, torch.ones_like(probabilities), atol=1e-5)
+    logits = network.aggregate(frame, _stacked(frame.memory), torch.tensor([[0.1]]))
+    assert logits.shape == network.logits.shape
+    assert [part.shape for part in network.remember(frame, logits)] == [part.shape for part in frame.memory]
+
+
+def test_without_the_temporal_path_the_logits_are_the_segmenters() -> None:
+    network = Given(SteadiedConfig(CLASSES, temporal=False), MEAN, STD)
+    picture, own = _picture(0), _logits(-0.1)
+    assert torch.equal(_second(network, (picture, picture), (_logits(2.0), own)), own)
+
+
+def test_patches_see_structure_and_not_exposure() -> None:
+    def cosine(a: Tensor, b: Tensor) -> float:
+        first, second = (patch_features(x, MEAN, STD)[0] for x in (a, b))
+        return F.cosine_similarity(first, second, 1).mean().item()
+
+    picture = _picture(0)
+    assert cosine(picture, picture + 0.1) > 0.95
+    assert cosine(picture, _picture(1)) < 0.6
+
+
+def test_standardised_features_have_the_same_spread_everywhere() -> None:
+    features = standardised(7 + 3 * torch.randn(2, 5, 20, 30, generator=torch.Generator().manual_seed(0)))
+    assert torch.allclose(features.mean((2, 3)), torch.zeros(2, 5), atol=1e-4)
+    assert torch.allclose(features.square().mean((2, 3)), torch.ones(2, 5), atol=1e-3)
+    assert FEATURES.cell[0] < FEATURES.cell[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("num_classes", 0, "1..255"),
+        ("reference_offsets", (3, 1), "increasing"),
+        ("coarse_radius", 9, "0..8"),
+        ("temporal", 1, "true or false"),
+        ("matching", "flow", "patches, features"),
+    ],
+)
+def test_a_bad_configuration_is_named(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} is .*{allowed}"):
+        SteadiedConfig.from_dict({"num_classes": CLASSES, field: value})
+
+
+def test_an_unknown_field_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown field flow; known are coarse_radius"):
+        SteadiedConfig.from_dict({"num_classes": CLASSES, "flow": 1})
