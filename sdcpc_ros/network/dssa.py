@@ -191,7 +191,8 @@ class DSSA(nn.Module):
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
         disagreement = 1 - overlap(own, vote, 1)
         hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True), own, vote), 1)
-        return at_least_float32(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
+        gate = at_least_float32(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
+        return gate * _support(own, confidence)
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -218,6 +219,17 @@ _TRUST_INPUTS = 6
 #: Trust, sharpness, disagreement, own confidence, the vote's confidence; the classes of frame and vote come beside
 #: them, since a vote blurs some classes more than others: `DSSA._gate`.
 _GATE_INPUTS = 5
+
+
+def _support(own: Tensor, confidence: Tensor) -> Tensor:
+    """How wide the own class is at each position, (B, 1, h, w): 0 where it fills less than a quarter of the 5 x 5
+    positions around, as a pole does, 1 where it fills nearly half, as at a border. A vote would erase what is thin.
+
+    own: (B, C, h, w) class probabilities; confidence: their maximum, (B, 1, h, w).
+    """
+    around = F.avg_pool2d(own, 5, 1, 2, count_include_pad=False)
+    share = (around * (own >= confidence)).sum(1, keepdim=True)
+    return ((share - 0.25) / 0.2).clamp(0, 1)
 
 
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
