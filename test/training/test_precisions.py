@@ -51,4 +51,4 @@ def test_a_clip_of_a_recipe_goes_forward_and_back(path, dtype):
     gradients = {name: p.grad for name, p in objective.network.named_parameters() if p.grad is not None}
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     temporal = {name.split(".")[1] for name in gradients if name.startswith("dssa.") and gradients[name].any()}
-    assert {"key", "coarse_key", "log_scale", "position_weight", "trust", "gate"} <= temporal
+    assert {"coarse_key", "context_key", "detail_key", "log_scale", "position_weight", "trust", "gate"} <= temporal
