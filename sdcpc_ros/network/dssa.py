@@ -178,11 +178,14 @@ class DSSA(nn.Module):
         n = self.fine_features
         cosine = (memory[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
         around = F.avg_pool2d(cosine, 5, 1, 2, count_include_pad=False)
+        # After a cut single places fit by chance, but not the whole frame.
+        whole = cosine.mean((2, 3), keepdim=True).expand_as(cosine)
         own, votes = memory[:, None, n:], matched[:, :, n:]
         difference = 1 - overlap(own, votes, 2)
         confidence = own.amax(2).expand_as(cosine)
         age = age_s.clamp(*AGE_RANGE_S).log()[:, :, None, None].expand_as(cosine)
-        return torch.stack((4 * cosine - 2, 4 * around - 2, difference, confidence, votes.amax(2), 0.5 * age + 1), 2)
+        fit = (4 * cosine - 2, 4 * around - 2, difference, confidence, votes.amax(2), 0.5 * age + 1, 4 * whole - 2)
+        return torch.stack(fit, 2)
 
     def _gate(self, trust: Tensor, own: Tensor, vote: Tensor) -> Tensor:
         """How far the vote replaces the frame's own classes where it is trusted, -1..1, (B, 1, H/4, W/4)."""
@@ -214,8 +217,9 @@ class DSSA(nn.Module):
             setattr(self, name, nn.Identity())
 
 
-#: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age: `DSSA._fit`.
-_TRUST_INPUTS = 6
+#: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, cosine of the whole frame:
+#: `DSSA._fit`.
+_TRUST_INPUTS = 7
 #: Trust, sharpness, disagreement, own confidence, the vote's confidence; the classes of frame and vote come beside
 #: them, since a vote blurs some classes more than others: `DSSA._gate`.
 _GATE_INPUTS = 5
