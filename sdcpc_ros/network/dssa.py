@@ -217,7 +217,7 @@ class DSSA(nn.Module):
             setattr(self, name, nn.Identity())
 
 
-#: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, cosine of the whole frame:
+#: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, the frame's cosine:
 #: `DSSA._fit`.
 _TRUST_INPUTS = 7
 #: Trust, sharpness, disagreement, own confidence, the vote's confidence; the classes of frame and vote come beside
