@@ -141,7 +141,7 @@ class Recipe:
     #: of the divergence of the result from what trusted references rightly vote for.
     vote_weight: float = 0.5
     trust_weight: float = 0.5
-    stability_weight: float = 0.5
+    stability_weight: float = 4.0
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
     # What is kept.
