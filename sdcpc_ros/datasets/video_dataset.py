@@ -158,7 +158,7 @@ class VideoDataset(ABC):
         Missing neighbours (see `references`) are the caller's choice, all three from what is returned:
         replicate: use the images as they are, the nearest frame stands in (at a run's start, the frame itself);
         mask: give the network `present` as the mask of its references;
-        make up: where `present` is False, put an image made from the labelled one (training.augmentation.pseudo_clip).
+        make up: where `present` is False, put an image made from the labelled one.
         """
         image, labels = self[index]
         references = self.references(index, offsets, unit=unit, mirror=mirror)[::-1]
