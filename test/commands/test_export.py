@@ -21,8 +21,9 @@ def test_a_program_is_written_with_all_that_it_takes_to_use_it(tiny_checkpoint, 
     assert f"wrote {output} (" in capsys.readouterr().out
     metadata = dict.fromkeys(("model", "label_set", "input_size", "reference_offsets", "normalization"), "")
     program = torch.export.load(output, extra_files=metadata)
-    image, key = list(program.graph.find_nodes(op="placeholder"))[-7:-5]
-    assert image.meta["val"].shape == (1, 64, 96, 3) and key.meta["val"].shape[:4] == (1, 2, 8, 12)
+    image, fine, coarse, age_s = list(program.graph.find_nodes(op="placeholder"))[-4:]
+    assert image.meta["val"].shape == (1, 64, 96, 3) and age_s.meta["val"].shape == (1, 2)
+    assert fine.meta["val"].shape[:4] == (1, 2, 16, 24) and coarse.meta["val"].shape[:4] == (1, 2, 4, 6)
     assert metadata["model"] == "tiny" and json.loads(metadata["input_size"]) == [64, 96]
     assert LabelSet.from_dict(json.loads(metadata["label_set"])) == CAMVID_11
     assert json.loads(metadata["reference_offsets"]) == [1, 2]
