@@ -102,3 +102,21 @@ def overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
 def to_coarse(x: Tensor) -> Tensor:
     """From the stride of stage 2 to that of stage 1; cells cut by the border average what lies inside."""
     return F.avg_pool2d(x, COARSE, ceil_mode=True, count_include_pad=False)
+
+
+def motion_smoothness(offset: Tensor) -> Tensor:
+    """(B, K, 2, h, w) -> (B, K, h, w): the share of the eight neighbours whose offset differs by a cell at most."""
+    height, width = offset.shape[3:]
+    flat = offset.flatten(0, 1)
+    padded = F.pad(flat, (1, 1, 1, 1), mode="replicate")
+    similar = torch.zeros_like(flat[:, 0])
+    for y in range(3):
+        for x in range(3):
+            difference = padded[:, :, y : y + height, x : x + width] - flat
+            similar = similar + (difference.abs().amax(1) <= 1)
+    return ((similar - 1) / 8).unflatten(0, tuple(offset.shape[:2]))
+
+
+def ramp(x: Tensor, ends: tuple[float, float] | Tensor) -> Tensor:
+    """0 up to the first of the two ends, 1 from the second on, linear between."""
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)

@@ -33,7 +33,9 @@ from sdcpc_ros.network.cross_frame import (
     gather_index,
     log_probabilities,
     memory_sizes,
+    motion_smoothness,
     overlap,
+    ramp,
     to_coarse,
 )
 
@@ -79,6 +81,8 @@ class DSSA(nn.Module):
     an untrained temporal path changes nothing.
     """
 
+    frame_fit: Tensor
+
     def __init__(self, config: SDCPCConfig, level_channels: int, detail_channels: int) -> None:
         """level_channels, detail_channels: of the encoder's levels at stride 8 and 4."""
         super().__init__()
@@ -93,6 +97,9 @@ class DSSA(nn.Module):
         #: Logits of the attention: log of the scale of cosines, and the weight of nearness, of each stage.
         self.log_scale = nn.Parameter(torch.full((2,), math.log(16.0)))
         self.position_weight = nn.Parameter(torch.ones(2))
+        #: Where the trust in a whole reference goes from 0 to 1: by the mean cosine of the matched places, and by how
+        #: smooth the motion is. It is set after training, from cuts and slow streams; so far, every frame passes.
+        self.register_buffer("frame_fit", torch.tensor([[-2.0, -1.0], [-2.0, -1.0]]))
         #: Trust and gate see how well references fit, and no features of the frame: they cannot memorise scenes.
         self.trust = nn.Sequential(
             nn.Conv2d(_TRUST_INPUTS, _TRUST_WIDTH, 1), nn.ReLU(inplace=True), nn.Conv2d(_TRUST_WIDTH, 1, 1)
@@ -127,13 +134,14 @@ class DSSA(nn.Module):
         """
         size, valid, n = (memory.fine.shape[2], memory.fine.shape[3]), age_s >= 0, self.fine_features
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
-        coarse_votes, source = self._match(memory.coarse, references.coarse, valid, size)
-        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, source))
+        coarse_votes, offset = self._match(memory.coarse, references.coarse, valid)
+        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, gather_index(offset, size)))
         fine = at_least_float32(memory.fine)
         own, votes = fine[:, n:], matched[:, :, n:]
-        hints = self._fit(fine, matched, age_s).flatten(0, 1)
+        cosine = (fine[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
+        hints = self._fit(cosine, own, votes, age_s).flatten(0, 1)
         trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
-        trust = at_least_float32(trust).sigmoid() * valid[:, :, None, None]
+        trust = at_least_float32(trust).sigmoid() * self._frame_trust(cosine, offset, valid)
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
@@ -143,8 +151,8 @@ class DSSA(nn.Module):
             weight * (log_probabilities(vote) - log_probabilities(own)), trust, votes, at_least_float32(coarse_votes)
         )
 
-    def _match(self, query: Tensor, references: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Stage 1: (B, K, C, H/16, W/16) votes, and the index into each reference's stride-4 map, (B, K, H/4, W/4)."""
+    def _match(self, query: Tensor, references: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Stage 1: votes (B, K, C, H/16, W/16), and where each cell was, (B, K, 2, H/16, W/16) offsets in cells."""
         n = self.coarse_features
         found = attend_each_reference(
             query[:, :n] * self._scale(0),
@@ -156,7 +164,7 @@ class DSSA(nn.Module):
         )
         assert found.offset is not None
         offset = found.offset.unflatten(0, tuple(valid.shape))[:, :, 0]
-        return found.output.unflatten(0, tuple(valid.shape)), gather_index(offset, size)
+        return found.output.unflatten(0, tuple(valid.shape)), offset
 
     def _gather(self, query: Tensor, references: Tensor, valid: Tensor, source: Tensor) -> Tensor:
         """Stage 2: features and class probabilities of each reference at the matched place, (B, K, ., H/4, W/4)."""
@@ -173,16 +181,18 @@ class DSSA(nn.Module):
     def _scale(self, stage: int) -> Tensor:
         return self.log_scale[stage].clamp(max=math.log(100.0)).exp()
 
-    def _fit(self, memory: Tensor, matched: Tensor, age_s: Tensor) -> Tensor:
-        """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4)."""
-        n = self.fine_features
-        cosine = (memory[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
+    def _frame_trust(self, cosine: Tensor, offset: Tensor, valid: Tensor) -> Tensor:
+        """How far each reference is trusted as a whole, (B, K, 1, 1): after a cut single places fit by chance."""
+        smooth = motion_smoothness(offset.to(cosine.dtype)).mean((2, 3))
+        fits = ramp(cosine.mean((2, 3)), self.frame_fit[0]) * ramp(smooth, self.frame_fit[1])
+        return (fits * valid)[:, :, None, None]
+
+    def _fit(self, cosine: Tensor, own: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:
+        """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4). cosine: with the matched places, (B, K, H/4, W/4)."""
         around = F.avg_pool2d(cosine, 5, 1, 2, count_include_pad=False)
-        # After a cut single places fit by chance, but not the whole frame.
         whole = cosine.mean((2, 3), keepdim=True).expand_as(cosine)
-        own, votes = memory[:, None, n:], matched[:, :, n:]
-        difference = 1 - overlap(own, votes, 2)
-        confidence = own.amax(2).expand_as(cosine)
+        difference = 1 - overlap(own[:, None], votes, 2)
+        confidence = own.amax(1, keepdim=True).expand_as(cosine)
         age = age_s.clamp(*AGE_RANGE_S).log()[:, :, None, None].expand_as(cosine)
         fit = (4 * cosine - 2, 4 * around - 2, difference, confidence, votes.amax(2), 0.5 * age + 1, 4 * whole - 2)
         return torch.stack(fit, 2)

@@ -21,6 +21,8 @@ from sdcpc_ros.network.cross_frame import (
     concat_channels_last,
     gather_index,
     log_probabilities,
+    motion_smoothness,
+    ramp,
 )
 
 #: Stride of the fine part of a memory, px.
@@ -124,7 +126,7 @@ class ParameterFreeDSSA(nn.Module):
             nearness=features.new_full((), _NEARNESS[1]),
             source=gather_index(offset, size),
         )
-        return matched.output.unflatten(0, tuple(valid.shape)), _smoothness(offset.to(features.dtype))
+        return matched.output.unflatten(0, tuple(valid.shape)), motion_smoothness(offset.to(features.dtype))
 
     def _trust(self, cosine: Tensor, smooth: Tensor, age_s: Tensor) -> Tensor:
         """How far each reference is believed, (B, K, h, w) in 0..1. cosine: (B, K, h, w).
@@ -132,11 +134,11 @@ class ParameterFreeDSSA(nn.Module):
         A cell is trusted by its fit and its motion. After a cut single cells fit by chance, so the frame counts too.
         """
         fit = torch.minimum(cosine, F.avg_pool2d(cosine, 3, 1, 1, count_include_pad=False))
-        whole = _ramp(fit.mean((2, 3)), self.ranges.frame) * _ramp(smooth.mean((2, 3)), self.ranges.motion)
+        whole = ramp(fit.mean((2, 3)), self.ranges.frame) * ramp(smooth.mean((2, 3)), self.ranges.motion)
         whole = whole * (-age_s / _AGE_S).exp() * (age_s >= 0)
         height, width = cosine.shape[2:]
         smooth = smooth.repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)[:, :, :height, :width]
-        return _ramp(fit, self.ranges.cell) * smooth.square() * whole[:, :, None, None]
+        return ramp(fit, self.ranges.cell) * smooth.square() * whole[:, :, None, None]
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -145,23 +147,6 @@ def standardised(features: Tensor) -> Tensor:
     mean = features.mean((2, 3), keepdim=True)
     variance = (features - mean).square().mean((2, 3), keepdim=True)
     return (features - mean) * (variance + 1e-5).rsqrt()
-
-
-def _smoothness(offset: Tensor) -> Tensor:
-    """(B, K, 2, h, w) -> (B, K, h, w): the share of the eight neighbours whose offset differs by a cell at most."""
-    height, width = offset.shape[3:]
-    flat = offset.flatten(0, 1)
-    padded = F.pad(flat, (1, 1, 1, 1), mode="replicate")
-    similar = torch.zeros_like(flat[:, 0])
-    for y in range(3):
-        for x in range(3):
-            difference = padded[:, :, y : y + height, x : x + width] - flat
-            similar = similar + (difference.abs().amax(1) <= 1)
-    return ((similar - 1) / 8).unflatten(0, tuple(offset.shape[:2]))
-
-
-def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
-    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
