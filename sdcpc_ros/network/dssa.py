@@ -188,7 +188,7 @@ class DSSA(nn.Module):
         return (fits * valid)[:, :, None, None]
 
     def _fit(self, cosine: Tensor, own: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:
-        """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4). cosine: with the matched places, (B, K, H/4, W/4)."""
+        """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4). cosine: of the match, (B, K, H/4, W/4)."""
         around = F.avg_pool2d(cosine, 5, 1, 2, count_include_pad=False)
         whole = cosine.mean((2, 3), keepdim=True).expand_as(cosine)
         difference = 1 - overlap(own[:, None], votes, 2)
@@ -242,7 +242,8 @@ def _support(own: Tensor, confidence: Tensor) -> Tensor:
     own: (B, C, h, w) class probabilities; confidence: their maximum, (B, 1, h, w).
     """
     around = F.avg_pool2d(own, 5, 1, 2, count_include_pad=False)
-    share = (around * (own >= confidence)).sum(1, keepdim=True)
+    # Compilers may round the two differently, so equality would not do.
+    share = (around * (own >= confidence - 1e-3)).sum(1, keepdim=True)
     return ((share - 0.25) / 0.2).clamp(0, 1)
 
 

@@ -26,7 +26,7 @@ def test_what_was_exported_runs_and_gives_eagers_masks(
         # Sent again only if it was surely lost: twice in the stream, it would be remembered twice.
         mask = peer.exchange("/camera/image_raw", image(picture, 1.0 + number), masks, patience_s=30.0)
         labels = np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
-        assert (labels == eager.segment(picture).labels).mean() >= 0.999
+        assert (labels == eager.segment(picture, 1.0 + number).labels).mean() >= 0.999
         seen |= set(np.unique(labels))
     assert len(seen) > 1
     assert "outdated" not in node.log()  # PyTorch's false alarm where there is no compiler
