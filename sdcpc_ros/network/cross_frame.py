@@ -108,7 +108,9 @@ def motion_smoothness(offset: Tensor) -> Tensor:
     """(B, K, 2, h, w) -> (B, K, h, w): the share of the eight neighbours whose offset differs by a cell at most."""
     height, width = offset.shape[3:]
     flat = offset.flatten(0, 1)
-    padded = F.pad(flat, (1, 1, 1, 1), mode="replicate")
+    # Edges repeated by concatenation: padding with "replicate" becomes an indexing that TensorRT leaves to PyTorch.
+    padded = torch.cat((flat[..., :1], flat, flat[..., -1:]), -1)
+    padded = torch.cat((padded[..., :1, :], padded, padded[..., -1:, :]), -2)
     similar = torch.zeros_like(flat[:, 0])
     for y in range(3):
         for x in range(3):
