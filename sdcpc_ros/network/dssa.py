@@ -189,7 +189,7 @@ class DSSA(nn.Module):
 
     def _fit(self, cosine: Tensor, own: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:
         """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4). cosine: of the match, (B, K, H/4, W/4)."""
-        around = F.avg_pool2d(cosine, 5, 1, 2, count_include_pad=False)
+        around = _mean5(cosine)
         whole = cosine.mean((2, 3), keepdim=True).expand_as(cosine)
         difference = 1 - overlap(own[:, None], votes, 2)
         confidence = own.amax(1, keepdim=True).expand_as(cosine)
@@ -235,13 +235,19 @@ _TRUST_INPUTS = 7
 _GATE_INPUTS = 5
 
 
+def _mean5(x: Tensor) -> Tensor:
+    """The mean over 5 x 5 positions inside the map, along one axis after the other: compilers unroll the window."""
+    x = F.avg_pool2d(x, (5, 1), 1, (2, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, 5), 1, (0, 2), count_include_pad=False)
+
+
 def _support(own: Tensor, confidence: Tensor) -> Tensor:
     """How wide the own class is at each position, (B, 1, h, w): 0 where it fills less than a quarter of the 5 x 5
     positions around, as a pole does, 1 where it fills nearly half, as at a border. A vote would erase what is thin.
 
     own: (B, C, h, w) class probabilities; confidence: their maximum, (B, 1, h, w).
     """
-    around = F.avg_pool2d(own, 5, 1, 2, count_include_pad=False)
+    around = _mean5(own)
     # Compilers may round the two differently, so equality would not do.
     share = (around * (own >= confidence - 1e-3)).sum(1, keepdim=True)
     return ((share - 0.25) / 0.2).clamp(0, 1)
