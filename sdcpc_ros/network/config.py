@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
+
+_Config = TypeVar("_Config", bound="NetworkFields")
 
 ENCODERS = (
     *("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101"),
@@ -20,7 +22,32 @@ FREE_FIELDS = frozenset(
 
 
 @dataclass(frozen=True)
-class SDCPCConfig:
+class NetworkFields:
+    """What configurations of networks have in common: the way into a checkpoint and back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[_Config], values: dict[str, Any]) -> _Config:
+        """The inverse of `to_dict`, for values read from a file. Raises ValueError naming an unknown or bad field."""
+        if not isinstance(values, dict):
+            raise ValueError(f"network configuration: a mapping is needed, not {type(values).__name__}")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(
+                f"network configuration: unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            )
+        try:
+            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**arguments)
+        except TypeError as error:
+            raise ValueError(f"network configuration: {error}") from error
+
+
+@dataclass(frozen=True)
+class SDCPCConfig(NetworkFields):
     """Configuration of `SDCPC`. Values marked *inferred* are our reading of Cen et al. (2025); see docs/network.md.
 
     Raises ValueError naming the field and what is allowed.
@@ -89,26 +116,6 @@ class SDCPCConfig:
             require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
         for field in ("static_aggregation", "temporal", "recurrent"):
             require(field, isinstance(getattr(self, field), bool), "true or false")
-
-    def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SDCPCConfig:
-        """The inverse of `to_dict`, for values read from a file. Raises ValueError naming an unknown or bad field."""
-        if not isinstance(values, dict):
-            raise ValueError(f"network configuration: a mapping is needed, not {type(values).__name__}")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(
-                f"network configuration: unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        try:
-            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(**arguments)
-        except TypeError as error:
-            raise ValueError(f"network configuration: {error}") from error
 
 
 def _is_int(value: object) -> bool:

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.cross_frame import (
-    COARSE,
     FrameMemory,
     at_least_float32,
     attend_each_reference,
@@ -39,9 +38,7 @@ from sdcpc_ros.network.cross_frame import (
     to_coarse,
 )
 
-__all__ = ["COARSE", "DSSA", "DSSAOutput", "FrameMemory", "concat_channels_last", "memory_shapes"]
-
-#: Stride of the fine part of a memory, px; that of the coarse part is COARSE times as large.
+#: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
 STRIDE = 4
 #: Window attention adds four channels to keys and queries for its position term: together they make key_dim at stride
 #: 16, and half of it at stride 4.

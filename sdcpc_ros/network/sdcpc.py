@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.dssa import DSSA, DSSAOutput, FrameMemory, concat_channels_last, memory_shapes
+from sdcpc_ros.network.cross_frame import FrameMemory, concat_channels_last
+from sdcpc_ros.network.dssa import DSSA, DSSAOutput, memory_shapes
 from sdcpc_ros.network.encoders import build_encoder
 from sdcpc_ros.network.ssea import SSEA
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdcpc_ros.network.config import NetworkFields
 from sdcpc_ros.network.cross_frame import FrameMemory, memory_sizes
 from sdcpc_ros.network.image_patches import PATCH_CHANNELS, patch_features
 from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFreeDSSA, standardised
@@ -15,12 +16,11 @@ from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFre
 #: What frames are matched by.
 MATCHINGS = ("patches", "features")
 
-_Config = TypeVar("_Config", bound="SteadiedConfig")
 _Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class SteadiedConfig:
+class SteadiedConfig(NetworkFields):
     """What decides how a foreign segmenter is made steady. Raises ValueError naming the field and what is allowed."""
 
     #: Of the network, in a checkpoint; each kind has its own.
@@ -59,26 +59,6 @@ class SteadiedConfig:
     def recurrent(self) -> bool:
         """A frame leaves the classes that it was given with its references; see `SDCPCConfig.recurrent`."""
         return True
-
-    def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls: type[_Config], values: dict[str, Any]) -> _Config:
-        """The inverse of `to_dict`, for values read from a file. Raises ValueError naming an unknown or bad field."""
-        if not isinstance(values, dict):
-            raise ValueError(f"network configuration: a mapping is needed, not {type(values).__name__}")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(
-                f"network configuration: unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        try:
-            arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(**arguments)
-        except TypeError as error:
-            raise ValueError(f"network configuration: {error}") from error
 
     def _require(self, field: str, holds: bool, allowed: str) -> None:
         if not holds:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
-from sdcpc_ros.network.dssa import COARSE, DSSAOutput
+from sdcpc_ros.network.cross_frame import COARSE
+from sdcpc_ros.network.dssa import DSSAOutput
 from sdcpc_ros.network.ranks import joined_sum, mean_share
 
 

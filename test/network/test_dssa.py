@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros.network import FrameMemory, SDCPCConfig
-from sdcpc_ros.network.dssa import AGE_RANGE_S, COARSE, DSSA
+from sdcpc_ros.network.cross_frame import COARSE
+from sdcpc_ros.network.dssa import AGE_RANGE_S, DSSA
 
 #: H, W: at stride 4. LEVEL, DETAIL: channels of the encoder's levels at strides 8 and 4.
 H, W, K, CLASSES, D, LEVEL, DETAIL = 18, 25, 3, 5, 16, 6, 7

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros.network import SDCPCConfig
-from sdcpc_ros.network.dssa import COARSE, DSSA, memory_shapes
+from sdcpc_ros.network.cross_frame import COARSE
+from sdcpc_ros.network.dssa import DSSA, memory_shapes
 
 CLASSES, D, LEVEL, DETAIL = 5, 16, 6, 7
 KEY_DIM = 16

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from sdcpc_ros.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
-from sdcpc_ros.network.dssa import COARSE, DSSAOutput
+from sdcpc_ros.network.cross_frame import COARSE
+from sdcpc_ros.network.dssa import DSSAOutput
 from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_loss, temporal_losses
 
 
