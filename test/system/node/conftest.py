@@ -198,6 +198,11 @@ class Peer:
     def count(self, camera: str, key: str) -> int:
         return int(self.report(camera).get(key, 0))
 
+    def forget(self) -> None:
+        """Drops what nodes have told so far: a node that starts is not to be taken for the one before it."""
+        self.spin_for(0.1)
+        self._reports.clear()
+
     def _keep_reports(self, message: DiagnosticArray) -> None:
         self._report_count += 1
         for status in message.status:
@@ -275,9 +280,7 @@ def _starter(folder: Path) -> Iterator[Callable[..., NodeProcess]]:
 
 
 @pytest.fixture(scope="module")
-def start_node(
-    tmp_path_factory: pytest.TempPathFactory, module_ros_domain: int
-) -> Iterator[Callable[..., NodeProcess]]:
+def start_node(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator[Callable[..., NodeProcess]]:
     """Starts segmentation_node as a process with these parameters, or another `program` that takes the same."""
     started: list[NodeProcess] = []
 
@@ -293,6 +296,7 @@ def start_node(
         options = [option for argument in arguments for option in ("-p", argument)]
         log_file = tmp_path_factory.mktemp("node") / "log.txt"
         command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *options]
+        peer.forget()
         started.append(NodeProcess(command, log_file, {"PYTHONPATH": search_path}))
         return started[-1]
 

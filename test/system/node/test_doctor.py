@@ -33,6 +33,7 @@ def doctor(peer, tiny_checkpoint: Path) -> Callable[..., tuple[int, list[str]]]:
 
     def run(*arguments: str) -> tuple[int, list[str]]:
         command = [sys.executable, "-m", "sdcpc_ros.cli", "doctor", "--model", str(tiny_checkpoint), *arguments]
+        command += ["--patience", "8"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             peer.wait_until(lambda: process.poll() is not None, "the doctor")
@@ -94,7 +95,7 @@ def test_a_camera_that_is_heard_is_well(doctor, camera):
 
 
 def test_what_nobody_publishes_is_a_fault_with_what_there_is(doctor, camera):
-    status, lines = doctor("--image-topic", "/camera/image_raw", "--use-sim-time", "--patience", "8")
+    status, lines = doctor("--image-topic", "/camera/image_raw", "--use-sim-time")
     assert status == 1
     assert line(lines, "nobody publishes it").startswith("FAULT    /camera/image_raw")
     assert line(lines, "nobody publishes it").endswith("to one that is there: /eye/image_raw")
