@@ -23,10 +23,20 @@ DOORS: dict[str, set[str]] = {
     "doctor": {"checkpoint", "installation", "nodes"},
     "consumers": {"nodes"},
     "nodes": {"checkpoint", "images", "label_set", "msg", "process_memory", "processor_time", "streaming"},
-    "bags": {"git_lfs", "checkpoint", "datasets", "evaluation", "images", "installation", "label_set", "streaming"},
+    "bags": {
+        "atomic_file",
+        "git_lfs",
+        "checkpoint",
+        "datasets",
+        "evaluation",
+        "images",
+        "installation",
+        "label_set",
+        "streaming",
+    },
     "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
     "dataset_kinds": {"bags", "datasets", "installation", "label_set"},
-    "evaluation": {"datasets", "label_set", "streaming"},
+    "evaluation": {"atomic_file", "datasets", "label_set", "streaming"},
     "datasets": {"git_lfs", "images", "label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
     "images": {"git_lfs"},
@@ -36,6 +46,7 @@ DOORS: dict[str, set[str]] = {
     "import_onnx": {"checkpoint", "label_set", "network", "onnx_session"},
     "import_segmenter": {"checkpoint", "import_weights", "label_set", "network"},
     "checkpoint": {"git_lfs", "installation", "label_set", "network", "onnx_session"},
+    "atomic_file": set(),
     "onnx_session": set(),
     "git_lfs": set(),
     "installation": set(),
@@ -121,6 +132,33 @@ def test_no_two_rooms_import_each_other() -> None:
 def test_imports_go_through_the_doors(sources: dict[str, tuple[str, ast.Module]]) -> None:
     trespasses = {file: rooms(tree) - DOORS.get(room, set()) - {room} for file, (room, tree) in sources.items()}
     assert not {file: wanted for file, wanted in trespasses.items() if wanted}
+
+
+def modules(tree: ast.AST) -> set[str]:
+    """The files of the package that a file imports from, as dotted names; of a package without submodules named, its
+    `__init__`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sdcpc_ros."):
+            folder = ROOT / str(node.module).replace(".", "/")
+            for name in (alias.name for alias in node.names):
+                if not folder.is_dir():
+                    found.add(str(node.module))
+                elif (folder / f"{name}.py").is_file():
+                    found.add(f"{node.module}.{name}")
+                else:
+                    found.add(f"{node.module}.__init__")
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle(sources: dict[str, tuple[str, ast.Module]]) -> None:
+    """Imports inside functions and for type checking count too."""
+    unplaced = {file.removesuffix(".py").replace("/", "."): modules(tree) for file, (_, tree) in sources.items()}
+    while unplaced:
+        floor = [module for module, imported in unplaced.items() if not imported & unplaced.keys()]
+        assert floor, f"each of these is in a circle of imports, or imports one that is: {sorted(unplaced)}"
+        for module in floor:
+            del unplaced[module]
 
 
 def test_ros_stays_in_its_rooms(sources: dict[str, tuple[str, ast.Module]]) -> None:

@@ -10,15 +10,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import decode_image, decode_labels
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.image_files import found_in
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.label_set import IGNORE, LabelSet, LabelSetError, read_label_set
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
@@ -120,7 +119,7 @@ class BagDataset(VideoDataset):
         topic, offset_ns = message
         start_s, duration_s = max(0, offset_ns - _SEEK_NS) / 1e9, 2 * _SEEK_NS / 1e9
         for found in bag.messages(topic, start_s=start_s, duration_s=duration_s):
-            if found.time_ns - bag.start_ns == offset_ns and _stamp_ns(found) == place.stamp_ns:
+            if found.time_ns - bag.start_ns == offset_ns and found.stamp_or_time_ns == place.stamp_ns:
                 return np.require(bag.decode(found, decoder), requirements="W")  # not a view of the message's bytes
         raise BagError(f"bag '{place.bag}' has changed: nothing on {topic} at {offset_ns / 1e9:.3f} s")
 
@@ -145,26 +144,13 @@ def _places(path: Path) -> list[_Place]:
                 f"bag '{path}' has no labels: a topic of sensor_msgs/Image is needed whose name has a part "
                 f"'ground_truth', as /camera/ground_truth; it has {listed}"
             )
-        console = Console(stderr=True)
-        frames = track(
-            bag.frames(camera, truth),
-            f"reading {path.name}",
-            bag.topics[camera].message_count,
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
         places = []
-        for frame in frames:
-            image, labels = frame.camera, frame.companions.get(truth)
-            places.append(
-                _Place(
-                    path,
-                    _stamp_ns(image),
-                    (camera, image.time_ns - bag.start_ns),
-                    None if labels is None else (truth, labels.time_ns - bag.start_ns),
-                )
-            )
+        with ProgressBar(bag.topics[camera].message_count, f"reading {path.name}") as advance:
+            for frame in bag.frames(camera, truth):
+                image, labels = frame.camera, frame.companions.get(truth)
+                of_labels = None if labels is None else (truth, labels.time_ns - bag.start_ns)
+                places.append(_Place(path, image.stamp_or_time_ns, (camera, image.time_ns - bag.start_ns), of_labels))
+                advance()
         return _each_once(places)
 
 
@@ -177,14 +163,6 @@ def _each_once(places: Sequence[_Place]) -> list[_Place]:
         elif place.labels is not None:
             once[-1] = place
     return once
-
-
-def _stamp_ns(message: RawMessage) -> int:
-    """The header's stamp; for a message too short to hold one the time of recording, as BagReader.frames has it."""
-    try:
-        return message.stamp_ns
-    except BagError:
-        return message.time_ns
 
 
 def _max_gap_s(frames: Sequence[Frame]) -> float:

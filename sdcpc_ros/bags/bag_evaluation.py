@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -17,23 +18,18 @@ import numpy as np
 import torch
 
 from sdcpc_ros import __version__
+from sdcpc_ros.bags.accumulator import EvaluationAccumulator
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
-from sdcpc_ros.bags.observed import Observed
 from sdcpc_ros.bags.prefetch import prefetched
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.rewind import MEMORY_EVERY, Rewind
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
+from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.stream_scores import StreamScores
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-REPORT_FORMAT = "sdcpc bag evaluation 1"
-
-#: Makes the state of an evaluation: nested dicts and lists of arrays and of what JSON holds.
-MakeState = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +59,19 @@ class BagSettings:
 
 
 @dataclass(frozen=True)
+class ModelChoice:
+    """Which checkpoint is loaded, and how it runs; as StreamingSegmenter takes it."""
+
+    path: Path  #: of the checkpoint
+    device: str = "cpu"
+    backend: str = "eager"
+    input_size: tuple[int, int] | None = None  #: (height, width)
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Model:
     """A segmenter, and what the report says of it."""
 
@@ -86,30 +95,19 @@ def evaluate_bag(
     *,
     on_start: Callable[[int], None] = lambda frames: None,
     watchers: Sequence[Callable[[SegmentedFrame | Unusable], None]] = (),
-    earlier: dict[str, Any] | None = None,
-    keep: Callable[[MakeState], None] = lambda make: None,
 ) -> BagEvaluation:
-    """Evaluate a bag. The report is the same for the same bag, model and settings but for what stands under "timing".
+    """Evaluates a bag. The same bag, model and settings give the same report, except for its "timing".
 
-    `on_start` gets the number of images that are expected still, each of `watchers` every frame in turn. After each
-    frame, and after the watchers, `keep` gets what makes the state of the evaluation; with such a state as `earlier` it
-    goes on behind that frame, to the same report. Images that cannot be used are left out and listed.
-    Raises BagError when the bag itself cannot be read or judged, or holds no usable image, StateError when it is not
-    the bag that `earlier` was made with.
+    `on_start` gets the expected number of images; each of `watchers` gets every frame in turn. Images that cannot be
+    used are skipped and listed. Raises BagError if the bag cannot be read or judged, or holds no usable image.
     """
     settings = settings or BagSettings()
     with BagReader(path) as bag:
         camera = bag.camera_topic(settings.camera)
         reader = LabelReader(model.segmenter.label_set.colours, settings.unknown_colours_are_void)
         truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
-        observed = Observed(StreamScores(model.segmenter.label_set))
-        rewind = Rewind()
-        if earlier is not None:
-            observed.restore(earlier["observed"])
-            rewind.restore(earlier["rewind"])
-            observed.resumed_at.append(rewind.beginning.scored + 1)
-        beginning = rewind.beginning
-        on_start(max(0, _expected_frames(bag, camera, settings) - _taken(beginning.scored + 1, settings.every)))
+        accumulator = EvaluationAccumulator(StreamScores(model.segmenter.label_set))
+        on_start(_expected_frames(bag, camera, settings))
         source = bag_frames(
             bag,
             camera,
@@ -117,52 +115,29 @@ def evaluate_bag(
             start_s=settings.start_s,
             duration_s=settings.duration_s,
             every=settings.every,
-            first_number=beginning.number,
-            place=beginning.place,
             resize_truth=settings.resize_truth,
         )
-        frames = segmented(
-            model.segmenter,
-            source,
-            max_gap_s=settings.max_gap_s,
-            memory=beginning.memory,
-            memory_every=MEMORY_EVERY,
-        )
-        started = time.perf_counter() - observed.wall_s
+        frames = segmented(model.segmenter, source, max_gap_s=settings.max_gap_s)
+        started = time.perf_counter()
         # Three threads: one reads and decodes, one runs the network, this one scores.
         with closing(prefetched(frames, depth=2)) as ahead:
             for frame in ahead:
-                if frame.number <= beginning.scored:
-                    continue  # it was for the network to remember
                 try:
-                    observed.take(frame)
+                    accumulator.add(frame)
                 except ValueError as error:
                     raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
                 for watch in watchers:
                     watch(frame)
-                if isinstance(frame, SegmentedFrame):
-                    rewind.take(frame)
-                    keep(
-                        lambda: {
-                            "observed": observed.state(time.perf_counter() - started),
-                            "rewind": rewind.state(),
-                        }
-                    )
         wall_s = time.perf_counter() - started
-        if not len(observed.scores.log):
-            first = f"; the first: {observed.problems[0]}" if observed.problems else ""
-            raise BagError(f"bag '{path}' has no usable image on {camera} ({observed.unusable} unusable{first})")
-        if truth.description != "none" and not observed.scores.judged:
-            observed.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
-        report = _report(bag, camera, truth, model, settings, observed)
-    report["timing"] = _timing(observed, wall_s)
-    pictures = ReportPictures(
-        worst=observed.worst.frames(),
-        best=observed.best.frames(),
-        flicker=observed.scores.flicker.rate(),
-        backdrop=observed.backdrop,
-    )
-    return BagEvaluation(report, pictures)
+        problems, unusable = accumulator.problems, accumulator.unusable
+        if not len(accumulator.scores.log):
+            first = f"; the first: {problems[0]}" if problems else ""
+            raise BagError(f"bag '{path}' has no usable image on {camera} ({unusable} unusable{first})")
+        if truth.description != "none" and not accumulator.scores.judged:
+            problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
+        report = _report(bag, camera, truth, model, settings, accumulator)
+        report["timing"] = _timing(accumulator, wall_s)
+        return BagEvaluation(report, accumulator.pictures())
 
 
 def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
@@ -189,9 +164,14 @@ def _taken(images: int, every: int) -> int:
 
 
 def _report(
-    bag: BagReader, camera: str, truth: GroundTruth, model: Model, settings: BagSettings, observed: Observed
+    bag: BagReader,
+    camera: str,
+    truth: GroundTruth,
+    model: Model,
+    settings: BagSettings,
+    accumulator: EvaluationAccumulator,
 ) -> dict[str, Any]:
-    scores, log = observed.scores, observed.scores.log
+    scores, log = accumulator.scores, accumulator.scores.log
     return {
         "format": REPORT_FORMAT,
         "bag": {
@@ -203,7 +183,7 @@ def _report(
             "start_ns": bag.start_ns,
             "duration_s": round(bag.duration_s, 9),
             "images": bag.topics[camera].message_count,
-            "unusable": observed.unusable,
+            "unusable": accumulator.unusable,
             "topics": {name: [topic.type, topic.message_count] for name, topic in sorted(bag.topics.items())},
         },
         "model": {
@@ -222,9 +202,9 @@ def _report(
         "resets": [
             {"number": number, "cause": cause} for number, cause in zip(log.number, log.reset) if cause is not None
         ],
-        "problems": observed.problems,
-        "worst": [extreme.number for extreme in observed.worst.frames()],
-        "best": [extreme.number for extreme in observed.best.frames()],
+        "problems": accumulator.problems,
+        "worst": [extreme.number for extreme in accumulator.worst.frames()],
+        "best": [extreme.number for extreme in accumulator.best.frames()],
         "frames": log.to_dict(),
     }
 
@@ -239,18 +219,17 @@ def _run_settings(model: Model) -> dict[str, Any]:
     }
 
 
-def _timing(observed: Observed, wall_s: float) -> dict[str, Any]:
-    p50, p95, longest = np.percentile(observed.elapsed_ms, (50, 95, 100)).tolist()
+def _timing(accumulator: EvaluationAccumulator, wall_s: float) -> dict[str, Any]:
+    p50, p95, longest = np.percentile(accumulator.elapsed_ms, (50, 95, 100)).tolist()
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_s": round(wall_s, 3),
-        "segmenter_s": round(math.fsum(observed.elapsed_ms) / 1e3, 3),
-        "network_s": round(observed.network_s, 3),
-        "wall_over_network": round(wall_s / observed.network_s, 3),
+        "segmenter_s": round(math.fsum(accumulator.elapsed_ms) / 1e3, 3),
+        "network_s": round(accumulator.network_s, 3),
+        "wall_over_network": round(wall_s / accumulator.network_s, 3),
         "ms_per_frame": {"p50": round(p50, 2), "p95": round(p95, 2), "max": round(longest, 2)},
-        "frames_ms": [round(elapsed, 2) for elapsed in observed.elapsed_ms],
+        "frames_ms": [round(elapsed, 2) for elapsed in accumulator.elapsed_ms],
         "cpus": os.cpu_count(),
-        "resumed_at": observed.resumed_at,  # images; each after a stop
     }
 
 

@@ -25,7 +25,7 @@ from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.demo_summary import demo_headline, demo_hint, demo_table
 from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.labelled_bag import write_labelled_bag
-from sdcpc_ros.bags.live_report import LiveTiming, timing_summary
+from sdcpc_ros.bags.live_timing import LiveTiming, timing_summary
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE
 from sdcpc_ros.bags.node_process import (
     NodeProcess,

@@ -5,46 +5,47 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sdcpc_ros.bags.bag_evaluation import BagSettings
-from sdcpc_ros.bags.evaluation_job import Job, ModelChoice, read_report, run_job, write_json
-from sdcpc_ros.bags.fleet import Outcome, Outcomes, output_folders, run_here, run_ray, run_workers
+from sdcpc_ros.bags.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.bags.evaluation_job import Job, run_job
+from sdcpc_ros.bags.fleet import InProcess, LocalProcesses, Outcome, RayCluster, Workers, output_folders, run_jobs
 from sdcpc_ros.bags.fleet_report import fleet_report, fleet_table
 from sdcpc_ros.bags.live_evaluation import LivePlan
+from sdcpc_ros.bags.live_timing import LiveTiming
 from sdcpc_ros.bags.node_process import terminated_as_interrupted
 from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
-
-if TYPE_CHECKING:
-    from sdcpc_ros.bags.live_report import LiveTiming
+from sdcpc_ros.evaluation.progress import ProgressBar
+from sdcpc_ros.evaluation.report_file import read_report, write_json
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
 
 
 def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
-    """Do what the options say; the exit status. Raises ValueError or OSError for what is wrong with all the bags."""
+    """Runs the command and returns the exit status. Raises ValueError or OSError for an error of all bags."""
     jobs = _jobs(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    console, errors = Console(highlight=False), Console(highlight=False, stderr=True)
+    console = Console(highlight=False)
     by_job: dict[Job, Outcome] = {}
-    with (
-        terminated_as_interrupted(),
-        _Bars(errors, len(jobs)) as bars,
-        closing(_outcomes(arguments, jobs, bars)) as running,
-    ):
-        for outcome in running:
-            by_job[outcome.job] = outcome
-            bars.finished(outcome)
+    with terminated_as_interrupted(), ProgressBar() as bar:
+        workers = _workers(arguments, jobs, bar)
+        running = run_jobs(jobs, workers, force=arguments.force, on_poll=bar.update)
+        with closing(running):
+            for outcome in running:
+                by_job[outcome.job] = outcome
+                if len(jobs) > 1:
+                    bar.update(doing=f"{len(by_job)} of {len(jobs)} bags")
+                    if outcome.status == "failed":
+                        bar.print(f"{outcome.job.output.name}: {outcome.problem}")
     outcomes = [by_job[job] for job in jobs]
     if len(jobs) == 1:
         return _tell_one(outcomes[0], gates, console)
@@ -83,18 +84,25 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     model = ModelChoice(path, device, arguments.backend, size)
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
-    return [
-        Job(bag, folder, model, settings, arguments.labelled_bag, live, arguments.save_every)
-        for bag, folder in zip(bags, folders)
-    ]
+    return [Job(bag, folder, model, settings, arguments.labelled_bag, live) for bag, folder in zip(bags, folders)]
 
 
-def _outcomes(arguments: argparse.Namespace, jobs: list[Job], bars: _Bars) -> Outcomes:
+def _workers(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBar) -> Workers:
     if arguments.ray is not None:
-        return run_ray(jobs, arguments.ray, arguments.workers, force=arguments.force)
+        return RayCluster(arguments.ray, arguments.workers or len(jobs))
     if arguments.workers is not None and len(jobs) > 1:
-        return run_workers(jobs, arguments.workers, force=arguments.force, on_frame=bars.frames_done)
-    return run_here(jobs, force=arguments.force, run=bars.run)
+        return LocalProcesses(min(arguments.workers, len(jobs)))
+    return InProcess(lambda job: _run_with_progress(job, bar))
+
+
+def _run_with_progress(job: Job, bar: ProgressBar) -> None:
+    name = job.output.name
+    bar.restart(None, name if job.live is None else f"{name}: starting the node")
+
+    def play(timing: LiveTiming | None) -> None:
+        bar.update(0 if timing is None else len(timing.published_ns), f"{name}: playing")
+
+    run_job(job, on_start=lambda frames: bar.restart(frames, name), on_frame=bar, on_live=play)
 
 
 def _tell_one(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
@@ -103,7 +111,6 @@ def _tell_one(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
         return MISSED
     files = outcome.job.files
     report = read_report(files.report)
-    assert report is not None  # for it was written, or read, just now
     console.print(report_table(report))
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")
@@ -152,51 +159,3 @@ def report_table(report: dict[str, Any]) -> Table:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}"
-
-
-class _Bars:
-    """Progress on stderr: the frames of the bag at hand, and the bags; silent where stderr is no terminal."""
-
-    def __init__(self, console: Console, bags: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._bags: TaskID | None = self._progress.add_task("bags", total=bags) if bags > 1 else None
-        self._frames = self._progress.add_task("frames", total=None)
-
-    def run(self, job: Job) -> dict[str, Any]:
-        """`run_job` with its progress shown."""
-        name = escape(job.output.name)
-        playing = f"{name}: starting the node" if job.live is not None else name
-        self._progress.reset(self._frames, total=None, description=playing)
-
-        def start(frames: int) -> None:
-            self._progress.reset(self._frames, total=frames, description=name)
-
-        def played(timing: LiveTiming | None) -> None:
-            done = 0 if timing is None else len(timing.published_ns)
-            self._progress.update(self._frames, completed=done, description=f"{name}: playing")
-
-        advance: Callable[[], None] = lambda: self._progress.advance(self._frames)  # noqa: E731
-        return run_job(job, on_start=start, on_frame=advance, on_live=played, on_note=self.note)
-
-    def frames_done(self, frames: int) -> None:
-        self._progress.update(self._frames, completed=frames)
-
-    def note(self, sentence: str) -> None:
-        self._progress.console.print(escape(sentence), soft_wrap=True)
-
-    def finished(self, outcome: Outcome) -> None:
-        for sentence in outcome.notes:
-            self.note(sentence)
-        if self._bags is not None:
-            self._progress.advance(self._bags)
-            if outcome.status == "failed":
-                failed = f"[red]{escape(outcome.job.output.name)}:[/] {escape(outcome.problem)}"
-                self._progress.console.print(failed, soft_wrap=True)
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()

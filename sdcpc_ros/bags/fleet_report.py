@@ -11,10 +11,10 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from sdcpc_ros.bags.evaluation_job import read_report
 from sdcpc_ros.bags.fleet import Outcome
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
+from sdcpc_ros.evaluation.report_file import ReportError, read_report
 
 FLEET_FORMAT = "sdcpc fleet evaluation 1"
 _COLUMNS = (("mIoU", "miou"), ("mVC8", "mvc8"), ("mVC16", "mvc16"), ("steady", "steady"), ("confidence", "confidence"))
@@ -28,12 +28,17 @@ def fleet_report(outcomes: Sequence[Outcome], gates: Sequence[Gate], output: Pat
     """
     pool, entries = _Pool(), []
     for outcome in outcomes:
-        report = None if outcome.status == "failed" else read_report(outcome.job.files.report)
+        report, status, problem = None, outcome.status, outcome.problem
+        if status != "failed":
+            try:
+                report = read_report(outcome.job.files.report)
+            except (OSError, ReportError) as error:
+                status, problem = "failed", f"its report cannot be read back: {error}"
         entry: dict[str, Any] = {
             "name": outcome.job.output.name,
             "path": str(outcome.job.bag),
-            "status": outcome.status if report is not None or outcome.status == "failed" else "failed",
-            "problem": outcome.problem or ("" if report is not None else "its report cannot be read back"),
+            "status": status,
+            "problem": problem,
         }
         if report is not None:
             pool.add(report)

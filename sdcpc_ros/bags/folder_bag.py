@@ -13,8 +13,7 @@ import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.ground_truth import FRAME_NAMES_NOTE, read_mask
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, serialise_compressed, serialise_image
-from sdcpc_ros.bags.reader import RawMessage
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_compressed, serialise_image
 from sdcpc_ros.bags.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.git_lfs import pointer_reason

@@ -13,8 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.frame_join import BagFrame
-from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.reader import BagFrame, BagReader
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.label_set import IGNORE
 

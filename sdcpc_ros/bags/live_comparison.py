@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.live_report import LiveTiming, timing_summary
-from sdcpc_ros.bags.messages import decode_labels
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.live_timing import LiveTiming, timing_summary
+from sdcpc_ros.bags.messages import RawMessage, decode_labels
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, SourceFrame, Unusable
 from sdcpc_ros.streaming.continuity import break_between
 
@@ -57,7 +57,7 @@ class LiveComparison:
         self._differences: list[dict[str, Any]] = []
         self._causes: Counter[str] = Counter()
 
-    def watch(self, frame: SegmentedFrame | Unusable) -> None:
+    def add(self, frame: SegmentedFrame | Unusable) -> None:
         """The next offline frame. Raises BagError when the node's mask is of another size than the image."""
         if isinstance(frame, Unusable):
             return

@@ -11,9 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdcpc_ros.bags.bag_evaluation import BagSettings, ModelChoice
 from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.live_comparison import LiveComparison
-from sdcpc_ros.bags.live_report import LiveTiming
+from sdcpc_ros.bags.live_timing import LiveTiming
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE
 from sdcpc_ros.bags.node_process import (
     ForeignNode,
@@ -27,8 +28,6 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
-    from sdcpc_ros.bags.bag_evaluation import BagSettings
-    from sdcpc_ros.bags.evaluation_job import ModelChoice
     from sdcpc_ros.bags.live_run import LiveRun
 
 

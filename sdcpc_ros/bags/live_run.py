@@ -8,11 +8,11 @@ from pathlib import Path
 from time import time_ns
 
 from sdcpc_ros.bags.errors import BagError, PlaybackError
-from sdcpc_ros.bags.live_report import LiveTiming
-from sdcpc_ros.bags.messages import DIAGNOSTICS, IMAGE, standard_types
+from sdcpc_ros.bags.live_timing import LiveTiming
+from sdcpc_ros.bags.messages import DIAGNOSTICS, IMAGE, RawMessage, standard_types
 from sdcpc_ros.bags.node_process import DIAGNOSTICS_TOPIC, ForeignNode, NodeProcess, NodeTopics
 from sdcpc_ros.bags.player import BagPlayer, Playback, spinning_node
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.recorder import BagRecorder
 from sdcpc_ros.bags.writer import BagWriter
 

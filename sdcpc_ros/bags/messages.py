@@ -6,6 +6,7 @@ Messages are those of `rosbags`, whose fields are named as ROS names them. Every
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -64,6 +65,29 @@ def header_stamp_ns(data: bytes) -> int:
     except (struct.error, IndexError):
         raise BagError(f"a message of {len(data)} bytes is too short to hold a header") from None
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """A message as recorded: its CDR bytes, and the time of recording (not the header's stamp)."""
+
+    topic: str
+    type: str
+    time_ns: int
+    data: bytes
+
+    @property
+    def stamp_ns(self) -> int:
+        """The header's stamp. Only for messages that start with a header; BagError if there are too few bytes."""
+        return header_stamp_ns(self.data)
+
+    @property
+    def stamp_or_time_ns(self) -> int:
+        """The header's stamp, or the time of recording if the message is too short to hold one."""
+        try:
+            return self.stamp_ns
+        except BagError:
+            return self.time_ns
 
 
 def _header(stamp_ns: int, frame_id: str) -> Any:

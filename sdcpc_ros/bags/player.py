@@ -28,7 +28,8 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 from sdcpc_ros.bags.errors import BagError, PlaybackError
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.messages import RawMessage
+from sdcpc_ros.bags.reader import BagReader
 
 _CLOCK_PERIOD_S = 1 / 40  # what `ros2 bag play --clock` does
 _POLL_S = 0.02

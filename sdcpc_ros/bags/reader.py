@@ -12,27 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from heapq import merge
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
-from rosbags.rosbag2.reader import DirectoryReader, Reader
 from rosbags.typesys.store import Typestore
 
-from sdcpc_ros.bags.errors import BagError, StateError
-from sdcpc_ros.bags.frame_join import BagFrame, FrameJoin, Place, RawMessage, Reading
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.frame_join import join_by_stamp
 from sdcpc_ros.bags.messages import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
+    RawMessage,
+    decode_image,
+    decode_labels,
     standard_types,
 )
 from sdcpc_ros.bags.storage_files import cut_short_file, storage_of
+from sdcpc_ros.images.label_pictures import LabelReader
 
 #: Image topics with one of these in their name carry no camera picture: masks, depth, what this package publishes.
 _NOT_A_CAMERA = (
@@ -56,6 +61,31 @@ class Topic:
     latched: bool  #: its publisher kept the last message for late subscribers (durability transient local)
 
 
+@dataclass(frozen=True)
+class BagFrame:
+    """A camera image and the other messages of the same stamp. They are decoded on request."""
+
+    bag: BagReader
+    camera: RawMessage
+    companions: dict[str, RawMessage] = field(default_factory=dict)  #: by topic
+
+    @property
+    def stamp_ns(self) -> int:
+        return self.camera.stamp_ns
+
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return self.bag.decode(self.camera, decode_image)
+
+    def labels(self, topic: str, reader: LabelReader | None = None) -> np.ndarray | None:
+        """(H, W) uint8 class ids of a companion topic, 255 for no label; None if this frame has no such message.
+
+        `reader` knows the classes' colours, for label images that hold colours.
+        """
+        companion = self.companions.get(topic)
+        return None if companion is None else self.bag.decode(companion, partial(decode_labels, reader=reader))
+
+
 class BagReader:
     """An open bag. Raises BagError, which names the bag and what is wrong with it, from every method."""
 
@@ -65,7 +95,6 @@ class BagReader:
             self._reader = AnyReader(storage_of(self.path), default_typestore=standard_types())
             self._opened = ExitStack()
             self._opened.enter_context(self._reader)
-            self._overlaps = self._file_overlaps()
             self.topics: dict[str, Topic] = {
                 name: Topic(name, info.msgtype or "several message types", info.msgcount, _is_latched(info.connections))
                 for name, info in self._reader.topics.items()
@@ -151,47 +180,21 @@ class BagReader:
             raise BagError(f"bag '{self.path}' has no topic {', '.join(missing)}; {self._listing(self.topics)}")
 
     def messages(self, *topics: str, start_s: float = 0.0, duration_s: float | None = None) -> Iterator[RawMessage]:
-        """The messages of these topics (of all, when none is named) in the order of the bag's time.
+        """The messages of these topics (of all, if none is named) in the order of the bag's time.
 
-        `start_s` and `duration_s` cut out a part, in seconds from the bag's start.
-        """
-        for reading in self.readings(*topics, start_s=start_s, duration_s=duration_s):
-            yield reading.message
-
-    def readings(
-        self, *topics: str, start_s: float = 0.0, duration_s: float | None = None, from_ns: int | None = None
-    ) -> Iterator[Reading]:
-        """The same messages with their order of reading; from the `Reading.cut_ns` of an earlier pass on, if given.
-
-        What lies before `from_ns` is passed over by the index (of an mcap file without one, by its chunks' times).
+        `start_s` and `duration_s` select a part, in seconds from the bag's start. Messages of one time in several files
+        without metadata come in the order of the files.
         """
         self.require_topics(topics)
         connections = [c for c in self._reader.connections if not topics or c.topic in topics]
-        if not connections:
-            return
         start_ns = self.start_ns + int(start_s * 1e9)
         stop_ns = None if duration_s is None else start_ns + int(duration_s * 1e9)
-        time_ns = start_ns if from_ns is None else max(from_ns, start_ns)
-        cut_ns, cut_ordinal = time_ns - 1, 0
+        time_ns = start_ns
         with self._explained(lambda: f"cannot be read beyond {(time_ns - self.start_ns) / 1e9:.3f} s"):
-            messages = self._messages(connections, time_ns, stop_ns)
-            for ordinal, (connection, time_ns, data) in enumerate(messages):
-                clean_ns = max(start_ns, self._clean_cut_ns(time_ns))
-                if clean_ns > cut_ns:
-                    cut_ns, cut_ordinal = clean_ns, ordinal
-                message = RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
-                yield Reading(message, ordinal, cut_ns, cut_ordinal)
-
-    def _messages(
-        self, connections: list[Connection], start_ns: int, stop_ns: int | None
-    ) -> Iterator[tuple[Connection, int, bytes]]:
-        """In the order of time; what several files without metadata have at one time, in the order of the files."""
-        of_files = []
-        for file in self._reader.readers:
-            own = [connection for connection in connections if connection in file.connections]
-            if own:
-                of_files.append(file.messages(own, start_ns, stop_ns))
-        return merge(*of_files, key=lambda message: message[1])
+            files = [(file, [c for c in connections if c in file.connections]) for file in self._reader.readers]
+            streams = [file.messages(own, start_ns, stop_ns) for file, own in files if own]
+            for connection, time_ns, data in merge(*streams, key=lambda message: message[1]):
+                yield RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
 
     def deserialise(self, message: RawMessage) -> Any:
         """A message with the fields that its type defines."""
@@ -213,48 +216,16 @@ class BagReader:
         return (message.time_ns - self.start_ns) / 1e9
 
     def frames(
-        self,
-        camera: str,
-        *companions: str | None,
-        start_s: float = 0.0,
-        duration_s: float | None = None,
-        place: Place | None = None,
+        self, camera: str, *companions: str | None, start_s: float = 0.0, duration_s: float | None = None
     ) -> Iterator[BagFrame]:
         """The camera's images in order, each with the companion topics' messages of its stamp (None is ignored).
 
         An image message too short to hold a stamp comes in its place too, and fails when it is decoded.
-        `place`, of a frame of an earlier pass: begin with that frame. StateError when it is not there any more.
         """
         wanted = {topic for topic in companions if topic is not None}
-        from_ns = None if place is None else place.from_ns
-        readings = self.readings(camera, *wanted, start_s=start_s, duration_s=duration_s, from_ns=from_ns)
-        yield from FrameJoin(self, camera, wanted).frames(readings, place)
-
-    def _clean_cut_ns(self, time_ns: int) -> int:
-        """The last moment up to `time_ns` that parts the bag: all that is read after it was recorded after it.
-
-        In one file that is any moment. The files of a split bag are read one after the other, and a recorder of several
-        threads may have put a message into a file that begins later than the message: there, where they overlap.
-        """
-        return next((first for first, last in self._overlaps if first <= time_ns <= last), time_ns)
-
-    def _file_overlaps(self) -> list[tuple[int, int]]:
-        """Spans of time that more than one of the bag's files have messages of."""
-        if len(self._reader.readers) > 1:  # files without metadata are merged by time
-            return []
-        (reader,) = self._reader.readers
-        if not isinstance(reader, Reader) or not isinstance(reader.storage, DirectoryReader):
-            return []
-        spans = [(file.metadata.start_time, file.metadata.end_time - 1) for file in reader.storage.storages]
-        overlaps: list[tuple[int, int]] = []
-        newest_ns = -1
-        for first_ns, last_ns in (span for span in spans if span[0] <= span[1]):  # an empty file has none
-            if first_ns <= newest_ns:
-                while overlaps and first_ns <= overlaps[-1][1]:
-                    first_ns = min(first_ns, overlaps.pop()[0])
-                overlaps.append((first_ns, newest_ns))
-            newest_ns = max(newest_ns, last_ns)
-        return overlaps
+        messages = self.messages(camera, *wanted, start_s=start_s, duration_s=duration_s)
+        for image, found in join_by_stamp(messages, camera, wanted):
+            yield BagFrame(self, image, found)
 
     def _listing(self, names: Iterable[str]) -> str:
         listed = ", ".join(f"{name} ({self.topics[name].type})" for name in sorted(names))
@@ -265,7 +236,7 @@ class BagReader:
         """Turn whatever damaged bytes provoke in the reading library into one sentence about this bag."""
         try:
             yield
-        except (BagError, StateError):
+        except BagError:
             raise
         except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
             reason = _reason(error)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from sdcpc_ros.bags.messages import RawMessage
 from sdcpc_ros.bags.player import message_class
-from sdcpc_ros.bags.reader import RawMessage
 from sdcpc_ros.bags.writer import BagWriter
 
 _QUEUE_DEPTH = 50  # images wait here while the disk is busy

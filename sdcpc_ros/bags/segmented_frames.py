@@ -1,21 +1,23 @@
-"""Frames of any source through the streaming segmenter, by the node's rules of time; decoding overlaps inference."""
+"""Runs the frames of any source through the streaming segmenter; decoding overlaps inference."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.frame_join import BagFrame, Place
 from sdcpc_ros.bags.ground_truth import GroundTruth
 from sdcpc_ros.bags.messages import decode_image, image_encoding
 from sdcpc_ros.bags.prefetch import prefetched
-from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.reader import BagFrame, BagReader
+from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.images.label_pictures import BadLabels, resized_labels
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
 from sdcpc_ros.streaming.geometry import MIN_SIDE
@@ -26,15 +28,15 @@ _STREAM = "offline"
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """A picture of a video, decoded."""
+    """A decoded image of a video or bag."""
 
-    number: int  #: from 0, pictures that could not be decoded included
+    number: int  #: from 0; images that cannot be decoded are counted too
     stamp_ns: int
     image: np.ndarray  #: (H, W, 3) uint8 RGB
     frame_id: str = ""
     encoding: str = ""
     truth: np.ndarray | None = None  #: (H, W) uint8, 255 = void
-    bag_frame: BagFrame | None = None  #: what it was decoded from, if that was a bag
+    bag_frame: BagFrame | None = None  #: the message it was decoded from; None if the source is not a bag
 
     @property
     def size(self) -> tuple[int, int]:
@@ -43,7 +45,7 @@ class SourceFrame:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A picture that could not be used, and why."""
+    """An image that could not be used, and the reason."""
 
     number: int
     problem: str
@@ -51,25 +53,32 @@ class Unusable:
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A picture and what the network made of it."""
+    """An image and its labels."""
 
     source: SourceFrame
     segmentation: Segmentation
-    reset: str | None  #: why the memory was emptied before it
+    reset: str | None  #: why the memory was emptied before this frame
     elapsed_ms: float  #: from image to labels
-    #: Of some frames, "memory": what the network remembered before it (`StreamingSegmenter.memory`), None for nothing.
-    before: dict[str, Any] | None = None
 
     @property
     def number(self) -> int:
         return self.source.number
 
 
-@dataclass(frozen=True)
-class _Picture:
-    image: np.ndarray
-    frame_id: str
-    encoding: str
+def load_segmenter(
+    model: Path, *, device: str, backend: str, input_size: tuple[int, int] | None = None
+) -> StreamingSegmenter:
+    """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
+
+    GNU OpenMP gives each thread that uses it a team of threads. A second team makes each frame half as slow again where
+    the teams outnumber the processors (`python -m benchmarks.waiting`).
+    """
+
+    def load() -> StreamingSegmenter:
+        return StreamingSegmenter(load_checkpoint(model), device=device, backend=backend, input_size=input_size)
+
+    with ThreadPoolExecutor(1) as loader:
+        return loader.submit(load).result()
 
 
 def bag_frames(
@@ -80,39 +89,25 @@ def bag_frames(
     start_s: float = 0.0,
     duration_s: float | None = None,
     every: int = 1,
-    first_number: int = 0,
-    place: Place | None = None,
     resize_truth: bool = False,
 ) -> Iterator[SourceFrame | Unusable]:
-    """The pictures of a bag's camera, with their truth, as far as they can be decoded.
+    """The images of a bag's camera with their ground truth.
 
-    `every`: only pictures whose number is a multiple of this; the others are not decoded, and keep their numbers.
-    `first_number` and `place`, of a picture of an earlier pass: begin with that one.
+    `every`: only images whose number is a multiple of this; the others are not decoded and keep their numbers.
     `resize_truth`: a truth of another size is resized to its image, by the nearest pixel; BagError without it.
     """
-    frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s, place=place)
-    for number, frame in enumerate(frames, start=first_number):
+    frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s)
+    for number, frame in enumerate(frames):
         if number % every:
             continue
         try:
-            picture = bag.decode(frame.camera, _picture)
+            image, frame_id, encoding = bag.decode(frame.camera, _decode)
         except BagError as error:
             yield Unusable(number, str(error))
             continue
-        yield SourceFrame(
-            number=number,
-            stamp_ns=frame.stamp_ns,
-            image=picture.image,
-            frame_id=picture.frame_id,
-            encoding=picture.encoding,
-            truth=_fitting(
-                truth.of(frame, number),
-                picture.image.shape[:2],
-                f"bag '{bag.path}': the truth of image {number}",
-                resize_truth,
-            ),
-            bag_frame=frame,
-        )
+        name = f"bag '{bag.path}': the truth of image {number}"
+        labels = _fit(truth.of(frame, number), image.shape[:2], name, resize_truth)
+        yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
 def segmented(
@@ -121,19 +116,12 @@ def segmented(
     *,
     max_gap_s: float = DEFAULT_MAX_GAP_S,
     confidence: bool = True,
-    memory: dict[str, Any] | None = None,
-    memory_every: int = 0,
 ) -> Iterator[SegmentedFrame | Unusable]:
-    """Every frame through the segmenter as one stream that begins here; the source runs ahead in its own thread.
+    """Segments the frames as one new stream; the source runs ahead in its own thread.
 
-    The memory is emptied where the node would empty it. A picture too small for the network comes out as unusable.
-    memory: what the network remembers already. memory_every: how often frames come with what it remembered `before`
-    them, the first among them; 0: never.
+    The memory is emptied where the node would empty it. An image too small for the network is yielded as Unusable.
     """
     segmenter.reset(_STREAM)
-    if memory is not None:
-        segmenter.remember(memory, _STREAM)
-    count = 0
     previous: SourceFrame | None = None
     with closing(prefetched(frames)) as ahead:
         for frame in ahead:
@@ -148,18 +136,16 @@ def segmented(
             reset = None if previous is None else break_between(previous, frame, max_gap_s)
             if reset is not None:
                 segmenter.reset(_STREAM)
-            before = {"memory": segmenter.memory(_STREAM)} if memory_every and count % memory_every == 0 else None
-            count += 1
             started = time.perf_counter()
             result = segmenter.segment(frame.image, frame.stamp_ns / 1e9, stream=_STREAM, confidence=confidence)
             elapsed_ms = (time.perf_counter() - started) * 1e3
             previous = frame
-            yield SegmentedFrame(frame, result, reset, elapsed_ms, before)
+            yield SegmentedFrame(frame, result, reset, elapsed_ms)
     segmenter.reset(_STREAM)
 
 
-def _fitting(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
-    """The truth in the size (height, width) of its image; `name` is for the BagError where it has another."""
+def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
+    """The truth at the size (height, width) of its image. BagError, with `name`, if it has another size."""
     if truth is None or truth.shape == size:
         return truth
     if not resize:
@@ -173,7 +159,7 @@ def _fitting(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize:
         raise BagError(f"{name} {error}") from error
 
 
-def _picture(message: Any) -> _Picture:
-    # A view into a bag's read-only bytes becomes an image of its own: PyTorch takes no other.
+def _decode(message: Any) -> tuple[np.ndarray, str, str]:
+    # PyTorch takes no view of a bag's read-only bytes, so such an image is copied.
     image = np.require(decode_image(message), requirements="W")
-    return _Picture(image, str(message.header.frame_id), image_encoding(message))
+    return image, str(message.header.frame_id), image_encoding(message)

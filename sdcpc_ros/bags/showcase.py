@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.live_report import LiveQuality
+from sdcpc_ros.bags.live_timing import LiveQuality
 from sdcpc_ros.bags.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.pictures import SheetRow, contact_sheet, legend, overlay, shrink, side_by_side

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, serialise_camera_info, serialise_image
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, RawMessage, serialise_camera_info, serialise_image
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 

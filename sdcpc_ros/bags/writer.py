@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Literal
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
+from sdcpc_ros.atomic_file import atomic_path
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import standard_types
-from sdcpc_ros.bags.reader import RawMessage
+from sdcpc_ros.bags.messages import RawMessage, standard_types
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 #: Metadata version 8: the newest that every distribution from Humble to Kilted reads.
@@ -34,37 +33,7 @@ _LATCHED = Qos(
 )
 
 
-def require_free_for_a_bag(path: Path) -> None:
-    """Raises BagError when something that is not a bag stands in the way."""
-    if path.exists() and not (path / "metadata.yaml").is_file():
-        raise BagError(f"'{path}' is in the way of the bag to write there, and is no bag itself")
-
-
-_Itself = TypeVar("_Itself", bound="WholeOrNothing")
-
-
-class WholeOrNothing:
-    """In a `with` block: closed when that ends well, aborted when it does not."""
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self: _Itself) -> _Itself:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abort()
-
-
-class BagWriter(WholeOrNothing):
+class BagWriter:
     """A new bag, a folder as `ros2 bag record` makes it. It appears under its name when it is complete, or not at all.
 
         with BagWriter("street") as bag:
@@ -90,13 +59,12 @@ class BagWriter(WholeOrNothing):
             raise BagError(f"storage is '{storage}'; {' and '.join(STORAGES)} are allowed")
         if compressed and storage != "mcap":
             raise BagError(f"only mcap packs its own chunks; the storage is '{storage}'")
-        require_free_for_a_bag(self.path)
+        if self.path.exists() and not (self.path / "metadata.yaml").is_file():
+            raise BagError(f"'{self.path}' is in the way of the bag to write there, and is no bag itself")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A bag's files carry the folder's name, so it is written in a folder beside, under its final name.
-        self._workshop = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-        self._writer = Writer(
-            self._workshop / self.path.name, version=_METADATA_VERSION, storage_plugin=STORAGES[storage]
-        )
+        self._files = ExitStack()
+        temporary = self._files.enter_context(atomic_path(self.path))
+        self._writer = Writer(temporary, version=_METADATA_VERSION, storage_plugin=STORAGES[storage])
         for key, value in (notes or {}).items():
             self._writer.set_custom_data(key, value)
         if compressed:
@@ -122,15 +90,15 @@ class BagWriter(WholeOrNothing):
         for message in messages:
             self.write(message, typestore)
 
-    def close(self) -> None:
-        """Complete the bag and put it in its place."""
-        self._writer.close()
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        (self._workshop / self.path.name).replace(self.path)
-        self._workshop.rmdir()
+    def __enter__(self) -> BagWriter:
+        return self
 
-    def abort(self) -> None:
-        """Leave no trace."""
-        self._writer.abort()
-        shutil.rmtree(self._workshop, ignore_errors=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            with self._files:
+                self._writer.close()
+        else:
+            self._writer.abort()
+            self._files.__exit__(kind, error, traceback)

@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.evaluation.evaluate import evaluate
     from sdcpc_ros.evaluation.labelled_video import labelled_video
-    from sdcpc_ros.evaluation.report import evaluation_table, progress_bar, temporal_test_table
+    from sdcpc_ros.evaluation.progress import ProgressBar
+    from sdcpc_ros.evaluation.report import evaluation_table, temporal_test_table
     from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_tests
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -75,11 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
     tests, video = temporal_tests(dataset, **which), labelled_video(dataset)
     segmenter = StreamingSegmenter(checkpoint, device=arguments.device, backend=arguments.backend)
     if tests:
-        results = run_temporal_tests(segmenter, tests, progress=progress_bar)
+        results = run_temporal_tests(segmenter, tests, progress=ProgressBar)
         table = temporal_test_table(results)
         scores = {"dataset": dataset.name, "tests": [result.to_dict() for result in results]}
     else:
-        evaluation = evaluate(segmenter, video, progress=progress_bar)
+        evaluation = evaluate(segmenter, video, progress=ProgressBar)
         table, scores = evaluation_table(evaluation), evaluation.to_dict()
     Console().print(table)
     if arguments.json is not None:

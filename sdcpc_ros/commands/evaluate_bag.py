@@ -53,14 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray", metavar="ADDRESS", help="evaluate on a Ray cluster, as ray.init takes it; 'local' starts one here"
     )
     how.add_argument("--force", action="store_true", help="also what was evaluated before, and has not changed since")
-    how.add_argument(
-        "--save-every",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="seconds after which the state is saved, to go on from if this is stopped, default %(default)g; "
-        "more where saving would take over a hundredth of the time",
-    )
     more = parser.add_argument_group("what else")
     more.add_argument("--labelled-bag", action="store_true", help="write the bag with the masks in it")
     more.add_argument("--live", action="store_true", help="play the bag to the ROS node too, and compare")
@@ -98,8 +90,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
     error = arguments.parser.error
     if arguments.workers is not None and arguments.workers < 1:
         error(f"--workers is {arguments.workers}; 1 or more are needed")
-    if not 0 < arguments.save_every < float("inf"):
-        error(f"--save-every is {arguments.save_every}; a positive number of seconds is needed")
     if not arguments.live:
         for option in ("live_rate", "live_node"):
             if getattr(arguments, option) is not None:

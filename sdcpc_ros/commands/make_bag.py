@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sdcpc_ros.bags.folder_bag import FolderBag, write_folder_bag
-    from sdcpc_ros.evaluation.report import progress_bar
+    from sdcpc_ros.evaluation.progress import ProgressBar
     from sdcpc_ros.label_set import read_label_set
 
     folder_bag = FolderBag(
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         colours=read_label_set(arguments.label_set).colours if arguments.label_set else (),
     )
     frames = len(folder_bag.files)
-    with progress_bar(frames, "writing") as advance:
+    with ProgressBar(frames, "writing") as advance:
         write_folder_bag(arguments.output, folder_bag, storage=arguments.storage, progress=lambda done: advance())
     Console(highlight=False).print(
         f"wrote {arguments.output}: {frames} images on {folder_bag.image_topic}, "

@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     from sdcpc_ros.bags.picture_sources import picture_source
     from sdcpc_ros.bags.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
-    from sdcpc_ros.bags.segmenter_loading import load_segmenter
+    from sdcpc_ros.bags.segmented_frames import load_segmenter
     from sdcpc_ros.checkpoint import resolve_model
-    from sdcpc_ros.evaluation.report import progress_bar
+    from sdcpc_ros.evaluation.progress import ProgressBar
 
     with picture_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
         model = resolve_model(arguments.model)
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             if as_video
             else LabelFolder(output)
         )
-        with progress_bar(source.expected or 0, "segmenting") as advance:
+        with ProgressBar(source.expected or 0, "segmenting") as advance:
             done = segment_pictures(segmenter, source, to, on_frame=advance)
     for problem in done.problems:
         print(f"sdcpc segment: left out: {problem}", file=sys.stderr)

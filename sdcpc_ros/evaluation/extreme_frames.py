@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -53,14 +52,6 @@ class ExtremeFrames:
     def frames(self) -> list[Extreme]:
         """The most extreme first."""
         return list(self._kept)
-
-    def state(self) -> list[dict[str, Any]]:
-        """What is kept, as arrays and plain values, for `restore`."""
-        return [vars(extreme) for extreme in self._kept]
-
-    def restore(self, state: list[dict[str, Any]]) -> None:
-        """Go on from where another of the same settings stood."""
-        self._kept = [Extreme(**extreme) for extreme in state]
 
     def _rank(self, value: float) -> float:
         return value if self.lowest else -value

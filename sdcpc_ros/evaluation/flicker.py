@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sdcpc_ros.label_set import IGNORE
@@ -50,17 +48,6 @@ class FlickerMap:
     def break_stream(self) -> None:
         """The next frame does not continue the last one."""
         self._previous = None
-
-    def state(self) -> dict[str, Any]:
-        """All that was counted, as arrays and plain values, for `restore`."""
-        previous = None if self._previous is None else list(self._previous)
-        return {"previous": previous, "changes": self.changes, "chances": self.chances}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where another map stood."""
-        previous, changes, chances = (state[name] for name in ("previous", "changes", "chances"))
-        self._previous = None if previous is None else (previous[0], previous[1])
-        self.changes, self.chances = changes, chances
 
     def rate(self) -> np.ndarray:
         """Changes per frame by pixel, (H, W) float32 in 0..1, nan where never judged; (0, 0) before a second frame."""

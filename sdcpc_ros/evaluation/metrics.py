@@ -7,15 +7,12 @@ any length can be scored. A metric that has seen nothing it could judge is nan.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sdcpc_ros.label_set import IGNORE
 
 #: How VideoConsistency counts; see there.
 MVC_MODES = ("clean", "reference")
-_COUNTED = ("_share_sum", "_windows", "_frame", "_last_share")  # of VideoConsistency, besides its pixels
 
 
 def _check_pair(first: np.ndarray, second: np.ndarray, names: str) -> None:
@@ -65,14 +62,6 @@ class ConfusionMatrix:
         self.matrix += other.matrix
         self.unlabelled += other.unlabelled
 
-    def state(self) -> dict[str, Any]:
-        """All that was counted, as arrays and plain values, for `restore`."""
-        return {"matrix": self.matrix, "unlabelled": self.unlabelled}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where another of the same classes stood."""
-        self.matrix[:], self.unlabelled[:] = state["matrix"], state["unlabelled"]
-
     def truth_pixels(self) -> np.ndarray:
         """Pixels by true class, (C,) int64."""
         return self.matrix.sum(axis=1) + self.unlabelled
@@ -107,12 +96,6 @@ class _StillSince:
     def update(self, labels: np.ndarray, frame: int) -> None:
         self.frame[labels != self.labels] = frame
         np.copyto(self.labels, labels)
-
-    @classmethod
-    def restored(cls, state: dict[str, Any]) -> _StillSince:
-        still = cls(state["labels"])
-        still.frame = state["frame"].copy()
-        return still
 
 
 class VideoConsistency:
@@ -191,20 +174,6 @@ class VideoConsistency:
         self._frame = 0
         self._still = None
         self._last_share = None
-
-    def state(self) -> dict[str, Any]:
-        """All that was counted, as arrays and plain values, for `restore`."""
-        counted = {name: getattr(self, name) for name in _COUNTED}
-        return {**counted, "still": None if self._still is None else [vars(still) for still in self._still]}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where another of the same n and mode stood."""
-        for name in _COUNTED:
-            setattr(self, name, state[name])
-        self._still = None
-        if state["still"] is not None:
-            truth, prediction = (_StillSince.restored(still) for still in state["still"])
-            self._still = truth, prediction
 
     def value(self) -> float:
         """mVC_n in 0..1 over the windows counted so far."""

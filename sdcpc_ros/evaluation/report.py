@@ -1,29 +1,16 @@
-"""An evaluation on the terminal: the progress bar while it runs, the table when it is done."""
+"""The tables of an evaluation on the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from sdcpc_ros.evaluation.evaluate import Evaluation
 from sdcpc_ros.evaluation.temporal_tests import TestResult
 from sdcpc_ros.label_set import thin_classes
-
-
-@contextmanager
-def progress_bar(frames: int, doing: str = "evaluating") -> Iterator[Callable[[], None]]:
-    """A bar on stderr of so many frames; call what it yields after each. Silent where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(doing, total=frames)
-        yield lambda: progress.advance(task)
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from sdcpc_ros.atomic_file import atomic_path
 from sdcpc_ros.label_set import LabelSet, LabelSetError
 
-#: What a report calls itself; `sdcpc_ros.bags.bag_evaluation` writes it.
+#: The format version in every report of a bag.
 REPORT_FORMAT = "sdcpc bag evaluation 1"
 _NEEDED = ("bag", "model", "settings", "versions", "scores", "classes", "confusion", "unlabelled", "frames")
 _COLUMNS = ("number", "stamp_ns", "miou", "mvc8", "mvc16", "steady", "confidence", "references", "reset")
@@ -57,6 +58,13 @@ def check_report(report: Any) -> dict[str, Any]:
     if np.shape(report["confusion"]) != (classes, classes) or len(report["classes"]) != classes:
         raise ReportError(f"its confusion matrix or its classes are not those of {classes} classes")
     return report
+
+
+def write_json(path: str | Path, values: dict[str, Any]) -> None:
+    """Writes a JSON file atomically. Raises ValueError for nan, OSError."""
+    text = json.dumps(values, allow_nan=False) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
 
 
 def label_set_of(report: dict[str, Any]) -> LabelSet:

@@ -15,11 +15,6 @@ from sdcpc_ros.evaluation.metrics import ConfusionMatrix, VideoConsistency
 from sdcpc_ros.label_set import IGNORE, LabelSet
 
 _DIGITS = 6  # of shares in the rows: a millionth is a fraction of a pixel
-#: Columns of FrameLog by what they hold; nan where there is nothing to tell.
-_KINDS: dict[type, tuple[str, ...]] = {
-    np.int64: ("number", "stamp_ns", "references", "intersection", "truth", "predicted"),
-    np.float64: ("miou", "mvc8", "mvc16", "steady", "confidence"),
-}
 
 
 @dataclass
@@ -47,24 +42,6 @@ class FrameLog:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: list(column) for name, column in vars(self).items()}
-
-    def state(self) -> dict[str, Any]:
-        """The columns, as arrays and plain values, for `restore`."""
-        columns: dict[str, Any] = {
-            name: np.array(getattr(self, name), kind) for kind, names in _KINDS.items() for name in names
-        }
-        return {**columns, "reset": [[row, cause] for row, cause in enumerate(self.reset) if cause is not None]}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the rows that another log held."""
-        for name in _KINDS[np.int64]:
-            column = getattr(self, name)
-            column[:] = array("q", state[name].tobytes()) if isinstance(column, array) else state[name].tolist()
-        for name in _KINDS[np.float64]:
-            getattr(self, name)[:] = [None if math.isnan(value) else value for value in state[name].tolist()]
-        self.reset[:] = [None] * len(self)
-        for row, cause in state["reset"]:
-            self.reset[row] = cause
 
     def counts(self, num_classes: int) -> np.ndarray:
         """Intersection, truth and predicted pixels by frame and class, (3, frames, C) int64."""
@@ -170,30 +147,6 @@ class StreamScores:
         lets out half way, it can be gone on with after a stop.
         """
         return self._digest.hex()
-
-    def state(self) -> dict[str, Any]:
-        """All that was scored, as arrays and plain values, for `restore`."""
-        return {
-            "log": self.log.state(),
-            "judged": self.judged,
-            "pixels": self._pixels,
-            "certainty": self._certainty,
-            "digest": self._digest.hex(),
-            **{name: part.state() for name, part in self._parts().items()},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where another of the same classes stood."""
-        self.log.restore(state["log"])
-        self.judged = state["judged"]
-        self._pixels[:], self._certainty[:] = state["pixels"], state["certainty"]
-        self._digest = bytes.fromhex(state["digest"])
-        for name, part in self._parts().items():
-            part.restore(state[name])
-
-    def _parts(self) -> dict[str, ConfusionMatrix | FlickerMap | VideoConsistency]:
-        consistency = {f"mvc{n}": consistency for n, consistency in self._consistency.items()}
-        return {"confusion": self.confusion, "flicker": self.flicker, **consistency}
 
     def _count_classes(self, labels: np.ndarray, confidence: np.ndarray | None) -> None:
         flat = labels.ravel()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -103,23 +101,6 @@ class FrameBuffer:
         stamps = (self._stamps_s[slot] for slot in slots)
         ages = [MISSING if stamp is None else max(0.0, stamp_s - stamp) for stamp in stamps]
         return memory, torch.tensor([ages])
-
-    def state(self) -> dict[str, Any]:
-        """All that is remembered, as arrays and plain values, for `restore`; a copy."""
-        return {
-            "ring": [part.cpu().numpy().copy() for part in self._ring],
-            "stamps_s": list(self._stamps_s),
-            "pushed": self._pushed,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where a buffer of the same offsets and shapes stood, slot by slot. Raises ValueError on others."""
-        ring = [torch.from_numpy(part) for part in state["ring"]]
-        if [part.shape for part in ring] != [part.shape for part in self._ring]:
-            raise ValueError("FrameBuffer: the state is of a buffer of other shapes")
-        for stored, part in zip(self._ring, ring):
-            stored.copy_(part)
-        self._stamps_s, self._pushed = list(state["stamps_s"]), state["pushed"]
 
     def _slot(self, frame: int) -> int:
         """Where the ring holds the frame of this number, counted from the first pushed."""

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -152,19 +151,6 @@ class StreamingSegmenter:
         if left_s > 0:
             return f"one by one for {left_s:.0f} s more, as a batch failed: {self._batch_failure}"
         return self._backends.batch_obstacle
-
-    def memory(self, stream: str = "camera") -> dict[str, Any] | None:
-        """What is remembered of a stream, as arrays and plain values, for `remember`; None when that is nothing."""
-        with self._lock:
-            state = self._streams.get(stream)
-            return None if state is None else {"image_size": list(state.image_size), "buffer": state.buffer.state()}
-
-    def remember(self, memory: dict[str, Any], stream: str = "camera") -> None:
-        """Let a stream go on from where `memory` was taken. Raises ValueError when that was of another network."""
-        with self._lock:
-            state = self._new_stream(tuple(memory["image_size"]))
-            state.buffer.restore(memory["buffer"])
-            self._streams[stream] = state
 
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""

@@ -11,7 +11,7 @@ from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.evaluation.labelled_video import labelled_video
-from sdcpc_ros.evaluation.report import progress_bar
+from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, ValidationSettings
@@ -62,7 +62,7 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
     """
     segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto")
     try:
-        results = run_temporal_tests(segmenter, what.tests, progress=progress_bar)
+        results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
         values: dict[str, Any] = {
             "model": model.stem,
             "device": str(segmenter.device),

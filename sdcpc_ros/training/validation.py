@@ -9,7 +9,7 @@ from sdcpc_ros.checkpoint import Checkpoint
 from sdcpc_ros.dataset_kinds import open_dataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
-from sdcpc_ros.evaluation.report import progress_bar
+from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError
@@ -30,7 +30,7 @@ def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evalu
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
     segmenter = StreamingSegmenter(checkpoint, device=device)
     try:
-        return evaluate(segmenter, video, progress=progress_bar)
+        return evaluate(segmenter, video, progress=ProgressBar)
     finally:
         segmenter.close()
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.bags.bag_evaluation import Model
-from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, serialise_camera_info, serialise_image
-from sdcpc_ros.bags.reader import RawMessage
+from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, RawMessage, serialise_camera_info, serialise_image
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.checkpoint import load_checkpoint

@@ -13,8 +13,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from sdcpc_ros.bags.bag_dataset import BagDataset, open_bags
-from sdcpc_ros.bags.messages import IMAGE, serialise_image
-from sdcpc_ros.bags.reader import RawMessage
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet

@@ -14,8 +14,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from sdcpc_ros.bags.bag_evaluation import BagSettings, Model, evaluate_bag
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, serialise_compressed, serialise_image
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_compressed, serialise_image
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
 from sdcpc_ros.bags.street_bag import GROUND_TRUTH_TOPIC, IMAGE_TOPIC
 from sdcpc_ros.bags.writer import BagWriter

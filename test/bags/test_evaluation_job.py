@@ -11,11 +11,12 @@ import pytest
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags import evaluation_job
-from sdcpc_ros.bags.bag_evaluation import BagSettings
+from sdcpc_ros.bags.bag_evaluation import BagSettings, ModelChoice
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.evaluation_job import Job, ModelChoice, read_report, run_job, write_json
+from sdcpc_ros.bags.evaluation_job import Job, run_job
 from sdcpc_ros.bags.live_evaluation import LivePlan
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.evaluation.report_file import read_report, write_json
 
 
 @pytest.fixture
@@ -94,7 +95,6 @@ def test_the_command_in_the_report_gives_the_same_report(job, tmp_path, quick_pa
     assert words[0] == "sdcpc"
     assert cli.main([*words[1:], "--output", str(tmp_path / "again")]) == 0
     again = read_report(tmp_path / "again" / "drive" / "report.json")
-    assert again is not None
     assert {**again, "timing": None} == {**report, "timing": None}
     assert (tmp_path / "again" / "drive" / "labelled_bag").is_dir()
 
@@ -112,18 +112,23 @@ def test_a_job_that_fails_leaves_no_report(job, quick_page):
     storage.write_bytes(storage.read_bytes()[:-200])
     with pytest.raises(BagError, match="is cut short"):
         run_job(replace(job, labelled_bag=True))
-    assert read_report(job.files.report) is None
+    assert not job.files.report.exists()
     assert not job.files.labelled_bag.exists()
     with BagReader(job.bag.parent / "sound") as sound:
         assert sound.topics
 
 
-def test_a_report_appears_whole_or_not_at_all(tmp_path):
+def test_a_report_appears_whole_or_not_at_all(job, tmp_path):
     path = tmp_path / "report.json"
     write_json(path, {"a": 1})
     with pytest.raises(ValueError):
         write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
-    assert read_report(tmp_path / "nowhere.json") is None
-    path.write_text("[]")
-    assert read_report(path) is None
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.glob("*report*")) == [path]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_evaluation_has_left_is_removed(job, quick_page):
+    (job.output / ".labelled_bag.x1" / "labelled_bag").mkdir(parents=True)
+    (job.output / ".report.json.y2").mkdir()
+    run_job(job)
+    assert sorted(path.name for path in job.output.iterdir()) == ["report.html", "report.json"]

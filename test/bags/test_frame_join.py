@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,9 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.bags.errors import StateError
-from sdcpc_ros.bags.frame_join import BagFrame, FrameJoin, Place, RawMessage, Reading
-from sdcpc_ros.bags.messages import IMAGE, serialise_image
+from sdcpc_ros.bags.frame_join import join_by_stamp
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 
@@ -23,21 +21,11 @@ def image(topic: str, time_ns: int, stamp_ns: int) -> RawMessage:
     return RawMessage(topic, IMAGE, time_ns, serialise_image(np.zeros((1, 1), np.uint8), "mono8", stamp_ns, ""))
 
 
-def readings(messages: Sequence[RawMessage], from_ns: int) -> Iterator[Reading]:
-    """As BagReader reads one file: every moment is a cut."""
-    first, newest = 0, None
-    for ordinal, message in enumerate(message for message in messages if message.time_ns >= from_ns):
-        if newest is None or message.time_ns > newest:
-            first, newest = ordinal, message.time_ns
-        yield Reading(message, ordinal, newest, first)
+def joined(messages: Sequence[RawMessage]) -> list[tuple[RawMessage, dict[str, RawMessage]]]:
+    return list(join_by_stamp(messages, CAMERA, [TRUTH, OTHER]))
 
 
-def joined(messages: Sequence[RawMessage], place: Place | None = None) -> list[BagFrame]:
-    join = FrameJoin(None, CAMERA, [TRUTH, OTHER])  # type: ignore[arg-type]  # nothing is decoded
-    return list(join.frames(readings(messages, 0 if place is None else place.from_ns), place))
-
-
-# Few stamps and times, so that they come twice, late, early, and in every order.
+# Few stamps and times, so that they repeat, and come late, early, and in every order.
 MESSAGES = st.lists(
     st.builds(
         image,
@@ -50,40 +38,50 @@ MESSAGES = st.lists(
 
 
 @given(MESSAGES)
-def test_a_join_that_returns_to_a_frame_gives_the_frames_that_came_from_there_on(messages):
+def test_each_image_comes_once_with_messages_of_its_stamp(messages):
     frames = joined(messages)
-    assert len(frames) == sum(message.topic == CAMERA for message in messages)
-    for index, frame in enumerate(frames):
-        assert frame.place is not None
-        place = Place.from_dict(json.loads(json.dumps(frame.place.to_dict())))
-        again = joined(messages, place)
-        assert again == frames[index:]
-        assert [one.camera is other.camera for one, other in zip(again, frames[index:])] == [True] * len(again)
+    images = [message for message in messages if message.topic == CAMERA]
+    assert sorted(id(frame) for frame, _ in frames) == sorted(map(id, images))
+    used = [id(companion) for _, companions in frames for companion in companions.values()]
+    assert len(set(used)) == len(used)
+    for frame, companions in frames:
+        assert all(companion.stamp_ns == frame.stamp_ns for companion in companions.values())
+        assert all(companion.topic == topic for topic, companion in companions.items())
 
 
-def test_a_join_returns_without_what_lies_further_back():
-    """Of a bag whose truth is rare, so that two seconds of images always wait."""
-    messages = [image(CAMERA, number * SECOND // 10, number + 1) for number in range(100)]
-    messages.insert(50, image(TRUTH, 49 * SECOND // 10, 50))
-    place = joined(messages)[80].place
-    assert place is not None
-    assert place.time_ns - 2 * SECOND <= place.from_ns <= place.time_ns
+@given(MESSAGES)
+def test_of_stamps_that_do_not_repeat_all_within_two_seconds_is_joined(messages):
+    once = list({(message.topic, message.stamp_ns): message for message in reversed(messages)}.values())[::-1]
+    frames = joined(once)
+    for frame, companions in frames:
+        near = {
+            message.topic
+            for message in once
+            if message.topic != CAMERA
+            and message.stamp_ns == frame.stamp_ns
+            and abs(message.time_ns - frame.time_ns) <= 2 * SECOND
+        }
+        assert near <= companions.keys()
 
 
-def test_a_place_that_is_not_there_any_more_is_told():
-    messages = [image(CAMERA, number * SECOND, number) for number in range(6)]
-    place = joined(messages)[4].place
-    with pytest.raises(StateError, match="the bag ends before the place"):
-        joined(messages[:4], place)
-    other = [image(CAMERA, message.time_ns, 77) for message in messages]
-    with pytest.raises(StateError, match=r"the frame at 4.000000000 s is not where it was"):
-        joined(other, place)
+def test_an_image_waits_two_seconds_for_a_companion_and_no_longer():
+    for late_ns, found in ((2 * SECOND, {TRUTH}), (2 * SECOND + 1, set())):
+        messages = [image(CAMERA, 0, 7), image(TRUTH, late_ns, 7)]
+        if not found:
+            messages.insert(1, image(CAMERA, late_ns, 8))
+        assert joined(messages)[0][1].keys() == found
+
+
+def test_a_message_too_short_for_a_stamp_counts_by_its_time():
+    short = RawMessage(CAMERA, IMAGE, 5 * SECOND, b"\0\1")
+    frames = joined([short, RawMessage(TRUTH, IMAGE, 6 * SECOND, b""), image(CAMERA, 7 * SECOND, 1)])
+    assert frames[0] == (short, {})
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_files_that_overlap_are_read_again_from_where_the_later_one_begins(tmp_path, storage):
+def test_files_of_a_split_bag_that_overlap_are_read_one_after_the_other(tmp_path, storage):
     """A recorder of several threads put two messages into the second file that were recorded before the last of the
-    first: reading from either's time would leave out, or add, some that come before in the order of reading."""
+    first."""
     times = [[0, 1, 2, 3, 6, 9], [5, 7, 10, 11, 12]]
     information = None
     for number, part in enumerate(times):
@@ -99,13 +97,4 @@ def test_files_that_overlap_are_read_again_from_where_the_later_one_begins(tmp_p
             information["relative_file_paths"].append(file)
     (tmp_path / "split" / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": information}))
     with BagReader(tmp_path / "split") as split:
-        frames = list(split.frames(CAMERA))
-        order = [frame.stamp_ns // SECOND for frame in frames]
-        assert order == [*times[0], *times[1]]
-        for index, frame in enumerate(frames):
-            again = [one.stamp_ns // SECOND for one in split.frames(CAMERA, place=frame.place)]
-            assert again == order[index:]
-        assert [frame.place.from_ns // SECOND for frame in frames if frame.place] == [
-            *(0, 1, 2, 3, 5, 5),
-            *(5, 5, 10, 11, 12),
-        ]
+        assert [frame.stamp_ns // SECOND for frame in split.frames(CAMERA)] == [*times[0], *times[1]]

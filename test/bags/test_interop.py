@@ -18,12 +18,13 @@ from sdcpc_ros.bags.messages import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
+    RawMessage,
     serialise_camera_info,
     serialise_compressed,
     serialise_image,
     standard_types,
 )
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 
 CAMERA, TRUTH = "/front/image", "/front/ground_truth"

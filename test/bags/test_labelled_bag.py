@@ -8,9 +8,9 @@ import pytest
 from sdcpc_ros.bags.bag_evaluation import BagSettings, evaluate_bag
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.labelled_bag import LabelledBagWriter, write_labelled_bag
-from sdcpc_ros.bags.messages import IMAGE, serialise_image, standard_types
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image, standard_types
 from sdcpc_ros.bags.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame
 from sdcpc_ros.bags.street_bag import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.bags.writer import BagWriter

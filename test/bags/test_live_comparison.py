@@ -7,10 +7,10 @@ import pytest
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.live_comparison import LiveComparison
-from sdcpc_ros.bags.live_report import LiveTiming
-from sdcpc_ros.bags.messages import IMAGE, serialise_image
+from sdcpc_ros.bags.live_timing import LiveTiming
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.node_process import LABEL_TOPIC
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, SourceFrame, Unusable
 from sdcpc_ros.streaming.continuity import break_between
 from sdcpc_ros.streaming.segmenter import Segmentation

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.live_report import LiveQuality, LiveTiming, timing_summary
+from sdcpc_ros.bags.live_timing import LiveQuality, LiveTiming, timing_summary
 from sdcpc_ros.label_set import CAMVID_11
 
 MS = 1_000_000

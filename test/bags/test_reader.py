@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, serialise_image, serialise_jpeg
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_image, serialise_jpeg
+from sdcpc_ros.bags.reader import BagReader
 
 
 def image_at(topic: str, time_ns: int, stamp_ns: int | None = None, value: int = 0) -> RawMessage:

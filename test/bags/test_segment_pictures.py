@@ -11,9 +11,8 @@ import pytest
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import IMAGE, serialise_image
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.picture_sources import picture_source
-from sdcpc_ros.bags.reader import RawMessage
 from sdcpc_ros.bags.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.checkpoint import load_checkpoint

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from sdcpc_ros.bags import segmented_frames
 from sdcpc_ros.bags.bag_evaluation import Model
 from sdcpc_ros.bags.ground_truth import NoTruth, find_ground_truth
-from sdcpc_ros.bags.messages import IMAGE, serialise_image
-from sdcpc_ros.bags.reader import BagReader, RawMessage
-from sdcpc_ros.bags.segmented_frames import SegmentedFrame, SourceFrame, Unusable, bag_frames, segmented
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.segmented_frames import SegmentedFrame, SourceFrame, Unusable, bag_frames, load_segmenter, segmented
 from sdcpc_ros.bags.street_bag import IMAGE_TOPIC
+from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint
 
 PERIOD_NS = 66_666_667
 
@@ -84,3 +89,23 @@ def test_what_cannot_be_used_is_left_out_and_disturbs_nothing(write_bag, tiny_mo
     last = made[-1]
     assert isinstance(last, SegmentedFrame)
     assert (last.source.number, last.reset, last.segmentation.references) == (4, None, 1)
+
+
+def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def load(path: Path):
+        threads.append(threading.current_thread())
+        return load_checkpoint(path)
+
+    monkeypatch.setattr(segmented_frames, "load_checkpoint", load)
+    segmenter = load_segmenter(tiny_checkpoint, device="cpu", backend="eager", input_size=(64, 96))
+    assert segmenter.network_size((480, 640)) == (64, 96)
+    assert segmenter.segment(np.zeros((64, 96, 3), np.uint8)).labels.shape == (64, 96)
+    (thread,) = threads
+    assert thread is not threading.current_thread() and not thread.is_alive()
+
+
+def test_a_model_that_cannot_be_loaded_raises(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nothing"):
+        load_segmenter(tmp_path / "nothing.safetensors", device="cpu", backend="eager")

@@ -156,7 +156,6 @@ def test_a_model_that_is_not_there_is_one_sentence_for_all_bags(street, tmp_path
     [
         ([], "the following arguments are required: BAG"),
         (["bag", "--workers", "0"], "--workers is 0; 1 or more are needed"),
-        (["bag", "--save-every", "0"], "--save-every is 0.0; a positive number of seconds is needed"),
         (["bag", "--live-rate", "2"], "--live-rate goes with --live"),
         (["bag", "--max-dropped", "2"], "--max-dropped goes with --live"),
         (

@@ -18,7 +18,8 @@ from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, Scorer, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
-from sdcpc_ros.evaluation.report import evaluation_table, progress_bar
+from sdcpc_ros.evaluation.progress import ProgressBar
+from sdcpc_ros.evaluation.report import evaluation_table
 from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
 
 TWO = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
@@ -114,7 +115,7 @@ def test_progress_advances_once_a_frame() -> None:
 
 
 def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    evaluate(PerfectStream(), video(clip(2), frames=2), progress=progress_bar)
+    evaluate(PerfectStream(), video(clip(2), frames=2), progress=ProgressBar)
     assert capfd.readouterr() == ("", "")
 
 

@@ -73,26 +73,6 @@ def test_without_a_stamp_a_frame_comes_one_period_after_the_last(stamp_s):
         assert buffer.next_stamp_s == now_s + 1 / DEFAULT_RATE_HZ
 
 
-@settings(max_examples=30)
-@given(offsets=OFFSETS, before=st.integers(0, 20), after=st.integers(0, 10))
-def test_a_restored_buffer_goes_on_alike(offsets, before, after):
-    one, other = FrameBuffer(offsets, _memory(0)), FrameBuffer(offsets, _memory(0))
-    for frame in range(before):
-        one.push(_memory(frame), frame / 7)
-    state = one.state()
-    one.push(_memory(99), before / 7)  # the state is a copy
-    other.restore(state)
-    other.push(_memory(99), before / 7)
-    for frame in range(before + 1, before + 1 + after):
-        (references, age_s), (others, other_age_s) = one.references(frame / 7), other.references(frame / 7)
-        assert torch.equal(age_s, other_age_s)
-        assert all(torch.equal(part, wanted) for part, wanted in zip(references, others))
-        one.push(_memory(frame), frame / 7)
-        other.push(_memory(frame), frame / 7)
-    with pytest.raises(ValueError, match="other shapes"):
-        FrameBuffer(offsets, _memory(0, size=(5, 5))).restore(state)
-
-
 @pytest.mark.parametrize(("offsets", "places"), [((1, 2), 1), ((3, 6, 9), 3), ((1, 3), 1), ((2, 3, 7), 1)])
 def test_addresses_stay(offsets, places):
     """A graph captured with them goes on to read the right memory: one place, or one for each phase of the stride."""

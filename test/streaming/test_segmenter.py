@@ -237,27 +237,6 @@ def test_models_of_one_checkpoint_share_nothing(checkpoint):
     assert dataclasses.replace(checkpoint).build_model().config == checkpoint.config
 
 
-@pytest.mark.parametrize("frames", [0, 1, 2, 5])
-def test_a_stream_goes_on_in_another_segmenter_from_its_memory(checkpoint, frames):
-    """Of a recurrent network too, whose memory goes back to the first frame. Stamps go along."""
-    config = dataclasses.replace(checkpoint.config, recurrent=True)
-    recurrent = dataclasses.replace(checkpoint, config=config)
-    one, other = StreamingSegmenter(recurrent), StreamingSegmenter(recurrent)
-    video = _video(frames + 4)
-    for i, image in enumerate(video[:frames]):
-        one.segment(image, 50 + i / 3)
-    memory = one.memory()
-    assert (memory is None) == (frames == 0)
-    expected = [one.segment(image) for image in video[frames:]]
-    if memory is not None:
-        other.remember(memory)
-    for image, wanted in zip(video[frames:], expected):
-        found = other.segment(image)
-        assert found.references == wanted.references and (found.labels == wanted.labels).all()
-    with pytest.raises(ValueError, match="other shapes"):
-        StreamingSegmenter(checkpoint, input_size=(32, 32)).remember(one.memory())
-
-
 def test_by_name_or_path_on_whatever_device_there_is(tiny_checkpoint):
     import sdcpc_ros
 

@@ -19,9 +19,9 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, serialise_jpeg
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_jpeg
 from sdcpc_ros.bags.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.street_bag import CAMERA_INFO_TOPIC, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.checkpoint import load_checkpoint, save_checkpoint

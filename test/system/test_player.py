@@ -24,10 +24,10 @@ from std_srvs.srv import SetBool
 from sdcpc_ros.bags.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.bags.errors import PlaybackError
 from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
-from sdcpc_ros.bags.messages import IMAGE, serialise_image
+from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.bags.player import BagPlayer, Playback, message_class, playable_topics, spinning_node
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.recorder import BagRecorder
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter

@@ -1,41 +1,39 @@
-"""`sdcpc evaluate-bag` killed in the middle of a bag, as a crash or a power cut does it, and started again."""
+"""`sdcpc evaluate-bag` of two bags, killed in the second one, and started again."""
 
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import torch
+
 from sdcpc_ros.bags import evaluation_job
-from sdcpc_ros.bags.reader import BagReader, RawMessage
+from sdcpc_ros.bags.messages import RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.cli import main
 
 FRAMES = 150
 
 
-def words(bag: Path, model: Path, output: Path, save_every_s: float) -> list[str]:
-    options = ("--labelled-bag", "--save-every", str(save_every_s))
-    return ["evaluate-bag", str(bag), "--model", str(model), "-o", str(output), *options]
+def words(bags: list[Path], model: Path, output: Path) -> list[str]:
+    return ["evaluate-bag", *map(str, bags), "--model", str(model), "-o", str(output), "--labelled-bag"]
 
 
-def killed_in_the_middle(command: list[str], results: Path) -> None:
-    """Run it until it has saved a state, some frames more, and kill it."""
+def kill_in_the_second_bag(command: list[str], folder: Path) -> None:
+    """Runs it until it writes the labelled bag in `folder`, and kills it."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    stop_s = None
-    while stop_s is None or time.monotonic() < stop_s:
+    while not list(folder.glob(".labelled_bag.*/*/*.mcap")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
-        if stop_s is None and (results / "evaluation.state").exists():
-            stop_s = time.monotonic() + random.random() * 0.2
         time.sleep(0.002)
     process.kill()
     process.wait()
-    assert not (results / "report.json").exists()
+    assert not (folder / "report.json").exists() and not (folder / "labelled_bag").exists()
 
 
 def messages(bag_path: Path) -> list[RawMessage]:
@@ -43,32 +41,31 @@ def messages(bag_path: Path) -> list[RawMessage]:
         return list(bag.messages())
 
 
-def test_a_killed_evaluation_goes_on_to_the_same_report_and_labelled_bag(
-    recurrent_checkpoint, tmp_path, monkeypatch, capsys
+def test_a_finished_bag_is_skipped_and_an_unfinished_one_is_evaluated_again(
+    recurrent_checkpoint, tmp_path, monkeypatch
 ):
-    model = recurrent_checkpoint
-    bag = tmp_path / "street"
-    write_street_bag(bag, StreetBag(seed=3, size=(48, 64), length=FRAMES, rate_hz=15.0))
-    killed, whole = tmp_path / "killed" / "street", tmp_path / "whole" / "street"
+    bags = [tmp_path / "first", tmp_path / "second"]
+    for seed, (bag, length) in enumerate(zip(bags, (3, FRAMES))):
+        write_street_bag(bag, StreetBag(seed=seed, size=(48, 64), length=length, rate_hz=15.0))
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
     script = "import torch; torch.set_num_threads(1); from sdcpc_ros.cli import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", script, *words(bag, model, killed.parent, 0.01)]
-    killed_in_the_middle(command, killed)
-
-    import torch
+    kill_in_the_second_bag(
+        [sys.executable, "-c", script, *words(bags, recurrent_checkpoint, killed)], killed / "second"
+    )
+    first_report = (killed / "first" / "report.json").read_bytes()
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(evaluation_job, "write_report", lambda path, report, pictures: path.write_text("a page"))
     try:
-        assert main(words(bag, model, killed.parent, 30)) == 0
-        assert f"'{bag}' goes on with image" in capsys.readouterr().err
-        assert main(words(bag, model, whole.parent, 30)) == 0
+        for output in (killed, whole):
+            assert main(words(bags, recurrent_checkpoint, output)) == 0
     finally:
         torch.set_num_threads(threads)
-    reports = [json.loads((folder / "report.json").read_text()) for folder in (killed, whole)]
-    (resumed_at,) = reports[0]["timing"]["resumed_at"]
-    assert 0 < resumed_at < FRAMES and reports[1]["timing"]["resumed_at"] == []
+    assert [bag["status"] for bag in json.loads((killed / "fleet.json").read_text())["bags"]] == ["reused", "done"]
+    assert (killed / "first" / "report.json").read_bytes() == first_report
+    reports = [json.loads((output / "second" / "report.json").read_text()) for output in (killed, whole)]
     assert {**reports[0], "timing": None} == {**reports[1], "timing": None}
-    assert len(list((killed / "labelled_bag").glob("*.mcap"))) > 1
-    assert messages(killed / "labelled_bag") == messages(whole / "labelled_bag")
-    assert sorted(path.name for path in killed.iterdir()) == ["labelled_bag", "report.html", "report.json"]
+    assert messages(killed / "second" / "labelled_bag") == messages(whole / "second" / "labelled_bag")
+    left = sorted(path.name for path in (killed / "second").iterdir())
+    assert left == ["labelled_bag", "report.html", "report.json"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from sdcpc_ros.atomic_file import atomic_path
 
 #: Widths in CSS px that a chart is drawn for: across a page, in half of one, on a telephone.
 PAGE_PX, HALF_PX, NARROW_PX = 1022.0, 474.0, 326.0
@@ -46,17 +46,9 @@ def render(template: str, context: dict[str, Any]) -> str:
 
 
 def write_page(path: str | Path, page: str) -> None:
-    """The page as a file, there as a whole or not at all."""
-    path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:  # a name may hold half a character
-            file.write(page)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Writes the page atomically. Half a character in a name of a file becomes a question mark."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _environment() -> Environment:

@@ -17,8 +17,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from sdcpc_ros import cli
-from sdcpc_ros.bags.messages import IMAGE
-from sdcpc_ros.bags.reader import RawMessage
+from sdcpc_ros.bags.messages import IMAGE, RawMessage
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.label_set import CAMVID_11
