@@ -16,12 +16,12 @@ from pathlib import Path
 
 from benchmarks.node_load import Flow, percentile, running_bench, steady_flow
 from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.installation import FAST_DDS_PROFILE_VARIABLES
 
 SIZE = (720, 1280)  # height, width
 RATE_HZ = 30.0
 CAMERA = "camera"
 PROFILES = {"shipped": "config/fastdds_profile.xml on both sides", "default": "Fast DDS as it comes"}
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _SHIPPED = Path(__file__).resolve().parents[1] / "config" / "fastdds_profile.xml"
 #: A profile that changes nothing, in place of one that the user may have set.
 _NO_CHANGE = """<?xml version="1.0" encoding="UTF-8"?>
@@ -97,7 +97,7 @@ def profile_variables(profile: str, folder: Path) -> dict[str, str]:
     if profile == "default":
         file = folder / "no_profile.xml"
         file.write_text(_NO_CHANGE)
-    return dict.fromkeys(_PROFILE_VARIABLES, str(file.resolve()))
+    return dict.fromkeys(FAST_DDS_PROFILE_VARIABLES, str(file.resolve()))
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from sdcpc_ros.installation import FAST_DDS_PROFILE_VARIABLES
 from sdcpc_ros.nodes import REFUSED_BY_ROS
 from sdcpc_ros.nodes.parameter_file import parameters_of, read_parameter_file
 from sdcpc_ros.nodes.parameters import CameraParameters
@@ -28,7 +29,6 @@ _BOOLEANS = ("use_sim_time", "autostart", "rviz")
 _BOOLEAN_WORDS = dict.fromkeys(("true", "1", "yes", "on"), "true") | dict.fromkeys(("false", "0", "no", "off"), "false")
 _TRANSPORTS = ("auto", "raw", "compressed")
 _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
 _AS_IN_FILE = " Empty: as in params_file."
 
 _ARGUMENTS = (
@@ -189,9 +189,9 @@ def _give_up_if_ros_refuses(event: ProcessExited, context: LaunchContext) -> lis
 
 def _fast_dds_profile() -> dict[str, str]:
     """The profile that images need (the file says why), unless the user has set one; other middleware ignores it."""
-    if any(variable in os.environ for variable in _PROFILE_VARIABLES):
+    if any(variable in os.environ for variable in FAST_DDS_PROFILE_VARIABLES):
         return {}
-    return {variable: str(_CONFIG / "fastdds_profile.xml") for variable in _PROFILE_VARIABLES}
+    return {variable: str(_CONFIG / "fastdds_profile.xml") for variable in FAST_DDS_PROFILE_VARIABLES}
 
 
 def _require_rviz() -> None:

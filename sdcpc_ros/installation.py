@@ -7,6 +7,11 @@ import sys
 import sysconfig
 from pathlib import Path
 
+#: The variables that name the file of Fast DDS's profiles; the second one from Kilted on.
+FAST_DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+SHARED_MEMORY = Path("/dev/shm")
+#: What three processes with the segments of our profile need there; containers have 64 MiB by default.
+SHARED_MEMORY_NEEDED_MIB = 192
 #: Top-level module -> its distribution, and the extra of ours that brings it.
 _OPTIONAL = {
     "av": ("av", "bags"),
@@ -39,6 +44,12 @@ def share_folders() -> list[Path]:
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     prefixes += here.parents[4:5]  # <prefix>/lib/python3.x/site-packages/sdcpc_ros/installation.py
     return folders + [prefix / "share" / "sdcpc_ros" for prefix in prefixes]
+
+
+def fast_dds_profile() -> Path | None:
+    """Our profile for Fast DDS, which lets it carry whole images in shared memory."""
+    files = [folder / "config" / "fastdds_profile.xml" for folder in share_folders()]
+    return next((file for file in files if file.is_file()), None)
 
 
 def install_advice(module: str) -> str | None:

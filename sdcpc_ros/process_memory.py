@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_M_ARENA_MAX = -8
+#: glibc's variables for it, with their values; the numbers are mallopt's names for the same.
+MALLOC_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_ARENA_MAX": 1}
+_MALLOPT_PARAMETERS = (-1, -3, -8)
 _STATUS_FILE = Path("/proc/self/statm")
 
 
@@ -22,13 +22,12 @@ def keep_freed_memory() -> None:
     back whatever the thresholds say, and the network runs in a thread. To be called before threads start. Does nothing
     on another C library, or where the user has set one of glibc's own variables for this.
     """
-    if {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"} & os.environ.keys():
+    if MALLOC_VARIABLES.keys() & os.environ.keys():
         return
     libc = _glibc()
     if libc is not None:
-        libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(_M_ARENA_MAX, 1)
+        for parameter, value in zip(_MALLOPT_PARAMETERS, MALLOC_VARIABLES.values()):
+            libc.mallopt(parameter, value)
 
 
 def give_back_freed_memory() -> None:

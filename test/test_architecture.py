@@ -32,6 +32,7 @@ DOORS: dict[str, set[str]] = {
         "images",
         "installation",
         "label_set",
+        "process_memory",
         "streaming",
     },
     "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},

@@ -11,7 +11,7 @@ from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
 from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
 from sdcpc_ros.evaluation.pictures import shrink
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
-from sdcpc_ros.evaluation.stream_scores import StreamScores
+from sdcpc_ros.evaluation.scorer import Scorer
 
 _LISTED_PROBLEMS = 100  # all are counted
 _BACKDROP_WIDTH = 640
@@ -21,7 +21,7 @@ _BACKDROP_WIDTH = 640
 class EvaluationAccumulator:
     """Memory does not depend on the number of frames, except for the rows of the log and a time for each frame."""
 
-    scores: StreamScores
+    scorer: Scorer
     worst: ExtremeFrames = field(default_factory=lambda: ExtremeFrames(lowest=True))
     best: ExtremeFrames = field(default_factory=lambda: ExtremeFrames(lowest=False))
     backdrop: np.ndarray | None = None
@@ -38,7 +38,7 @@ class EvaluationAccumulator:
                 self.problems.append(frame.problem)
             return
         source, result = frame.source, frame.segmentation
-        self.scores.update(
+        self.scorer.update(
             result.labels,
             source.truth,
             result.confidence,
@@ -47,8 +47,8 @@ class EvaluationAccumulator:
             references=result.references,
             reset=frame.reset,
         )
-        log = self.scores.log
-        value = log.miou[-1] if source.truth is not None else None if self.scores.judged else log.confidence[-1]
+        log = self.scorer.log
+        value = log.miou[-1] if source.truth is not None else None if self.scorer.judged else log.confidence[-1]
         if value is not None:
             for extremes in (self.worst, self.best):
                 extremes.offer(value, source.number, source.stamp_ns, source.image, result.labels, source.truth)
@@ -58,5 +58,5 @@ class EvaluationAccumulator:
         self.network_s += result.stage_ms["network"] / 1e3
 
     def pictures(self) -> ReportPictures:
-        flicker = self.scores.flicker.rate()
+        flicker = self.scorer.flicker.rate()
         return ReportPictures(self.worst.frames(), self.best.frames(), flicker, self.backdrop)

@@ -1,4 +1,4 @@
-"""Bags as a data set: camera images, and labels on a topic beside them, as training and evaluation take them."""
+"""Bags as a data set for training and evaluation: camera images, and labels on a topic beside them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LABEL_SET_FILE = "label_set.json"
 _LAYOUT = "bags are needed: a .mcap or .db3 file, a folder with metadata.yaml, or a folder of such"
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 _OPEN_BAGS = 4  #: at a time, in each process
-_SEEK_NS = 1000  #: bags are cut by seconds in floating point, which are exact to some ns
+_SEEK_NS = 1000  #: BagReader takes seconds as floating point, with an error of some ns
 
 
 class _Place(NamedTuple):
-    """Where a frame's messages are: topic, and time of recording in ns from the bag's start."""
+    """The positions of a frame's messages: topic, and time of recording in ns from the bag's start."""
 
     bag: Path
     stamp_ns: int
@@ -41,17 +41,17 @@ class _Place(NamedTuple):
 def open_bags(root: Path, split: str | None, label_set: LabelSet | None = None) -> BagDataset:
     """The bag, or folder of bags, at `root`, or at `root`/`split`.
 
-    What ids mean is said by a file label_set.json there or in `root`, as `sdcpc import-weights --label-set` reads it,
-    or else by `label_set`: the bags themselves do not say. Raises DatasetError.
+    The label set is a file label_set.json there or in `root`, as `sdcpc import-weights --label-set` reads it, else
+    `label_set`, since bags do not contain it. Raises DatasetError.
     """
     folder = root if split is None else root / split
     bags = [folder] if _is_bag(folder) else sorted(filter(_is_bag, folder.iterdir())) if folder.is_dir() else []
     if not bags:
         raise DatasetError(f"no bag at '{folder}'; {_LAYOUT}; {found_in(folder)}")
-    for said in (folder / LABEL_SET_FILE, root / LABEL_SET_FILE):
-        if said.is_file():
+    for file in (folder / LABEL_SET_FILE, root / LABEL_SET_FILE):
+        if file.is_file():
             try:
-                label_set = read_label_set(str(said))
+                label_set = read_label_set(str(file))
             except LabelSetError as error:
                 raise DatasetError(str(error)) from error
             break
@@ -64,11 +64,10 @@ def open_bags(root: Path, split: str | None, label_set: LabelSet | None = None) 
 
 
 class BagDataset(VideoDataset):
-    """One video a bag, of its one camera. Frames for which its ground-truth topic holds nothing are unlabelled.
+    """One video for each bag, of its only camera. Frames without a message on the ground-truth topic are unlabelled.
 
-    Opening reads every message's header once, with a progress bar where there is a terminal; images are read and
-    decoded when asked for. A stamp earlier than the last starts another video, a gap as long as the node's `max_gap`
-    (longer in a slow bag) another run.
+    Opening reads every message's header once; images are read and decoded on request. A stamp earlier than the last
+    starts another video, a gap longer than the node's `max_gap` (longer in a slow bag) another run.
     """
 
     def __init__(self, bags: Sequence[Path], label_set: LabelSet, *, name: str) -> None:
@@ -112,7 +111,7 @@ class BagDataset(VideoDataset):
         return f"the image {where}", f"the labels {where}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # another process opens the bags for itself
+        return {**self.__dict__, "_open": {}}  # another process opens its own bags
 
     def _decoded(self, place: _Place, message: tuple[str, int], decoder: Any) -> np.ndarray:
         bag = self._bag(place.bag)
@@ -120,11 +119,13 @@ class BagDataset(VideoDataset):
         start_s, duration_s = max(0, offset_ns - _SEEK_NS) / 1e9, 2 * _SEEK_NS / 1e9
         for found in bag.messages(topic, start_s=start_s, duration_s=duration_s):
             if found.time_ns - bag.start_ns == offset_ns and found.stamp_or_time_ns == place.stamp_ns:
-                return np.require(bag.decode(found, decoder), requirements="W")  # not a view of the message's bytes
+                return np.require(
+                    bag.decode(found, decoder), requirements="W"
+                )  # a copy, if it is a view of the message
         raise BagError(f"bag '{place.bag}' has changed: nothing on {topic} at {offset_ns / 1e9:.3f} s")
 
     def _bag(self, path: Path) -> BagReader:
-        """An open bag. A forked process opens its own: it would share the place in the file with its parent."""
+        """An open bag. A forked process opens its own, since it would share the file position with its parent."""
         if self._process != os.getpid():
             self._open, self._process = {}, os.getpid()
         if path not in self._open:
@@ -155,7 +156,7 @@ def _places(path: Path) -> list[_Place]:
 
 
 def _each_once(places: Sequence[_Place]) -> list[_Place]:
-    """In the order of recording. A picture that was recorded twice in a row is one frame, with labels if it has any."""
+    """In the order of recording. An image that was recorded twice in a row is one frame, with its labels if any."""
     once: list[_Place] = []
     for place in sorted(places, key=lambda place: place.image[1]):
         if not once or once[-1].stamp_ns != place.stamp_ns:
@@ -175,7 +176,7 @@ def _is_bag(path: Path) -> bool:
 
 
 def _explained(function: Any, *arguments: Any) -> Any:
-    """What a function gives; a BagError of it as a DatasetError, which is what users of a data set expect."""
+    """Calls a function and raises its BagError as a DatasetError."""
     try:
         return function(*arguments)
     except BagError as error:

@@ -1,4 +1,4 @@
-"""Evaluate one bag offline: every frame through the node's segmenter, and all that can be said of it in one report."""
+"""Evaluates one bag offline: runs every frame through the node's segmenter and reports the scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
-from sdcpc_ros.evaluation.stream_scores import StreamScores
+from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -34,13 +34,13 @@ from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 @dataclass(frozen=True)
 class BagSettings:
-    """What of a bag is evaluated, and how. Raises BagError for a value that makes no sense."""
+    """The part of a bag to evaluate, and how. Raises BagError for a value out of range."""
 
-    camera: str | None = None  #: the image topic, None: the only one there is
-    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth if it has one
+    camera: str | None = None  #: the image topic; None: the only one
+    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth, if any
     void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
     resize_truth: bool = False  #: a truth of another size is resized to its image, by the nearest pixel
-    unknown_colours_are_void: bool = False  #: of a truth in colours: those that no class has mean "no truth"
+    unknown_colours_are_void: bool = False  #: in a truth in colours, those of no class mean "no truth"
     start_s: float = 0.0
     duration_s: float | None = None
     every: int = 1  #: only every n-th image, from the first one on
@@ -73,7 +73,7 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Model:
-    """A segmenter, and what the report says of it."""
+    """A segmenter, and its name in the report."""
 
     segmenter: StreamingSegmenter
     name: str
@@ -82,7 +82,7 @@ class Model:
 
 @dataclass(frozen=True)
 class BagEvaluation:
-    """The report as it goes into JSON, and the pictures that only the page shows."""
+    """The report for JSON, and the images that only the page shows."""
 
     report: dict[str, Any]
     pictures: ReportPictures
@@ -106,7 +106,7 @@ def evaluate_bag(
         camera = bag.camera_topic(settings.camera)
         reader = LabelReader(model.segmenter.label_set.colours, settings.unknown_colours_are_void)
         truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
-        accumulator = EvaluationAccumulator(StreamScores(model.segmenter.label_set))
+        accumulator = EvaluationAccumulator(Scorer(model.segmenter.label_set))
         on_start(_expected_frames(bag, camera, settings))
         source = bag_frames(
             bag,
@@ -130,10 +130,10 @@ def evaluate_bag(
                     watch(frame)
         wall_s = time.perf_counter() - started
         problems, unusable = accumulator.problems, accumulator.unusable
-        if not len(accumulator.scores.log):
+        if not len(accumulator.scorer.log):
             first = f"; the first: {problems[0]}" if problems else ""
             raise BagError(f"bag '{path}' has no usable image on {camera} ({unusable} unusable{first})")
-        if truth.description != "none" and not accumulator.scores.judged:
+        if truth.description != "none" and not accumulator.scorer.judged:
             problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
         report = _report(bag, camera, truth, model, settings, accumulator)
         report["timing"] = _timing(accumulator, wall_s)
@@ -141,9 +141,9 @@ def evaluate_bag(
 
 
 def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
-    """How many images will be taken: exact for a whole bag, an estimate for a part of one.
+    """The number of images to evaluate: exact for a whole bag, an estimate for a part of it.
 
-    BagError when `settings.every` leaves no second image of the bag, for then there is no stream.
+    Raises BagError if `settings.every` leaves only one image, which is no stream.
     """
     images = bag.topics[camera].message_count
     if settings.every > 1 and settings.every >= images:
@@ -159,7 +159,7 @@ def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
 
 
 def _taken(images: int, every: int) -> int:
-    """How many of the first `images` images are evaluated."""
+    """The number of evaluated images among the first `images`."""
     return -(-images // every)
 
 
@@ -171,7 +171,7 @@ def _report(
     settings: BagSettings,
     accumulator: EvaluationAccumulator,
 ) -> dict[str, Any]:
-    scores, log = accumulator.scores, accumulator.scores.log
+    scores, log = accumulator.scorer, accumulator.scorer.log
     return {
         "format": REPORT_FORMAT,
         "bag": {
@@ -215,7 +215,7 @@ def _run_settings(model: Model) -> dict[str, Any]:
         "device": str(model.segmenter.device),
         "backend": model.segmenter.backend,
         "input_size": None if size is None else list(size),
-        "threads": torch.get_num_threads(),  # another number sums in another order: the last digits may differ
+        "threads": torch.get_num_threads(),  # the order of sums, and so the last digits, depend on it
     }
 
 
@@ -234,7 +234,7 @@ def _timing(accumulator: EvaluationAccumulator, wall_s: float) -> dict[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Of this package and of what its numbers depend on."""
+    """Versions of this package and of the packages that the numbers depend on."""
     found = {"sdcpc_ros": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "opencv-python-headless", "rosbags"):
         try:

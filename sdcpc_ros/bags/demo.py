@@ -1,31 +1,28 @@
-"""`sdcpc demo`: play a bag to the segmentation node over DDS; record, measure and show what comes back.
+"""`sdcpc demo`: plays a bag to the segmentation node over DDS, records and measures the answers, and draws them.
 
-Four steps: prepare the bag, start the node as a process of its own, play and record, then measure and draw from the
-labelled bag alone.
+Four steps: prepare the bag, start the node, play and record, then measure and draw from the labelled bag.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.demo_summary import demo_headline, demo_hint, demo_table
 from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.labelled_bag import write_labelled_bag
-from sdcpc_ros.bags.live_timing import LiveTiming, timing_summary
+from sdcpc_ros.bags.live_timing import LiveTiming
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE
 from sdcpc_ros.bags.node_process import (
     NodeProcess,
@@ -34,10 +31,12 @@ from sdcpc_ros.bags.node_process import (
     terminated_as_interrupted,
     write_parameters,
 )
+from sdcpc_ros.bags.preview import LabelledTopics, render_preview, write_contact_sheet
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.showcase import LabelledTopics, look_at, write_contact_sheet
 from sdcpc_ros.bags.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint, resolve_model
+from sdcpc_ros.evaluation.progress import ProgressBar
+from sdcpc_ros.evaluation.report_file import write_json
 
 if TYPE_CHECKING:
     from sdcpc_ros.bags.live_run import LiveRun
@@ -55,17 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("demo_output"), metavar="DIR", help="for the results, default %(default)s"
     )
+    street_s = _STREET.length / _STREET.rate_hz
     parser.add_argument(
         "--seconds",
         type=_positive,
         metavar="S",
-        help=f"how much to play (default: {_STREET.length / _STREET.rate_hz:.0f} s of the street, all of a bag)",
+        help=f"how much to play (default: {street_s:.0f} s of the street, all of a bag)",
     )
     parser.add_argument(
-        "--rate",
-        type=_positive,
-        default=1.0,
-        help="playing speed: 0.5 is half the recording's, default %(default)s",
+        "--rate", type=_positive, default=1.0, help="playing speed: 0.5 is half the recording's, default %(default)s"
     )
     parser.add_argument(
         *("--camera", "--image-topic"),
@@ -83,7 +80,7 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit status: 0, 1 after one sentence about what went wrong, 130 when interrupted."""
+    """The exit status: 0, 1 after one sentence about the error, 130 when interrupted."""
     console, error_console = Console(highlight=False), Console(highlight=False, stderr=True)
     files = DemoFiles(args.output)
     try:
@@ -100,56 +97,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True)
 class DemoFiles:
-    """What the demo leaves in its output folder."""
+    """The files in the demo's output folder."""
 
-    folder: Path
-
-    @property
-    def street(self) -> Path:
-        """The synthetic street, kept for the next run."""
-        return self.folder / "synthetic_street"
-
-    @property
-    def labelled_bag(self) -> Path:
-        """Camera, ground truth, masks and confidence in one bag."""
-        return self.folder / "labelled_bag"
-
-    @property
-    def video(self) -> Path:
-        return self.folder / "overlay.mp4"
-
-    @property
-    def contact_sheet(self) -> Path:
-        return self.folder / "contact_sheet.png"
-
-    @property
-    def summary(self) -> Path:
-        """The numbers of the table and what they were taken on."""
-        return self.folder / "summary.json"
-
-    @property
-    def node_log(self) -> Path:
-        """All that the node printed."""
-        return self.folder / "node.log"
-
-    @property
-    def node_parameters(self) -> Path:
-        """What the node was configured with."""
-        return self.folder / "node_parameters.yaml"
-
-    @property
-    def ros_logs(self) -> Path:
-        return self.folder / "ros_logs"
-
-    @property
-    def recording(self) -> Path:
-        """The node's answers as they came; gone once they are in the labelled bag."""
-        return self.folder / ".recording"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.street = folder / "synthetic_street"  #: kept for the next run
+        self.labelled_bag = folder / "labelled_bag"  #: camera, ground truth, masks and confidence
+        self.video = folder / "overlay.mp4"
+        self.contact_sheet = folder / "contact_sheet.png"
+        self.summary = folder / "summary.json"  #: the numbers of the table, and the machine
+        self.node_log = folder / "node.log"
+        self.node_parameters = folder / "node_parameters.yaml"
+        self.ros_logs = folder / "ros_logs"
+        self.recording = folder / ".recording"  #: the node's answers; deleted when they are in the labelled bag
 
     def clear(self) -> None:
-        """Make the folder, without the results of an earlier run: none of them may be taken for this run's."""
+        """Makes the folder and removes the results of an earlier run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in (self.video, self.contact_sheet, self.summary, self.node_log, self.node_parameters):
             file.unlink(missing_ok=True)
@@ -179,22 +143,22 @@ def _run(args: argparse.Namespace, files: DemoFiles, console: Console) -> None:
         shutil.rmtree(files.recording)
 
     _step(console, 4, "Measuring and drawing")
-    with BagReader(files.labelled_bag) as labelled, _progress(console) as progress:
-        task = progress.add_task("frames done", total=len(live.bag_times_ns))
-        quality, rows = look_at(
-            labelled, topics, label_set, files.video, on_frame=lambda done: progress.update(task, completed=done)
-        )
+    with (
+        BagReader(files.labelled_bag) as labelled,
+        ProgressBar(len(live.bag_times_ns), "frames done", console=console) as advance,
+    ):
+        quality, rows = render_preview(labelled, topics, label_set, files.video, on_frame=advance)
     summary = {
         "model": model.stem,
         "bag": bag_path.name,
         "ground_truth": topics.ground_truth,
         "playback_rate": args.rate,
         "machine": {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
-        "timing": timing_summary(live.timing),
-        "quality": quality.summary(),
+        "timing": live.timing.summary(),
+        "quality": quality,
         "node_diagnostics": live.node_diagnostics,
     }
-    files.summary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_json(files.summary, summary, indent=2)
     write_contact_sheet(files.contact_sheet, *demo_headline(summary), rows, label_set)
     console.print()
     console.print(demo_table(summary))
@@ -212,16 +176,15 @@ def _run(args: argparse.Namespace, files: DemoFiles, console: Console) -> None:
 
 
 def _prepare_street(seconds: float | None, files: DemoFiles, console: Console) -> Path:
-    """The synthetic street as a bag: the one of the last run if it is the same, a new one otherwise."""
+    """The synthetic street as a bag: that of the last run if it is the same, else a new one."""
     wanted = _STREET if seconds is None else replace(_STREET, length=max(1, round(seconds * _STREET.rate_hz)))
     street = f"a synthetic street of {wanted.length / wanted.rate_hz:.0f} s, {wanted.length} images"
     if is_street_bag(files.street, wanted):
         _step(console, 1, f"The bag: {street}, from an earlier run")
     else:
         _step(console, 1, f"The bag: {street}")
-        with _progress(console) as progress:
-            task = progress.add_task("rendering", total=wanted.length)
-            write_street_bag(files.street, wanted, progress=lambda done: progress.update(task, completed=done))
+        with ProgressBar(wanted.length, "rendering", console=console) as advance:
+            write_street_bag(files.street, wanted, on_frame=advance)
     return files.street
 
 
@@ -229,25 +192,26 @@ def _play(
     args: argparse.Namespace, bag: BagReader, topics: LabelledTopics, model: Path, files: DemoFiles, console: Console
 ) -> LiveRun:
     os.environ.update(ros_environment(files.ros_logs))
-    # Only now: rclpy is not there without ROS, and reads the environment that was just set.
+    # Imported here: rclpy is missing without ROS, and reads the environment that was just set.
     from sdcpc_ros.bags.live_run import run_live
     from sdcpc_ros.bags.player import Playback
 
     compressed = bag.topics[topics.camera].type == COMPRESSED_IMAGE
     write_parameters(files.node_parameters, model=model, image_topic=topics.camera, compressed=compressed)
     command = node_command(files.node_parameters)
-    frames = _frames_to_play(bag, topics.camera, args.seconds)
     _step(console, 2, f"The node: {command.description}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
-    with NodeProcess(command, files.node_log) as process, _progress(console) as progress:
-        task = progress.add_task("loading the model", total=None)
+    with (
+        NodeProcess(command, files.node_log) as process,
+        ProgressBar(None, "loading the model", console=console) as bar,
+    ):
 
         def on_ready() -> None:
-            progress.update(task, total=1, completed=1, visible=False)
-            _step(console, 3, f"Playing {topics.camera}, {_speed(args.rate)}")
+            bar.restart(_frames_to_play(bag, topics.camera, args.seconds), "playing")
+            speed = "as fast as it was recorded" if args.rate == 1 else f"at {args.rate:g} times the recorded speed"
+            _step(console, 3, f"Playing {topics.camera}, {speed}")
 
         def on_progress(timing: LiveTiming) -> None:
-            what = f"{len(timing.arrived_ns)} masks, frames played"
-            progress.update(task, visible=True, description=what, total=frames, completed=len(timing.published_ns))
+            bar.update(len(timing.published_ns), f"{len(timing.arrived_ns)} masks, frames played")
 
         return run_live(
             bag,
@@ -261,10 +225,6 @@ def _play(
         )
 
 
-def _speed(rate: float) -> str:
-    return "as fast as it was recorded" if rate == 1 else f"at {rate:g} times the speed it was recorded at"
-
-
 def _frames_to_play(bag: BagReader, camera: str, seconds: float | None) -> int:
     images = bag.topics[camera].message_count
     return images if seconds is None or seconds >= bag.duration_s else math.ceil(images * seconds / bag.duration_s)
@@ -272,9 +232,3 @@ def _frames_to_play(bag: BagReader, camera: str, seconds: float | None) -> int:
 
 def _step(console: Console, number: int, text: str) -> None:
     console.print(f"[bold cyan]\\[{number}/{_STEPS}][/] {escape(text)}", soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("      {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )

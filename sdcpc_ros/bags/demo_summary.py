@@ -1,4 +1,4 @@
-"""The demo's numbers in words, from the summary that `demo.py` writes: a table, a headline, a hint."""
+"""The demo's summary as a table, a headline and a hint."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from typing import Any
 
 from rich.table import Table
 
-_TOLERABLE_DROPS = 0.1  # of the frames: fewer are not worth a hint
+_TOLERATED_DROPS = 0.1  # of the frames; with more there is a hint
 
 
 def demo_table(summary: dict[str, Any]) -> Table:
-    timing, quality = summary["timing"], summary["quality"]
-    latency, published = timing["latency_ms"], timing["frames_published"]
+    timing, quality, node = summary["timing"], summary["quality"], summary["node_diagnostics"]
+    latency, published, dropped = timing["latency_ms"], timing["frames_published"], timing["frames_dropped"]
     table = Table(title=f"{summary['model']} on {summary['bag']}", title_justify="left")
     table.add_column("measure")
     table.add_column("value", justify="right", style="bold")
     table.add_column("what it is")
     table.add_row("frames", str(published), f"camera images published, at {_number(timing['input_rate_hz'], '.1f Hz')}")
     table.add_row("frame rate", _number(timing["frame_rate_hz"], ".1f Hz"), "masks received a second")
-    table.add_row(
-        "dropped", f"{timing['frames_dropped']} ({timing['frames_dropped'] / published:.0%})", _drops(summary)
-    )
+    reasons = "frames without a mask"
+    if {"received", "dropped", "rejected"} <= node.keys():
+        lost = max(0, published - int(node["received"]))
+        reasons = f"{node['dropped']} for newer ones, {node['rejected']} rejected, {lost} lost"
+    table.add_row("dropped", f"{dropped} ({dropped / published:.0%})", reasons)
     latency_p50_p95 = f"{_number(latency['p50'], '.0f')} / {_number(latency['p95'], '.0f ms')}"
     table.add_row("latency p50 / p95", latency_p50_p95, "image published to mask received")
-    for stage, milliseconds in _stages(summary["node_diagnostics"]).items():
-        table.add_row(f"  {stage}", f"{milliseconds} ms", "of it, in the node" if stage == "total" else "")
+    ending = " p50/p95 (ms)"
+    stages = {key.removesuffix(ending): value for key, value in node.items() if key.endswith(ending)}
+    for stage in sorted(stages, key=lambda stage: stage != "total"):
+        table.add_row(f"  {stage}", f"{stages[stage]} ms", "of it, in the node" if stage == "total" else "")
     table.add_section()
     if quality["judged_frames"]:
         table.add_row("mIoU", _percent(quality["miou"]), f"{quality['judged_frames']} masks against the ground truth")
@@ -54,10 +58,10 @@ def demo_headline(summary: dict[str, Any]) -> tuple[str, str]:
 
 
 def demo_hint(summary: dict[str, Any]) -> str | None:
-    """What to do about dropped frames, when there were many."""
+    """How to avoid dropped frames, if there were many."""
     timing = summary["timing"]
     frame_rate, input_rate = timing["frame_rate_hz"], timing["input_rate_hz"]
-    if not (frame_rate and input_rate) or timing["frames_dropped"] < _TOLERABLE_DROPS * timing["frames_published"]:
+    if not (frame_rate and input_rate) or timing["frames_dropped"] < _TOLERATED_DROPS * timing["frames_published"]:
         return None
     slower = math.floor(90 * summary["playback_rate"] * frame_rate / input_rate) / 100
     return (
@@ -66,24 +70,8 @@ def demo_hint(summary: dict[str, Any]) -> str | None:
     )
 
 
-def _drops(summary: dict[str, Any]) -> str:
-    """Why frames got no mask, from the node's own counters where they arrived."""
-    counters = summary["node_diagnostics"]
-    if not {"received", "dropped", "rejected"} <= counters.keys():
-        return "frames without a mask"
-    lost = summary["timing"]["frames_published"] - int(counters["received"])
-    return f"{counters['dropped']} for newer ones, {counters['rejected']} rejected, {max(0, lost)} lost"
-
-
-def _stages(counters: dict[str, str]) -> dict[str, str]:
-    """Stage -> p50 / p95 in ms, the total first."""
-    ending = " p50/p95 (ms)"
-    stages = {key.removesuffix(ending): value for key, value in counters.items() if key.endswith(ending)}
-    return {stage: stages[stage] for stage in sorted(stages, key=lambda stage: stage != "total")}
-
-
 def _number(value: float | None, format_and_unit: str) -> str:
-    """`.1f Hz` -> 14.9 Hz; a dash for what is not known."""
+    """`.1f Hz` -> 14.9 Hz; a dash for None."""
     format_spec, _, unit = format_and_unit.partition(" ")
     return "-" if value is None else f"{value:{format_spec}} {unit}".rstrip()
 

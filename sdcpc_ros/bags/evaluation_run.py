@@ -1,4 +1,4 @@
-"""`sdcpc evaluate-bag` from its options to its exit status: jobs, progress, and what is printed in the end."""
+"""Runs `sdcpc evaluate-bag`: makes the jobs, shows progress, prints the result and returns the exit status."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
                         bar.print(f"{outcome.job.output.name}: {outcome.problem}")
     outcomes = [by_job[job] for job in jobs]
     if len(jobs) == 1:
-        return _tell_one(outcomes[0], gates, console)
+        return _print_result(outcomes[0], gates, console)
     fleet = fleet_report(outcomes, gates, arguments.output.absolute())  # as the jobs have it
     write_json(arguments.output / "fleet.json", fleet)
     console.print(fleet_table(fleet))
@@ -75,9 +75,9 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         **({} if arguments.max_gap is None else {"max_gap_s": arguments.max_gap}),
     )
     path = resolve_model(arguments.model).absolute()
-    load_checkpoint(path)  # a model that cannot be had is one sentence, not one for each bag
+    load_checkpoint(path)  # a missing model is one error, not one for each bag
     size = None if arguments.input_size is None else (arguments.input_size[0], arguments.input_size[1])
-    # Decided here, once: the report's command names it, and one bag's state is of one device.
+    # Resolved here, since the report's command names the device.
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -105,7 +105,7 @@ def _run_with_progress(job: Job, bar: ProgressBar) -> None:
     run_job(job, on_start=lambda frames: bar.restart(frames, name), on_frame=bar, on_live=play)
 
 
-def _tell_one(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
+def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
     if outcome.status == "failed":
         print(f"sdcpc evaluate-bag: {outcome.problem}", file=sys.stderr)
         return MISSED

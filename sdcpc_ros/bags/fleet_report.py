@@ -1,4 +1,4 @@
-"""One report over many bags: what became of each, and the scores of all their frames together."""
+"""One report over many bags: the status of each, and the pooled scores of all their frames."""
 
 from __future__ import annotations
 
@@ -14,94 +14,74 @@ from rich.table import Table
 from sdcpc_ros.bags.fleet import Outcome
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
-from sdcpc_ros.evaluation.report_file import ReportError, read_report
+from sdcpc_ros.evaluation.report_file import ReportError, column, label_set_of, read_report
 
 FLEET_FORMAT = "sdcpc fleet evaluation 1"
+_MEANS = ("mvc8", "mvc16", "steady", "confidence")
 _COLUMNS = (("mIoU", "miou"), ("mVC8", "mvc8"), ("mVC16", "mvc16"), ("steady", "steady"), ("confidence", "confidence"))
 
 
 def fleet_report(outcomes: Sequence[Outcome], gates: Sequence[Gate], output: Path) -> dict[str, Any]:
-    """For JSON: each bag in the order it was given in, and the pooled scores of those that did not fail.
+    """For JSON: each bag in the given order, and the pooled scores of those that did not fail.
 
     IoU is pooled by pixels; mVC is the mean over all windows, steadiness and confidence over all frames. Shares in
-    0..1, None where there was nothing to judge.
+    0..1, None where nothing could be judged.
     """
-    pool, entries = _Pool(), []
+    reports, entries = [], []
     for outcome in outcomes:
-        report, status, problem = None, outcome.status, outcome.problem
+        files, status, problem = outcome.job.files, outcome.status, outcome.problem
+        found: dict[str, Any] = {}
         if status != "failed":
             try:
-                report = read_report(outcome.job.files.report)
+                report = read_report(files.report)
             except (OSError, ReportError) as error:
                 status, problem = "failed", f"its report cannot be read back: {error}"
-        entry: dict[str, Any] = {
-            "name": outcome.job.output.name,
-            "path": str(outcome.job.bag),
-            "status": status,
-            "problem": problem,
-        }
-        if report is not None:
-            pool.add(report)
-            entry["report"] = outcome.job.files.report.relative_to(output).as_posix()
-            entry["page"] = outcome.job.files.page.relative_to(output).as_posix()
-            entry["scores"] = report["scores"]
-            entry["unusable"] = report["bag"]["unusable"]
-            entry["labels_sha256"] = report["labels_sha256"]
-            entry["missed"] = missed_gates(gates, report)
-        entries.append(entry)
+            else:
+                reports.append(report)
+                found = {
+                    "report": files.report.relative_to(output).as_posix(),
+                    "page": files.page.relative_to(output).as_posix(),
+                    "scores": report["scores"],
+                    "unusable": report["bag"]["unusable"],
+                    "labels_sha256": report["labels_sha256"],
+                    "missed": missed_gates(gates, report),
+                }
+        named = {"name": outcome.job.output.name, "path": str(outcome.job.bag)}
+        entries.append({**named, "status": status, "problem": problem, **found})
     return {
         "format": FLEET_FORMAT,
         "bags": entries,
         "failed": sum(entry["status"] == "failed" for entry in entries),
         "missed": sum(bool(entry.get("missed")) for entry in entries),
-        **pool.summary(),
+        **_pool(reports),
     }
 
 
-class _Pool:
+def _pool(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The scores of several reports as if they were one."""
-
-    def __init__(self) -> None:
-        self._confusion: ConfusionMatrix | None = None
-        self._label_set: dict[str, Any] = {}
-        self._judged = self._frames = 0
-        self._sums: dict[str, tuple[float, int]] = dict.fromkeys(("mvc8", "mvc16", "steady", "confidence"), (0.0, 0))
-
-    def add(self, report: dict[str, Any]) -> None:
-        matrix = np.array(report["confusion"], np.int64)
-        one = ConfusionMatrix(len(matrix))
-        one.matrix, one.unlabelled = matrix, np.array(report["unlabelled"], np.int64)
-        if self._confusion is None:
-            self._confusion, self._label_set = one, report["model"]["label_set"]
-        else:
-            self._confusion.merge(one)
-        self._frames += report["scores"]["frames"]
-        self._judged += report["scores"]["judged_frames"]
-        for name, (total, count) in self._sums.items():
-            values = [value for value in report["frames"][name] if value is not None]
-            self._sums[name] = total + math.fsum(values), count + len(values)
-
-    def summary(self) -> dict[str, Any]:
-        if self._confusion is None:
-            return {"scores": None, "classes": []}
-        scores = {
-            "frames": self._frames,
-            "judged_frames": self._judged,
-            "miou": _rounded(self._confusion.miou()),
-            "weighted_iou": _rounded(self._confusion.weighted_iou()),
-            **{name: _rounded(total / count) if count else None for name, (total, count) in self._sums.items()},
-        }
-        names = self._label_set["class_names"]
-        classes = [
-            {"name": name, "colour": colour, "iou": _rounded(iou)}
-            for name, colour, iou in zip(names, self._label_set["colours"], self._confusion.iou())
-        ]
-        return {
-            "scores": scores,
-            "classes": classes,
-            "confusion": self._confusion.matrix.tolist(),
-            "unlabelled": self._confusion.unlabelled.tolist(),
-        }
+    if not reports:
+        return {"scores": None, "classes": []}
+    label_set = label_set_of(reports[0])
+    confusion = ConfusionMatrix(len(label_set))
+    for report in reports:
+        confusion.matrix += np.array(report["confusion"], np.int64)
+        confusion.unlabelled += np.array(report["unlabelled"], np.int64)
+    scores = {
+        "frames": sum(report["scores"]["frames"] for report in reports),
+        "judged_frames": sum(report["scores"]["judged_frames"] for report in reports),
+        "miou": _round(confusion.miou()),
+        "weighted_iou": _round(confusion.weighted_iou()),
+    }
+    for name in _MEANS:
+        values = np.concatenate([column(report, name) for report in reports])
+        known = values[~np.isnan(values)].tolist()
+        scores[name] = _round(math.fsum(known) / len(known)) if known else None
+    classes = [
+        {"name": name, "colour": list(colour), "iou": _round(iou)}
+        for name, colour, iou in zip(label_set.class_names, label_set.colours, confusion.iou())
+    ]
+    matrix, unlabelled = confusion.matrix.tolist(), confusion.unlabelled.tolist()
+    return {"scores": scores, "classes": classes, "confusion": matrix, "unlabelled": unlabelled}
 
 
 def fleet_table(fleet: dict[str, Any]) -> Table:
@@ -127,5 +107,5 @@ def _cells(scores: dict[str, Any] | None) -> list[str]:
     return [str(scores["frames"]), *("-" if share is None else f"{100 * share:.2f}" for share in shares)]
 
 
-def _rounded(value: float) -> float | None:
+def _round(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)

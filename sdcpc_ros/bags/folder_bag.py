@@ -1,4 +1,4 @@
-"""A folder of images, with or without label images, as a bag: the drive that it was before someone unpacked it."""
+"""A folder of images, with or without label images, as a bag."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.ground_truth import FRAME_NAMES_NOTE, read_mask
+from sdcpc_ros.bags.ground_truth import FRAME_NAMES_NOTE, read_mask, with_void
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_compressed, serialise_image
 from sdcpc_ros.bags.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.git_lfs import pointer_reason
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.label_set import IGNORE
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
 class FolderBag:
-    """Which images go into the bag, and as what. Raises BagError when they do not make a drive."""
+    """Which images become a bag, and how. Raises BagError if there are none, or for a bad rate."""
 
     folder: Path  #: images, or a folder that holds `images/` and perhaps `labels/` (a CamVid split)
-    labels: Path | None = None  #: folder of label images of the same names, None: `labels/` beside `images/` if there
+    labels: Path | None = None  #: folder of label images of the same names; None: `labels/` beside `images/`, if any
     rate_hz: float = 15.0
     void: frozenset[int] = frozenset()  #: ids in the label images that are written as 255
     colours: tuple[tuple[int, int, int], ...] = ()  #: RGB of each class, for label images that hold colours
-    compressed: bool = False  #: JPEG and PNG files as they are, as CompressedImage, rather than rgb8
+    compressed: bool = False  #: JPEG and PNG files unchanged as CompressedImage, instead of rgb8
     files: list[tuple[Path, Path | None]] = field(init=False)  #: image and label image of each frame, in order
 
     def __post_init__(self) -> None:
@@ -46,7 +45,9 @@ class FolderBag:
         for needed in (images, labels):
             if needed is not None and not needed.is_dir():
                 raise BagError(f"there is no folder '{needed}'")
-        object.__setattr__(self, "files", [(image, _label_of(image, labels)) for image in image_files(images)])
+        files = [(image, None if labels is None else labels / f"{image.stem}.png") for image in image_files(images)]
+        present = [(image, label if label is not None and label.is_file() else None) for image, label in files]
+        object.__setattr__(self, "files", present)
 
     @property
     def labelled(self) -> int:
@@ -59,17 +60,14 @@ class FolderBag:
 
 
 def write_folder_bag(
-    path: str | Path,
-    folder_bag: FolderBag,
-    *,
-    storage: str = "mcap",
-    progress: Callable[[int], None] = lambda frames: None,
+    path: str | Path, folder_bag: FolderBag, *, storage: str = "mcap", on_frame: Callable[[], None] = lambda: None
 ) -> None:
-    """Write the bag: images (rgb8, or as compressed as their files), and ground truth (mono8 ids, 255 = void).
+    """Writes the bag: images (rgb8, or their compressed files), and ground truth (mono8 ids, 255 = void).
 
-    Names of the frames go into the bag's metadata. `progress` gets the number of frames written so far.
+    The frames' names go into the bag's metadata. `on_frame` is called after each frame.
     Raises BagError for a file that cannot be read, or labels of another size than their image.
     """
+    reader = LabelReader(folder_bag.colours)
     names = json.dumps([image.stem for image, _ in folder_bag.files])
     with BagWriter(path, storage=storage, notes={FRAME_NAMES_NOTE: names}) as bag:
         for index, (image, label) in enumerate(folder_bag.files):
@@ -83,14 +81,19 @@ def write_folder_bag(
                 data = serialise_image(pixels, "rgb8", time_ns, FRAME_ID)
                 bag.write(RawMessage(folder_bag.image_topic, IMAGE, time_ns, data))
             if label is not None:
-                ids = _labels(label, pixels.shape[:2], folder_bag)
-                data = serialise_image(ids, "mono8", time_ns, FRAME_ID)
+                ids, size = read_mask(label, reader), pixels.shape
+                if ids.shape != size[:2]:
+                    raise BagError(
+                        f"'{label}' is {ids.shape[1]}x{ids.shape[0]} but its image is {size[1]}x{size[0]}; "
+                        "they must be of one size"
+                    )
+                data = serialise_image(with_void(ids, folder_bag.void), "mono8", time_ns, FRAME_ID)
                 bag.write(RawMessage(GROUND_TRUTH_TOPIC, IMAGE, time_ns, data))
-            progress(index + 1)
+            on_frame()
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, those that end in numbers in the order of the numbers. Raises BagError without any."""
+    """The images of a folder, see `in_order`. Raises BagError if there is none."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise BagError(f"no images in '{folder}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
@@ -103,26 +106,9 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB. Raises BagError when it cannot be decoded."""
+    """An image file as (H, W, 3) uint8 RGB. Raises BagError if it cannot be decoded."""
     bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
     if bgr is None:
         reason = pointer_reason(path)
         raise BagError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-
-def _label_of(image: Path, labels: Path | None) -> Path | None:
-    if labels is None:
-        return None
-    label = labels / f"{image.stem}.png"
-    return label if label.is_file() else None
-
-
-def _labels(path: Path, size: tuple[int, ...], folder_bag: FolderBag) -> np.ndarray:
-    labels = read_mask(path, LabelReader(folder_bag.colours))
-    if labels.shape != size:
-        raise BagError(
-            f"'{path}' is {labels.shape[1]}x{labels.shape[0]} but its image is {size[1]}x{size[0]}; "
-            "they must be of one size"
-        )
-    return np.where(np.isin(labels, sorted(folder_bag.void)), np.uint8(IGNORE), labels)

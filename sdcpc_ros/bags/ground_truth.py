@@ -1,4 +1,4 @@
-"""Ground truth for a bag: from a label topic in it, or from a folder of masks matched by stamp, name or number."""
+"""Ground truth of a bag: a label topic, or a folder of masks that are matched by stamp, name or number."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sdcpc_ros.bags.reader import BagFrame, BagReader
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.label_set import IGNORE
 
-#: Under this key a bag's metadata may name its frames: a JSON list, in the order of the camera's images.
+#: The key in a bag's metadata of its frames' names: a JSON list, in the order of the camera's images.
 FRAME_NAMES_NOTE = "frame_names"
-#: A mask belongs to the image whose stamp differs from its own by no more than this.
+#: Largest difference between the stamps of a mask and its image.
 _STAMP_TOLERANCE_NS = 1_000_000
-_LEAST_STAMP_NS = 10**15  # eleven days after 1970: a number below is a frame's, not a stamp in ns
+_LEAST_STAMP_NS = 10**15  # a smaller number is the number of a frame
 
 
 class GroundTruth(Protocol):
-    """Gives the truth of a frame."""
+    """The source of the truth of each frame."""
 
     @property
-    def topic(self) -> str | None: ...  # that has to be read along with the camera
+    def topic(self) -> str | None: ...  # read together with the camera's
 
     @property
     def description(self) -> str: ...
@@ -40,7 +40,7 @@ class GroundTruth(Protocol):
 
 @dataclass(frozen=True)
 class TopicTruth:
-    """Label images on a topic of the bag, under the stamps of the camera's images."""
+    """Label images on a topic of the bag, with the stamps of the camera's images."""
 
     topic: str
     void: frozenset[int] = frozenset()
@@ -52,16 +52,15 @@ class TopicTruth:
 
     def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
         labels = frame.labels(self.topic, self.reader)
-        return None if labels is None else _without(labels, self.void)
+        return None if labels is None else with_void(labels, self.void)
 
 
 class MaskFolder:
     """PNG masks named for the images they belong to: ids of 8 or 16 bits, palette indices, or the classes' colours.
 
-    By stamp in nanoseconds (`1700000000066666667.png`) or seconds (`1700000000.066667.png`), taken when all are named
-    so and to the millisecond; else by the frames' names, where the bag's metadata hold them (`sdcpc make-bag` writes
-    them); else by the number they end in, counting the camera's images from 0. Raises BagError when there is none, or
-    a name tells nothing.
+    They are matched by stamp, to the millisecond, if all names are stamps in nanoseconds (`1700000000066666667.png`) or
+    seconds (`1700000000.066667.png`); else by the frames' names in the bag's metadata (from `sdcpc make-bag`), if any;
+    else by the number at the end of the name, from 0. Raises BagError if there is no mask, or a name has no number.
     """
 
     topic = None
@@ -93,7 +92,7 @@ class MaskFolder:
 
     def of(self, frame: BagFrame, number: int) -> np.ndarray | None:
         path = self._at_stamp(frame.stamp_ns) if self._by_stamp else self._by_number.get(number)
-        return None if path is None else _without(read_mask(path, self._reader), self._void)
+        return None if path is None else with_void(read_mask(path, self._reader), self._void)
 
     def _at_stamp(self, stamp_ns: int) -> Path | None:
         at = bisect.bisect_left(self._by_stamp, stamp_ns, key=lambda entry: entry[0])
@@ -106,7 +105,7 @@ class MaskFolder:
 
 @dataclass(frozen=True)
 class NoTruth:
-    """Nothing is known of what is right."""
+    """There is no ground truth."""
 
     topic: str | None = None
     description: str = "none"
@@ -122,10 +121,10 @@ def find_ground_truth(
     void: frozenset[int] = frozenset(),
     reader: LabelReader | None = None,
 ) -> GroundTruth:
-    """The truth to judge a bag by: a topic ("/..."), a folder, "none", or with None the bag's own topic if it has one.
+    """The truth for `wanted`: a topic ("/..."), a folder, or "none"; None: the bag's own topic, if any.
 
     `void`: ids that mean "no truth" besides 255. `reader` knows the classes' colours, for label images that hold
-    colours. Raises BagError when what is wanted is not there.
+    colours. Raises BagError if there is no such topic or folder.
     """
     reader = reader or LabelReader()
     if wanted is None:
@@ -142,19 +141,20 @@ def find_ground_truth(
 
 
 def read_mask(path: Path, reader: LabelReader | None = None) -> np.ndarray:
-    """A PNG file as (H, W) uint8 class ids, 255 = void. Raises BagError when it cannot be read as such."""
+    """A PNG file as (H, W) uint8 class ids, 255 = void. Raises BagError if it cannot be read."""
     try:
         return (reader or LabelReader()).from_file(path.read_bytes())
     except BadLabels as error:
         raise BagError(f"'{path}' {error}") from error
 
 
-def _without(labels: np.ndarray, void: frozenset[int]) -> np.ndarray:
+def with_void(labels: np.ndarray, void: frozenset[int]) -> np.ndarray:
+    """The labels with 255 in place of the ids in `void`."""
     return np.where(np.isin(labels, sorted(void)), np.uint8(IGNORE), labels) if void else labels
 
 
 def _stamp_ns(stem: str) -> int | None:
-    """`1700000000066666667` and `1700000000.066667` in ns, None for what is no stamp."""
+    """`1700000000066666667` and `1700000000.066667` in ns, None for any other name."""
     match = re.fullmatch(r"(\d+)(?:[._](\d{1,9}))?", stem)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""A bag with its labels in it: the camera's topics, and beside each image the masks that were made of it."""
+"""Writes labelled bags: the camera's topics, and beside each image its mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import (
@@ -26,7 +26,7 @@ from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.label_set import LabelSet
 
-_TRANSFORMS = ("/tf", "/tf_static")  # RViz places nothing without them
+_TRANSFORMS = ("/tf", "/tf_static")  # RViz needs them
 _OUTPUTS = (LABEL_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, CLASS_STATISTICS_TOPIC)
 
 
@@ -39,10 +39,10 @@ def write_labelled_bag(
     *,
     source: BagReader,
 ) -> None:
-    """Write `inputs`, messages of the bag `source` in order of time, together with the outputs recorded for them.
+    """Writes `inputs`, messages of the bag `source` in order of time, and the outputs that were recorded for them.
 
-    An output is stored under the bag time of the image it was made of (`frame_times_ns`: stamp -> time), not under the
-    time it arrived at: played or looked at, image and mask come together. Outputs of other stamps are left out.
+    An output gets the bag time of its image (`frame_times_ns`: stamp -> time) instead of its time of arrival, so that
+    image and mask come together. Outputs with other stamps are left out.
     """
     outputs_in_bag_time = [
         _in_bag_time(outputs.messages(topic), frame_times_ns) for topic in output_topics if topic in outputs.topics
@@ -131,18 +131,16 @@ class LabelledBagWriter:
     def __enter__(self) -> LabelledBagWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
             with self._opened:
                 self._copy_inputs(until_ns=None)
         else:
-            self._opened.__exit__(kind, error, traceback)
+            self._opened.__exit__(*error)
 
 
 def _inputs(bag: BagReader, camera: str | None, truth: str | None) -> tuple[str, ...]:
-    """The topics of a bag that its labelled bag holds too."""
+    """The topics that are copied."""
     camera = bag.camera_topic(camera)
     truth_topic = bag.ground_truth_topic(camera) if truth is None else truth
     wanted = (camera, bag.camera_info_topic(camera), truth_topic, *_TRANSFORMS)

@@ -1,4 +1,4 @@
-"""The live half of an evaluation: the bag is played over DDS to the node, started here or running already."""
+"""The live part of an evaluation: plays the bag over DDS to the node, which is started here or runs already."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LivePlan:
-    """How the bag is played, and to whom. Raises BagError for a rate that is not positive, or no such topic."""
+    """How the bag is played, and to which node. Raises BagError for a bad rate or label topic."""
 
     rate: float = 1.0
-    label_topic: str | None = None  #: of a node that runs already, in this shell's ROS domain; None: start one
+    label_topic: str | None = None  #: of a node that runs in this shell's ROS domain; None: start one
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < float("inf"):
@@ -49,7 +49,7 @@ class LivePlan:
         return NodeTopics() if self.label_topic is None else NodeTopics.of(self.label_topic)
 
     def options(self) -> list[str]:
-        """As the command line has it."""
+        """The options of the command line."""
         rate = [] if self.rate == 1 else ["--live-rate", str(self.rate)]
         return rate + ([] if self.label_topic is None else ["--live-node", self.label_topic])
 
@@ -63,10 +63,10 @@ def live_comparison(
     plan: LivePlan,
     on_live: Callable[[LiveTiming | None], None],
 ) -> Iterator[LiveComparison]:
-    """Play the bag, then compare its offline frames with what came back; the node's log stays in `folder`.
+    """Plays the bag, and yields a comparison for its offline frames; the node's log stays in `folder`.
 
     `on_live` gets None when playing starts, then the times so far with every frame.
-    Raises PlaybackError when there is no ROS, or the node fails; BagError when the bag is at fault.
+    Raises PlaybackError if there is no ROS, or the node fails; BagError for a fault of the bag.
     """
     if find_spec("rclpy") is None:
         raise PlaybackError("ROS 2 is not here (no rclpy): source a ROS installation for --live")
@@ -117,7 +117,7 @@ def _play(
                 max_gap_s=settings.max_gap_s,
             )
             node = stack.enter_context(NodeProcess(node_command(parameters), folder / "node.log"))
-        # Only now: rclpy is not there without ROS, and reads the environment that was just set.
+        # Imported here: rclpy is missing without ROS, and reads the environment that was just set.
         from sdcpc_ros.bags.live_run import run_live
         from sdcpc_ros.bags.player import Playback
 
@@ -136,7 +136,7 @@ def _play(
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set for the block, and for the processes that it starts; none of them is set outside it."""
+    """Sets variables for the block and its child processes. None of them may be set outside."""
     os.environ.update(variables)
     try:
         yield

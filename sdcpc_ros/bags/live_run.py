@@ -1,4 +1,4 @@
-"""Play a bag to a running segmentation node and record its answers, with the times of both."""
+"""Plays a bag to a running segmentation node and records its answers, with the times of both."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.live_timing import LiveTiming
 from sdcpc_ros.bags.messages import DIAGNOSTICS, IMAGE, RawMessage, standard_types
 from sdcpc_ros.bags.node_process import DIAGNOSTICS_TOPIC, ForeignNode, NodeProcess, NodeTopics
-from sdcpc_ros.bags.player import BagPlayer, Playback, spinning_node
+from sdcpc_ros.bags.player import BagPlayer, Playback, spinning_node, wait_until
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.recorder import BagRecorder
 from sdcpc_ros.bags.writer import BagWriter
 
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
-_START_TIMEOUT_S = 180.0  # importing torch, loading and warming up the model on a busy, slow machine
-_FOREIGN_TIMEOUT_S = 20.0  # discovering a node that is up already
+_START_TIMEOUT_S = 180.0  # to import torch, and load and warm up the model on a slow machine
+_FOREIGN_TIMEOUT_S = 20.0  # to discover a node that runs already
 _DRAIN_TIMEOUT_S = 20.0
 _DIAGNOSTICS_TIMEOUT_S = 3.0  # they come once a second
 
 
 @dataclass
 class LiveRun:
-    """What was played, what came back, and what the node said about it."""
+    """What was played and answered, and the node's diagnostics."""
 
     topics: NodeTopics = field(default_factory=NodeTopics)
     timing: LiveTiming = field(default_factory=LiveTiming)
-    bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when the bag has a frame, by the frame's stamp
-    node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last ones
-    node_failure: str = ""  #: why the node cannot get ready, in its words
+    bag_times_ns: dict[int, int] = field(default_factory=dict)  #: a frame's stamp -> its time in the bag
+    node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last values
+    node_failure: str = ""  #: the node's message, if it cannot become ready
 
     def note_frame(self, message: RawMessage) -> None:
-        """A camera image goes out now. Raises BagError when its stamp, by which its mask is known, is not a new one."""
+        """Called before a camera image is published. Raises BagError if its stamp does not increase."""
         stamp_ns = message.stamp_ns
         if self.bag_times_ns and stamp_ns <= next(reversed(self.bag_times_ns)):
             raise BagError(
@@ -45,7 +45,7 @@ class LiveRun:
         self.timing.published_ns[stamp_ns] = time_ns()
 
     def note_answer(self, message: RawMessage) -> None:
-        """Something of the node's arrived."""
+        """Called for each message of the node."""
         if message.topic == self.topics.label:
             self.timing.arrived_ns[message.stamp_ns] = message.time_ns
         elif message.topic == DIAGNOSTICS_TOPIC:
@@ -68,11 +68,11 @@ def run_live(
     on_ready: Callable[[], None] = lambda: None,
     on_progress: Callable[[LiveTiming], None] = lambda timing: None,
 ) -> LiveRun:
-    """Wait for the node, play the camera's topic and its companions, and record the answers into the bag `recording`.
+    """Waits for the node, plays the camera's topic and its companions, and records the answers into a new bag.
 
-    `topics`: where the answers come, if not from the node that is started here. `on_ready` is called when playing
-    starts, `on_progress` with every frame that is published.
-    Raises PlaybackError when the node ends, does not get ready or does not answer; BagError when the bag is at fault.
+    `topics`: of the answers, if not those of the node that is started here. `on_ready` is called when playing starts,
+    `on_progress` with every published frame. Raises PlaybackError if the node ends, does not become ready or does not
+    answer; BagError for a fault of the bag.
     """
     live = LiveRun(topics or NodeTopics())
     timeout_s = _FOREIGN_TIMEOUT_S if isinstance(node_process, ForeignNode) else _START_TIMEOUT_S
@@ -85,7 +85,7 @@ def run_live(
         def keep_waiting() -> bool:
             return node_process.is_running() and not live.node_failure
 
-        ready = recorder.wait_for_publishers([live.topics.label], timeout_s, keep_waiting)
+        ready = wait_until(lambda: node.count_publishers(live.topics.label) > 0, timeout_s, keep_waiting)
         ready = ready and player.wait_for_subscribers([camera], timeout_s, keep_waiting)
         if not ready and keep_waiting():
             raise PlaybackError(
@@ -113,7 +113,7 @@ def run_live(
 
 
 def _drain(player: BagPlayer, recorder: BagRecorder, outputs: Sequence[str], last_stamp_ns: int) -> None:
-    """Wait for the mask of the last frame (as the newest one it is not dropped), then for counters that include it."""
+    """Waits for the mask of the last frame, which is never dropped, and then for diagnostics that include it."""
 
     def answered(topic: str) -> bool:
         return topic in recorder.last and recorder.last[topic].stamp_ns == last_stamp_ns

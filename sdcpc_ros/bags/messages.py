@@ -1,6 +1,6 @@
-"""The few ROS messages that bags are about, without ROS: types by name, stamps, images and labels as numpy.
+"""The ROS messages that this room reads and writes, without ROS: stamps, and images and labels as numpy.
 
-Messages are those of `rosbags`, whose fields are named as ROS names them. Everything here works on one message.
+Messages are those of `rosbags`, with the field names of ROS.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
 CLASS_STATISTICS = "sdcpc_ros/msg/ClassStatistics"
 
-#: Types that no ROS installation is sure to have, as their .msg files define them (comments left out).
+#: Definitions of types that a ROS installation may lack, from their .msg files.
 _FURTHER_TYPES = {
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
     LABEL_INFO: "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",
@@ -37,7 +37,7 @@ _FURTHER_TYPES = {
     ),
 }
 
-#: Larger pictures are refused: a few damaged bytes can claim gigabytes.
+#: Larger images are refused, since a damaged header can claim gigabytes.
 _MAX_PIXELS = 1 << 26
 _COLOUR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
 _LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
@@ -45,10 +45,7 @@ _LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
 
 @lru_cache(maxsize=1)
 def standard_types() -> Typestore:
-    """The message types of a ROS 2 installation; those used here are the same from Humble to Kilted.
-
-    Besides them LabelInfo of vision_msgs and this package's own ClassStatistics.
-    """
+    """The message types of ROS 2 and `_FURTHER_TYPES`. Those used here are the same from Humble to Kilted."""
     types = get_typestore(Stores.ROS2_JAZZY)
     for name, definition in _FURTHER_TYPES.items():
         types.register(get_types_from_msg(definition, name))
@@ -97,20 +94,19 @@ def _header(stamp_ns: int, frame_id: str) -> Any:
     return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
 
+def _serialise(message_type: str, stamp_ns: int, frame_id: str, **fields: Any) -> bytes:
+    """A message of the standard types that begins with a header, as CDR."""
+    types = standard_types()
+    message = types.types[message_type](header=_header(stamp_ns, frame_id), **fields)
+    return bytes(types.serialize_cdr(message, message_type))
+
+
 def serialise_image(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
     """A sensor_msgs/Image of (H, W) or (H, W, C) pixels, uint8 or little-endian 16 bit, as CDR."""
+    data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
     height, width = pixels.shape[:2]
-    types = standard_types()
-    message = types.types[IMAGE](
-        header=_header(stamp_ns, frame_id),
-        height=height,
-        width=width,
-        encoding=encoding,
-        is_bigendian=0,
-        step=pixels[0].nbytes,
-        data=np.ascontiguousarray(pixels).reshape(-1).view(np.uint8),
-    )
-    return bytes(types.serialize_cdr(message, IMAGE))
+    layout = {"height": height, "width": width, "is_bigendian": 0, "step": pixels[0].nbytes}
+    return _serialise(IMAGE, stamp_ns, frame_id, encoding=encoding, data=data, **layout)
 
 
 def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str, quality: int = 95) -> bytes:
@@ -123,22 +119,19 @@ def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str, quality: int
 
 def serialise_compressed(data: bytes, image_format: str, stamp_ns: int, frame_id: str) -> bytes:
     """A sensor_msgs/CompressedImage of a JPEG or PNG file's bytes, as CDR; `image_format` is "jpeg" or "png"."""
-    types = standard_types()
-    message = types.types[COMPRESSED_IMAGE](
-        header=_header(stamp_ns, frame_id), format=image_format, data=np.frombuffer(data, np.uint8)
-    )
-    return bytes(types.serialize_cdr(message, COMPRESSED_IMAGE))
+    return _serialise(COMPRESSED_IMAGE, stamp_ns, frame_id, format=image_format, data=np.frombuffer(data, np.uint8))
 
 
 def serialise_camera_info(size: tuple[int, int], camera_matrix: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
     """A sensor_msgs/CameraInfo of a pinhole camera without distortion, as CDR: size (H, W) and K (3, 3) in pixels."""
-    height, width = size
     k = np.asarray(camera_matrix, np.float64)
-    types = standard_types()
-    message = types.types[CAMERA_INFO](
-        header=_header(stamp_ns, frame_id),
-        height=height,
-        width=width,
+    region = standard_types().types["sensor_msgs/msg/RegionOfInterest"]
+    return _serialise(
+        CAMERA_INFO,
+        stamp_ns,
+        frame_id,
+        height=size[0],
+        width=size[1],
         distortion_model="plumb_bob",
         d=np.zeros(5),
         k=k.reshape(-1),
@@ -146,40 +139,27 @@ def serialise_camera_info(size: tuple[int, int], camera_matrix: np.ndarray, stam
         p=np.hstack([k, np.zeros((3, 1))]).reshape(-1),
         binning_x=0,
         binning_y=0,
-        roi=types.types["sensor_msgs/msg/RegionOfInterest"](
-            x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-        ),
+        roi=region(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
     )
-    return bytes(types.serialize_cdr(message, CAMERA_INFO))
 
 
 def serialise_label_info(label_set: LabelSet, stamp_ns: int, frame_id: str, threshold: float = 0.0) -> bytes:
     """A vision_msgs/LabelInfo of the classes and their ids, as CDR."""
-    types = standard_types()
-    vision_class = types.types["vision_msgs/msg/VisionClass"]
-    message = types.types[LABEL_INFO](
-        header=_header(stamp_ns, frame_id),
-        class_map=[vision_class(class_id=i, class_name=name) for i, name in enumerate(label_set.class_names)],
-        threshold=threshold,
-    )
-    return bytes(types.serialize_cdr(message, LABEL_INFO))
+    vision_class = standard_types().types["vision_msgs/msg/VisionClass"]
+    classes = [vision_class(class_id=i, class_name=name) for i, name in enumerate(label_set.class_names)]
+    return _serialise(LABEL_INFO, stamp_ns, frame_id, class_map=classes, threshold=threshold)
 
 
 def serialise_class_statistics(labels: np.ndarray, confidence: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
     """An sdcpc_ros/ClassStatistics of a mask and its confidence, both (H, W) uint8, as CDR."""
-    types = standard_types()
     numbers = class_statistics(labels, confidence)
-    message = types.types[CLASS_STATISTICS](
-        header=_header(stamp_ns, frame_id),
-        class_ids=np.array(numbers["class_ids"], np.uint16),
-        pixel_share=np.array(numbers["pixel_share"], np.float32),
-        mean_confidence=np.array(numbers["mean_confidence"], np.float32),
-    )
-    return bytes(types.serialize_cdr(message, CLASS_STATISTICS))
+    kinds = {"class_ids": np.uint16, "pixel_share": np.float32, "mean_confidence": np.float32}
+    columns = {name: np.array(numbers[name], kind) for name, kind in kinds.items()}
+    return _serialise(CLASS_STATISTICS, stamp_ns, frame_id, **columns)
 
 
 def _rows(message: Any, pixel_bytes: int) -> np.ndarray:
-    """The bytes of an Image that are pixels, (H, W * pixel_bytes): whatever padding its step leaves is cut off."""
+    """The bytes of an Image's pixels, (H, W * pixel_bytes), without the padding of its rows."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     data = np.asarray(message.data, np.uint8)
     if height == 0 or width == 0:

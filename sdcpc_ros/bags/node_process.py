@@ -1,4 +1,4 @@
-"""The segmentation node as a process of its own: how it is called, started and ended. No rclpy in here."""
+"""Runs the segmentation node as a separate process. Does not import rclpy."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 import yaml
 
 from sdcpc_ros.bags.errors import BagError, PlaybackError
-from sdcpc_ros.installation import share_folders
+from sdcpc_ros.installation import (
+    FAST_DDS_PROFILE_VARIABLES,
+    SHARED_MEMORY,
+    SHARED_MEMORY_NEEDED_MIB,
+    fast_dds_profile,
+)
+from sdcpc_ros.process_memory import MALLOC_VARIABLES
 
 NODE_NAME = "segmentation_node"
-CAMERA = "camera"  #: the one camera that the node has unless told otherwise
+CAMERA = "camera"  #: the node's only camera by default
 LABEL_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/image_raw"
 LABEL_INFO_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/label_info"
 CONFIDENCE_TOPIC = f"/{NODE_NAME}/{CAMERA}/confidence/image_raw"
 CLASS_STATISTICS_TOPIC = f"/{NODE_NAME}/{CAMERA}/class_statistics"
 DIAGNOSTICS_TOPIC = "/diagnostics"
 
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
-_SHARED_MEMORY = Path("/dev/shm")
-_SHARED_MEMORY_NEEDED = 3 * (64 << 20)  # bytes: a segment of the profile for each process, and room to spare
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-_DOMAIN_IDS = range(1, 102)  # what the DDS port formula leaves free of the ephemeral ports on Linux
-_INTERRUPT_GRACE_S = 15.0  # a node cleans up within this after SIGINT, even on a slow machine
+_DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
+_INTERRUPT_GRACE_S = 15.0  # for the node's cleanup after SIGINT on a slow machine
 _TERMINATE_GRACE_S = 5.0
 
 
 def ros_environment(log_dir: Path) -> dict[str, str]:
-    """The settings of ROS and its middleware that a local run wants; whatever the user has set already is left out.
+    """Environment variables for a local run, without those that the user has set.
 
-    A domain that no other ROS node of this machine uses, no talk to other machines, logs in `log_dir`, and a transport
-    that takes whole images: by default Fast DDS loses most best-effort images over half a megabyte.
+    They choose a free ROS domain, discovery on this machine only, logs in `log_dir`, and a transport for whole images:
+    by default Fast DDS loses most best-effort images over half a megabyte.
     """
     wanted = {
         "ROS_DOMAIN_ID": str(_free_domain_id()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(log_dir.resolve()),
-        # Freed image buffers go back to the process instead of to the kernel, which would zero them again for the next.
-        "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-        "MALLOC_ARENA_MAX": "1",
+        **{name: str(value) for name, value in MALLOC_VARIABLES.items()},
     }
-    if os.environ.get("ROS_DISTRO") == "humble":  # knows no discovery range yet
+    if os.environ.get("ROS_DISTRO") == "humble":  # without ROS_AUTOMATIC_DISCOVERY_RANGE
         wanted["ROS_LOCALHOST_ONLY"] = "1"
-    if not os.environ.keys() & set(_PROFILE_VARIABLES):
+    if not os.environ.keys() & set(FAST_DDS_PROFILE_VARIABLES):
         wanted |= _image_transport()
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 @dataclass(frozen=True)
 class NodeTopics:
-    """What a node publishes for one camera, by name; of the node that is started here unless told otherwise."""
+    """The topics that a node publishes for one camera; by default those of the node that is started here."""
 
     node: str = f"/{NODE_NAME}"  #: with its namespace
     camera: str = CAMERA
 
     @classmethod
     def of(cls, label_topic: str) -> NodeTopics:
-        """Those beside a label topic. Raises BagError when it is not named as the node names it."""
+        """The topics beside a label topic. Raises BagError if the node has no topic of this name."""
         match = re.fullmatch(r"(/[\w/]*\w)/(\w+)/label/image_raw", label_topic)
         if match is None:
             raise BagError(f"the label topic is '{label_topic}'; one as {LABEL_TOPIC} is needed")
@@ -103,7 +103,7 @@ def write_parameters(
     input_size: tuple[int, int] | None = None,
     max_gap_s: float | None = None,
 ) -> None:
-    """The node's parameters for a camera that is played from a bag, as a parameter file; None: the node's default."""
+    """Writes a parameter file for a camera that is played from a bag; None keeps the node's default."""
     camera = {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"}
     height, width = input_size or (None, None)
     optional = {
@@ -125,15 +125,15 @@ def write_parameters(
 
 @dataclass(frozen=True)
 class NodeCommand:
-    """How to start the node, and how to say so."""
+    """The node's command line and a short description of it."""
 
     words: list[str]
     description: str
-    environment: dict[str, str] = field(default_factory=dict)  #: besides what this process has
+    environment: dict[str, str] = field(default_factory=dict)  #: in addition to this process's
 
 
 def node_command(parameters: Path) -> NodeCommand:
-    """The node through its launch file where the package is built and launch is there, by itself elsewhere."""
+    """The launch file if the package is built and `ros2 launch` works, else the node's module."""
     if _launch_file_is_usable():
         words = ["ros2", "launch", "sdcpc_ros", "segment.launch.py", f"params_file:={parameters.resolve()}"]
         return NodeCommand(words, "ros2 launch sdcpc_ros segment.launch.py")
@@ -158,7 +158,7 @@ def _launch_file_is_usable() -> bool:
 
 
 class ForeignNode:
-    """A node that somebody else started: it runs as far as is known here."""
+    """A node that was started elsewhere; it counts as running."""
 
     def is_running(self) -> bool:
         return True
@@ -168,9 +168,9 @@ class ForeignNode:
 
 
 class NodeProcess:
-    """A running node, in a process group of its own; leaving the block ends all of it, whatever happened.
+    """A running node in its own process group; leaving the `with` block ends the whole group.
 
-    What it prints goes to `log_path`. Raises PlaybackError when it cannot be started.
+    Its output goes to `log_path`. Raises PlaybackError if it cannot be started.
     """
 
     def __init__(self, command: NodeCommand, log_path: Path) -> None:
@@ -198,33 +198,33 @@ class NodeProcess:
         return self._process.poll() is None
 
     def require_running(self) -> None:
-        """Raises PlaybackError, with the node's last words, when it has ended."""
+        """Raises PlaybackError, with the last line of the node's log, if it has ended."""
         status = self._process.poll()
         if status is not None:
-            raise PlaybackError(f"the node ended by itself (exit status {status}){self._last_words()}")
+            raise PlaybackError(f"the node ended by itself (exit status {status}){self._last_line()}")
 
     def wait_for_end(self, timeout_s: float) -> int:
-        """The exit status. Raises PlaybackError when it still runs after `timeout_s`."""
+        """Returns the exit status. Raises PlaybackError if it still runs after `timeout_s`."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise PlaybackError(f"the node still runs after {timeout_s:g} s") from None
 
     def stop(self) -> None:
-        """Ask it to end, as Ctrl-C would; end it, and all that it has started, if it does not."""
+        """Sends SIGINT, then SIGTERM and SIGKILL to the whole group."""
         try:
             if self.is_running():
-                # Only the leader: a launch passes the signal on to its nodes itself.
+                # To the leader only: `ros2 launch` passes the signal on to its nodes.
                 self._process.send_signal(signal.SIGINT)
                 self._wait(_INTERRUPT_GRACE_S)
             if self._signal_group(signal.SIGTERM):
                 self._wait(_TERMINATE_GRACE_S)
-        finally:  # also when another Ctrl-C cuts the waiting short
+        finally:  # even if another Ctrl-C interrupts the waiting
             self._signal_group(signal.SIGKILL)
             self._process.wait()
 
     def _signal_group(self, number: signal.Signals) -> bool:
-        """False when nobody is left in it."""
+        """False if the group has no process left."""
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
@@ -234,16 +234,14 @@ class NodeProcess:
     def __enter__(self) -> NodeProcess:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def _wait(self, timeout_s: float) -> None:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         with self.log_path.open(errors="replace") as log:
             lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
         return f": {lines[0]}" if lines else ""
@@ -251,7 +249,7 @@ class NodeProcess:
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that a node started in it is stopped then as well."""
+    """SIGTERM raises KeyboardInterrupt in the block, so that a node started in it is stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -264,23 +262,20 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 
 def _image_transport() -> dict[str, str]:
-    """Fast DDS settings for images: the shared-memory profile of this package, or UDP where that memory is too small.
-
-    Containers have 64 MB unless they are given more. Fast DDS would fall back by itself, after printing errors.
-    """
-    profile = _shared_file("config/fastdds_profile.xml")
+    """Our profile for Fast DDS, or UDP where shared memory is too small for it; Fast DDS would print errors first."""
+    profile = fast_dds_profile()
     if profile is None:
         return {}
-    if not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free < _SHARED_MEMORY_NEEDED:
+    if not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free < SHARED_MEMORY_NEEDED_MIB << 20:
         return {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
-    return dict.fromkeys(_PROFILE_VARIABLES, str(profile))
+    return dict.fromkeys(FAST_DDS_PROFILE_VARIABLES, str(profile))
 
 
 @contextmanager
 def _interruptible_children() -> Iterator[None]:
-    """Start processes that SIGINT reaches. A shell has its background jobs ignore it, and children inherit that."""
+    """Starts processes that react to SIGINT. Background jobs of a shell ignore it, and children inherit this."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a new program gets as the default action
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a new program gets the default action
         try:
             yield
         finally:
@@ -290,9 +285,9 @@ def _interruptible_children() -> Iterator[None]:
 
 
 def _free_domain_id() -> int:
-    """A domain whose first discovery ports nobody holds, at random, so that two runs at once rarely meet."""
+    """A random domain whose first discovery ports are free."""
     for domain_id in random.sample(_DOMAIN_IDS, len(_DOMAIN_IDS)):
-        ports = (7400 + 250 * domain_id, 7410 + 250 * domain_id)  # of the DDS specification: multicast, first unicast
+        ports = (7400 + 250 * domain_id, 7410 + 250 * domain_id)  # DDS specification: multicast, first unicast
         try:
             for port in ports:
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -301,8 +296,3 @@ def _free_domain_id() -> int:
             continue
         return domain_id
     return 0
-
-
-def _shared_file(name: str) -> Path | None:
-    """A file that comes with the package: in its source tree, or installed to share/sdcpc_ros."""
-    return next((folder / name for folder in share_folders() if (folder / name).is_file()), None)

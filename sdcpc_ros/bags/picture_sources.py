@@ -1,10 +1,10 @@
-"""Pictures of anything that moves, for the segmenter: a video file, images, or a bag's camera."""
+"""Opens the input of `sdcpc segment`: a video file, images, a webcam, or a bag's camera."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from sdcpc_ros.bags.folder_bag import IMAGE_SUFFIXES, image_files, in_order, rea
 from sdcpc_ros.bags.ground_truth import NoTruth
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
-from sdcpc_ros.bags.video_frames import RATES_HZ, VideoFrames, sane_rate_hz
-from sdcpc_ros.bags.webcam import open_webcam
+from sdcpc_ros.bags.video_sources import RATES_HZ, VideoFrames, open_video, open_webcam, sane_rate_hz
 from sdcpc_ros.git_lfs import pointer_reason
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
@@ -22,20 +21,20 @@ _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Pictures in order, to be taken once."""
+    """Images in order, for a single pass."""
 
     frames: Iterator[SourceFrame | Unusable]
-    expected: int | None  #: how many will come, as far as one can tell
-    rate_hz: float  #: as a player should be told
-    name_of: Callable[[SourceFrame], str]  #: a file name without suffix for what is made of a picture
+    expected: int | None  #: the number of images, if known
+    rate_hz: float  #: for a player
+    name_of: Callable[[SourceFrame], str]  #: a file name without suffix for the result of an image
 
 
 @contextmanager
 def picture_source(path: str, *, camera: str | None = None, images_hz: float | None = None) -> Iterator[PictureSource]:
-    """Open a video, an image, a folder or a glob of images, a bag, or by its number a camera of this machine.
+    """Opens a video, an image, a folder or a glob of images, a bag, or a camera of this machine by its number.
 
     `camera`: the topic, of a bag with several. `images_hz`: how fast images follow each other, 15 by default.
-    Raises BagError for what cannot be read, and for an option that does not go with what is there.
+    Raises BagError for an input that cannot be read, and for an option that the input does not have.
     """
     kind = _kind(path)
     if camera is not None and kind != "bag":
@@ -56,7 +55,7 @@ def picture_source(path: str, *, camera: str | None = None, images_hz: float | N
 
 
 def _kind(path: str) -> str:
-    """What stands at a path, by its name: "bag", "images", "webcam" or "video"."""
+    """The kind of a path, by its name: "bag", "images", "webcam" or "video"."""
     found = Path(path)
     if path.isdecimal() and not found.exists():
         return "webcam"
@@ -87,7 +86,7 @@ def _of_images(files: Sequence[Path], rate_hz: float) -> PictureSource:
         raise BagError(f"the rate is {rate_hz}; {low:g} to {high:g} images a second are allowed")
     stems = [file.stem for file in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    # Images of one name from several folders: numbered, for their labels must not overwrite each other.
+    # Images of one name from several folders get numbers, so that their labels do not overwrite each other.
     names = [f"{number:06d}" for number in range(len(files))] if twice else stems
 
     def frames() -> Iterator[SourceFrame | Unusable]:
@@ -117,20 +116,12 @@ def _images(path: str) -> list[Path]:
 
 @contextmanager
 def _video(path: str) -> Iterator[PictureSource]:
-    """By FFmpeg through PyAV, or by OpenCV where PyAV is not installed."""
     if not Path(path).is_file():
         raise BagError(f"there is no file at '{path}'")
     pointer = pointer_reason(path)
     if pointer is not None:
         raise BagError(f"'{path}' is no video that can be read: {pointer}")
-    reader: Callable[[str], AbstractContextManager[VideoFrames]]
-    try:
-        from sdcpc_ros.bags.video_file import open_video as reader
-    except ModuleNotFoundError as error:
-        if error.name != "av":
-            raise
-        from sdcpc_ros.bags.opencv_video import open_video as reader
-    with reader(path) as video:
+    with open_video(path) as video:
         yield _of_video(video)
 
 

@@ -1,8 +1,8 @@
-"""Play a bag over DDS, as `ros2 bag play` does, from Python and without rosbag2: messages go out as the bytes they are.
+"""Plays a bag over DDS, as `ros2 bag play` does, without rosbag2: the messages' bytes are published unchanged.
 
 python -m sdcpc_ros.bags.player BAG [--rate 0.5] [--start 10] [--duration 5] [--loop] [--paused] [--topics TOPIC ...]
 
-While it plays: ros2 service call /bag_player/set_paused std_srvs/srv/SetBool "{data: true}"
+To pause it: ros2 service call /bag_player/set_paused std_srvs/srv/SetBool "{data: true}"
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.messages import RawMessage
 from sdcpc_ros.bags.reader import BagReader
 
-_CLOCK_PERIOD_S = 1 / 40  # what `ros2 bag play --clock` does
+_CLOCK_PERIOD_S = 1 / 40  # as `ros2 bag play --clock`
 _POLL_S = 0.02
 _SPIN_S = 0.1
-#: A subscriber may be known here before it knows of this publisher; what it is sent best effort until then is lost.
-_SETTLE_S = 1.0
-#: After the last message: how long to wait for reliable subscribers to have it, before the publishers may go.
-_ACKNOWLEDGED_S = 5.0
+_SETTLE_S = (
+    1.0  # a subscriber may discover a publisher later than the reverse; best-effort messages are lost until then
+)
+_ACKNOWLEDGED_S = 5.0  # for reliable subscribers to get the last message
 
 
 @dataclass(frozen=True)
 class Playback:
-    """How a bag is played. Raises ValueError for a rate or duration that is not positive, or a negative start."""
+    """Options of playing. Raises ValueError for a rate or duration that is not positive, or a negative start."""
 
     rate: float = 1.0  #: 2.0 plays twice as fast as it was recorded
     start_s: float = 0.0  #: seconds into the bag to start at
-    duration_s: float | None = None  #: seconds of the bag to play, None for all the rest
+    duration_s: float | None = None  #: seconds of the bag to play; None: to its end
     loop: bool = False  #: start again at the end; /clock jumps back, as with `ros2 bag play --loop`
     reliable: bool = True  #: reliable publishers also serve best-effort subscribers; best-effort ones may drop
     clock: bool = True  #: publish the bag's time on /clock
@@ -61,7 +61,7 @@ class Playback:
 
 
 def message_class(message_type: str) -> Any:
-    """The Python class of `sensor_msgs/msg/Image`. Raises PlaybackError when this ROS installation does not have it."""
+    """The Python class of a type as `sensor_msgs/msg/Image`. Raises PlaybackError if ROS here does not have it."""
     if re.fullmatch(r"[a-z][a-z0-9_]*/msg/[A-Z][A-Za-z0-9]*", message_type):
         package, _, name = message_type.split("/")
         try:
@@ -72,7 +72,7 @@ def message_class(message_type: str) -> Any:
 
 
 def playable_topics(bag: BagReader) -> list[str]:
-    """The topics of a bag whose types are installed here; the others are told on stderr. PlaybackError if none is."""
+    """The topics whose types are installed here; the others are named on stderr. PlaybackError if there is none."""
     playable = []
     for topic in bag.topics.values():
         try:
@@ -100,9 +100,9 @@ class BagPlayer:
         self._publishers = {topic: self._create_publisher(topic) for topic in topics}
         self._clock = node.create_publisher(Clock, "/clock", 1) if self.playback.clock else None
         self._start_offset_ns = int(self.playback.start_s * 1e9)  # in the bag's time, from its start
-        self._time_lock = threading.Lock()  # of the two below: pausing is for any thread
+        self._time_lock = threading.Lock()  # for the two below: any thread may pause
         self._started_s = time.monotonic()
-        self._paused_s: float | None = None  # since when the bag's time stands still
+        self._paused_s: float | None = None  # when the pause began
 
     def _create_publisher(self, topic: str) -> Any:
         reliability = ReliabilityPolicy.RELIABLE if self.playback.reliable else ReliabilityPolicy.BEST_EFFORT
@@ -116,20 +116,20 @@ class BagPlayer:
         return self._paused_s is not None
 
     def pause(self) -> None:
-        """Let the bag's time stand still: nothing goes out but /clock, until `resume`."""
+        """Stops the bag's time: only /clock is published until `resume`."""
         with self._time_lock:
             if self._paused_s is None:
                 self._paused_s = time.monotonic()
 
     def resume(self) -> None:
-        """Go on where `pause` stopped."""
+        """Continues where `pause` stopped."""
         with self._time_lock:
             if self._paused_s is not None:
                 self._started_s += time.monotonic() - self._paused_s
                 self._paused_s = None
 
     def serve_pause(self) -> None:
-        """Offer `~/set_paused` (std_srvs/SetBool) on the node."""
+        """Creates the service `~/set_paused` (std_srvs/SetBool) on the node."""
 
         def set_paused(request: Any, response: Any) -> Any:
             self.pause() if request.data else self.resume()
@@ -141,16 +141,13 @@ class BagPlayer:
     def wait_for_subscribers(
         self, topics: Iterable[str], timeout_s: float, keep_going: Callable[[], bool] = lambda: True
     ) -> bool:
-        """Wait until somebody listens to each topic. False when `timeout_s` passes, or `keep_going` says no, before."""
-        deadline = time.monotonic() + timeout_s
-        for topic in topics:
-            while self._publishers[topic].get_subscription_count() == 0:
-                if time.monotonic() > deadline or not keep_going():
-                    return False
-                time.sleep(_POLL_S)
+        """Waits until each topic has a subscriber. False if `timeout_s` passes, or `keep_going` is False, before."""
+        publishers = [self._publishers[topic] for topic in topics]
+        if not wait_until(lambda: all(each.get_subscription_count() for each in publishers), timeout_s, keep_going):
+            return False
         settled_s = time.monotonic() + _SETTLE_S
         while time.monotonic() < settled_s:
-            self._publish_clock(self._start_offset_ns)  # time stands still until playing begins
+            self._publish_clock(self._start_offset_ns)  # the bag's time begins with playing
             time.sleep(_CLOCK_PERIOD_S)
         return True
 
@@ -159,9 +156,9 @@ class BagPlayer:
         on_publish: Callable[[RawMessage], None] = lambda message: None,
         keep_going: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Publish the messages, each when it is due; returns at the end, or as soon as `keep_going` says no.
+        """Publishes each message when it is due, until the end, or until `keep_going` is False.
 
-        A message that is late goes out at once: none is left out. `on_publish` is called just before each.
+        A late message is published at once; none is skipped. `on_publish` is called before each.
         """
         while self._play_once(on_publish, keep_going) and self.playback.loop:
             pass
@@ -186,17 +183,16 @@ class BagPlayer:
         return published_any
 
     def linger(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """After playing: let /clock run on until `done`. False when `timeout_s` passes before."""
-        deadline = time.monotonic() + timeout_s
-        while not done():
-            if time.monotonic() > deadline:
-                return False
+        """After playing, publishes /clock until `done`. False if `timeout_s` passes before."""
+
+        def tick() -> bool:
             self._publish_clock(self._bag_offset_ns())
-            time.sleep(_CLOCK_PERIOD_S)
-        return True
+            return True
+
+        return wait_until(done, timeout_s, tick)
 
     def _bag_offset_ns(self) -> int:
-        """Where in the bag playing stands now, in ns from its start."""
+        """The bag's time now, in ns from its start."""
         with self._time_lock:
             now_s = time.monotonic() if self._paused_s is None else self._paused_s
             return self._start_offset_ns + int((now_s - self._started_s) * self.playback.rate * 1e9)
@@ -216,9 +212,19 @@ class BagPlayer:
             self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
 
 
+def wait_until(condition: Callable[[], bool], timeout_s: float, keep_going: Callable[[], bool] = lambda: True) -> bool:
+    """Polls until the condition holds. False if `timeout_s` passes, or `keep_going` is False, before."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline or not keep_going():
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 @contextmanager
 def spinning_node(name: str) -> Iterator[Node]:
-    """A ROS node in a context of its own, spun by a thread until the end of the block."""
+    """A ROS node in its own context; a thread spins it until the block ends."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node(name, context=context)
@@ -238,7 +244,7 @@ def spinning_node(name: str) -> Iterator[Node]:
         yield node
     finally:
         ended.set()
-        thread.join()  # before the shutdown, which an executor that has not begun to spin yet would trip over
+        thread.join()  # before the shutdown: an executor that has not begun to spin would fail
         executor.shutdown()
         node.destroy_node()
         context.try_shutdown()

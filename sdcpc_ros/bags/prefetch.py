@@ -1,4 +1,4 @@
-"""Let one thread read and decode while another computes."""
+"""Reads and decodes in one thread while another computes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _POLL_S = 0.1
 
 
 def prefetched(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, None]:
-    """The same items in the same order, made up to `depth` ahead in a thread of their own.
+    """The same items in the same order, made up to `depth` ahead in another thread.
 
-    An exception of the source is raised here, after the items before it. When this iterator is closed, or dropped, the
-    thread closes the source and is waited for: nothing of it is in use afterwards.
+    An exception of the source is raised here, after the items before it. Closing this iterator waits until the thread
+    has closed the source.
     """
     waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -34,12 +34,12 @@ def prefetched(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None,
             for item in items:
                 if not put("item", item):
                     return
-        except BaseException as error:  # handed over, whatever it is
+        except BaseException as error:  # raised in the other thread
             put("error", error)
         else:
             put("end", None)
         finally:
-            if isinstance(items, Generator):  # its own clean-up, in the thread that it ran in
+            if isinstance(items, Generator):  # its cleanup, in the thread that it ran in
                 items.close()
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)

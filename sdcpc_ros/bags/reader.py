@@ -5,7 +5,7 @@
         for frame in bag.frames(camera, bag.ground_truth_topic(camera)):
             picture = frame.image()
 
-Messages are read one after the other: memory does not grow with the bag. Whatever is wrong with it comes as BagError.
+Messages are read one by one, so memory does not grow with the bag. Any fault of a bag is raised as BagError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from heapq import merge
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,13 +38,13 @@ from sdcpc_ros.bags.messages import (
 from sdcpc_ros.bags.storage_files import cut_short_file, storage_of
 from sdcpc_ros.images.label_pictures import LabelReader
 
-#: Image topics with one of these in their name carry no camera picture: masks, depth, what this package publishes.
+#: Image topics with one of these in their names are not cameras: masks, depth, this package's outputs.
 _NOT_A_CAMERA = (
     *("ground_truth", "label", "mask", "confidence", "overlay", "depth", "disparity"),
     *("semantic_segmentation", "instance_segmentation"),
 )
 _GROUND_TRUTH = "ground_truth"
-#: What MCAP files describe other messages by than those of ROS 2; rosbags raises KeyError for them.
+#: Encodings of message definitions in MCAP files that are not of ROS 2; rosbags raises KeyError for them.
 _FOREIGN_SCHEMAS = ("jsonschema", "protobuf", "flatbuffer", "ros1msg")
 
 _Decoded = TypeVar("_Decoded")
@@ -58,7 +57,7 @@ class Topic:
     name: str
     type: str  #: as in `sensor_msgs/msg/Image`
     message_count: int
-    latched: bool  #: its publisher kept the last message for late subscribers (durability transient local)
+    latched: bool  #: durability transient local: late subscribers get the last message
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class BagFrame:
 
 
 class BagReader:
-    """An open bag. Raises BagError, which names the bag and what is wrong with it, from every method."""
+    """An open bag. Every method may raise BagError, which names the bag and the fault."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -106,9 +105,7 @@ class BagReader:
     def __enter__(self) -> BagReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -128,7 +125,7 @@ class BagReader:
 
     @property
     def custom_data(self) -> dict[str, str]:
-        """What its writer noted down in the bag's metadata; nothing when only a storage file was opened."""
+        """The notes of the writer in the bag's metadata; empty for a single storage file."""
         if not (self.path / "metadata.yaml").is_file():
             return {}
         with self._explained("has unreadable metadata"):
@@ -136,9 +133,9 @@ class BagReader:
             return dict(metadata["rosbag2_bagfile_information"].get("custom_data") or {})
 
     def camera_topic(self, wanted: str | None = None) -> str:
-        """The topic of the camera's images: the wanted one, or the only one there is.
+        """The topic of the camera's images: `wanted`, or the only one.
 
-        Raises BagError, listing what there is, when that one is missing or the choice is not clear.
+        Raises BagError, with a list of topics, if it is missing, or if there are several.
         """
         images = {name for name, topic in self.topics.items() if topic.type in (IMAGE, COMPRESSED_IMAGE)}
         if wanted is not None:
@@ -150,7 +147,7 @@ class BagReader:
             for name in images
             if self.topics[name].message_count and not any(word in name.lower() for word in _NOT_A_CAMERA)
         }
-        # image_transport publishes a picture twice, as X and as X/compressed: that is one camera.
+        # image_transport publishes an image as X and as X/compressed, which are one camera.
         cameras -= {name for name in cameras if name.rpartition("/")[0] in cameras}
         if len(cameras) == 1:
             return cameras.pop()
@@ -161,7 +158,7 @@ class BagReader:
         raise BagError(f"bag '{self.path}' has no camera images; {self._listing(self.topics)}")
 
     def ground_truth_topic(self, camera: str) -> str | None:
-        """The image topic named "ground_truth", the one in the camera's namespace if several; None if none."""
+        """The image topic named "ground_truth", preferably in the camera's namespace; None if there is none."""
         candidates = sorted(
             name for name, topic in self.topics.items() if topic.type == IMAGE and _GROUND_TRUTH in name.split("/")
         )
@@ -174,7 +171,7 @@ class BagReader:
         return name if name in self.topics and self.topics[name].type == CAMERA_INFO else None
 
     def require_topics(self, topics: Iterable[str]) -> None:
-        """Raises BagError, listing what there is, when the bag lacks one of these topics."""
+        """Raises BagError, with a list of topics, if the bag lacks one of these."""
         missing = [topic for topic in topics if topic not in self.topics]
         if missing:
             raise BagError(f"bag '{self.path}' has no topic {', '.join(missing)}; {self._listing(self.topics)}")
@@ -199,12 +196,12 @@ class BagReader:
     def deserialise(self, message: RawMessage) -> Any:
         """A message with the fields that its type defines."""
         with self._explained(f"has a damaged message on {message.topic} at {self.offset_s(message):.3f} s"):
-            # A bag may define some of its types, and leave those out that every ROS has.
+            # A bag may define only some of its types.
             defines = message.type in self.typestore.fielddefs
             return (self.typestore if defines else standard_types()).deserialize_cdr(message.data, message.type)
 
     def decode(self, message: RawMessage, decoder: Callable[[Any], _Decoded]) -> _Decoded:
-        """What `decode_image`, `decode_labels` or the like make of a message; a BagError also says where it was."""
+        """Deserialises a message and decodes it, with `decode_image` for example; a BagError names its position."""
         deserialised = self.deserialise(message)
         try:
             return decoder(deserialised)
@@ -233,7 +230,7 @@ class BagReader:
 
     @contextmanager
     def _explained(self, what: str | Callable[[], str]) -> Iterator[None]:
-        """Turn whatever damaged bytes provoke in the reading library into one sentence about this bag."""
+        """Turns any exception of the reading library into a BagError."""
         try:
             yield
         except BagError:
@@ -250,7 +247,7 @@ class BagReader:
 
 
 def _reason(error: Exception) -> str:
-    """What the reading library says of what is wrong, on one line."""
+    """The reading library's message, on one line."""
     if isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
         return f"it holds messages described by '{error.args[0]}', not by ROS (`mcap filter` leaves out their topics)"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

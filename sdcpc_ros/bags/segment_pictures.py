@@ -1,17 +1,16 @@
-"""Pictures in, a painted video or label images out: segmentation for those who have no ROS."""
+"""Segments images without ROS, and writes a video with class colours or label images."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 
+from sdcpc_ros.atomic_file import atomic_path
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.picture_sources import PictureSource
 from sdcpc_ros.bags.prefetch import prefetched
@@ -21,32 +20,32 @@ from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
-_PROBLEMS_TOLD = 20
-#: Between two pictures of a video. What is shorter cannot be told apart, what is longer is a clock that was set.
+_LISTED_PROBLEMS = 20
+#: Allowed steps between two images of the video. Other steps come from a clock that was set.
 _SHORTEST_S, _LONGEST_S = 0.001, 60.0
 
 
 class Output(AbstractContextManager["Output"], Protocol):
-    """Where segmented pictures go. What is written counts only when the `with` ends without an error."""
+    """Writes segmented images, within a `with` block."""
 
     def write(self, frame: SegmentedFrame, name: str) -> None: ...
 
 
 @dataclass
 class Segmented:
-    """What came of a source."""
+    """The result for a source."""
 
     frames: int = 0
     unusable: int = 0
     problems: list[str] = field(default_factory=list)  #: the first of them
-    elapsed_ms: float = 0.0  #: from image to labels, all together
+    elapsed_ms: float = 0.0  #: from image to labels, the sum
 
 
 class OverlayVideo:
-    """Class colours over the pictures, as an mp4 in which each is shown at its own time.
+    """Class colours over the images, as an mp4 in which each image has its own time.
 
-    The first picture decides the size (made even, as video wants it); others are fitted into it. Where a bag's clock
-    jumps, back or by more than a minute, the video goes on. The file appears when it is complete, or not at all.
+    The video has the size of the first image, made even; others are fitted into it. Where a bag's clock jumps, back or
+    by more than a minute, the video continues. The file appears complete or not at all.
     """
 
     def __init__(self, path: Path, label_set: LabelSet, *, rate_hz: float, opacity: float) -> None:
@@ -68,24 +67,19 @@ class OverlayVideo:
         self._video.write(fitted(painted, self._size), self._time_s)
 
     def __enter__(self) -> OverlayVideo:
-        from sdcpc_ros.evaluation.video import VideoWriter  # needs PyAV, which label images do without
+        from sdcpc_ros.evaluation.video import VideoWriter  # needs PyAV, which label images do not
 
-        self._workshop = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
-        self._unfinished = Path(self._workshop.name) / "video.mp4"
-        self._video = VideoWriter(self._unfinished, rate_hz=self._rate_hz)
+        self._files = ExitStack()
+        unfinished = self._files.enter_context(atomic_path(self.path))
+        self._video = self._files.enter_context(VideoWriter(unfinished, rate_hz=self._rate_hz))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._workshop:
-            self._video.close()
-            if error is None:
-                self._unfinished.replace(self.path)
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
 
 
 class LabelFolder:
-    """A PNG of class ids for each picture, 255 where there is no label, named for it. What is there is overwritten."""
+    """A PNG of class ids for each image, 255 for no label. Existing files are overwritten."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,18 +106,18 @@ def segment_pictures(
     *,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Segmented:
-    """Segment all pictures of a source as one stream. Those that cannot be used are left out and told.
+    """Segments all images of a source as one stream. Unusable ones are skipped and listed.
 
-    Raises BagError when there is none that can be used.
+    Raises BagError if there is no usable image.
     """
     done = Segmented()
-    # The node's rule forgets after a second; pictures that come rarer than that would never be compared.
+    # The node empties its memory after a gap of a second; images at a lower rate need a longer limit.
     frames = segmented(segmenter, source.frames, max_gap_s=max(DEFAULT_MAX_GAP_S, 3 / source.rate_hz), confidence=False)
     with output, closing(prefetched(frames, depth=2)) as ahead:  # painting and writing overlap the network
         for frame in ahead:
             if isinstance(frame, Unusable):
                 done.unusable += 1
-                done.problems += [frame.problem] if len(done.problems) < _PROBLEMS_TOLD else []
+                done.problems += [frame.problem] if len(done.problems) < _LISTED_PROBLEMS else []
             else:
                 output.write(frame, source.name_of(frame.source))
                 done.frames += 1

@@ -1,4 +1,4 @@
-"""The files that a bag consists of: found and checked before rosbags opens them."""
+"""Finds and checks a bag's files before rosbags opens them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _STORAGE_SUFFIXES = (".mcap", ".db3")
 
 
 def storage_of(path: Path) -> list[Path]:
-    """What to hand to rosbags for a bag, checked as far as a clearer sentence can be given than rosbags'.
+    """The paths to open with rosbags. Raises BagError for the usual mistakes, with a clearer text than rosbags.
 
-    A folder of mcap files needs no metadata.yaml: each describes itself. Raises BagError.
+    A folder of mcap files needs no metadata.yaml, since each file describes itself.
     """
     if not path.exists():
         raise BagError(f"there is no bag at '{path}'")
@@ -46,7 +46,7 @@ def _refuse_pointers(files: Iterable[Path]) -> None:
 
 
 def cut_short_file(path: Path) -> Path | None:
-    """The mcap file of a bag that starts as one but does not end as one, if there is such."""
+    """The mcap file of a bag without the end of an mcap file, if any."""
     for file in sorted(path.glob("*.mcap")) if path.is_dir() else [path]:
         if file.suffix == ".mcap" and file.is_file():
             with file.open("rb") as stream:

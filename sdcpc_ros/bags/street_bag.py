@@ -1,10 +1,10 @@
-"""The synthetic street as a bag: a camera drive with exact ground truth, made here from nothing but a seed."""
+"""The synthetic street as a bag: a camera drive with exact ground truth, generated from a seed."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,17 +18,16 @@ IMAGE_TOPIC = "/camera/image_raw"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
 GROUND_TRUTH_TOPIC = "/camera/ground_truth"
 FRAME_ID = "camera_optical_frame"
-#: When the drive begins: any fixed moment will do, so that the same street is the same bag.
+#: The time of the first frame. It is fixed, so that the same street is the same bag.
 START_NS = 1_700_000_000_000_000_000
-#: What the bag's metadata say about the street in it.
-_PARAMETERS_NOTE, _CHECKSUM_NOTE = "synthetic_street", "first_frame_crc32"
+_PARAMETERS_NOTE, _CHECKSUM_NOTE = "synthetic_street", "first_frame_crc32"  # keys in the bag's metadata
 
 
 @dataclass(frozen=True)
 class StreetBag:
-    """Which street, and how it is filmed."""
+    """The parameters of a street and its camera."""
 
-    seed: int = 19  #: training uses those from 1000 up
+    seed: int = 19  #: training uses seeds from 1000 up
     size: tuple[int, int] = (360, 480)  #: (height, width), px
     length: int = 150  #: frames
     rate_hz: float = 15.0
@@ -36,46 +35,40 @@ class StreetBag:
     def street(self) -> SyntheticStreet:
         return SyntheticStreet(seed=self.seed, size=self.size, length=self.length, rate_hz=self.rate_hz)
 
+    def notes(self, street: SyntheticStreet) -> dict[str, str]:
+        """For the bag's metadata: the parameters, and a checksum that changes when the renderer does."""
+        image, labels = street.image_and_labels(0)
+        checksum = zlib.crc32(image.tobytes() + labels.tobytes())
+        return {_PARAMETERS_NOTE: json.dumps(asdict(self)), _CHECKSUM_NOTE: str(checksum)}
+
 
 def write_street_bag(
-    path: str | Path, street_bag: StreetBag, *, storage: str = "mcap", progress: Callable[[int], None] | None = None
+    path: str | Path, street_bag: StreetBag, *, storage: str = "mcap", on_frame: Callable[[], None] = lambda: None
 ) -> None:
-    """Render a street into a bag: images (rgb8), camera_info and ground truth (mono8 class ids, 255 = void).
+    """Renders a street into a bag: images (rgb8), camera_info and ground truth (mono8 class ids, 255 = void).
 
-    `progress` is called with the number of frames written so far. Raises BagError when `path` cannot become a bag.
+    `on_frame` is called after each frame. Raises BagError if `path` cannot become a bag.
     """
     street = street_bag.street()
-    notes = {_PARAMETERS_NOTE: json.dumps(asdict(street_bag)), _CHECKSUM_NOTE: _first_frame_checksum(street)}
-    with BagWriter(path, storage=storage, notes=notes) as bag:
+    with BagWriter(path, storage=storage, notes=street_bag.notes(street)) as bag:
         for index in range(len(street)):
-            bag.write_all(_frame_messages(street_bag, street, index))
-            if progress is not None:
-                progress(index + 1)
+            stamp_ns = START_NS + round(index * 1e9 / street_bag.rate_hz)
+            image, labels = street.image_and_labels(index)
+            info = serialise_camera_info(street_bag.size, street.camera_matrix, stamp_ns, FRAME_ID)
+            bag.write(RawMessage(CAMERA_INFO_TOPIC, CAMERA_INFO, stamp_ns, info))
+            for topic, pixels, encoding in ((IMAGE_TOPIC, image, "rgb8"), (GROUND_TRUTH_TOPIC, labels, "mono8")):
+                data = serialise_image(pixels, encoding, stamp_ns, FRAME_ID)
+                bag.write(RawMessage(topic, IMAGE, stamp_ns, data))
+            on_frame()
 
 
 def is_street_bag(path: str | Path, street_bag: StreetBag) -> bool:
-    """Whether a readable bag at `path` holds this very street, as today's renderer draws it."""
+    """Whether `path` is a readable bag of this street, as the current renderer draws it."""
     try:
         with BagReader(path) as bag:
             notes = bag.custom_data
     except BagError:
         return False
-    return (
-        notes.get(_PARAMETERS_NOTE) == json.dumps(asdict(street_bag))
-        and notes.get(_CHECKSUM_NOTE) == _first_frame_checksum(street_bag.street())  # takes a second: last
-    )
-
-
-def _first_frame_checksum(street: SyntheticStreet) -> str:
-    """Changes when the way streets are drawn does."""
-    image, labels = street.image_and_labels(0)
-    return str(zlib.crc32(image.tobytes() + labels.tobytes()))
-
-
-def _frame_messages(street_bag: StreetBag, street: SyntheticStreet, index: int) -> Iterator[RawMessage]:
-    time_ns = START_NS + round(index * 1e9 / street_bag.rate_hz)
-    image, labels = street.image_and_labels(index)
-    info = serialise_camera_info(street_bag.size, street.camera_matrix, time_ns, FRAME_ID)
-    yield RawMessage(CAMERA_INFO_TOPIC, CAMERA_INFO, time_ns, info)
-    yield RawMessage(IMAGE_TOPIC, IMAGE, time_ns, serialise_image(image, "rgb8", time_ns, FRAME_ID))
-    yield RawMessage(GROUND_TRUTH_TOPIC, IMAGE, time_ns, serialise_image(labels, "mono8", time_ns, FRAME_ID))
+    if notes.get(_PARAMETERS_NOTE) != json.dumps(asdict(street_bag)):
+        return False
+    return notes == street_bag.notes(street_bag.street())  # renders a frame, which takes a second

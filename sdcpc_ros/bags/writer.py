@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
@@ -19,30 +18,29 @@ from sdcpc_ros.bags.messages import RawMessage, standard_types
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 #: Metadata version 8: the newest that every distribution from Humble to Kilted reads.
 _METADATA_VERSION: Literal[8] = 8
-_FOR_EVER = QosTime(9223372036, 854775807)  # as ROS writes "no limit"
+_NO_LIMIT = QosTime(9223372036, 854775807)  # as ROS writes it
 _LATCHED = Qos(
     history=QosHistory.KEEP_LAST,
     depth=1,
     reliability=QosReliability.RELIABLE,
     durability=QosDurability.TRANSIENT_LOCAL,
-    deadline=_FOR_EVER,
-    lifespan=_FOR_EVER,
+    deadline=_NO_LIMIT,
+    lifespan=_NO_LIMIT,
     liveliness=QosLiveliness.AUTOMATIC,
-    liveliness_lease_duration=_FOR_EVER,
+    liveliness_lease_duration=_NO_LIMIT,
     avoid_ros_namespace_conventions=False,
 )
 
 
 class BagWriter:
-    """A new bag, a folder as `ros2 bag record` makes it. It appears under its name when it is complete, or not at all.
+    """A new bag, a folder as `ros2 bag record` makes it. It appears under its name complete or not at all.
 
         with BagWriter("street") as bag:
             bag.write(RawMessage("/camera/image_raw", IMAGE, time_ns, cdr))
 
     An existing bag of that name is replaced. `notes` go into the bag's metadata (`BagReader.custom_data`); `compressed`
-    packs an mcap file's chunks with zstd, which every mcap reader unpacks; `latched` topics are offered to late
-    subscribers when the bag is played. BagError for an unknown storage, or when something that is not a bag stands
-    in the way.
+    compresses an mcap file's chunks with zstd, which every mcap reader supports; `latched` topics are transient local
+    when the bag is played. Raises BagError for an unknown storage, or if `path` exists and is no bag.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class BagWriter:
         self._writer.open()
 
     def write(self, message: RawMessage, typestore: Typestore | None = None) -> None:
-        """Append a message as it is; `typestore` defines its type where that is not a standard one."""
+        """Appends a message unchanged; `typestore` defines its type if it is not a standard one."""
         connection = self._connections.get(message.topic)
         if connection is None:
             connection = self._writer.add_connection(
@@ -93,12 +91,10 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is None:
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
             with self._files:
                 self._writer.close()
         else:
             self._writer.abort()
-            self._files.__exit__(kind, error, traceback)
+            self._files.__exit__(*error)

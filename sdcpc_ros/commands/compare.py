@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -41,25 +40,28 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare_files
-    from sdcpc_ros.evaluation.comparison_gates import Gate, judged
-    from sdcpc_ros.evaluation.comparison_table import comparison_tables, gate_sentences
+    from sdcpc_ros.evaluation.comparison_gates import check_gates
+    from sdcpc_ros.evaluation.comparison_table import comparison_tables
+    from sdcpc_ros.evaluation.gates import Gate
+    from sdcpc_ros.evaluation.report_file import write_json
 
-    gates = [Gate.parsed(text) for text in arguments.fail_if]
+    gates = [Gate.parse(text) for text in arguments.fail_if]
     settings = ComparisonSettings(arguments.draws, arguments.level, arguments.block, arguments.seed)
     comparison = compare_files([arguments.baseline, *arguments.reports], settings)
-    results = judged(comparison, gates)
+    results = check_gates(comparison, gates)
     console = Console()
     console.print(comparison_tables(comparison, console.width))
     if arguments.json is not None:
-        written = {**comparison.to_dict(), "gates": [result.to_dict() for result in results]}
-        arguments.json.write_text(json.dumps(written, indent=2, allow_nan=False) + "\n")
+        gate_results = [result.to_dict() for result in results]
+        write_json(arguments.json, {**comparison.to_dict(), "gates": gate_results}, indent=2)
     if arguments.html is not None:
         from sdcpc_ros.evaluation.comparison_report import write_comparison
 
         write_comparison(arguments.html, comparison, results, command=_command(arguments))
-    for sentence in gate_sentences(results):
-        print(f"sdcpc compare: {sentence}", file=sys.stderr)
-    return int(any(result.failed for result in results))
+    failed = [result for result in results if result.failed]
+    for result in failed:
+        print(f"sdcpc compare: {result.sentence}", file=sys.stderr)
+    return int(bool(failed))
 
 
 def _command(arguments: argparse.Namespace) -> str:

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     gates = parser.add_argument_group("gates: the exit status is 1 when a bag misses one; shares are 0 to 1")
     for measure in MEASURES:
-        metavar = "SHARE" if measure.share else "MS" if "ms" in measure.description.split() else "N"
+        metavar = "SHARE" if measure.is_share else "MS" if "ms" in measure.description.split() else "N"
         gates.add_argument(measure.option, type=float, metavar=metavar, help=measure.description)
     parser.set_defaults(parser=parser)
 
@@ -83,7 +83,7 @@ def _count(text: str) -> int:
 
 def _gates(arguments: argparse.Namespace) -> list[Gate]:
     given = ((measure, getattr(arguments, measure.destination)) for measure in MEASURES)
-    return [Gate(measure, threshold) for measure, threshold in given if threshold is not None]
+    return [measure.gate(threshold) for measure, threshold in given if threshold is not None]
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -95,7 +95,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
             if getattr(arguments, option) is not None:
                 error(f"--{option.replace('_', '-')} goes with --live")
         for measure in MEASURES:
-            if measure.path[0] == "live" and getattr(arguments, measure.destination) is not None:
+            if measure.path.startswith("live.") and getattr(arguments, measure.destination) is not None:
                 error(f"{measure.option} goes with --live")
     elif arguments.every > 1:
         error("--live plays every image of a bag, so it does not go with --every")

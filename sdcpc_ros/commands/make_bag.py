@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     frames = len(folder_bag.files)
     with ProgressBar(frames, "writing") as advance:
-        write_folder_bag(arguments.output, folder_bag, storage=arguments.storage, progress=lambda done: advance())
+        write_folder_bag(arguments.output, folder_bag, storage=arguments.storage, on_frame=advance)
     Console(highlight=False).print(
         f"wrote {arguments.output}: {frames} images on {folder_bag.image_topic}, "
         f"{folder_bag.labelled} with ground truth, {frames / folder_bag.rate_hz:.1f} s",

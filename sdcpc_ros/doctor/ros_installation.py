@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
-from sdcpc_ros.installation import share_folders
+from sdcpc_ros.installation import (
+    FAST_DDS_PROFILE_VARIABLES,
+    SHARED_MEMORY,
+    SHARED_MEMORY_NEEDED_MIB,
+    fast_dds_profile,
+)
 
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # the latter from Kilted on
 _LEAST_SEGMENT_MIB = 16  # several 720p colour images; as it comes, Fast DDS has half of one
-_SHARED_MEMORY = Path("/dev/shm")
-_SHARED_MEMORY_NEEDED_MIB = 192
 #: Module -> what is missing without it, and whether the node can do without.
 _MESSAGES = {
     "sensor_msgs.msg": ("images", FAULT),
@@ -68,9 +70,9 @@ def check_messages() -> Iterator[Finding]:
 
 def check_profile(environment: Mapping[str, str]) -> Finding:
     """That Fast DDS gives images more shared memory than it does by itself."""
-    what, shipped = "Fast DDS profile", _shipped_profile()
-    fix = f"export {_PROFILE_VARIABLES[0]}={shipped} here, and where the camera's driver is started"
-    file = next((environment[variable] for variable in _PROFILE_VARIABLES if environment.get(variable)), None)
+    what, shipped = "Fast DDS profile", fast_dds_profile() or "config/fastdds_profile.xml"
+    fix = f"export {FAST_DDS_PROFILE_VARIABLES[0]}={shipped} here, and where the camera's driver is started"
+    file = next((environment[variable] for variable in FAST_DDS_PROFILE_VARIABLES if environment.get(variable)), None)
     if file is None:
         text = "none is set: most best-effort images over half a megabyte get lost (the launch file sets one)"
         return Finding(what, text, WARNING, fix)
@@ -85,12 +87,12 @@ def check_profile(environment: Mapping[str, str]) -> Finding:
 
 
 def check_shared_memory() -> Finding:
-    if not _SHARED_MEMORY.is_dir():
-        return Finding("shared memory", f"no {_SHARED_MEMORY}: images go by UDP", NOTE)
-    free_mib = shutil.disk_usage(_SHARED_MEMORY).free / 2**20
-    text = f"{free_mib:.0f} MiB free in {_SHARED_MEMORY}"
-    if free_mib < _SHARED_MEMORY_NEEDED_MIB:
-        needed = f"{_SHARED_MEMORY_NEEDED_MIB} MiB or more are needed"
+    if not SHARED_MEMORY.is_dir():
+        return Finding("shared memory", f"no {SHARED_MEMORY}: images go by UDP", NOTE)
+    free_mib = shutil.disk_usage(SHARED_MEMORY).free / 2**20
+    text = f"{free_mib:.0f} MiB free in {SHARED_MEMORY}"
+    if free_mib < SHARED_MEMORY_NEEDED_MIB:
+        needed = f"{SHARED_MEMORY_NEEDED_MIB} MiB or more are needed"
         fix = f"{needed}: docker run --shm-size=1g, or clear leftover fastrtps_*"
         return Finding("shared memory", text, WARNING, fix)
     return Finding("shared memory", text)
@@ -115,11 +117,6 @@ def _is_there(module: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _shipped_profile() -> Path:
-    files = [folder / "config" / "fastdds_profile.xml" for folder in share_folders()]
-    return next((file for file in files if file.is_file()), Path("config/fastdds_profile.xml"))
 
 
 def _segment_mib(file: Path) -> float:

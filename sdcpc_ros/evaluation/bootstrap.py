@@ -1,8 +1,7 @@
-"""The block bootstrap: how far would a number that is pooled over video frames stray, had other frames been filmed?
+"""The circular block bootstrap (Politis and Romano 1992) of sums over video frames.
 
-Neighbouring frames are alike, so that frames drawn one by one would make every number look surer than it is. Here
-runs of consecutive frames are drawn, long enough for what is alike to stay together (circular block bootstrap, Politis
-and Romano 1992). Whatever is drawn is drawn for all columns alike: two models judged on the same frames stay paired.
+Neighbouring frames are correlated, so drawing single frames would give intervals that are too narrow. Runs of
+consecutive frames are drawn instead, the same ones for all columns, so that two models on the same frames stay paired.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _CHUNK_BYTES = 64 << 20  # of the table of how often each run was drawn
 
 
 def resampled_sums(columns: np.ndarray, *, block: int, replicates: int, seed: int) -> np.ndarray:
-    """Sums over frames, drawn anew `replicates` times: columns (N, K) float64 -> (replicates, K).
+    """Sums over resampled frames: columns (N, K) float64 -> (replicates, K).
 
     Each draw takes N frames in runs of `block`, the last run cut to fit; a run may begin at any frame and go on at the
     first after the last. Raises ValueError for a block that is not between 1 and N.
@@ -38,10 +37,10 @@ def resampled_sums(columns: np.ndarray, *, block: int, replicates: int, seed: in
 
 
 def block_length(series: np.ndarray) -> int:
-    """How long the runs ought to be for the mean of this series (N,), which stray together as far as they correlate.
+    """The length of the runs for the mean of a series (N,).
 
     The automatic choice of Politis and White (2004), as corrected by Patton, Politis and White (2009) for the circular
-    bootstrap: 1 for noise, longer the longer the series remembers; at most a third of it.
+    bootstrap: 1 for noise, longer for a longer correlation; at most a third of the series.
     """
     count = len(series)
     most = max(1, int(min(math.ceil(3 * math.sqrt(count)), count // 3)))
@@ -49,7 +48,7 @@ def block_length(series: np.ndarray) -> int:
     variance = float(centred @ centred) / count
     if count < 4 or variance <= 0:
         return 1
-    # Up to which lag is it correlated? To the last after which a stretch of lags has no correlation to speak of.
+    # The largest significant lag: the lags after it are insignificant for a while.
     calm = max(5, math.ceil(math.sqrt(math.log10(count))))
     last_lag = min(count - 1, math.ceil(math.sqrt(count)) + calm)
     covariance = np.array([float(centred[: count - lag] @ centred[lag:]) / count for lag in range(last_lag + 1)])

@@ -1,4 +1,4 @@
-"""Two or more evaluations of one recording side by side: what differs, and by how much more than chance."""
+"""Compares two or more evaluations of one recording, with confidence intervals of the differences."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sdcpc_ros.evaluation.frame_metrics import FrameMetric, frame_metrics
 from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of, read_report
 
 COMPARISON_FORMAT = "sdcpc comparison 1"
-_LEAST_FRAMES = 16  # with fewer, what the frames have in common cannot be told from chance
+_LEAST_FRAMES = 16  # for an interval
 
 Verdict = Literal["better", "worse", "higher", "lower", "same", "undecided"]
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How sure the intervals are, and how they are drawn. Raises ReportError for values that make no sense."""
+    """Options of the bootstrap. Raises ReportError for a value out of range."""
 
     replicates: int = 2000
-    level: float = 0.95  #: the share of the draws that an interval holds
-    block: int | None = None  #: frames that are drawn together, None: as many as the data ask for
+    level: float = 0.95  #: the share of the draws in an interval
+    block: int | None = None  #: frames that are drawn together; None: chosen from the data
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Difference:
     unit: str
     baseline: float
     value: float
-    low: float | None  #: ends of the interval of the difference; None with too few frames for one
+    low: float | None  #: ends of the interval of the difference; None with too few frames
     high: float | None
     better: int  #: 1 if more is better, -1 if less is, 0 if neither
 
@@ -58,7 +58,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """What can be said beyond chance."""
+        """The verdict from the interval."""
         if self.low is None or self.high is None:
             return "undecided"
         if self.low == self.high == 0:
@@ -167,7 +167,7 @@ def _intervals(
     pairs: list[tuple[FrameMetric, FrameMetric]], block: int, settings: ComparisonSettings
 ) -> list[tuple[float | None, float | None]]:
     """Ends of the interval of each difference."""
-    distinct = {id(metric.columns): metric.columns for pair in pairs for metric in pair}  # classes share theirs
+    distinct = {id(metric.columns): metric.columns for pair in pairs for metric in pair}  # classes share columns
     if not distinct:
         return []
     ends = np.cumsum([columns.shape[1] for columns in distinct.values()])
@@ -182,7 +182,7 @@ def _intervals(
     tail = (1 - settings.level) / 2
     for one, other in pairs:
         differences = other.value(sums[id(other.columns)]) - one.value(sums[id(one.columns)])
-        known = differences[~np.isnan(differences)]  # a class may be in none of the frames that were drawn
+        known = differences[~np.isnan(differences)]  # a class may be in none of the drawn frames
         low, high = np.quantile(known, (tail, 1 - tail)).tolist() if known.size else (None, None)
         found.append((low, high))
     return found

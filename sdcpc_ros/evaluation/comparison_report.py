@@ -1,4 +1,4 @@
-"""A comparison as a page: one HTML file, as quiet and as closed as the report of a bag."""
+"""The page of a comparison: one HTML file without scripts or links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIDE_BY_SIDE = (("Mean IoU", "miou"), ("mVC8", "mvc8"), ("Steady pixels", "stea
 
 
 def write_comparison(path: str | Path, comparison: Comparison, gates: list[GateResult], command: str = "") -> None:
-    """Write the page of a comparison and what its gates made of it; `command` reproduces it."""
+    """Writes the page of a comparison with its gates; `command` reproduces it."""
     baseline, settings = comparison.baseline, comparison.settings
     page = render(
         "comparison.html.jinja",
@@ -48,9 +48,9 @@ def _method(settings: ComparisonSettings) -> str:
     return (
         f"The intervals hold {100 * settings.level:g} % of {settings.replicates} draws from the frames (seed "
         f"{settings.seed}). Runs of consecutive frames are drawn, since neighbouring frames are alike, and the same "
-        "ones for both sides. What lies clear of zero is better or worse beyond the chance of which frames were "
-        f"filmed. Of many classes, about {by_chance:.2g} in a hundred do by chance alone. Times depend on what else "
-        "the machine was doing, which no draw from the frames can tell."
+        "ones for both sides. An interval without zero means better or worse beyond chance. Of many classes, about "
+        f"{by_chance:.2g} in a hundred have such an interval by chance. Times also depend on other work of the "
+        "machine, which the intervals do not include."
     )
 
 
@@ -77,29 +77,31 @@ def _section(comparison: Comparison, compared: Compared, index: int, gates: list
 def _summary(compared: Compared) -> str:
     if compared.same_labels:
         return "Every label of every frame is the same as the baseline's."
-    told = []
+    sentences = []
     for name in ("miou", "mvc8", "mvc16"):
         each = compared.differences.get(name)
         if each is None:
             continue
         if each.verdict in ("better", "worse"):
-            sure = f"{each.verdict} beyond chance ({each.low:+.2f} to {each.high:+.2f})"
+            verdict = f"{each.verdict} beyond chance ({each.low:+.2f} to {each.high:+.2f})"
         elif each.low is None or each.high is None:
-            sure = "of too few frames to say more"
+            verdict = "with too few frames for an interval"
         else:
-            sure = f"within chance ({each.low:+.2f} to {each.high:+.2f})"
-        told.append(f"{each.title} {each.difference:+.2f} points, {sure}")
-    return "; ".join(told) + "." if told else "There is no ground truth to compare by; see how steady the labels are."
+            verdict = f"within chance ({each.low:+.2f} to {each.high:+.2f})"
+        sentences.append(f"{each.title} {each.difference:+.2f} points, {verdict}")
+    return (
+        "; ".join(sentences) + "." if sentences else "There is no ground truth to compare with; see the steady pixels."
+    )
 
 
 def _chart(name: str, title: str, differences: list[Difference]) -> DrawnChart | None:
     if not differences:
         return None
     intervals = [Interval(each.title, each.difference, each.low, each.high, each.verdict) for each in differences]
-    told = "; ".join(f"{each.name} {each.value:+.2f}" for each in intervals)
+    values = "; ".join(f"{each.name} {each.value:+.2f}" for each in intervals)
     return DrawnChart.of(
         name,
-        lambda unique, width: forest(unique, f"{title}, percent points: {told}.", intervals, "percent points", width),
+        lambda unique, width: forest(unique, f"{title}, percent points: {values}.", intervals, "percent points", width),
         HALF_PX,
     )
 

@@ -1,8 +1,8 @@
-"""A comparison on the terminal: a table, and beside each difference its interval drawn in letters."""
+"""The table of a comparison on the terminal, with the intervals drawn as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from sdcpc_ros.evaluation.comparison import Compared, Comparison, Difference
-from sdcpc_ros.evaluation.comparison_gates import GateResult
 
 _PLOT_LETTERS = 29  # odd: zero is in the middle
 _PLOT_FROM = 110  #: letters on a line
@@ -19,18 +18,8 @@ _STYLES = {"better": "green", "worse": "red"}
 
 
 def comparison_tables(comparison: Comparison, width: int) -> RenderableType:
-    """A table for each report: scores, then classes, then times; with the plot where `width` letters are enough."""
+    """A table for each report: scores, classes, times; with the plot if `width` letters are enough."""
     return Group(*(_table(comparison, each, plot=width >= _PLOT_FROM) for each in comparison.compared))
-
-
-def gate_sentences(results: Sequence[GateResult]) -> list[str]:
-    """What failed, one sentence each."""
-    return [
-        f"{result.report}: {result.gate.name} is {result.value:+.2f} against the baseline, which "
-        f"--fail-if '{result.gate.text}' does not let pass"
-        for result in results
-        if result.failed
-    ]
 
 
 def interval_plot(difference: Difference, reach: float) -> str:
@@ -80,7 +69,7 @@ def _table(comparison: Comparison, compared: Compared, plot: bool) -> Table:
 def _add(table: Table, each: Difference, reach: float | None) -> None:
     interval = "–" if each.low is None or each.high is None else f"{each.low:+.2f} to {each.high:+.2f}"
     style = _STYLES.get(each.verdict, "")
-    # Less time is better: its interval is mirrored, so that better is always to the right.
+    # The interval of a time is mirrored, so that better is always on the right.
     shown = each if each.better >= 0 else _mirrored(each)
     table.add_row(
         Text(f"{each.title} {each.unit}"),

@@ -1,4 +1,4 @@
-"""The worst and the best frames of a stream, picked while it passes."""
+"""Selects the worst and the best frames of a stream in one pass."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sdcpc_ros.evaluation.pictures import shrink
 
 @dataclass(frozen=True)
 class Extreme:
-    """A frame worth looking at, shrunk for showing."""
+    """A selected frame, shrunk for display."""
 
     number: int
     stamp_ns: int
-    value: float  #: what it was chosen by
+    value: float  #: of the measure
     image: np.ndarray  #: (h, w, 3) uint8 RGB
     labels: np.ndarray  #: (h, w) uint8
     truth: np.ndarray | None
 
 
 class ExtremeFrames:
-    """Keeps the `count` frames of the lowest, or highest, value that lie at least `apart` frames from each other.
+    """Keeps the `count` frames with the lowest, or highest, values that are at least `apart` frames from each other.
 
-    Neighbouring frames look alike: one stands for them all. Of frames close together the more extreme one is kept; that
-    the choice is made in passing, without going back, can cost a place further down the list, never the first.
+    Neighbouring frames look alike, so of close frames the more extreme one is kept. The selection is greedy: the first
+    frame of the list is exact, later ones may not be.
     """
 
     def __init__(self, *, lowest: bool, count: int = 4, apart: int = 15, max_width: int = 480) -> None:
@@ -35,7 +35,7 @@ class ExtremeFrames:
     def offer(
         self, value: float, number: int, stamp_ns: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None
     ) -> None:
-        """A frame, the next in line: image (H, W, 3) uint8 RGB, labels and truth (H, W) uint8."""
+        """Considers the next frame: image (H, W, 3) uint8 RGB, labels and truth (H, W) uint8."""
         rivals = [extreme for extreme in self._kept if abs(extreme.number - number) < self.apart]
         rank = self._rank(value)
         if rivals:

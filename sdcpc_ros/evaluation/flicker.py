@@ -1,4 +1,4 @@
-"""Where labels flicker: pixels whose label changes from frame to frame although the truth stays."""
+"""Maps flicker: pixels whose label changes from frame to frame although the truth does not."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from sdcpc_ros.label_set import IGNORE
 
 
 class FlickerMap:
-    """Counts label changes by pixel. Memory depends on the size of the image alone.
+    """Counts label changes by pixel, in memory that depends on the size of the image only.
 
-    Where there is ground truth, only pixels count whose true class is known and the same in both frames; without any,
-    every pixel counts, and what moves in the picture then counts as change too. Frames of another size than the first
-    have their share in `update`'s answer, but no place in the map.
+    With ground truth, pixels count whose true class is known and the same in both frames. Without it every pixel
+    counts, so motion counts as change too. Frames of another size than the first are not in the map.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Metrics that are sums over frames, put together at the end: what can be pooled over any choice of frames."""
+"""Metrics as functions of sums over frames, for any choice of frames."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class FrameMetric:
     unit: str
     better: int  #: 1 if more is better, -1 if less is, 0 if neither
     columns: np.ndarray  #: (N, K) float64; several metrics may share them
-    value: Callable[[np.ndarray], np.ndarray]  #: sums (..., K) -> (...), nan where there was nothing to judge
-    slope: Callable[[np.ndarray], np.ndarray]  #: sums (K,) -> how the value changes with each of them, (K,)
+    value: Callable[[np.ndarray], np.ndarray]  #: sums (..., K) -> (...), nan where nothing was judged
+    slope: Callable[[np.ndarray], np.ndarray]  #: the gradient: sums (K,) -> (K,)
 
     def total(self) -> float:
         """Over all frames."""
         return float(self.value(self.columns.sum(axis=0)))
 
     def influence(self) -> np.ndarray:
-        """How much each frame moves the total, to the first order, (N,): a series whose sum strays as that does."""
+        """The first-order effect of each frame on the total, (N,)."""
         return self.columns @ self.slope(self.columns.sum(axis=0))
 
 
 def frame_metrics(report: dict[str, Any]) -> list[FrameMetric]:
-    """All metrics of a report, also those of which it holds nothing; the same ones in the same order for every report.
+    """All metrics of a report, in the same order for every report; the value of a missing one is nan.
 
     `miou`, `weighted_iou`, `mvc8`, `mvc16`, `steady`, `confidence` and `iou.CLASS` are percent, `ms` the mean time a
     frame.
@@ -115,7 +115,7 @@ def _iou(sums: np.ndarray) -> np.ndarray:
 
 
 def _iou_slopes(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """How the weighted sum of the classes' IoU changes with each of the sums, (3 C,)."""
+    """The gradient of the weighted sum of the classes' IoU, (3 C,)."""
     intersection, truth, predicted = np.split(sums, 3)
     union = np.where(truth > 0, truth + predicted - intersection, 1)
     weights = np.where(truth > 0, weights, 0)

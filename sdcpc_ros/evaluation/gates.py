@@ -1,76 +1,97 @@
-"""Thresholds that a report must meet: an evaluation as a gate of somebody's CI."""
+"""Gates: conditions on numbers that decide the exit status of a command, for continuous integration."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Measure:
-    """A number of a report that can be a gate."""
-
-    name: str
-    path: tuple[str, ...]  #: where it stands in the report
-    lower_bound: bool  #: the threshold is the least that is allowed, else the most
-    share: bool  #: in 0..1
-    description: str
-
-    @property
-    def option(self) -> str:
-        return f"--{'min' if self.lower_bound else 'max'}-{self.name}"
-
-    @property
-    def destination(self) -> str:
-        """Of the option, in what argparse gives."""
-        return self.option.removeprefix("--").replace("-", "_")
-
-    def value(self, report: dict[str, Any]) -> float | None:
-        found: Any = report
-        for key in self.path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return None if found is None else float(found)
-
-
-MEASURES = (
-    Measure("miou", ("scores", "miou"), True, True, "mean IoU over the classes of the ground truth"),
-    Measure("weighted-iou", ("scores", "weighted_iou"), True, True, "IoU weighted by pixels"),
-    Measure("mvc8", ("scores", "mvc8"), True, True, "consistency over 8 frames"),
-    Measure("mvc16", ("scores", "mvc16"), True, True, "consistency over 16 frames"),
-    Measure("steady", ("scores", "steady"), True, True, "share of pixels that keep their label from frame to frame"),
-    Measure("confidence", ("scores", "confidence"), True, True, "mean confidence of the network"),
-    Measure("unusable", ("bag", "unusable"), False, False, "images that could not be used"),
-    Measure("ms", ("timing", "ms_per_frame", "p95"), False, False, "95th percentile of ms a frame, image to labels"),
-    Measure("dropped", ("live", "frames_dropped"), False, False, "with --live: frames without a mask"),
-    Measure("latency", ("live", "latency_ms", "p95"), False, False, "with --live: 95th percentile of ms to the mask"),
-    Measure("agreement", ("live", "agreement"), True, True, "with --live: share of pixels labelled as offline"),
-)
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_GATE = re.compile(r"\s*(?P<name>[^<>=]+?)\s*(?P<operator><=|>=|<|>)\s*(?P<number>[-+]?(\d+\.?\d*|\.\d+))\s*")
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A measure and its threshold. Raises ValueError for a threshold that the measure cannot have."""
+    """A condition that fails the command if a number meets it."""
 
-    measure: Measure
+    text: str  #: as the user wrote it
+    name: str  #: of the number: a path in a report, as "scores.miou", or a metric of a comparison
+    operator: str  #: a key of _OPERATORS
     threshold: float
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= (1 if self.measure.share else math.inf):
-            allowed = "a share of 0 to 1 is" if self.measure.share else "zero or a positive number is"
-            raise ValueError(f"{self.measure.option} is {self.threshold:g}; {allowed} needed")
+    @classmethod
+    def parse(cls, text: str) -> Gate:
+        """Reads "miou<-0.5". Raises ValueError for text that is not such a condition."""
+        match = _GATE.fullmatch(text)
+        if match is None or not math.isfinite(float(match["number"])):
+            raise ValueError(
+                f"'{text}' is no condition; METRIC<NUMBER (or >, <=, >=) is needed, as in 'miou<-0.5' or 'miou.high<0'"
+            )
+        return cls(text.strip(), match["name"], match["operator"], float(match["number"]))
 
-    def missed(self, report: dict[str, Any]) -> str | None:
-        """How a report misses the gate, in a sentence; None when it meets it. What is not known misses."""
-        value, option = self.measure.value(report), f"{self.measure.option} {self.threshold:g}"
-        if value is None:
-            return f"{'.'.join(self.measure.path)} is not known, {option} asks for it"
-        if value < self.threshold if self.measure.lower_bound else value > self.threshold:
-            return f"{'.'.join(self.measure.path)} is {value:.6g}, {option} is missed"
-        return None
+    def fails(self, value: float) -> bool:
+        return _OPERATORS[self.operator](value, self.threshold)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a report for which there is a gate option."""
+
+    name: str
+    path: str  #: in the report
+    is_minimum: bool  #: the threshold is the least allowed value, else the largest
+    is_share: bool  #: in 0..1
+    description: str
+
+    @property
+    def option(self) -> str:
+        return f"--{'min' if self.is_minimum else 'max'}-{self.name}"
+
+    @property
+    def destination(self) -> str:
+        """The option's attribute in argparse's namespace."""
+        return self.option.removeprefix("--").replace("-", "_")
+
+    def gate(self, threshold: float) -> Gate:
+        """Raises ValueError for a threshold that the measure cannot have."""
+        if not 0 <= threshold <= (1 if self.is_share else math.inf):
+            allowed = "a share of 0 to 1 is" if self.is_share else "zero or a positive number is"
+            raise ValueError(f"{self.option} is {threshold:g}; {allowed} needed")
+        return Gate(f"{self.option} {threshold:g}", self.path, "<" if self.is_minimum else ">", threshold)
+
+
+MEASURES = (
+    Measure("miou", "scores.miou", True, True, "mean IoU over the classes of the ground truth"),
+    Measure("weighted-iou", "scores.weighted_iou", True, True, "IoU weighted by pixels"),
+    Measure("mvc8", "scores.mvc8", True, True, "consistency over 8 frames"),
+    Measure("mvc16", "scores.mvc16", True, True, "consistency over 16 frames"),
+    Measure("steady", "scores.steady", True, True, "share of pixels that keep their label from frame to frame"),
+    Measure("confidence", "scores.confidence", True, True, "mean confidence of the network"),
+    Measure("unusable", "bag.unusable", False, False, "images that could not be used"),
+    Measure("ms", "timing.ms_per_frame.p95", False, False, "95th percentile of ms a frame, image to labels"),
+    Measure("dropped", "live.frames_dropped", False, False, "with --live: frames without a mask"),
+    Measure("latency", "live.latency_ms.p95", False, False, "with --live: 95th percentile of ms to the mask"),
+    Measure("agreement", "live.agreement", True, True, "with --live: share of pixels labelled as offline"),
+)
 
 
 def missed_gates(gates: Sequence[Gate], report: dict[str, Any]) -> list[str]:
-    """A sentence for each gate that a report misses."""
-    return [sentence for gate in gates if (sentence := gate.missed(report)) is not None]
+    """A sentence for each gate that a report misses. An unknown number misses its gate."""
+    sentences = []
+    for gate in gates:
+        value: Any = report
+        for key in gate.name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is None:
+            sentences.append(f"{gate.name} is not known, {gate.text} asks for it")
+        elif gate.fails(float(value)):
+            sentences.append(f"{gate.name} is {float(value):.6g}, {gate.text} is missed")
+    return sentences

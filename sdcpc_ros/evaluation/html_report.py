@@ -1,4 +1,4 @@
-"""The report of one evaluated bag as a page: one HTML file that needs nothing else, no network and no scripts."""
+"""The page of one bag's report: one HTML file without scripts or links."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ _SHOWN_PROBLEMS = 20
 
 
 def write_report(path: str | Path, report: dict[str, Any], pictures: ReportPictures | None = None) -> None:
-    """Write the page of a report, as `evaluate_bag` or its JSON file holds it; `pictures` are shown if there are any.
-
-    Raises ReportError when something is missing from the report.
-    """
+    """Writes the page of a report, with `pictures` if given. Raises ReportError if the report is incomplete."""
     write_page(path, report_page(report, pictures))
 
 
@@ -66,8 +63,8 @@ def report_page(report: dict[str, Any], pictures: ReportPictures | None = None) 
 
 
 def _problems_title(unusable: int, shown: int) -> str:
-    told = counted(unusable, "image") + (" was" if unusable == 1 else " were") + " left out"
-    return f"{told}. The first {shown}:" if shown < unusable else f"{told}:"
+    text = counted(unusable, "image") + (" was" if unusable == 1 else " were") + " left out"
+    return f"{text}. The first {shown}:" if shown < unusable else f"{text}:"
 
 
 def _configuration(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Video with ground truth, whatever it comes from, as the evaluator takes it: clips of frames in a row."""
+"""Video with ground truth, as clips of consecutive frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdcpc_ros.label_set import LabelSet
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A frame of a clip and its ground truth. One without is there to be remembered: nothing is judged by it."""
+    """A frame of a clip. A frame without ground truth is segmented, but not judged."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     labels: np.ndarray | None  # (H, W) uint8, 255 = void
@@ -25,7 +25,7 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """Clips that are scored together. Frames are read or drawn when a clip is iterated, each time anew."""
+    """Clips that are scored together. Each iteration of a clip reads or renders its frames."""
 
     name: str
     label_set: LabelSet
@@ -34,7 +34,7 @@ class LabelledVideo:
 
 
 class _Clip:
-    """A stretch of a data set, one frame after the other."""
+    """Consecutive frames of a data set."""
 
     def __init__(self, dataset: VideoDataset, indices: range) -> None:
         self._dataset, self._indices = dataset, indices
@@ -48,9 +48,9 @@ class _Clip:
 
 
 def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
-    """A data set's runs of frames, as far as they matter: those with labels, each up to its last labelled frame.
+    """A data set's runs of frames that have labels, each up to its last labelled frame.
 
-    clips: only the first so many of them, 0: all. Raises DatasetError where there are no labels.
+    clips: their largest number, 0: all. Raises DatasetError if there are no labels.
     """
     stretches = []
     for run in dataset.runs:

@@ -1,8 +1,8 @@
 """Segmentation metrics over label images: IoU, video consistency (mVC) and temporal consistency (TC).
 
-Label images are (H, W) uint8 arrays of class ids, 255 (`IGNORE`) where there is none: void in the ground truth,
-unlabelled in a prediction. Every metric takes one frame at a time and keeps a fixed amount of memory, so that a bag of
-any length can be scored. A metric that has seen nothing it could judge is nan.
+Label images are (H, W) uint8 arrays of class ids; 255 (`IGNORE`) is void in the ground truth and unlabelled in a
+prediction. Every metric takes one frame at a time and needs a fixed amount of memory. A metric without judged pixels is
+nan.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def _check_pair(first: np.ndarray, second: np.ndarray, names: str) -> None:
 class ConfusionMatrix:
     """Pixels by true class (row) and predicted class (column), pooled over all frames seen.
 
-    Pixels whose ground truth is void are left out. A pixel that has a true class but was left unlabelled (255) counts
-    against that class, and for none: `unlabelled` holds how many, by true class.
+    Pixels whose ground truth is void are left out. An unlabelled pixel (255) with a true class counts as an error of
+    that class; `unlabelled` holds their number by true class.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -40,7 +40,7 @@ class ConfusionMatrix:
         self.unlabelled = np.zeros(num_classes, np.int64)
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Count one frame. Raises ValueError when the arrays do not fit each other or hold an id without a class."""
+        """Counts one frame. Raises ValueError if the arrays differ in size or contain an id without a class."""
         _check_pair(truth, prediction, "truth and prediction")
         pairs = (truth.astype(np.uint16) << 8) | prediction
         counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
@@ -56,7 +56,7 @@ class ConfusionMatrix:
         self.unlabelled += counts[classes, IGNORE]
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add what another matrix of the same classes has counted."""
+        """Adds the counts of another matrix of the same classes."""
         if other.num_classes != self.num_classes:
             raise ValueError(f"cannot merge matrices of {self.num_classes} and {other.num_classes} classes")
         self.matrix += other.matrix
@@ -67,7 +67,7 @@ class ConfusionMatrix:
         return self.matrix.sum(axis=1) + self.unlabelled
 
     def iou(self) -> np.ndarray:
-        """Intersection over union by class, (C,) float64; nan for a class that the ground truth does not hold."""
+        """Intersection over union by class, (C,) float64; nan for a class without pixels in the ground truth."""
         truth = self.truth_pixels()
         intersection = np.diag(self.matrix)
         union = truth + self.matrix.sum(axis=0) - intersection
@@ -80,14 +80,14 @@ class ConfusionMatrix:
         return float(present.mean()) if present.size else float("nan")
 
     def weighted_iou(self) -> float:
-        """IoU weighted by how many pixels of the ground truth each class has."""
+        """IoU weighted by the classes' pixels in the ground truth."""
         truth = self.truth_pixels()
         total = int(truth.sum())
         return float(np.nansum(self.iou() * truth) / total) if total else float("nan")
 
 
 class _StillSince:
-    """For every pixel of a video, the first frame since which its label has not changed."""
+    """For every pixel of a video, the frame since which its label has not changed."""
 
     def __init__(self, labels: np.ndarray) -> None:
         self.labels = labels.copy()
@@ -99,20 +99,20 @@ class _StillSince:
 
 
 class VideoConsistency:
-    """mVC_n of VSPW (Miao et al., CVPR 2021): does the prediction hold still where the ground truth does?
+    """mVC_n of VSPW (Miao et al., CVPR 2021): the consistency of the prediction where the ground truth is constant.
 
-    For each window of n consecutive frames, among the pixels whose ground truth is constant over the window, the share
-    whose prediction is constant too; the mean over all windows of all videos, in 0..1. It never asks whether the
-    prediction is right: report mIoU beside it. A window without any constant pixel has no share and is left out.
+    For each window of n consecutive frames: of the pixels whose ground truth is constant over the window, the share
+    whose prediction is constant too. The value is the mean over all windows of all videos, in 0..1. It does not measure
+    whether the prediction is right. A window without a constant pixel is left out.
 
     Modes:
-    - "clean": every window counts; void is no ground truth, so a pixel that was void within a window is left out of it.
-    - "reference": counts as the script published with VSPW does. It leaves out the last window of each video (and so
-      every video of n frames or fewer), and takes void for a class like any other. (It compares masks as they are on
-      disk, where void has two ids, 0 and 255; the version of it that CFFM uses makes them one, as is done here.)
+    - "clean": every window counts. A pixel that is void in one of the window's frames is left out of it.
+    - "reference": counts as VSPW's published script does. The last window of each video is left out (so is every video
+      of n frames or fewer), and void is a class. (The script compares masks on disk, where void has the ids 0 and 255;
+      CFFM's version of it makes them one id, as does this one.)
 
-    Rather than looking n frames back, it remembers for every pixel since when its truth and its prediction have been
-    still: memory and time per frame do not depend on n.
+    Memory and time per frame do not depend on n: for each pixel it keeps the frame since which its truth and its
+    prediction have not changed.
     """
 
     def __init__(self, n: int, mode: str = "clean") -> None:
@@ -126,12 +126,12 @@ class VideoConsistency:
         self._windows = 0
         self._frame = 0
         self._still: tuple[_StillSince, _StillSince] | None = None  # truth and prediction of the current video
-        self._last_share: float | None = None  # of the newest window, in reference mode: not counted until one follows
+        self._last_share: float | None = None  # in reference mode, a window counts when another follows
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> float | None:
-        """The next frame of the video; returns the share of the window that ends with it, None where it has none.
+        """Counts the next frame; returns the share of the window that ends with it, None if it has none.
 
-        Raises ValueError when the arrays do not fit each other or the frames before.
+        Raises ValueError if the arrays differ in size from each other or from earlier frames.
         """
         _check_pair(truth, prediction, "truth and prediction")
         if self._still is None:
@@ -170,7 +170,7 @@ class VideoConsistency:
         self._windows += 1
 
     def end_video(self) -> None:
-        """The next frame starts another video: no window reaches across."""
+        """The next frame starts another video; no window contains frames of both."""
         self._frame = 0
         self._still = None
         self._last_share = None
@@ -181,13 +181,12 @@ class VideoConsistency:
 
 
 class TemporalConsistency:
-    """TC: does the prediction move with the scene?
+    """TC: the consistency of the prediction along the optical flow.
 
-    The prediction of frame t+1 is warped back to frame t along the optical flow from t to t+1 (nearest pixel: class ids
-    do not interpolate), and the mIoU between the two is taken over one confusion matrix pooled over all pairs of
-    frames, with the prediction of t in the place of the ground truth. Pixels whose flow leaves the image are masked, as
-    are those that `valid` excludes (pass the occluded ones there). The VSPW script masks neither, and uses RAFT's
-    flow; here the flow is the caller's, to be named beside the number.
+    The prediction of frame t+1 is warped to frame t along the flow from t to t+1, by the nearest pixel. The value is
+    the mIoU between the two over one confusion matrix for all pairs of frames, with the prediction of t as the truth.
+    Pixels whose flow leaves the image are masked, and those that `valid` excludes, as occluded ones. VSPW's script
+    masks neither, and uses RAFT's flow; report the flow's source beside the number.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -198,13 +197,13 @@ class TemporalConsistency:
     ) -> None:
         """One pair of consecutive frames.
 
-        `flow` (H, W, 2) float: what is at (x, y) in frame t is at (x + flow[y, x, 0], y + flow[y, x, 1]) in frame t+1.
-        `valid` (H, W) bool: False where that point is not visible in frame t+1, or the flow is not known.
-        Raises ValueError when shapes do not fit.
+        `flow` (H, W, 2) float: a point at (x, y) in frame t is at (x + flow[y, x, 0], y + flow[y, x, 1]) in frame t+1.
+        `valid` (H, W) bool: False where that point is not visible in frame t+1, or the flow is unknown.
+        Raises ValueError for shapes that differ.
         """
         _check_pair(prediction, next_prediction, "the two predictions")
         warped, visible = warp_labels(next_prediction, flow, valid)
-        # A point that is not seen again says nothing about consistency; one that lost its label does.
+        # Points that are not visible again are void; those that lost their label count.
         self.confusion.update(np.where(visible, prediction, np.uint8(IGNORE)), warped)
 
     def value(self) -> float:
@@ -213,10 +212,10 @@ class TemporalConsistency:
 
 
 def warp_labels(labels: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Fetch for every pixel (x, y) the label nearest to (x, y) + flow.
+    """Returns for every pixel (x, y) the label nearest to (x, y) + flow.
 
     `labels` (H, W) uint8; `flow` (H, W, 2) float, (dx, dy) in pixels; `valid` (H, W) bool. Returns the warped labels
-    (H, W) and where they mean something (H, W) bool: the flow is finite, stays inside the image, and is `valid`.
+    (H, W) and a mask (H, W) of those where the flow is finite, ends inside the image, and is `valid`.
     """
     height, width = labels.shape
     if flow.shape != (height, width, 2):

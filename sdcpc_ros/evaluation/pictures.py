@@ -1,4 +1,4 @@
-"""Draw label images for people: overlays, legends, contact sheets. NumPy and OpenCV only; all images are RGB."""
+"""Draws overlays, legends and contact sheets with OpenCV. All images are RGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INK = (38, 42, 48)
 _FAINT_INK = (120, 126, 134)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _FONT_HEIGHT_PX = 22.0  # of OpenCV's strokes at scale 1
-_SUPERSAMPLING = 4  # strokes are drawn this much larger and shrunk: OpenCV's own small text is ragged
+_SUPERSAMPLING = 4  # OpenCV draws small text badly, so it is drawn larger and shrunk
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.6) -> np.ndarray:
@@ -60,7 +60,7 @@ def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def text_width(text: str, height_px: float) -> int:
-    """How wide `draw_text` draws."""
+    """The width of `draw_text`, px."""
     (width, _), _ = cv2.getTextSize(text, _FONT, height_px / _FONT_HEIGHT_PX * _SUPERSAMPLING, _SUPERSAMPLING)
     return -(-width // _SUPERSAMPLING)
 
@@ -68,7 +68,7 @@ def text_width(text: str, height_px: float) -> int:
 def draw_text(
     canvas: np.ndarray, text: str, left: int, baseline: int, height_px: float, colour: tuple[int, int, int] = _INK
 ) -> None:
-    """Write a line of ASCII onto a canvas in place, capitals `height_px` high; what does not fit is cut off."""
+    """Draws a line of ASCII onto a canvas in place, with capitals of `height_px`; the rest is cut off."""
     scale = height_px / _FONT_HEIGHT_PX * _SUPERSAMPLING
     (width, ascent), descent = cv2.getTextSize(text, _FONT, scale, _SUPERSAMPLING)
     pad = _SUPERSAMPLING * 2
@@ -88,7 +88,7 @@ def draw_text(
 
 
 def legend(label_set: LabelSet, width: int, text_height_px: float = 11) -> np.ndarray:
-    """The classes with their colours, in as many rows as the width asks for: (h, width, 3) uint8."""
+    """The classes with their colours, in as many rows as needed: (h, width, 3) uint8."""
     swatch, gap, line = round(text_height_px * 1.5), round(text_height_px * 0.7), round(text_height_px * 2.4)
     names = [name.replace("_", " ") for name in label_set.class_names]
     cell = swatch + 3 * gap + max(text_width(name, text_height_px) for name in names)

@@ -7,13 +7,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressBar:
-    """A bar on stderr, used as a context manager. It shows nothing if stderr is not a terminal.
+    """A bar on stderr, or on `console`, used as a context manager. It shows nothing if that is not a terminal.
 
     Calling the bar advances it by one frame. `total` is None while the number of frames is not known.
     """
 
-    def __init__(self, total: int | None = None, doing: str = "evaluating") -> None:
-        console = Console(stderr=True, highlight=False)
+    def __init__(self, total: int | None = None, doing: str = "evaluating", *, console: Console | None = None) -> None:
+        console = console or Console(stderr=True, highlight=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         self._progress = Progress(
             *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
@@ -32,7 +32,7 @@ class ProgressBar:
         self._progress.reset(self._task, total=total, description=doing)
 
     def print(self, text: str) -> None:
-        """Prints a line on stderr above the bar."""
+        """Prints a line above the bar."""
         self._progress.console.print(text, soft_wrap=True, markup=False)
 
     def __enter__(self) -> ProgressBar:

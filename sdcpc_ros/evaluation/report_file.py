@@ -1,4 +1,4 @@
-"""The report of a bag's evaluation as a file: read again, and checked before anyone builds on it."""
+"""Reads, checks and writes the report of a bag's evaluation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _COUNTS = ("intersection", "truth", "predicted")
 
 
 class ReportError(ValueError):
-    """A file is no report of an evaluation, or reports cannot be compared."""
+    """A file is not a report of an evaluation, or reports cannot be compared."""
 
 
 def read_report(path: str | Path) -> dict[str, Any]:
-    """The report in a JSON file. Raises ReportError, OSError when it cannot be read."""
+    """Reads and checks a report. Raises ReportError, or OSError if the file cannot be read."""
     try:
         report = json.loads(Path(path).read_bytes())
     except ValueError as error:  # not JSON, or not text
@@ -35,7 +35,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
 
 
 def check_report(report: Any) -> dict[str, Any]:
-    """The report itself, if everything that pages and comparisons take for granted is there. Raises ReportError."""
+    """Returns the report if it has everything that pages and comparisons need. Raises ReportError."""
     if not isinstance(report, dict) or report.get("format") != REPORT_FORMAT:
         found = report.get("format") if isinstance(report, dict) else None
         raise ReportError(f"its format is {found!r}; '{REPORT_FORMAT}' is needed (`sdcpc evaluate-bag` writes it)")
@@ -60,9 +60,9 @@ def check_report(report: Any) -> dict[str, Any]:
     return report
 
 
-def write_json(path: str | Path, values: dict[str, Any]) -> None:
+def write_json(path: str | Path, values: dict[str, Any], indent: int | None = None) -> None:
     """Writes a JSON file atomically. Raises ValueError for nan, OSError."""
-    text = json.dumps(values, allow_nan=False) + "\n"
+    text = json.dumps(values, indent=indent, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text)
 
@@ -72,7 +72,7 @@ def label_set_of(report: dict[str, Any]) -> LabelSet:
 
 
 def column(report: dict[str, Any], name: str) -> np.ndarray:
-    """A column of the frames as (N,) float64, nan where there is nothing."""
+    """A column of the frames as (N,) float64, nan for None."""
     return np.array([np.nan if value is None else value for value in report["frames"][name]], np.float64)
 
 

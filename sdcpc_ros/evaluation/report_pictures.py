@@ -1,4 +1,4 @@
-"""The pictures of an evaluation that its page shows and its numbers do not hold."""
+"""The images of an evaluation for its page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdcpc_ros.evaluation.extreme_frames import Extreme
 
 @dataclass(frozen=True)
 class ReportPictures:
-    """What `evaluate_bag` saw and kept. Sizes are those of the camera, shrunk where said."""
+    """Images that `evaluate_bag` keeps."""
 
     worst: list[Extreme] = field(default_factory=list)  #: the worst first; by mIoU, or by confidence without a truth
     best: list[Extreme] = field(default_factory=list)  #: the best first

@@ -1,4 +1,4 @@
-"""What tests a temporal path: lower frame rates, cuts and turns; each scored as a stream beside single frames."""
+"""Tests of the temporal path: lower frame rates, cuts and turns, each scored as a stream and on single frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sdcpc_ros.label_set import LabelSet
 
 @dataclass(frozen=True)
 class TemporalTest:
-    """One way of showing a data set to a stream."""
+    """A view of a data set for a stream."""
 
     kind: str  #: "every", "cuts", "turns" or "video"
     value: int | float | str  #: every n-th frame, a cut every n frames, share of the width a frame, the video's name
@@ -33,7 +33,7 @@ class TemporalTest:
 class TestResult:
     """The scores of a test."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # for pytest
 
     test: TemporalTest
     evaluation: Evaluation
@@ -96,9 +96,9 @@ class _Labels:
 
 
 class SingleFrameCache:
-    """A segmenter that runs an image by itself once, and keeps its labels (compressed) for when it comes back.
+    """A segmenter that caches the single-frame labels of each image, compressed.
 
-    Single-frame labels do not depend on what a test shows before the frame, so tests share them.
+    They do not depend on earlier frames, so all tests share them.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:

@@ -16,7 +16,7 @@ from sdcpc_ros.bags.evaluation_job import Job
 from sdcpc_ros.bags.fleet import InProcess, LocalProcesses, Outcome, RayCluster, output_folders, run_jobs
 from sdcpc_ros.bags.fleet_report import fleet_report
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
-from sdcpc_ros.evaluation.gates import MEASURES, Gate
+from sdcpc_ros.evaluation.gates import MEASURES
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.report_file import read_report
 
@@ -62,7 +62,7 @@ def test_a_bug_is_not_an_outcome(jobs):
 
 def test_the_report_pools_what_the_bags_hold(jobs, tmp_path):
     outcomes = list(run_jobs(jobs, InProcess(), force=False))
-    gate = Gate(next(measure for measure in MEASURES if measure.name == "miou"), 1.0)
+    gate = next(measure for measure in MEASURES if measure.name == "miou").gate(1.0)
     report = fleet_report(outcomes, [gate], tmp_path / "out")
     assert [(bag["name"], bag["status"]) for bag in report["bags"]] == [
         *(("first", "done"), ("torn", "failed"), ("second", "done"))

@@ -35,8 +35,8 @@ def split(tmp_path: Path) -> Path:
 def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
     done: list[int] = []
     folder_bag = FolderBag(split, rate_hz=10, void=frozenset({11}))
-    write_folder_bag(tmp_path / "bag", folder_bag, storage=storage, progress=done.append)
-    assert done == [1, 2, 3]
+    write_folder_bag(tmp_path / "bag", folder_bag, storage=storage, on_frame=lambda: done.append(1))
+    assert len(done) == 3
     with BagReader(tmp_path / "bag") as bag:
         frames = list(bag.frames(bag.camera_topic(), GROUND_TRUTH_TOPIC))
         assert [frame.stamp_ns - START_NS for frame in frames] == [0, 100_000_000, 200_000_000]

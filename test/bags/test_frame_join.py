@@ -51,7 +51,8 @@ def test_each_image_comes_once_with_messages_of_its_stamp(messages):
 
 @given(MESSAGES)
 def test_of_stamps_that_do_not_repeat_all_within_two_seconds_is_joined(messages):
-    once = list({(message.topic, message.stamp_ns): message for message in reversed(messages)}.values())[::-1]
+    by_stamp = {(message.topic, message.stamp_ns): message for message in messages}
+    once = sorted(by_stamp.values(), key=lambda message: message.time_ns)
     frames = joined(once)
     for frame, companions in frames:
         near = {

@@ -61,7 +61,7 @@ def labelled(bag, path, model, *, break_after: int | None = None, **part) -> lis
             raise KeyboardInterrupt
 
     with LabelledBagWriter(path, bag, model.segmenter.label_set, **part) as writer:
-        evaluate_bag(bag, model, BagSettings(**part), watchers=[writer.watch, watch])
+        evaluate_bag(bag, model, BagSettings(**part), watchers=[writer.write, watch])
     return frames
 
 

@@ -73,8 +73,8 @@ def compare(write_bag):
             )
             for source in sources:
                 labels, reset = offline.segment(source)
-                comparison.watch(SegmentedFrame(source, Segmentation(labels, None, 0), reset, 1.0))
-            comparison.watch(Unusable(frames, "broken"))
+                comparison.add(SegmentedFrame(source, Segmentation(labels, None, 0), reset, 1.0))
+            comparison.add(Unusable(frames, "broken"))
             return comparison.summary()
 
     return run

@@ -151,11 +151,11 @@ def test_images_go_by_shared_memory_where_there_is_enough_of_it(tmp_path, monkey
     profile, transports = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"
     for name in (profile, "FASTDDS_DEFAULT_PROFILES_FILE", transports):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(node_process, "_SHARED_MEMORY", tmp_path)
-    monkeypatch.setattr(node_process, "_SHARED_MEMORY_NEEDED", 1)
+    monkeypatch.setattr(node_process, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(node_process, "SHARED_MEMORY_NEEDED_MIB", 0)
     environment = ros_environment(tmp_path)
     assert Path(environment[profile]).name == "fastdds_profile.xml" and transports not in environment
-    monkeypatch.setattr(node_process, "_SHARED_MEMORY_NEEDED", 1 << 62)
+    monkeypatch.setattr(node_process, "SHARED_MEMORY_NEEDED_MIB", 1 << 42)
     environment = ros_environment(tmp_path)
     assert environment[transports] == "UDPv4" and profile not in environment
     monkeypatch.setenv(profile, "mine.xml")

@@ -24,8 +24,8 @@ SMALL = StreetBag(seed=3, size=(48, 64), length=4)
 def small_street(tmp_path_factory):
     path = tmp_path_factory.mktemp("bags") / "street"
     counts: list[int] = []
-    write_street_bag(path, SMALL, progress=counts.append)
-    assert counts == [1, 2, 3, 4]
+    write_street_bag(path, SMALL, on_frame=lambda: counts.append(1))
+    assert len(counts) == 4
     return path
 
 

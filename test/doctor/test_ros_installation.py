@@ -74,9 +74,9 @@ def test_messages_that_are_missing_are_named(monkeypatch):
 
 
 def test_little_shared_memory_is_warned_of(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(ros_installation, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(ros_installation, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(ros_installation.shutil, "disk_usage", lambda _: SimpleNamespace(free=64 << 20))
     finding = ros_installation.check_shared_memory()
     assert finding.level == WARNING and "64 MiB free" in finding.text and "--shm-size" in finding.fix
-    monkeypatch.setattr(ros_installation, "_SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(ros_installation, "SHARED_MEMORY", tmp_path / "none")
     assert ros_installation.check_shared_memory().level == NOTE

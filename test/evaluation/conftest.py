@@ -11,7 +11,7 @@ import pytest
 from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
-from sdcpc_ros.evaluation.stream_scores import StreamScores
+from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.label_set import CAMVID_11, LabelSet
 
 SIZE = (24, 32)
@@ -29,7 +29,7 @@ def make_report(
 ) -> tuple[dict[str, Any], ReportPictures]:
     """A report and its pictures: bands of classes as the truth, labels wrong in a share of the pixels."""
     random = np.random.default_rng(seed)
-    scores = StreamScores(label_set)
+    scores = Scorer(label_set)
     worst, best = ExtremeFrames(lowest=True, apart=5), ExtremeFrames(lowest=False, apart=5)
     bands = np.repeat(np.arange(SIZE[0])[:, None] * len(label_set) // SIZE[0], SIZE[1], axis=1).astype(np.uint8)
     image = np.repeat(bands[..., None] * 2, 3, axis=2)

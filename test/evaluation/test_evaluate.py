@@ -16,10 +16,11 @@ from rich.console import Console
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
-from sdcpc_ros.evaluation.evaluate import Evaluation, Scorer, evaluate
+from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.evaluation.report import evaluation_table
+from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
 
 TWO = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
@@ -167,12 +168,12 @@ def test_other_classes_are_refused_with_both_sides_named() -> None:
         evaluate(PerfectStream(label_set=CAMVID_11), video(clip(1), frames=1))
 
 
-def test_scorer_without_frames_or_flow_has_nan_scores() -> None:
+def test_a_scorer_without_frames_or_flow_has_no_scores() -> None:
     scorer = Scorer(TWO)
-    assert math.isnan(scorer.scores().miou)
+    assert scorer.scores()["miou"] is None
     for frame in clip(2):
-        scorer.update(LabelledFrame(frame.image, frame.labels, frame.stamp_s), frame.labels % 2, 1.0)
-    assert math.isnan(scorer.scores().tc)
+        scorer.update(frame.labels % 2, frame.labels)
+    assert math.isnan(scorer.tc.value())
 
 
 def test_json_form_has_null_for_nan(evaluation: Evaluation) -> None:
@@ -211,9 +212,9 @@ def test_a_street_carries_its_flow_and_can_be_read_twice() -> None:
     # What the truth itself scores: it moves with the exact flow, but for edges that fall between pixels.
     scorer = Scorer(CAMVID_11)
     for frame in first:
-        scorer.update(frame, frame.labels, 0.0)
-    assert scorer.scores().miou == 1
-    assert scorer.scores().tc > 0.9
+        scorer.update(frame.labels, frame.labels, flow=frame.flow, flow_valid=frame.flow_valid)
+    assert scorer.scores()["miou"] == 1
+    assert scorer.tc.value() > 0.9
 
 
 class Film(VideoDataset):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdcpc_ros.evaluation.gates import MEASURES, Gate, Measure, missed_gates
+from sdcpc_ros.evaluation.gates import MEASURES, Measure, missed_gates
 
 
 def measure(name: str) -> Measure:
@@ -30,18 +30,18 @@ REPORT = {
     ],
 )
 def test_what_is_missed_is_said_in_numbers(name, threshold, sentence):
-    assert Gate(measure(name), threshold).missed(REPORT) == sentence
+    assert missed_gates([measure(name).gate(threshold)], REPORT) == ([] if sentence is None else [sentence])
 
 
 def test_all_that_are_missed_are_told():
-    gates = [Gate(measure("miou"), 0.9), Gate(measure("ms"), 50), Gate(measure("unusable"), 0)]
+    gates = [measure("miou").gate(0.9), measure("ms").gate(50), measure("unusable").gate(0)]
     assert len(missed_gates(gates, REPORT)) == 2
 
 
 @pytest.mark.parametrize(("name", "threshold"), [("miou", 60), ("miou", -0.1), ("miou", float("nan")), ("ms", -1)])
 def test_a_threshold_that_cannot_be_is_refused(name, threshold):
     with pytest.raises(ValueError, match="needed"):
-        Gate(measure(name), threshold)
+        measure(name).gate(threshold)
 
 
 def test_options_are_all_different():

@@ -15,9 +15,10 @@ from sdcpc_ros.bags.bag_evaluation import BagSettings, Model, evaluate_bag
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare
-from sdcpc_ros.evaluation.comparison_gates import Gate, judged
+from sdcpc_ros.evaluation.comparison_gates import check_gates
 from sdcpc_ros.evaluation.comparison_report import write_comparison
 from sdcpc_ros.evaluation.fleet_page import write_fleet_report
+from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.html_report import report_page
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -76,7 +77,7 @@ def pages(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     report["command"] = f"sdcpc evaluate-bag {bag} --model {tiny_checkpoint} " + "--an-option with-a-value " * 8
     other = {**report, "settings": {**report["settings"], "backend": "a_backend_of_a_long_name"}}
     comparison = compare(["baseline.json", "other.json"], [report, other], ComparisonSettings(replicates=100))
-    results = judged(comparison, [Gate.parsed("miou<-0.5")])
+    results = check_gates(comparison, [Gate.parse("miou<-0.5")])
     write_comparison(folder / "comparison.html", comparison, results, command=report["command"])
     entry = {"name": bag.name, "status": "done", "page": "x/report.html", "problem": "", "scores": report["scores"]}
     lost = {"name": "lost", "status": "failed", "problem": f"there is no bag at '{bag}/somewhere/else'"}

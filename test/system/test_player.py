@@ -212,7 +212,7 @@ def test_a_labelled_bag_is_played_as_far_as_its_types_are_installed(tiny_checkpo
     write_street_bag(tmp_path / "street", StreetBag(seed=3, size=(60, 80), length=4, rate_hz=15.0))
     model = Model(StreamingSegmenter(load_checkpoint(tiny_checkpoint)), "tiny", "")
     with LabelledBagWriter(tmp_path / "labelled", tmp_path / "street", model.segmenter.label_set) as writer:
-        evaluate_bag(tmp_path / "street", model, watchers=[writer.watch])
+        evaluate_bag(tmp_path / "street", model, watchers=[writer.write])
 
     masks = (LABEL_TOPIC, CONFIDENCE_TOPIC)
     with (

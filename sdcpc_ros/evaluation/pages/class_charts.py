@@ -15,7 +15,7 @@ from sdcpc_ros.evaluation.pages.svg import ACCENT, CARD, INK, LINE, NAME_LETTERS
 
 _ROW_PX = 26
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
-_LEAST_SHARE_DRAWN = 0.002  # of a row of the confusion matrix: what is paler cannot be seen
+_LEAST_SHARE_DRAWN = 0.002  # of a row of the confusion matrix
 _MOST_NUMBERED = 19  # classes: with more, the cells are too small to write in
 
 
@@ -26,7 +26,7 @@ class Bar:
     name: str
     colour: tuple[int, int, int]
     value: float
-    note: str  #: what a pointer on the bar is told
+    note: str  #: tooltip
 
 
 def class_bars(name: str, description: str, bars: Sequence[Bar], width: float) -> Markup:
@@ -48,7 +48,7 @@ def class_bars(name: str, description: str, bars: Sequence[Bar], width: float) -
             length = max(0.0, min(1.0, bar.value)) * (right - left)
             filled = axes.add_artist(Rectangle((left, middle - 6), length, 12, facecolor=ACCENT, edgecolor="none"))
             axes.text(width, middle, f"{100 * bar.value:.1f}", ha="right", va="center_baseline")
-            # Over the whole row, so that the shortest bar can be pointed at as well.
+            # The tooltip covers the whole row.
             row = axes.add_artist(Rectangle((0, middle - _ROW_PX / 2), width, _ROW_PX, facecolor=LINE, alpha=0))
             chart.tip(row, bar.note)
             filled.set_zorder(2)
@@ -87,7 +87,7 @@ def confusion_chart(
             axes.text(margin - 6, top + cell / 2, text, ha="right", va="center_baseline", size=size)
             for column in np.flatnonzero(shares[line] >= _LEAST_SHARE_DRAWN).tolist():
                 share, x = float(shares[line, column]), margin + column * cell
-                # Alpha grows faster than the share: a confusion of 5 % is to be seen.
+                # Alpha grows faster than the share, so that 5 % are visible.
                 patch = Rectangle((x, top), cell, cell, facecolor=ACCENT, edgecolor="none", alpha=share**0.6)
                 axes.add_artist(patch)
                 chart.tip(patch, f"{class_names[true_class]} taken for {columns[column]}: {percent(share)}")

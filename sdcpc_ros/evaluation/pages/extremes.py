@@ -1,4 +1,4 @@
-"""The worst and the best frames, and the map of flicker, as a page shows them."""
+"""The sections of a page with the worst and the best frames, and the flicker map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED_SHARES = 5
 
 
 @dataclass(frozen=True)
-class View:
+class FramePicture:
     """A picture of a frame."""
 
     name: str
@@ -32,12 +32,12 @@ class View:
     height: int
 
     @classmethod
-    def of(cls, name: str, alt: str, picture: np.ndarray) -> View:
+    def of(cls, name: str, alt: str, picture: np.ndarray) -> FramePicture:
         return cls(name, alt, data_uri(picture), picture.shape[1], picture.shape[0])
 
 
 def extreme_groups(report: dict[str, Any], pictures: ReportPictures) -> list[dict[str, Any]]:
-    """The worst and the best frames with what they were chosen by; a group without pictures is left out."""
+    """The worst and the best frames with their values; a group without images is left out."""
     judged = report["scores"]["miou"] is not None
     measure = "by the mean IoU of the frame alone" if judged else "by the confidence in their labels"
     groups = []
@@ -78,21 +78,20 @@ def _frame(report: dict[str, Any], extreme: Extreme, judged: bool) -> dict[str, 
     label_set = label_set_of(report)
     image, labels, truth = extreme.image, extreme.labels, extreme.truth
     which = f"frame {extreme.number}"
-    painted = View.of("labels", _told(f"Labels of {which}", labels, label_set), overlay(image, labels, label_set))
-    views = [View.of("camera", f"Camera image of {which}", image), painted]
+
+    def painted(name: str, what: str, ids: np.ndarray) -> FramePicture:
+        return FramePicture.of(name, _describe(f"{what} of {which}", ids, label_set), overlay(image, ids, label_set))
+
+    views = [FramePicture.of("camera", f"Camera image of {which}", image)]
     if truth is not None:
-        right = View.of("truth", _told(f"Ground truth of {which}", truth, label_set), overlay(image, truth, label_set))
-        wrong = float(((labels != truth) & (truth != IGNORE)).sum()) / max(1, int((truth != IGNORE).sum()))
-        told = f"{percent(wrong)} of the pixels wrong"
-        views.insert(1, right)
-        views.append(
-            View.of(
-                f"difference: {percent(wrong)} wrong",
-                f"Difference of {which}: {told}",
-                difference(image, labels, truth),
-            )
-        )
-    index = report["frames"]["number"].index(extreme.number) if extreme.number in report["frames"]["number"] else None
+        views.append(painted("truth", "Ground truth", truth))
+    views.append(painted("labels", "Labels", labels))
+    if truth is not None:
+        share = percent(float(((labels != truth) & (truth != IGNORE)).sum()) / max(1, int((truth != IGNORE).sum())))
+        alt = f"Difference of {which}: {share} of the pixels wrong"
+        views.append(FramePicture.of(f"difference: {share} wrong", alt, difference(image, labels, truth)))
+    numbers = report["frames"]["number"]
+    index = numbers.index(extreme.number) if extreme.number in numbers else None
     return {
         "number": extreme.number,
         "at": "–" if index is None else time_of(report, index),
@@ -103,16 +102,16 @@ def _frame(report: dict[str, Any], extreme: Extreme, judged: bool) -> dict[str, 
 
 
 def _weakest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
-    """Which classes of a frame are found worst."""
+    """The classes with the lowest IoU in a frame."""
     right, truth, given = (counts(report, name)[index] for name in ("intersection", "truth", "predicted"))
     iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
     lowest = [each for each in np.argsort(iou)[:3].tolist() if not np.isnan(iou[each]) and iou[each] < 0.9]
-    told = ", ".join(f"{label_set.class_names[each].replace('_', ' ')} {percent(iou[each], 0)}" for each in lowest)
-    return f"lowest: {told}" if told else ""
+    names = ", ".join(f"{label_set.class_names[each].replace('_', ' ')} {percent(iou[each], 0)}" for each in lowest)
+    return f"lowest: {names}" if names else ""
 
 
-def _told(what: str, labels: np.ndarray, label_set: LabelSet) -> str:
-    """A label image in words: its largest classes."""
+def _describe(what: str, labels: np.ndarray, label_set: LabelSet) -> str:
+    """A label image in words, by its largest classes."""
     pixels = np.bincount(labels.ravel(), minlength=256)[: len(label_set)]
     order = np.argsort(-pixels, kind="stable")[:_NAMED_SHARES].tolist()
     shares = [

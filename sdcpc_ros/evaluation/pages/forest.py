@@ -1,4 +1,4 @@
-"""Differences and their intervals, one below the other around zero."""
+"""A forest plot: differences and their intervals around zero."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = {"better": GOOD, "worse": BAD}
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference with the ends of its interval, if there is one, and a word on what it means."""
+    """A difference, the ends of its interval, if any, and its verdict."""
 
     name: str
     value: float
@@ -27,7 +27,7 @@ class Interval:
 
 
 def forest(name: str, description: str, intervals: Sequence[Interval], unit: str, width: float) -> Markup:
-    """A row for each interval; right of zero is more. What is better or worse beyond chance is coloured so."""
+    """A row for each interval; right of zero is more. Better and worse are coloured."""
     longest = max((len(shortened(each.name)) for each in intervals), default=0)
     left, right = min(7.2 * longest + 14, width * 0.4), width - 64
     height = _ROW_PX * len(intervals) + _FOOT_PX
@@ -44,12 +44,12 @@ def forest(name: str, description: str, intervals: Sequence[Interval], unit: str
                 axes.plot([each.low, each.high], [row, row], color=colour, linewidth=5, alpha=0.35)
             axes.plot([each.value], [row], "o", color=colour, markersize=7)
             axes.text(-0.03, row, shortened(each.name), transform=axes.get_yaxis_transform(), ha="right", va="center")
-            told = f"{each.value:+.2f}"
-            axes.text(1.03, row, told, transform=axes.get_yaxis_transform(), ha="left", va="center", color=colour)
+            value = f"{each.value:+.2f}"
+            axes.text(1.03, row, value, transform=axes.get_yaxis_transform(), ha="left", va="center", color=colour)
             hover = Rectangle((-reach, row - 0.5), 2 * reach, 1, facecolor=LINE, alpha=0)
             axes.add_artist(hover)
             interval = "" if each.low is None or each.high is None else f", {each.low:+.2f} to {each.high:+.2f}"
-            chart.tip(hover, f"{each.name}: {told} {unit}{interval}, {each.verdict}")
+            chart.tip(hover, f"{each.name}: {value} {unit}{interval}, {each.verdict}")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
         axes.grid(True, axis="x")

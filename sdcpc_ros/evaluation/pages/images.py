@@ -1,4 +1,4 @@
-"""Pictures for a page: inside it, as data."""
+"""Images for a page, as data URIs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEAT = np.array([(252, 211, 77), (249, 115, 22), (214, 40, 112)], np.float32)
 
 
 def data_uri(picture: np.ndarray, quality: int = _QUALITY) -> Markup:
-    """An (H, W, 3) uint8 RGB picture as the address of a JPEG that is contained in the address itself."""
+    """An (H, W, 3) uint8 RGB image as the data URI of a JPEG."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     if not encoded:
@@ -27,7 +27,7 @@ def data_uri(picture: np.ndarray, quality: int = _QUALITY) -> Markup:
 
 
 def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Where labels are wrong: those pixels coloured over the dimmed picture; where there is no truth it is darkest.
+    """Wrong labels in colour over the dimmed image; pixels without truth are darkest.
 
     `image` (H, W, 3) uint8 RGB, `labels` and `truth` (H, W) uint8; returns (H, W, 3) uint8.
     """
@@ -45,7 +45,7 @@ def flicker_map(rate: np.ndarray, backdrop: np.ndarray | None, max_width: int) -
     """
     scale = min(1.0, max_width / rate.shape[1])
     size = max(1, round(rate.shape[1] * scale)), max(1, round(rate.shape[0] * scale))
-    # Averaging would pale the thin lines where it flickers: of each patch the most is shown.
+    # Each patch shows its largest value, since averaging would hide thin lines.
     block = max(1, round(1 / scale))
     peaks = cv2.dilate(np.nan_to_num(rate), np.ones((block, block), np.uint8))
     strength = np.clip(cv2.resize(peaks, size, interpolation=cv2.INTER_AREA) / _MOST_FLICKER, 0, 1)[..., None]

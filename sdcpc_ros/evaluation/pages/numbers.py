@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Formats numbers."""
 
 from __future__ import annotations
 
-_NARROW_GAP = "\u202f"  # between a number and its unit: no line ends there
+_NARROW_GAP = "\u202f"  # a narrow space without a line break
 
 
 def percent(share: float | None, digits: int = 1) -> str:

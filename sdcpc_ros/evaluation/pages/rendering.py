@@ -1,4 +1,4 @@
-"""Templates filled in. Every value is escaped: names of bags and topics come from strangers."""
+"""Renders templates. Every value is escaped, since names of bags and topics are untrusted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from markupsafe import Markup
 
 from sdcpc_ros.atomic_file import atomic_path
 
-#: Widths in CSS px that a chart is drawn for: across a page, in half of one, on a telephone.
+#: Widths of charts in CSS px: of a page, of half a page, of a telephone.
 PAGE_PX, HALF_PX, NARROW_PX = 1022.0, 474.0, 326.0
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A number, and what it means in a sentence."""
+    """A number and its meaning."""
 
     name: str
     value: str
@@ -29,19 +29,19 @@ class Tile:
 
 @dataclass(frozen=True)
 class DrawnChart:
-    """One chart, drawn for wide and for narrow windows; the page shows the one that fits."""
+    """A chart for wide and for narrow windows; the page shows the one that fits."""
 
     wide: Markup
     narrow: Markup
 
     @classmethod
     def of(cls, name: str, draw: Callable[[str, float], Markup], wide_px: float) -> DrawnChart:
-        """`draw` gets a name, to be the chart's own in the page, and a width in px."""
+        """`draw` gets a name, unique in the page, and a width in px."""
         return cls(draw(f"{name}-wide", wide_px), draw(f"{name}-narrow", NARROW_PX))
 
 
 def render(template: str, context: dict[str, Any]) -> str:
-    """A page as text. What is not Markup is escaped."""
+    """A page as text. Values other than Markup are escaped."""
     return _environment().get_template(template).render(context)
 
 

@@ -1,7 +1,7 @@
-"""Matplotlib figures as SVG that lives inside a page: its colours and fonts are the page's, light or dark.
+"""Matplotlib figures as SVG elements with the page's colours and fonts, light or dark.
 
-Matplotlib draws; what it wrote is then made to fit: fixed marks in the place of colours become CSS variables, ids get
-the chart's name (several charts share a page), and what a browser has no use for goes. The text stays text.
+Matplotlib's SVG is edited: fixed colours become CSS variables, ids get the chart's name, and metadata is removed. Text
+stays text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import unicodedata
 import warnings
 import xml.etree.ElementTree as ElementTree
-from types import TracebackType
 from typing import Any
 
 import matplotlib
@@ -21,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-#: Colours to draw with; each stands for the variable of this name in page.css, whatever scheme the reader prefers.
+#: Placeholder colours; each becomes the variable of this name in page.css.
 INK, FAINT, LINE, ACCENT, SECOND, BAD, GOOD, CARD = (f"#0{n}0{n}0{n}" for n in range(1, 9))
 _VARIABLES = dict(
     zip(
@@ -34,7 +33,7 @@ NAME_LETTERS = 22  #: longer names are cut off in charts
 _PX_PER_INCH = 72  # of an SVG by Matplotlib
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text as text: selectable, and in the page's font
-    "text.parse_math": False,  # names of classes and topics come from outside: a "$" in them means nothing
+    "text.parse_math": False,  # a "$" in a name is text
     "font.size": 12,
     "axes.edgecolor": LINE,
     "axes.labelcolor": FAINT,
@@ -59,7 +58,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 class Chart:
     """A figure of (width, height) CSS pixels. Draw within `with Chart(...) as chart:`, then take `chart.svg()`.
 
-    `name` is unique within a page; `description` tells the chart to those who cannot see it.
+    `name` is unique within a page; `description` is for screen readers.
     """
 
     def __init__(self, name: str, description: str, width: float, height: float) -> None:
@@ -73,33 +72,31 @@ class Chart:
         self.figure = Figure(figsize=(self.width / _PX_PER_INCH, self.height / _PX_PER_INCH), dpi=_PX_PER_INCH)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._context.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
 
     def axes(self, left: float, top: float, right: float, bottom: float) -> Axes:
-        """Axes whose edges lie so many pixels from the left and the top of the chart."""
+        """Axes with these edges, in px from the left and the top of the chart."""
         width, height = self.width, self.height
         return self.figure.add_axes(
             (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
         )
 
     def tip(self, artist: Artist, text: str) -> None:
-        """What a pointer that rests on the artist is told."""
+        """Sets the tooltip of an artist."""
         artist.set_gid(f"tip{len(self._tips)}")
         self._tips.append(plain(text))
 
     def svg(self) -> Markup:
-        """The chart as an <svg> element. To be asked for within the `with`."""
+        """The chart as an <svg> element. Call it within the `with` block."""
         FigureCanvasSVG(self.figure)
         file = io.StringIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # only measured with Matplotlib's font, drawn with the page's
             self.figure.savefig(file, format="svg", metadata={"Date": None})
-        return Markup(self._fitted(file.getvalue()))
+        return Markup(self._edited(file.getvalue()))
 
-    def _fitted(self, text: str) -> str:
+    def _edited(self, text: str) -> str:
         root = ElementTree.fromstring(text)
         for element in root.iter():
             element.tag = _local(element.tag)
@@ -145,12 +142,12 @@ class Chart:
 
 
 def plain(text: str) -> str:
-    """The text without control characters, which neither XML nor a font knows."""
+    """The text with spaces in place of control characters, which XML does not allow."""
     return "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in text)
 
 
 def shortened(name: str, letters: int = NAME_LETTERS) -> str:
-    """A name as a chart shows it: without underscores, and no longer than there is room."""
+    """A name for a chart: without underscores, and cut off."""
     name = plain(name).replace("_", " ")
     return name if len(name) <= letters else name[: letters - 1] + "…"
 

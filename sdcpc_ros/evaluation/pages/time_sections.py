@@ -1,4 +1,4 @@
-"""What of a report goes by time: the timeline, and what a live run adds."""
+"""The sections of a page with time series: the timeline, and the live run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sdcpc_ros.evaluation.pages.rendering import PAGE_PX, DrawnChart, Tile
 from sdcpc_ros.evaluation.pages.timeline import Line, Mark, Strip, timeline
 from sdcpc_ros.evaluation.report_file import column
 
-_MOST_MARKS = 40
-_MOST_ROWS = 50
+_MAX_MARKS = 40
+_MAX_ROWS = 50
 _RESETS = {
     "backward": "time jumped back",
     "gap": "gap in time",
@@ -23,7 +23,7 @@ _RESETS = {
 
 
 def frame_times(report: dict[str, Any]) -> tuple[np.ndarray, str]:
-    """Where each frame stands on the axis of time, (N,), and its name: seconds, or frames where time jumps back."""
+    """The frames' positions on the axis of time, (N,), and its unit: seconds, or frames if time jumps back."""
     stamps = np.array(report["frames"]["stamp_ns"], np.int64)
     if (np.diff(stamps) < 0).any():
         return np.array(report["frames"]["number"], np.float64), "frame"
@@ -31,7 +31,7 @@ def frame_times(report: dict[str, Any]) -> tuple[np.ndarray, str]:
 
 
 def time_of(report: dict[str, Any], index: int) -> str:
-    """When a frame was taken, from the first on."""
+    """A frame's time since the first."""
     stamps = report["frames"]["stamp_ns"]
     return f"{(stamps[index] - stamps[0]) / 1e9:.2f} s"
 
@@ -40,41 +40,39 @@ def time_section(report: dict[str, Any]) -> dict[str, Any]:
     times, axis_name = frame_times(report)
     strips = _strips(report)
     resets = [(index, cause) for index, cause in enumerate(report["frames"]["reset"]) if cause is not None]
-    marks = [Mark(index, _RESETS.get(cause, str(cause))) for index, cause in resets[:_MOST_MARKS]]
+    marks = [Mark(index, _RESETS.get(cause, str(cause))) for index, cause in resets[:_MAX_MARKS]]
+    description = "; ".join(f"{strip.lines[0].title}, typically {strip.typical_name}" for strip in strips)
 
     def draw(name: str, width: float) -> Any:
-        told = "; ".join(f"{strip.lines[0].title}, typically {strip.typical_name}" for strip in strips)
-        return timeline(name, f"Over time: {told}.", times, axis_name, strips, width, marks)
+        return timeline(name, f"Over time: {description}.", times, axis_name, strips, width, marks)
 
     meaning = "One line a quantity; a dotted line shows what is typical."
     if resets:
-        meaning += " Dashed lines: the network's memory was emptied there, and it began anew."
+        meaning += " Dashed lines: the network's memory was emptied."
     return {
         "meaning": meaning,
         "chart": DrawnChart.of("time", draw, PAGE_PX),
-        "resets_title": f"The memory was emptied {counted(len(resets), 'time')}"
-        + (f"; the first {_MOST_ROWS}" if len(resets) > _MOST_ROWS else ""),
+        "resets_title": f"The memory was emptied {counted(len(resets), 'time')}{_first(len(resets))}",
         "resets": [
             (report["frames"]["number"][index], time_of(report, index), _RESETS.get(cause, cause))
-            for index, cause in resets[:_MOST_ROWS]
+            for index, cause in resets[:_MAX_ROWS]
         ],
     }
 
 
 def live_section(report: dict[str, Any]) -> dict[str, Any] | None:
-    """What only the running node shows. Everything in it is optional but the section itself."""
+    """The live run. Every part of it is optional."""
     live = report.get("live")
     if not live:
         return None
     times, axis_name = frame_times(report)
     latency = _optional(live.get("frames", {}).get("latency_ms"), len(times))
     agreement = _optional(live.get("frames", {}).get("agreement"), len(times))
-    typical = live.get("latency_ms", {}).get("p50")
     strips = []
     if latency is not None:
-        strips.append(
-            Strip([Line("Stamp to publication", latency)], "ms", typical, f"median {milliseconds(typical)}", True)
-        )
+        median = live.get("latency_ms", {}).get("p50")
+        name = f"median {milliseconds(median)}"
+        strips.append(Strip([Line("Stamp to publication", latency)], "ms", median, name, from_zero=True))
     if agreement is not None:
         strips.append(Strip([Line("Labels equal to offline", 100 * agreement)]))
 
@@ -82,46 +80,45 @@ def live_section(report: dict[str, Any]) -> dict[str, Any] | None:
         return timeline(name, "The live run over time.", times, axis_name, strips, width)
 
     differences = live.get("differences", [])
-    numbers = {number: index for index, number in enumerate(report["frames"]["number"])}
+    at = {number: time_of(report, index) for index, number in enumerate(report["frames"]["number"])}
     return {
         "meaning": "A line that breaks is a frame that got no labels.",
         "tiles": _live_tiles(live),
         "chart": DrawnChart.of("live", draw, PAGE_PX) if strips else None,
         "causes": list(live.get("causes", {}).items()),
-        "differences_title": f"The {counted(len(differences), 'frame')} that differ"
-        + (f"; the first {_MOST_ROWS}" if len(differences) > _MOST_ROWS else ""),
+        "differences_title": f"The {counted(len(differences), 'frame')} that differ{_first(len(differences))}",
         "differences": [
-            (
-                each["number"],
-                time_of(report, numbers[each["number"]]) if each["number"] in numbers else "–",
-                percent(each.get("agreement"), 2),
-                each.get("why", ""),
-            )
-            for each in differences[:_MOST_ROWS]
+            (each["number"], at.get(each["number"], "–"), percent(each.get("agreement"), 2), each.get("why", ""))
+            for each in differences[:_MAX_ROWS]
         ],
         "node": list(live.get("node", {}).items()),
     }
 
 
+def _first(count: int) -> str:
+    return f"; the first {_MAX_ROWS}" if count > _MAX_ROWS else ""
+
+
 def _strips(report: dict[str, Any]) -> list[Strip]:
-    scores, timing = report["scores"], report.get("timing", {})
-
-    def share(title: str, name: str, typical: str) -> Strip | None:
-        values, value = 100 * column(report, name), scores[name]
-        if np.isnan(values).all() or value is None:
-            return None
-        return Strip([Line(title, values)], "%", 100 * value, f"{typical} {percent(value)}")
-
-    found = [share("Mean IoU", "miou", "all frames"), share("mVC8", "mvc8", "mean")]
-    longer = 100 * column(report, "mvc16")
-    if found[1] is not None and not np.isnan(longer).all():
-        found[1] = Strip([found[1].lines[0], Line("mVC16", longer)], "%", found[1].typical, found[1].typical_name)
-    found += [share("Steady pixels", "steady", "mean"), share("Confidence", "confidence", "mean")]
-    elapsed = _optional(timing.get("frames_ms"), len(report["frames"]["number"]))
+    scores, strips = report["scores"], []
+    for key, title, typical in (
+        ("miou", "Mean IoU", "all frames"),
+        ("mvc8", "mVC8", "mean"),
+        ("steady", "Steady pixels", "mean"),
+        ("confidence", "Confidence", "mean"),
+    ):
+        lines = [Line(title, 100 * column(report, key))]
+        if np.isnan(lines[0].values).all() or scores[key] is None:
+            continue
+        if key == "mvc8" and not np.isnan(longer := 100 * column(report, "mvc16")).all():
+            lines.append(Line("mVC16", longer))
+        strips.append(Strip(lines, "%", 100 * scores[key], f"{typical} {percent(scores[key])}"))
+    elapsed = _optional(report.get("timing", {}).get("frames_ms"), len(report["frames"]["number"]))
     if elapsed is not None:
         median = float(np.median(elapsed))
-        found.append(Strip([Line("Time a frame", elapsed)], "ms", median, f"median {milliseconds(median)}", True))
-    return [strip for strip in found if strip is not None]
+        name = f"median {milliseconds(median)}"
+        strips.append(Strip([Line("Time a frame", elapsed)], "ms", median, name, from_zero=True))
+    return strips
 
 
 def _live_tiles(live: dict[str, Any]) -> list[Tile]:
@@ -132,7 +129,7 @@ def _live_tiles(live: dict[str, Any]) -> list[Tile]:
         found.append(Tile("Dropped frames", str(dropped), meaning, main=True))
     for key, name, meaning in (
         ("latency_ms", "Latency", "From the image's stamp to the publication of its labels, the median"),
-        ("jitter_ms", "Jitter", "How much the time from one mask to the next strays, the median"),
+        ("jitter_ms", "Jitter", "How much the latency changes from one mask to the next, the median"),
     ):
         values = live.get(key) or {}
         if values.get("p50") is not None:
@@ -141,9 +138,7 @@ def _live_tiles(live: dict[str, Any]) -> list[Tile]:
             found.append(Tile(name, value, meaning, unit, main=True))
     if live.get("agreement") is not None:
         equal, compared = live.get("equal"), live.get("compared")
-        meaning = (
-            f"Pixels with the very label that the offline run gave. {equal} of {compared} frames are equal in all."
-        )
+        meaning = f"Pixels with the label of the offline run. {equal} of {compared} frames are equal in all pixels."
         found.append(Tile("Equal to offline", f"{100 * live['agreement']:.2f}", meaning, "%", main=True))
     if live.get("frame_rate_hz") is not None:
         played = live.get("input_rate_hz")
@@ -153,7 +148,7 @@ def _live_tiles(live: dict[str, Any]) -> list[Tile]:
 
 
 def _optional(values: list[float | None] | None, length: int) -> np.ndarray | None:
-    """A column of the length of the frames, (N,) float64; None when there is none, or nothing in it."""
+    """A column of this length, (N,) float64; None if it is missing or empty."""
     if values is None or len(values) != length or all(value is None for value in values):
         return None
     return np.array([np.nan if value is None else value for value in values], np.float64)

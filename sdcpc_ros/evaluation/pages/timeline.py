@@ -1,4 +1,4 @@
-"""What changes over a recording, as one chart of several strips above each other."""
+"""A chart of several time series above each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sdcpc_ros.evaluation.pages.svg import ACCENT, BAD, FAINT, INK, SECOND, Chart, shortened
 
-_MOST_POINTS = 600  # more could not be told apart: beyond, a band shows the least and the most of each step
+_MOST_POINTS = 600  # with more, a band shows the least and the most of each step
 _STRIP_PX, _TITLE_PX, _FOOT_PX, _MARKS_PX = 84.0, 34.0, 44.0, 20.0
 _BOLD = FontProperties(weight="bold")
 _OUTLIER = 3.0  # times the 98th percentile: the axis ends before it, and says so
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Strip:
-    """One or two quantities of one unit, with what is typical of the first as a dotted line."""
+    """One or two quantities of one unit, and the typical value of the first as a dotted line."""
 
     lines: Sequence[Line]
     unit: str = "%"
@@ -42,7 +42,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment: a line through all strips."""
+    """A line through all strips at a frame."""
 
     index: int  #: of the frame
     name: str
@@ -146,7 +146,7 @@ def _name_marks(axes: Axes, times: np.ndarray, marks: Sequence[Mark], width: flo
 
 
 def _limits(strip: Strip) -> tuple[float, float]:
-    """A calm range: from what is there, with air; of outliers no more than a sign."""
+    """The range of the values with a margin, without outliers."""
     values = np.concatenate([line.values for line in strip.lines])
     values = values[~np.isnan(values)]
     if not values.size:

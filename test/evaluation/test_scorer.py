@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix, VideoConsistency
-from sdcpc_ros.evaluation.stream_scores import StreamScores
+from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.label_set import CAMVID_11, IGNORE
 
 
@@ -23,12 +23,12 @@ def frames(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray, np.n
     return made
 
 
-def update(scores: StreamScores, number: int, labels, truth, confidence, reset: str | None = None) -> None:
+def update(scores: Scorer, number: int, labels, truth, confidence, reset: str | None = None) -> None:
     scores.update(labels, truth, confidence, number=number, stamp_ns=number, references=0, reset=reset)
 
 
 def test_totals_are_those_of_the_metrics_and_rows_those_of_the_frames():
-    scores, confusion = StreamScores(CAMVID_11), ConfusionMatrix(11)
+    scores, confusion = Scorer(CAMVID_11), ConfusionMatrix(11)
     consistency = {n: VideoConsistency(n) for n in (8, 16)}
     digest = hashlib.sha256().digest()
     made = frames(20)
@@ -48,7 +48,9 @@ def test_totals_are_those_of_the_metrics_and_rows_those_of_the_frames():
 
     log = scores.log
     assert [value is not None for value in log.mvc16] == [False] * 15 + [True] * 5
-    intersection, truth_pixels, predicted = log.counts(11)
+    intersection, truth_pixels, predicted = (
+        np.array(column).reshape(20, 11) for column in (log.intersection, log.truth, log.predicted)
+    )
     assert intersection.shape == (20, 11)
     # Any choice of frames can be scored from its rows: of all, the totals.
     iou = (
@@ -60,7 +62,7 @@ def test_totals_are_those_of_the_metrics_and_rows_those_of_the_frames():
 
 
 def test_classes_have_their_shares_and_confidence():
-    scores = StreamScores(CAMVID_11)
+    scores = Scorer(CAMVID_11)
     labels = np.array([[0, 0, 3, 3]], np.uint8)
     update(scores, 0, labels, np.array([[0, 0, 0, IGNORE]], np.uint8), np.array([[255, 0, 51, 51]], np.uint8))
     by_name = {entry["name"]: entry for entry in scores.classes()}
@@ -73,7 +75,7 @@ def test_classes_have_their_shares_and_confidence():
 
 
 def test_a_reset_begins_windows_and_flicker_anew():
-    scores = StreamScores(CAMVID_11)
+    scores = Scorer(CAMVID_11)
     for number in range(16):
         labels = np.full((2, 2), number // 8, np.uint8)  # changes at the reset, and only there
         update(scores, number, labels, np.zeros((2, 2), np.uint8), None, "gap" if number == 8 else None)
@@ -83,19 +85,19 @@ def test_a_reset_begins_windows_and_flicker_anew():
 
 
 def test_frames_without_truth_are_not_judged_and_hold_no_window():
-    scores = StreamScores(CAMVID_11)
+    scores = Scorer(CAMVID_11)
     zeros = np.zeros((2, 2), np.uint8)
     for number in range(17):
         update(scores, number, zeros, None if number == 8 else zeros, None)
     assert scores.judged == 16
     assert [number for number, value in enumerate(scores.log.mvc8) if value is not None] == [7, 16]
-    empty = StreamScores(CAMVID_11)
+    empty = Scorer(CAMVID_11)
     update(empty, 0, zeros, None, None)
     assert empty.scores()["miou"] is None and empty.scores()["mvc8"] is None
 
 
 def test_a_truth_that_does_not_fit_counts_nothing():
-    scores = StreamScores(CAMVID_11)
+    scores = Scorer(CAMVID_11)
     with pytest.raises(ValueError, match="differ in size"):
         update(scores, 0, np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), None)
     assert len(scores.log) == 0 and scores.labels_sha256() == hashlib.sha256().hexdigest()
@@ -104,7 +106,7 @@ def test_a_truth_that_does_not_fit_counts_nothing():
 def test_a_frame_leaves_half_a_kilobyte():
     """All that grows with a bag, with eleven classes: a million frames are half a gigabyte."""
     made = frames(16)
-    scores = StreamScores(CAMVID_11)
+    scores = Scorer(CAMVID_11)
     sizes = []
     tracemalloc.start()
     try:
