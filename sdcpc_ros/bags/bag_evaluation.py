@@ -21,9 +21,9 @@ from sdcpc_ros import __version__
 from sdcpc_ros.bags.accumulator import EvaluationAccumulator
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.ground_truth import GroundTruth, find_ground_truth
-from sdcpc_ros.bags.prefetch import prefetched
+from sdcpc_ros.bags.prefetch import prefetch
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segmented
+from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, bag_frames, segment_frames
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.scorer import Scorer
@@ -117,10 +117,10 @@ def evaluate_bag(
             every=settings.every,
             resize_truth=settings.resize_truth,
         )
-        frames = segmented(model.segmenter, source, max_gap_s=settings.max_gap_s)
+        frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
         started = time.perf_counter()
         # Three threads: one reads and decodes, one runs the network, this one scores.
-        with closing(prefetched(frames, depth=2)) as ahead:
+        with closing(prefetch(frames, depth=2)) as ahead:
             for frame in ahead:
                 try:
                     accumulator.add(frame)

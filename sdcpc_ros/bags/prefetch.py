@@ -11,7 +11,7 @@ _Item = TypeVar("_Item")
 _POLL_S = 0.1
 
 
-def prefetched(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, None]:
+def prefetch(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, None]:
     """The same items in the same order, made up to `depth` ahead in another thread.
 
     An exception of the source is raised here, after the items before it. Closing this iterator waits until the thread

@@ -13,9 +13,9 @@ import cv2
 from sdcpc_ros.atomic_file import atomic_path
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.picture_sources import PictureSource
-from sdcpc_ros.bags.prefetch import prefetched
-from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, segmented
-from sdcpc_ros.evaluation.pictures import fitted, overlay, shrink
+from sdcpc_ros.bags.prefetch import prefetch
+from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, segment_frames
+from sdcpc_ros.evaluation.pictures import fit_into, overlay, shrink
 from sdcpc_ros.label_set import LabelSet
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -64,7 +64,7 @@ class OverlayVideo:
             step_s = (frame.source.stamp_ns - self._last_ns) / 1e9
             self._time_s += step_s if _SHORTEST_S <= step_s <= _LONGEST_S else 1 / self._rate_hz
         self._last_ns = frame.source.stamp_ns
-        self._video.write(fitted(painted, self._size), self._time_s)
+        self._video.write(fit_into(painted, self._size), self._time_s)
 
     def __enter__(self) -> OverlayVideo:
         from sdcpc_ros.evaluation.video import VideoWriter  # needs PyAV, which label images do not
@@ -112,8 +112,10 @@ def segment_pictures(
     """
     done = Segmented()
     # The node empties its memory after a gap of a second; images at a lower rate need a longer limit.
-    frames = segmented(segmenter, source.frames, max_gap_s=max(DEFAULT_MAX_GAP_S, 3 / source.rate_hz), confidence=False)
-    with output, closing(prefetched(frames, depth=2)) as ahead:  # painting and writing overlap the network
+    frames = segment_frames(
+        segmenter, source.frames, max_gap_s=max(DEFAULT_MAX_GAP_S, 3 / source.rate_hz), confidence=False
+    )
+    with output, closing(prefetch(frames, depth=2)) as ahead:  # painting and writing overlap the network
         for frame in ahead:
             if isinstance(frame, Unusable):
                 done.unusable += 1

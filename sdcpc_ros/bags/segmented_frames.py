@@ -15,7 +15,7 @@ import numpy as np
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.ground_truth import GroundTruth
 from sdcpc_ros.bags.messages import decode_image, image_encoding
-from sdcpc_ros.bags.prefetch import prefetched
+from sdcpc_ros.bags.prefetch import prefetch
 from sdcpc_ros.bags.reader import BagFrame, BagReader
 from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.images.label_pictures import BadLabels, resized_labels
@@ -110,7 +110,7 @@ def bag_frames(
         yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
-def segmented(
+def segment_frames(
     segmenter: StreamingSegmenter,
     frames: Iterable[SourceFrame | Unusable],
     *,
@@ -123,7 +123,7 @@ def segmented(
     """
     segmenter.reset(_STREAM)
     previous: SourceFrame | None = None
-    with closing(prefetched(frames)) as ahead:
+    with closing(prefetch(frames)) as ahead:
         for frame in ahead:
             if isinstance(frame, Unusable):
                 yield frame

@@ -8,7 +8,7 @@ from typing import Any
 from sdcpc_ros.evaluation.comparison import Compared, Comparison, ComparisonSettings, Difference
 from sdcpc_ros.evaluation.comparison_gates import GateResult
 from sdcpc_ros.evaluation.pages.forest import Interval, forest
-from sdcpc_ros.evaluation.pages.numbers import counted
+from sdcpc_ros.evaluation.pages.numbers import count_noun
 from sdcpc_ros.evaluation.pages.rendering import HALF_PX, PAGE_PX, DrawnChart, render, write_page
 from sdcpc_ros.evaluation.pages.time_sections import frame_times
 from sdcpc_ros.evaluation.pages.timeline import Line, Strip, timeline
@@ -70,7 +70,7 @@ def _section(comparison: Comparison, compared: Compared, index: int, gates: list
         "rows": [_row(each) for each in differences],
         "timeline": _timeline(comparison, compared, index),
         "settings": _settings_that_differ(comparison.baseline, compared.report),
-        "block": counted(compared.block, "frame"),
+        "block": count_noun(compared.block, "frame"),
     }
 
 

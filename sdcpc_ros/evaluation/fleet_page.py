@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sdcpc_ros.evaluation.pages.numbers import counted, percent
+from sdcpc_ros.evaluation.pages.numbers import count_noun, percent
 from sdcpc_ros.evaluation.pages.rendering import HALF_PX, render, write_page
 from sdcpc_ros.evaluation.pages.scores import class_chart, confusion_section, share_tiles
 
@@ -18,8 +18,8 @@ def write_fleet_report(path: str | Path, fleet: dict[str, Any]) -> None:
     scores, bags, confusion = fleet["scores"], fleet["bags"], confusion_section(fleet)
     judged = [each for each in fleet["classes"] if each["iou"] is not None]
     context = {
-        "title": f"{counted(len(bags), 'bag')}: segmentation report",
-        "heading": counted(len(bags), "bag"),
+        "title": f"{count_noun(len(bags), 'bag')}: segmentation report",
+        "heading": count_noun(len(bags), "bag"),
         "summary": _summary(fleet),
         "tiles": [] if scores is None else share_tiles(scores),
         "rows": [_row(entry) for entry in bags],
@@ -32,11 +32,13 @@ def write_fleet_report(path: str | Path, fleet: dict[str, Any]) -> None:
 def _summary(fleet: dict[str, Any]) -> str:
     scores, sentences = fleet["scores"], []
     if scores is not None:
-        sentences.append(f"{counted(scores['frames'], 'frame')} in all, {scores['judged_frames']} with a ground truth.")
+        sentences.append(
+            f"{count_noun(scores['frames'], 'frame')} in all, {scores['judged_frames']} with a ground truth."
+        )
     if fleet["failed"]:
-        sentences.append(f"{counted(fleet['failed'], 'bag')} could not be evaluated.")
+        sentences.append(f"{count_noun(fleet['failed'], 'bag')} could not be evaluated.")
     if fleet["missed"]:
-        sentences.append(f"{counted(fleet['missed'], 'bag')} missed a gate.")
+        sentences.append(f"{count_noun(fleet['missed'], 'bag')} missed a gate.")
     return " ".join(sentences)
 
 

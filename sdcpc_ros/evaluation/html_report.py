@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcpc_ros.evaluation.pages.extremes import extreme_groups, flicker_section
-from sdcpc_ros.evaluation.pages.numbers import counted, seconds
+from sdcpc_ros.evaluation.pages.numbers import count_noun, seconds
 from sdcpc_ros.evaluation.pages.rendering import render, write_page
 from sdcpc_ros.evaluation.pages.scores import class_section, confusion_section, summary, tiles
 from sdcpc_ros.evaluation.pages.time_sections import live_section, time_section
@@ -55,7 +55,7 @@ def report_page(report: dict[str, Any], pictures: ReportPictures | None = None) 
             "command": report.get("command", ""),
             "configuration": _configuration(report),
             "versions": list(report["versions"].items()),
-            "topics_title": f"All {counted(len(bag['topics']), 'topic')} of the bag",
+            "topics_title": f"All {count_noun(len(bag['topics']), 'topic')} of the bag",
             "topics": [(name, kind, count) for name, (kind, count) in bag["topics"].items()],
             "footer": _footer(report),
         },
@@ -63,7 +63,7 @@ def report_page(report: dict[str, Any], pictures: ReportPictures | None = None) 
 
 
 def _problems_title(unusable: int, shown: int) -> str:
-    text = counted(unusable, "image") + (" was" if unusable == 1 else " were") + " left out"
+    text = count_noun(unusable, "image") + (" was" if unusable == 1 else " were") + " left out"
     return f"{text}. The first {shown}:" if shown < unusable else f"{text}:"
 
 
@@ -83,7 +83,7 @@ def _configuration(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("ids without truth", ", ".join(map(str, [*settings.get("void", []), 255]))),
         ("model", model["name"]),
         ("model's SHA-256", model["sha256"]),
-        ("label set", f"{model['label_set']['name']}, {counted(len(report['classes']), 'class', 'classes')}"),
+        ("label set", f"{model['label_set']['name']}, {count_noun(len(report['classes']), 'class', 'classes')}"),
         ("network input", f"{width} x {height} px" + ("" if size else ", or as many in the camera's shape")),
         ("device, backend", f"{settings['device']}, {settings['backend']}"),
         *([("threads", str(settings["threads"]))] if settings.get("threads") else []),

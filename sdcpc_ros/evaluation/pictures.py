@@ -45,7 +45,7 @@ def shrink(picture: np.ndarray, max_width: int) -> np.ndarray:
     )
 
 
-def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fit_into(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An image (H, W, 3) as large as fits into `size` (height, width), in the middle of black."""
     height, width = size
     if picture.shape[:2] == size:

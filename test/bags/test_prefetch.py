@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdcpc_ros.bags.prefetch import prefetched
+from sdcpc_ros.bags.prefetch import prefetch
 
 
 def test_items_come_in_order_and_a_thread_makes_them_ahead():
@@ -19,7 +19,7 @@ def test_items_come_in_order_and_a_thread_makes_them_ahead():
                 ahead.set()
             yield number
 
-    items = prefetched(source(), depth=2)
+    items = prefetch(source(), depth=2)
     assert next(items) == 0
     assert ahead.wait(30)  # made while nobody asked: one handed over, two waiting, one at hand
     assert list(items) == [1, 2, 3, 4]
@@ -31,7 +31,7 @@ def test_an_error_comes_after_what_was_made_before_it():
         yield 1
         raise ValueError("no more")
 
-    items = prefetched(source())
+    items = prefetch(source())
     assert next(items) == 1
     with pytest.raises(ValueError, match="no more"):
         next(items)
@@ -47,7 +47,7 @@ def test_closing_early_ends_the_thread_and_closes_the_source():
         finally:
             closed_by.append(threading.current_thread().name)
 
-    items = prefetched(source(), depth=1)
+    items = prefetch(source(), depth=1)
     next(items)
     items.close()
     assert closed_by == ["prefetch"]

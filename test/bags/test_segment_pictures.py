@@ -16,7 +16,7 @@ from sdcpc_ros.bags.picture_sources import picture_source
 from sdcpc_ros.bags.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.checkpoint import load_checkpoint
-from sdcpc_ros.evaluation.pictures import fitted, overlay
+from sdcpc_ros.evaluation.pictures import fit_into, overlay
 from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -238,7 +238,7 @@ class TestOutputs:
             OverlayVideo(tmp_path / "out.mp4", segmenter.label_set, rate_hz=15, opacity=1.5)
 
     def test_fitting_keeps_the_shape(self):
-        page = fitted(np.full((10, 40, 3), 200, np.uint8), (20, 20))
+        page = fit_into(np.full((10, 40, 3), 200, np.uint8), (20, 20))
         assert page.shape == (20, 20, 3)
         assert (page[7:12] == 200).all() and page[:7].max() == 0 and page[12:].max() == 0
 

@@ -12,7 +12,14 @@ from sdcpc_ros.bags.bag_evaluation import Model
 from sdcpc_ros.bags.ground_truth import NoTruth, find_ground_truth
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.segmented_frames import SegmentedFrame, SourceFrame, Unusable, bag_frames, load_segmenter, segmented
+from sdcpc_ros.bags.segmented_frames import (
+    SegmentedFrame,
+    SourceFrame,
+    Unusable,
+    bag_frames,
+    load_segmenter,
+    segment_frames,
+)
 from sdcpc_ros.bags.street_bag import IMAGE_TOPIC
 from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint
 
@@ -31,7 +38,7 @@ def used(frames: Iterator[SegmentedFrame | Unusable]) -> list[SegmentedFrame]:
 def test_frames_are_those_that_the_segmenter_makes_as_one_stream(street, tiny_model: Model):
     with BagReader(street) as bag:
         truth = find_ground_truth(None, bag, IMAGE_TOPIC)
-        made = used(segmented(tiny_model.segmenter, bag_frames(bag, IMAGE_TOPIC, truth)))
+        made = used(segment_frames(tiny_model.segmenter, bag_frames(bag, IMAGE_TOPIC, truth)))
         images = [frame.image() for frame in bag.frames(IMAGE_TOPIC)]
         truths = [frame.labels("/camera/ground_truth") for frame in bag.frames(IMAGE_TOPIC, "/camera/ground_truth")]
     tiny_model.segmenter.reset()
@@ -54,14 +61,14 @@ def test_the_memory_is_emptied_where_the_node_would(tiny_model: Model):
         source(4, 3 * PERIOD_NS, frame_id="other"),
         source(5, 4 * PERIOD_NS, frame_id="other"),
     ]
-    made = used(segmented(tiny_model.segmenter, frames, max_gap_s=0.5))
+    made = used(segment_frames(tiny_model.segmenter, frames, max_gap_s=0.5))
     assert [frame.reset for frame in made] == [None, None, "gap", "backward", "frame_id", None]
     assert [frame.segmentation.references for frame in made] == [0, 1, 0, 0, 0, 1]
 
 
 def test_what_came_before_is_forgotten(tiny_model: Model):
-    first = used(segmented(tiny_model.segmenter, [source(0, 0), source(1, PERIOD_NS)]))
-    again = used(segmented(tiny_model.segmenter, [source(0, 0)]))
+    first = used(segment_frames(tiny_model.segmenter, [source(0, 0), source(1, PERIOD_NS)]))
+    again = used(segment_frames(tiny_model.segmenter, [source(0, 0)]))
     assert again[0].segmentation.references == 0
     np.testing.assert_array_equal(again[0].segmentation.labels, first[0].segmentation.labels)
 
@@ -80,7 +87,7 @@ def test_what_cannot_be_used_is_left_out_and_disturbs_nothing(write_bag, tiny_mo
         image(4, good),
     ]
     with BagReader(write_bag(drive)) as bag:
-        made = list(segmented(tiny_model.segmenter, bag_frames(bag, IMAGE_TOPIC, NoTruth())))
+        made = list(segment_frames(tiny_model.segmenter, bag_frames(bag, IMAGE_TOPIC, NoTruth())))
     problems = [frame.problem for frame in made if isinstance(frame, Unusable)]
     assert [frame.number for frame in made if isinstance(frame, Unusable)] == [1, 2, 3]
     assert "step" in problems[0] and f"{IMAGE_TOPIC} at 0.067 s" in problems[0]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.patches import Rectangle
 
 from sdcpc_ros.evaluation.pages.numbers import percent
-from sdcpc_ros.evaluation.pages.svg import ACCENT, CARD, INK, LINE, NAME_LETTERS, Chart, shortened
+from sdcpc_ros.evaluation.pages.svg import ACCENT, CARD, INK, LINE, NAME_LETTERS, Chart, shorten
 
 _ROW_PX = 26
 _CENTRED: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
@@ -31,7 +31,7 @@ class Bar:
 
 def class_bars(name: str, description: str, bars: Sequence[Bar], width: float) -> Markup:
     """Horizontal bars from 0 to 100 %, in the order given, each behind a swatch of its class's colour."""
-    longest = max((len(shortened(bar.name)) for bar in bars), default=0)
+    longest = max((len(shorten(bar.name)) for bar in bars), default=0)
     name_width = min(7.2 * longest + 6, width * 0.36)
     height = _ROW_PX * len(bars) + 4
     with Chart(name, description, width, height) as chart:
@@ -43,7 +43,7 @@ def class_bars(name: str, description: str, bars: Sequence[Bar], width: float) -
             middle = index * _ROW_PX + _ROW_PX / 2 + 2
             swatch = tuple(value / 255 for value in bar.colour)
             axes.add_artist(Rectangle((name_width + 6, middle - 6), 12, 12, facecolor=swatch, edgecolor=LINE))
-            axes.text(name_width - 2, middle, shortened(bar.name), ha="right", va="center_baseline")
+            axes.text(name_width - 2, middle, shorten(bar.name), ha="right", va="center_baseline")
             axes.add_artist(Rectangle((left, middle - 6), right - left, 12, facecolor=LINE, edgecolor="none"))
             length = max(0.0, min(1.0, bar.value)) * (right - left)
             filled = axes.add_artist(Rectangle((left, middle - 6), length, 12, facecolor=ACCENT, edgecolor="none"))
@@ -80,10 +80,10 @@ def confusion_chart(
         axes.axis("off")
         for column, text in enumerate(columns):
             x = margin + (column + 0.5) * cell
-            axes.text(x, margin - 4, shortened(text, letters), rotation=90, ha="center", va="bottom", size=size)
+            axes.text(x, margin - 4, shorten(text, letters), rotation=90, ha="center", va="bottom", size=size)
         for line, true_class in enumerate(rows.tolist()):
             top = margin + line * cell
-            text = shortened(class_names[true_class], letters)
+            text = shorten(class_names[true_class], letters)
             axes.text(margin - 6, top + cell / 2, text, ha="right", va="center_baseline", size=size)
             for column in np.flatnonzero(shares[line] >= _LEAST_SHARE_DRAWN).tolist():
                 share, x = float(shares[line, column]), margin + column * cell

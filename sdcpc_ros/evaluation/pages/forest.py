@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from sdcpc_ros.evaluation.pages.svg import ACCENT, BAD, FAINT, GOOD, LINE, Chart, shortened
+from sdcpc_ros.evaluation.pages.svg import ACCENT, BAD, FAINT, GOOD, LINE, Chart, shorten
 
 _ROW_PX, _FOOT_PX = 28.0, 40.0
 _COLOURS = {"better": GOOD, "worse": BAD}
@@ -28,7 +28,7 @@ class Interval:
 
 def forest(name: str, description: str, intervals: Sequence[Interval], unit: str, width: float) -> Markup:
     """A row for each interval; right of zero is more. Better and worse are coloured."""
-    longest = max((len(shortened(each.name)) for each in intervals), default=0)
+    longest = max((len(shorten(each.name)) for each in intervals), default=0)
     left, right = min(7.2 * longest + 14, width * 0.4), width - 64
     height = _ROW_PX * len(intervals) + _FOOT_PX
     with Chart(name, description, width, height) as chart:
@@ -43,7 +43,7 @@ def forest(name: str, description: str, intervals: Sequence[Interval], unit: str
             if each.low is not None and each.high is not None:
                 axes.plot([each.low, each.high], [row, row], color=colour, linewidth=5, alpha=0.35)
             axes.plot([each.value], [row], "o", color=colour, markersize=7)
-            axes.text(-0.03, row, shortened(each.name), transform=axes.get_yaxis_transform(), ha="right", va="center")
+            axes.text(-0.03, row, shorten(each.name), transform=axes.get_yaxis_transform(), ha="right", va="center")
             value = f"{each.value:+.2f}"
             axes.text(1.03, row, value, transform=axes.get_yaxis_transform(), ha="left", va="center", color=colour)
             hover = Rectangle((-reach, row - 0.5), 2 * reach, 1, facecolor=LINE, alpha=0)

@@ -25,6 +25,6 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
+def count_noun(count: int, noun: str, plural: str | None = None) -> str:
     """`1 frame`, `12 frames`."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"

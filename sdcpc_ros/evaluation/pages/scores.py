@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.evaluation.pages.class_charts import Bar, class_bars, confusion_chart, largest_confusions
-from sdcpc_ros.evaluation.pages.numbers import counted, milliseconds, percent
+from sdcpc_ros.evaluation.pages.numbers import count_noun, milliseconds, percent
 from sdcpc_ros.evaluation.pages.rendering import HALF_PX, PAGE_PX, DrawnChart, Tile
 
 #: Shares of a report: key, name, meaning.
@@ -35,7 +35,7 @@ def summary(report: dict[str, Any]) -> str:
         best, worst = (pick(judged, key=lambda each: each["iou"]) for pick in (max, min))
         sentences = [
             f"Labels and truth overlap by {percent(scores['miou'])} on the average of "
-            f"{counted(len(judged), 'class', 'classes')}: best on {_name(best)} ({percent(best['iou'], 0)}), "
+            f"{count_noun(len(judged), 'class', 'classes')}: best on {_name(best)} ({percent(best['iou'], 0)}), "
             f"worst on {_name(worst)} ({percent(worst['iou'], 0)})."
         ]
         if scores["mvc8"] is not None:
@@ -44,9 +44,9 @@ def summary(report: dict[str, Any]) -> str:
             )
     resets = len(report.get("resets", []))
     if resets:
-        sentences.append(f"The network's memory was emptied {counted(resets, 'time')}.")
+        sentences.append(f"The network's memory was emptied {count_noun(resets, 'time')}.")
     if bag["unusable"]:
-        sentences.append(f"{counted(bag['unusable'], 'image')} could not be used.")
+        sentences.append(f"{count_noun(bag['unusable'], 'image')} could not be used.")
     return " ".join(sentences)
 
 
@@ -74,9 +74,9 @@ def tiles(report: dict[str, Any]) -> list[Tile]:
         )
         found.append(Tile("Time a frame", value, meaning, unit, main=True))
     judged = scores["judged_frames"]
-    meaning = f"{counted(judged, 'frame')} with a ground truth." if judged else "None has a ground truth."
+    meaning = f"{count_noun(judged, 'frame')} with a ground truth." if judged else "None has a ground truth."
     if report["bag"]["unusable"]:
-        meaning += f" {counted(report['bag']['unusable'], 'image')} could not be used."
+        meaning += f" {count_noun(report['bag']['unusable'], 'image')} could not be used."
     found.append(Tile("Frames", str(scores["frames"]), meaning))
     return sorted(found, key=lambda tile: not tile.main)
 

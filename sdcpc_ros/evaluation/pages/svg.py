@@ -146,7 +146,7 @@ def plain(text: str) -> str:
     return "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in text)
 
 
-def shortened(name: str, letters: int = NAME_LETTERS) -> str:
+def shorten(name: str, letters: int = NAME_LETTERS) -> str:
     """A name for a chart: without underscores, and cut off."""
     name = plain(name).replace("_", " ")
     return name if len(name) <= letters else name[: letters - 1] + "…"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.numbers import counted, milliseconds, percent
+from sdcpc_ros.evaluation.pages.numbers import count_noun, milliseconds, percent
 from sdcpc_ros.evaluation.pages.rendering import PAGE_PX, DrawnChart, Tile
 from sdcpc_ros.evaluation.pages.timeline import Line, Mark, Strip, timeline
 from sdcpc_ros.evaluation.report_file import column
@@ -52,7 +52,7 @@ def time_section(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "meaning": meaning,
         "chart": DrawnChart.of("time", draw, PAGE_PX),
-        "resets_title": f"The memory was emptied {counted(len(resets), 'time')}{_first(len(resets))}",
+        "resets_title": f"The memory was emptied {count_noun(len(resets), 'time')}{_first(len(resets))}",
         "resets": [
             (report["frames"]["number"][index], time_of(report, index), _RESETS.get(cause, cause))
             for index, cause in resets[:_MAX_ROWS]
@@ -86,7 +86,7 @@ def live_section(report: dict[str, Any]) -> dict[str, Any] | None:
         "tiles": _live_tiles(live),
         "chart": DrawnChart.of("live", draw, PAGE_PX) if strips else None,
         "causes": list(live.get("causes", {}).items()),
-        "differences_title": f"The {counted(len(differences), 'frame')} that differ{_first(len(differences))}",
+        "differences_title": f"The {count_noun(len(differences), 'frame')} that differ{_first(len(differences))}",
         "differences": [
             (each["number"], at.get(each["number"], "–"), percent(each.get("agreement"), 2), each.get("why", ""))
             for each in differences[:_MAX_ROWS]

@@ -13,7 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
-from sdcpc_ros.evaluation.pages.svg import ACCENT, BAD, FAINT, INK, SECOND, Chart, shortened
+from sdcpc_ros.evaluation.pages.svg import ACCENT, BAD, FAINT, INK, SECOND, Chart, shorten
 
 _MOST_POINTS = 600  # with more, a band shows the least and the most of each step
 _STRIP_PX, _TITLE_PX, _FOOT_PX, _MARKS_PX = 84.0, 34.0, 44.0, 20.0
@@ -77,7 +77,7 @@ def timeline(
         return chart.svg()
 
 
-def thinned(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def downsample(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Times, and the least, the mean and the most of the values in each of at most 600 equal steps; nan where a step
     holds no value."""
     steps = min(len(values), _MOST_POINTS)
@@ -91,7 +91,7 @@ def thinned(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _draw_strip(axes: Axes, strip: Strip, times: np.ndarray) -> None:
     for line, colour in zip(strip.lines, (ACCENT, SECOND)):
-        x, least, mean, most = thinned(times, line.values)
+        x, least, mean, most = downsample(times, line.values)
         if len(x) < len(times):
             axes.fill_between(x, least, most, color=colour, alpha=0.25, linewidth=0)
         axes.plot(x, mean, color=colour, linewidth=1.5)
@@ -137,7 +137,7 @@ def _name_marks(axes: Axes, times: np.ndarray, marks: Sequence[Mark], width: flo
     free = -1.0
     for mark in sorted(marks, key=lambda mark: mark.index):
         middle = float(times[mark.index] - times[0]) / span * width
-        name = shortened(mark.name)
+        name = shorten(mark.name)
         half = 3.2 * len(name)
         start = min(max(middle - half, 0.0), width - 2 * half)
         if start > free:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sdcpc_ros.evaluation.pages.class_charts import Bar, class_bars, confusion_chart, largest_confusions
-from sdcpc_ros.evaluation.pages.svg import shortened
-from sdcpc_ros.evaluation.pages.timeline import Line, Mark, Strip, thinned, timeline
+from sdcpc_ros.evaluation.pages.svg import shorten
+from sdcpc_ros.evaluation.pages.timeline import Line, Mark, Strip, downsample, timeline
 
 
 def texts(svg: str) -> list[str]:
@@ -55,14 +55,14 @@ def test_the_largest_confusions_come_first_and_never_a_class_with_itself():
 
 
 def test_long_names_are_shortened():
-    assert shortened("sign_symbol") == "sign symbol"
-    assert shortened("a" * 30) == "a" * 21 + "…"
+    assert shorten("sign_symbol") == "sign symbol"
+    assert shorten("a" * 30) == "a" * 21 + "…"
 
 
 @given(arrays(np.float64, st.integers(1, 3000), elements=st.floats(0, 100) | st.just(np.nan)))
 def test_thinning_keeps_the_extremes(values):
     times = np.arange(len(values), dtype=float)
-    x, least, mean, most = thinned(times, values)
+    x, least, mean, most = downsample(times, values)
     assert len(x) == len(least) == len(mean) == len(most) <= 600
     assert (np.diff(x) > 0).all()
     if np.isnan(values).all():
@@ -75,7 +75,7 @@ def test_thinning_keeps_the_extremes(values):
 
 def test_a_short_series_is_drawn_as_it_is():
     times, values = np.arange(5.0), np.array([1.0, np.nan, 3.0, 4.0, np.nan])
-    x, _, mean, _ = thinned(times, values)
+    x, _, mean, _ = downsample(times, values)
     np.testing.assert_array_equal(x, times)
     np.testing.assert_array_equal(mean, values)
 
