@@ -92,11 +92,11 @@ def _workers(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBa
         return RayCluster(arguments.ray, arguments.workers or len(jobs))
     if arguments.workers is not None and len(jobs) > 1:
         return LocalProcesses(min(arguments.workers, len(jobs)))
-    return InProcess(lambda job: _run_with_progress(job, bar))
+    return InProcess(lambda job: _run_with_progress(job, bar, f"{jobs.index(job) + 1} of {len(jobs)}: "))
 
 
-def _run_with_progress(job: Job, bar: ProgressBar) -> None:
-    name = job.output.name
+def _run_with_progress(job: Job, bar: ProgressBar, position: str) -> None:
+    name = position + job.output.name
     bar.restart(None, name if job.live is None else f"{name}: starting the node")
 
     def play(timing: LiveTiming | None) -> None:

@@ -75,12 +75,12 @@ def render_preview(
             image, labels = frame.image(), frame.labels(topics.label)
             if labels is not None:
                 truth = frame.labels(topics.ground_truth) if topics.ground_truth else None
-                if len(scorer.log) in sheet_frames:
-                    rows.append(_sheet_row(image, labels, truth, label_set, f"{time_s:.2f} s"))
                 try:
                     scorer.update(labels, truth, frame.labels(topics.confidence))
                 except ValueError as error:
                     raise BagError(f"the bag's ground truth does not go with the masks of the node: {error}") from error
+                if len(scorer.log) - 1 in sheet_frames:
+                    rows.append(_sheet_row(image, labels, truth, label_set, f"{time_s:.2f} s"))
                 newest = _overlay_panel(image, labels, label_set, _VIDEO_PANEL_WIDTH), f"segmentation  {time_s:.2f} s"
             panel = shrink(image, _VIDEO_PANEL_WIDTH)
             if foot is None:
