@@ -7,7 +7,7 @@ import pytest
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
-from sdcpc_ros.bags.node_process import LABEL_TOPIC
+from sdcpc_ros.bags.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
 from sdcpc_ros.bags.preview import LabelledTopics, quality_summary, render_preview
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.scorer import Scorer
@@ -49,10 +49,10 @@ def test_a_ground_truth_that_does_not_go_with_the_masks_is_refused(
     write_bag, camera_messages, tmp_path, truth, sentence
 ):
     drive = camera_messages(1)
-    time_ns = drive[0].time_ns
+    time_ns, zeros = drive[0].time_ns, np.zeros((6, 8), np.uint8)
     masks = [
         RawMessage(topic, IMAGE, time_ns, serialise_image(pixels, "mono8", time_ns, "optical"))
-        for topic, pixels in ((LABEL_TOPIC, np.zeros((6, 8), np.uint8)), ("/camera/ground_truth", truth))
+        for topic, pixels in ((LABEL_TOPIC, zeros), (CONFIDENCE_TOPIC, zeros), ("/camera/ground_truth", truth))
     ]
     with BagReader(write_bag([*drive[:2], *masks])) as bag:
         topics = LabelledTopics.of(bag, "/camera/image_raw")
