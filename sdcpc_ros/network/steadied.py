@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import NetworkFields
 from sdcpc_ros.network.cross_frame import FrameMemory, memory_sizes
-from sdcpc_ros.network.image_patches import PATCH_CHANNELS, patch_features
-from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFreeDSSA, standardised
+from sdcpc_ros.network.image_patches import PATCH_CHANNELS, PatchFeatures
+from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFreeDSSA, averaged, standardised
 
 #: What frames are matched by.
 MATCHINGS = ("patches", "features")
@@ -69,7 +70,7 @@ class SteadiedFrame(NamedTuple):
     """One frame, segmented by itself."""
 
     logits: Tensor  #: (B, C, H', W'), at the segmenter's own stride
-    quarter: Tensor  #: the same averaged to stride 4 where they are finer
+    peak: Tensor  #: (B, 1, h, w), the probability of the best class, averaged over each cell at stride 8
     memory: FrameMemory  #: with the classes of the frame by itself; see `SteadiedNetwork.remember`
 
 
@@ -84,6 +85,7 @@ class SteadiedNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.mean, self.std = mean, std
+        self.patches = PatchFeatures(mean, std)
         self.temporal = ParameterFreeDSSA(
             config.num_classes,
             PATCHES if config.matching == "patches" else FEATURES,
@@ -109,27 +111,29 @@ class SteadiedNetwork(nn.Module):
         """Segment one frame, (B, 3, H, W), by itself."""
         logits, features = self.segment(image)
         if self.config.matching == "patches" or features is None:
-            fine, coarse = patch_features(image, self.mean, self.std)
+            fine, coarse = self.patches(image)
         else:
             fine, coarse = (standardised(level) for level in features)
-        quarter = _at_stride_4(logits, image.shape[2])
-        return SteadiedFrame(logits, quarter, self.temporal.make_memory(fine, coarse, quarter))
+        size = (fine.shape[2], fine.shape[3])
+        probabilities = _at_stride_4(logits, image.shape[2]).softmax(1)
+        peak = averaged(probabilities.amax(1, keepdim=True), size)
+        cells = averaged(probabilities, size).contiguous(memory_format=torch.channels_last)
+        return SteadiedFrame(logits, peak, self.temporal.make_memory(fine, coarse, cells))
 
     def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
         """Logits of a frame with its references, (B, C, H', W'). references, age_s: as for `SDCPC.aggregate`."""
         if not self.config.temporal:
             return frame.logits
-        change = self.temporal(frame.quarter, frame.memory, references, age_s)
+        change = self.temporal(frame.peak, frame.memory, references, age_s).contiguous()
         return frame.logits + F.interpolate(change, frame.logits.shape[2:], mode="bilinear", align_corners=False)
 
     def remember(self, frame: SteadiedFrame, logits: Tensor) -> FrameMemory:
         """What a frame leaves for later frames. logits: what `aggregate` made of it."""
         if not self.config.temporal:
             return frame.memory
-        height = frame.quarter.shape[2]
-        factor = logits.shape[2] // height
-        quarter = logits if factor <= 1 else F.avg_pool2d(logits, factor, ceil_mode=True, count_include_pad=False)
-        return self.temporal.with_classes(frame.memory, quarter)
+        change = averaged(logits - frame.logits, (frame.peak.shape[2], frame.peak.shape[3]))
+        change = change.contiguous(memory_format=torch.channels_last)  # as the memory is
+        return self.temporal.with_change(frame.memory, change)
 
     def memory_shapes(self, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
         """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""

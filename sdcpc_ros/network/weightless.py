@@ -1,14 +1,16 @@
 """DSSA without weights: temporal aggregation for a segmenter that was not trained for it.
 
-It follows `DSSA`: stage 1 finds, at stride 32, where a cell was; stage 2 gathers features and class probabilities at
-stride 8 around that place; trusted references vote. Queries and keys are given features of unit norm. Trust is a fixed
-function of how well the matched place fits, how smooth the motion around it is, and the reference's age; the vote
-counts as far as the frame itself is unsure. Constants were chosen on the synthetic street.
+It follows `DSSA`: stage 1 finds, at stride 32, where a cell was; stage 2 gathers class probabilities at stride 8 around
+that place; trusted references vote. Queries and keys are given features of unit norm. Trust is a fixed function of how
+well the matched place fits, how smooth the motion around it is, and the reference's age; the vote counts as far as the
+frame itself is unsure. Constants were chosen on the synthetic street.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,8 @@ from sdcpc_ros.network.cross_frame import (
     motion_smoothness,
     ramp,
 )
+from sdcpc_ros.network.window_attention.gathering import moved
+from sdcpc_ros.network.window_attention.tile_geometry import constant
 
 #: Stride of the fine part of a memory, px.
 STRIDE = 8
@@ -65,48 +69,45 @@ class ParameterFreeDSSA(nn.Module):
         self.num_classes, self.ranges = num_classes, ranges
         self.coarse_radius, self.fine_radius = coarse_radius, fine_radius
 
-    def make_memory(self, fine: Tensor, coarse: Tensor, logits: Tensor) -> FrameMemory:
+    def make_memory(self, fine: Tensor, coarse: Tensor, probabilities: Tensor) -> FrameMemory:
         """What a frame leaves for later ones. Unlike DSSA's, its coarse part has no class probabilities.
 
-        fine: (B, F, h, w) features at stride 8; coarse: (B, G, h/4, w/4) at stride 32; logits: (B, C, H', W').
+        fine: (B, F, h, w) features at stride 8; coarse: (B, G, h/4, w/4) at stride 32; probabilities: (B, C, h, w).
         """
-        features = F.normalize(fine, dim=1)
-        probabilities = _resized(logits.softmax(1), (fine.shape[2], fine.shape[3]))
         return FrameMemory(
-            concat_channels_last(features, probabilities), concat_channels_last(F.normalize(coarse, dim=1))
+            concat_channels_last(F.normalize(fine, dim=1), probabilities),
+            concat_channels_last(F.normalize(coarse, dim=1)),
         )
 
-    def with_classes(self, memory: FrameMemory, logits: Tensor) -> FrameMemory:
-        """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, H', W')."""
-        features = memory.fine[:, : -self.num_classes]
-        probabilities = _resized(logits.softmax(1), (memory.fine.shape[2], memory.fine.shape[3]))
-        return FrameMemory(concat_channels_last(features, probabilities), memory.coarse)
+    def with_change(self, memory: FrameMemory, change: Tensor) -> FrameMemory:
+        """The memory of a frame, (B, ...) each, whose logits have changed by (B, C, h, w)."""
+        features, own = memory.fine[:, : -self.num_classes], memory.fine[:, -self.num_classes :]
+        changed = own * change.exp()
+        return FrameMemory(concat_channels_last(features, changed / changed.sum(1, keepdim=True)), memory.coarse)
 
-    def forward(self, logits: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> Tensor:
+    def forward(self, peak: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> Tensor:
         """The change, (B, C, h, w).
 
-        logits (B, C, H', W') at any stride up to 8, and memory: of this frame. references: the memories of K frames,
-        (B, K, ...) each. age_s: (B, K) float, how much older than this frame each is, seconds; negative where missing.
+        peak: (B, 1, h, w), the probability of the best class, averaged over each cell; and memory: of this frame.
+        references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each
+        is, seconds; negative where missing.
         """
-        size, count = (memory.fine.shape[2], memory.fine.shape[3]), memory.fine.shape[1] - self.num_classes
-        matched, smooth = self._match(memory, references, age_s >= 0, size)
-        own, votes = memory.fine[:, count:], matched[:, :, count:]
-        cosine = (memory.fine[:, None, :count] * matched[:, :, :count]).sum(2)
+        around, smooth = self._moved(memory, references, age_s >= 0)
+        shifts = Shifts(around, self.fine_radius)
+        features, own = memory.fine.contiguous().split((memory.fine.shape[1] - self.num_classes, self.num_classes), 1)
+        weights, cosine = shifts.attention(features, _SCALES[1], _NEARNESS[1])
         trust = self._trust(cosine, smooth, age_s)
         total = trust.sum(1, keepdim=True)
-        vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
+        vote = shifts.summed(weights * trust, features.shape[1]) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
         confidence = own.amax(1, keepdim=True)
-        detail = _resized(logits.softmax(1).amax(1, keepdim=True), size) - confidence
-        doubt = (_DOUBT * (1 - confidence)).clamp(max=1) * (1 - _DETAIL * detail).clamp(0, 1)
+        doubt = (_DOUBT * (1 - confidence)).clamp(max=1) * (1 - _DETAIL * (peak - confidence)).clamp(0, 1)
         return _MOST * weight * doubt * (log_probabilities(vote) - log_probabilities(own))
 
-    def _match(
-        self, memory: FrameMemory, references: FrameMemory, valid: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """What each reference holds at the matched place, (B, K, F + C, h, w), and how smooth the motion of each cell
-        at stride 32 is, (B, K, h/4, w/4) in 0..1."""
+    def _moved(self, memory: FrameMemory, references: FrameMemory, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """The fine part of each reference, (B, K, F + C, h, w), moved to where its cells at stride 32 are found in this
+        frame; and how smooth the motion of these cells is, (B, K, h/4, w/4) in 0..1."""
         found = attend_each_reference(
             memory.coarse * _SCALES[0],
             references.coarse,
@@ -117,16 +118,8 @@ class ParameterFreeDSSA(nn.Module):
         )
         assert found.offset is not None
         offset = found.offset.unflatten(0, tuple(valid.shape))[:, :, 0]
-        features = memory.fine[:, : -self.num_classes]
-        matched = attend_each_reference(
-            features * _SCALES[1],
-            references.fine,
-            valid,
-            radius=self.fine_radius,
-            nearness=features.new_full((), _NEARNESS[1]),
-            source=gather_index(offset, size),
-        )
-        return matched.output.unflatten(0, tuple(valid.shape)), motion_smoothness(offset.to(features.dtype))
+        source = gather_index(offset, (memory.fine.shape[2], memory.fine.shape[3]))
+        return moved(references.fine, source), motion_smoothness(offset.to(memory.fine.dtype))
 
     def _trust(self, cosine: Tensor, smooth: Tensor, age_s: Tensor) -> Tensor:
         """How far each reference is believed, (B, K, h, w) in 0..1. cosine: (B, K, h, w).
@@ -141,6 +134,56 @@ class ParameterFreeDSSA(nn.Module):
         return ramp(fit, self.ranges.cell) * smooth.square() * whole[:, :, None, None]
 
 
+class Shifts:
+    """Window attention of a small radius, in two steps: its weights, and later the values under weights of one's own.
+
+    As sums of shifted planes, which are quickest on a CPU with so few offsets.
+    """
+
+    def __init__(self, maps: Tensor, radius: int) -> None:
+        """maps: (B, K, F + ., h, w), whose first F channels are the keys; others are values. The window has sides of
+        2 * radius + 1."""
+        self._size = maps.shape[3], maps.shape[4]
+        self._radius = radius
+        reach = range(-radius, radius + 1)
+        self._steps = [(dy, dx) for dy in reach for dx in reach]
+        self._padded = F.pad(maps, (radius, radius, radius, radius))
+
+    def attention(self, query: Tensor, scale: float, nearness: float) -> tuple[Tensor, Tensor]:
+        """The weights of each offset, (offsets, B, K, h, w), one softmax a reference; and the products of the query,
+        (B, F, h, w), with what these make of the keys, (B, K, h, w). scale, nearness: see `window_attention`."""
+        keys = slice(0, query.shape[1])
+        products = torch.stack([(query[:, None] * self._at(step, keys)).sum(2) for step in self._steps])
+        added = constant(_added, query, self._radius, nearness, *self._size, query.dtype, query.device)
+        weights = (scale * products + added).softmax(0)
+        return weights, (weights * products).sum(0)
+
+    def summed(self, weights: Tensor, first: int) -> Tensor:
+        """The channels from `first` on, (B, ., h, w), summed with weights (offsets, B, K, h, w)."""
+        total = self._padded.new_zeros(())
+        for step, of_step in zip(self._steps, weights):
+            values = self._at(step, slice(first, None))
+            for reference in range(values.shape[1]):
+                total = torch.addcmul(total, values[:, reference], of_step[:, reference, None])
+        return total
+
+    def _at(self, step: tuple[int, int], channels: slice) -> Tensor:
+        (dy, dx), (height, width) = step, self._size
+        top, left = self._radius + dy, self._radius + dx
+        return self._padded[:, :, channels, top : top + height, left : left + width]
+
+
+def _added(radius: int, nearness: float, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to the logits of each offset, (offsets, 1, 1, h, w): nearness, or very little beyond the frame."""
+    y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    parts = []
+    for dy, dx in product(range(-radius, radius + 1), repeat=2):
+        near = nearness * sum(math.cos(math.pi * step / (radius + 1)) for step in (dy, dx))
+        inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
+        parts.append(torch.where(inside, near, -1e4))
+    return torch.stack(parts)[:, None, None].to(dtype)
+
+
 def standardised(features: Tensor) -> Tensor:
     """(B, C, h, w) with mean 0 and variance 1 of each channel over the frame: cosines of such features spread over
     -1..1 whatever the encoder."""
@@ -149,11 +192,19 @@ def standardised(features: Tensor) -> Tensor:
     return (features - mean) * (variance + 1e-5).rsqrt()
 
 
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (B, C, H', W') averaged to `size`; repeated where they are coarser."""
     factors = {-(-length // side) for length, side in zip(maps.shape[2:], size)}
     if len(factors) == 1:
         factor = factors.pop()
         if all(-(-length // factor) == side for length, side in zip(maps.shape[2:], size)):
-            return maps if factor == 1 else F.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False)
+            return _pooled(maps, factor)
     return F.adaptive_avg_pool2d(maps, size)
+
+
+def _pooled(maps: Tensor, factor: int) -> Tensor:
+    """Cells of factor x factor averaged, sides rounded up."""
+    if factor == 2 and maps.shape[2] % 2 == maps.shape[3] % 2 == 0:
+        rows = maps[:, :, ::2] + maps[:, :, 1::2]  # several times as fast on a CPU as avg_pool2d
+        return (rows[..., ::2] + rows[..., 1::2]) / 4
+    return maps if factor == 1 else F.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False)

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from sdcpc_ros.images.decoding import BadImage
+from sdcpc_ros.label_map import LabelMap
 from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
 from sdcpc_ros.nodes.camera_inputs import CameraInputs
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
@@ -51,6 +52,7 @@ class Camera:
         node: LifecycleNode,
         parameters: CameraParameters,
         segmenter: StreamingSegmenter,
+        label_map: LabelMap,
         read_parameters: Callable[[], NodeParameters],
     ) -> None:
         self._node = node
@@ -63,7 +65,7 @@ class Camera:
         self._watch = CameraWatch()
         self._inputs = CameraInputs(node, parameters, self._on_image, self._on_camera_info)
         self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name)
-        self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, settings.label_encoding)
+        self._outputs = CameraOutputs(node, parameters.name, segmenter.label_set, label_map)
 
     def subscribe(self, on_frame: Callable[[], None]) -> None:
         """Sends the label info, then listens; `on_frame` is called when a frame waits in the stream."""

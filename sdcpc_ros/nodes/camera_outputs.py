@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -12,6 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from sdcpc_ros.label_map import LabelMap
 from sdcpc_ros.label_set import IGNORE, LabelSet
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.camera_info import scale_camera_info
@@ -20,8 +22,6 @@ from sdcpc_ros.nodes.parameters import NodeParameters
 from sdcpc_ros.nodes.topics import Topic
 from sdcpc_ros.streaming.class_statistics import class_statistics
 from sdcpc_ros.streaming.overlay import OverlayPainter
-
-_UNLABELLED_16 = 65535
 
 
 @lru_cache(maxsize=1)
@@ -47,10 +47,11 @@ def statistics_message_type() -> Any | None:
 class CameraOutputs:
     """The publishers of one camera, from configure to cleanup. Publishing is for one thread at a time."""
 
-    def __init__(self, node: LifecycleNode, camera_name: str, label_set: LabelSet, label_encoding: str) -> None:
+    def __init__(self, node: LifecycleNode, camera_name: str, label_set: LabelSet, label_map: LabelMap) -> None:
+        """label_set: of the labels that are published; label_map: what they become."""
         self._node = node
         self._camera_name = camera_name
-        self._label_set = label_set
+        self._label_map = label_map
         self._publishers: dict[Topic, Any] = {}
         self._label_info_types, self._statistics_type = label_info_types(), statistics_message_type()
         message_types = {
@@ -71,8 +72,7 @@ class CameraOutputs:
         except Exception:  # of overrides of the quality of service that rclpy does not take
             self.destroy()
             raise
-        self._label_encoding, self._label_writer = label_encoding, ImageWriter(label_encoding)
-        self._widen = label_encoding == "16UC1"
+        self._label_writer = ImageWriter(label_map.encoding)
         self._confidence_writer = ImageWriter("mono8")
         self._overlay_writer, self._color_writer = ImageWriter("rgb8"), ImageWriter("rgb8")
         self._painter = OverlayPainter(label_set)
@@ -99,7 +99,7 @@ class CameraOutputs:
         if self._label_info_types is None:
             return
         label_info, vision_class = self._label_info_types
-        class_map = [vision_class(class_id=i, class_name=name) for i, name in enumerate(self._label_set.class_names)]
+        class_map = [vision_class(class_id=number, class_name=name) for number, name in self._label_map.listed]
         message = label_info(header=header, class_map=class_map, threshold=float(confidence_threshold))
         self._publishers[topics.LABEL_INFO].publish(message)
 
@@ -114,28 +114,28 @@ class CameraOutputs:
     ) -> None:
         """One frame's messages, the mask first.
 
-        `image` (H, W, 3) uint8 RGB, `labels` and `confidence` (H, W) uint8, all of the mask's size; `camera_info` is
-        the camera's own, of whatever size it is.
+        `image` (H, W, 3) uint8 RGB, `labels` (the model's own ids) and `confidence` (H, W) uint8, all of the mask's
+        size; `camera_info` is the camera's own, of whatever size it is.
         """
         if parameters.confidence_threshold > 0 and confidence is not None:
             labels = np.where(confidence < parameters.confidence_threshold * 255, np.uint8(IGNORE), labels)
-        mask = self._encoded(labels)
+        mask = self._label_map.published(labels)
         self._publishers[topics.LABEL].publish(self._label_writer.write(header, mask))
         if self._is_wanted(topics.LABEL_COMPRESSED):
-            self._publishers[topics.LABEL_COMPRESSED].publish(compressed_mask(header, mask, self._label_encoding))
+            self._publishers[topics.LABEL_COMPRESSED].publish(compressed_mask(header, mask, self._label_map.encoding))
         if camera_info is not None:
             self._publishers[topics.LABEL_CAMERA_INFO].publish(scale_camera_info(camera_info, header, labels.shape))
         if confidence is not None and self._is_wanted(topics.CONFIDENCE):
             self._publishers[topics.CONFIDENCE].publish(self._confidence_writer.write(header, confidence))
         if self._is_wanted(topics.LABEL_COLOR):
-            colours = self._painter.colours(labels)
+            colours = self._painter.colours(self._shown(labels))
             self._publishers[topics.LABEL_COLOR].publish(self._color_writer.write(header, colours))
         if self._is_wanted(topics.OVERLAY):
-            overlay = self._painter.paint(image, labels, parameters.overlay_opacity)
+            overlay = self._painter.paint(image, self._shown(labels), parameters.overlay_opacity)
             self._publishers[topics.OVERLAY].publish(self._overlay_writer.write(header, overlay))
         if confidence is not None and self._statistics_type is not None and self._is_wanted(topics.CLASS_STATISTICS):
-            statistics = self._statistics_type(header=header, **class_statistics(labels, confidence))
-            self._publishers[topics.CLASS_STATISTICS].publish(statistics)
+            statistics = self.statistics(labels, confidence)
+            self._publishers[topics.CLASS_STATISTICS].publish(self._statistics_type(header=header, **statistics))
 
     def _create_publisher(self, topic: Topic, message_type: Any) -> None:
         durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.transient_local else DurabilityPolicy.VOLATILE
@@ -151,9 +151,16 @@ class CameraOutputs:
         publisher = self._publishers.get(topic)
         return publisher is not None and publisher.get_subscription_count() > 0
 
-    def _encoded(self, labels: np.ndarray) -> np.ndarray:
-        if not self._widen:
-            return labels
-        wide = labels.astype(np.uint16)
-        wide[labels == IGNORE] = _UNLABELLED_16
-        return wide
+    def _shown(self, labels: np.ndarray) -> np.ndarray:
+        shown = self._label_map.shown
+        return labels if shown is None else cv2.LUT(labels, shown)
+
+    def statistics(self, labels: np.ndarray, confidence: np.ndarray) -> dict[str, list[Any]]:
+        """The arrays of ClassStatistics, by published ids, for labels and confidence as `publish` takes them."""
+        merged = self._label_map.merged
+        if merged is None:
+            return class_statistics(labels, confidence)
+        found = class_statistics(cv2.LUT(labels, merged), confidence)
+        found["class_ids"] = self._label_map.lookup[found["class_ids"]].tolist()
+        order = np.argsort(found["class_ids"])
+        return {name: [values[index] for index in order] for name, values in found.items()}

@@ -15,6 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.images import decoding
 from sdcpc_ros.images.decoding import RAW_ENCODINGS, BadImage, ImageFormat, check_data, check_size
+from sdcpc_ros.label_map import ENCODINGS
 
 
 def image_format(message: Any, max_pixels: int) -> ImageFormat:
@@ -63,7 +64,11 @@ def _convert_with_cv_bridge(message: Any) -> np.ndarray:
 
 
 def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedImage:
-    """A mask (H, W) uint8 or uint16 as PNG; the format is image_transport's, which names the decoded encoding."""
+    """A mask (H, W) of 8 or 16 bits as PNG; the format is image_transport's, which names the decoded encoding.
+
+    PNG has no negative numbers: int16 is stored as the uint16 of the same bits.
+    """
+    mask = mask.view(np.uint16) if mask.dtype == np.int16 else mask
     data = array.array("B")
     # OpenCV's defaults: on masks three times as fast as any level of compression that is asked for, and small.
     data.frombytes(cv2.imencode(".png", mask)[1].tobytes())
@@ -71,7 +76,10 @@ def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedI
 
 
 #: NumPy type and channels of the encodings that can be written.
-_WRITTEN: dict[str, tuple[str, int]] = {"mono8": ("u1", 1), "8UC1": ("u1", 1), "16UC1": ("<u2", 1), "rgb8": ("u1", 3)}
+_WRITTEN: dict[str, tuple[np.dtype[Any], int]] = {
+    **{name: (encoding.dtype, 1) for name, encoding in ENCODINGS.items()},
+    "rgb8": (np.dtype("u1"), 3),
+}
 
 
 class ImageWriter:
@@ -84,8 +92,7 @@ class ImageWriter:
     def __init__(self, encoding: str) -> None:
         if encoding not in _WRITTEN:
             raise ValueError(f"images cannot be written as {encoding!r}; {', '.join(_WRITTEN)} are allowed")
-        type_name, self._channels = _WRITTEN[encoding]
-        self._dtype = np.dtype(type_name)
+        self._dtype, self._channels = _WRITTEN[encoding]
         self._message = Image(encoding=encoding, is_bigendian=0)
         self._pixels = np.empty((0, 0, self._channels), self._dtype)
 

@@ -1,9 +1,10 @@
-"""From the node's parameters to a segmenter that is ready to run."""
+"""From the node's parameters to a segmenter that is ready to run, and to the ids of its masks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sdcpc_ros.label_map import LabelMap, read_label_map
 from sdcpc_ros.nodes.parameters import NodeParameters, ParameterError
 
 if TYPE_CHECKING:
@@ -11,22 +12,28 @@ if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 
-def load_segmenter(parameters: NodeParameters) -> StreamingSegmenter:
-    """Raises ValueError (ParameterError, CheckpointError, BackendError) with a sentence that names what is wrong."""
+def load_segmenter(parameters: NodeParameters) -> tuple[StreamingSegmenter, LabelMap]:
+    """The segmenter, and the ids that its masks are published with.
+
+    Raises ValueError (ParameterError, LabelSetError, CheckpointError, BackendError) naming what is wrong.
+    """
     # PyTorch takes seconds to import; the node answers parameters, diagnostics and signals before and meanwhile.
     from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     checkpoint = load_checkpoint(resolve_model(parameters.model))
     check_class_names(parameters.class_names, checkpoint.label_set, parameters.model)
-    return StreamingSegmenter(
+    label_map = read_label_map(parameters.label_map, checkpoint.label_set, parameters.label_encoding)
+    segmenter = StreamingSegmenter(
         checkpoint,
         device=parameters.device,
         backend=parameters.backend,
         input_size=parameters.input_size,
         background_build=True,
         fallback=parameters.backend_fallback,
+        class_groups=label_map.groups,
     )
+    return segmenter, label_map
 
 
 def check_class_names(expected: tuple[str, ...], label_set: LabelSet, model: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.label_map import ENCODINGS, PRESETS
 from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, camera_info_beside
 
 #: When a parameter may change.
@@ -120,14 +121,22 @@ DECLARATIONS = (
     Declaration(
         "class_names",
         [""],
-        "The classes that consumers of the masks expect, in the order of their ids; a model with others is refused. "
+        "The classes that the model has to have, in the order of its own ids; one with others is refused. "
         "Empty: take the model's.",
     ),
     Declaration(
         "label_encoding",
         "mono8",
-        "Encoding of the masks. Pixels without a label are 255, or 65535 in 16UC1.",
-        choices=("mono8", "8UC1", "16UC1"),
+        "Encoding of the masks. Pixels without a label are 255, 65535 in 16UC1, or -1 in 16SC1.",
+        choices=tuple(ENCODINGS),
+    ),
+    Declaration(
+        "label_map",
+        [""],
+        "The ids of the classes: `name: id` texts; or a YAML file of them, or a preset, by itself. `default` names all "
+        "other classes, `unlabelled` pixels without a label. Empty: the model's ids.",
+        pattern=re.compile(rf"|[^:]+\.ya?ml|{'|'.join(PRESETS)}|.*\S\s*:\s*-?\d+\s*"),
+        allowed=f"name: id, a .yaml file, or a preset ({', '.join(PRESETS)})",
     ),
     Declaration(
         "output_size",
@@ -230,6 +239,7 @@ class NodeParameters:
     cameras: tuple[CameraParameters, ...]
     class_names: tuple[str, ...]
     label_encoding: str
+    label_map: tuple[str, ...]
     output_size: str
     confidence_threshold: float
     overlay_opacity: float
@@ -260,8 +270,8 @@ class NodeParameters:
             for name in camera_names
         )
         global_values = {declaration.name: values[declaration.name] for declaration in DECLARATIONS}
-        class_names = tuple(name for name in values["class_names"] if name)
-        return cls(**(global_values | {"cameras": cameras, "class_names": class_names}))
+        texts = {name: tuple(filter(None, values[name])) for name in ("class_names", "label_map")}
+        return cls(**(global_values | texts | {"cameras": cameras}))
 
 
 def declarations_for(camera_names: Sequence[str]) -> dict[str, Declaration]:

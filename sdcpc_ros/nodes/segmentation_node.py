@@ -137,11 +137,11 @@ class SegmentationNode(ManagedNode):
         parameters = self._declared.read()
         self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
         begun = time.monotonic()
-        self._segmenter = load_segmenter(parameters)
+        self._segmenter, label_map = load_segmenter(parameters)
         self._model_name = Path(parameters.model).stem
         self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
-            self._cameras[camera.name] = Camera(self, camera, self._segmenter, self._declared.read)
+            self._cameras[camera.name] = Camera(self, camera, self._segmenter, label_map, self._declared.read)
         height, width = self._segmenter.input_size or self._segmenter.model_size
         self.get_logger().info(
             f"model '{parameters.model}' is ready after {time.monotonic() - begun:.1f} s: "

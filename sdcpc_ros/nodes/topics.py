@@ -32,8 +32,8 @@ class Topic:
 LABEL = Topic(
     "label/image_raw",
     "sensor_msgs/Image",
-    "One class id per pixel, in `label_encoding`; 255 (65535 in 16UC1) = unlabelled. The header is that of the image. "
-    "Rows are not padded.",
+    "One class id per pixel, in `label_encoding` and by `label_map`; 255 (65535 in 16UC1, -1 in 16SC1) = unlabelled. "
+    "The header is that of the image. Rows are not padded.",
 )
 LABEL_COMPRESSED = Topic(
     "label/image_raw/compressed",
@@ -44,15 +44,16 @@ LABEL_COMPRESSED = Topic(
 LABEL_INFO = Topic(
     "label/label_info",
     "vision_msgs/LabelInfo",
-    "Class names and ids; sent before the first mask and again when a bag jumps back. Absent without vision_msgs.",
+    "Class names and ids, as `label_map` has them; sent before the first mask and again when a bag jumps back. Absent "
+    "without vision_msgs.",
     depth=1,
     transient_local=True,
 )
 LABEL_COLOR = Topic(
     "label/color",
     "sensor_msgs/Image",
-    "rgb8: the mask in the colours of the label set, black = unlabelled, for viewers, which show class ids nearly "
-    "black. Only drawn while someone subscribes.",
+    "rgb8: the mask in the colours of the label set, black = unlabelled or background, for viewers, which show class "
+    "ids nearly black. Only drawn while someone subscribes.",
 )
 LABEL_CAMERA_INFO = Topic(
     "label/camera_info",
@@ -62,7 +63,8 @@ LABEL_CAMERA_INFO = Topic(
 CONFIDENCE = Topic(
     "confidence/image_raw",
     "sensor_msgs/Image",
-    "mono8: how sure the network is of each pixel's class, 255 = certain. Only worked out while someone subscribes.",
+    "mono8: how sure the network is of each pixel's id, 255 = certain; of classes that share an id, the sum. Only "
+    "worked out while someone subscribes.",
 )
 OVERLAY = Topic(
     "overlay/image_raw",

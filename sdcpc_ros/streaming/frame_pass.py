@@ -33,7 +33,7 @@ class PassResult(NamedTuple):
     """What one frame gave."""
 
     labels: np.ndarray  #: (H, W) uint8, at image size
-    #: (h, w) float32 in 0..1, of the best class, at the size of the logits; None unless wanted
+    #: (h, w) float32 in 0..1, of the best class or its group, at the size of the logits; None unless wanted
     probability: np.ndarray | None
     memory: FrameMemory  #: on the device; to be read before the next pass
     inferred_s: float  #: `time.perf_counter` when the network was done
@@ -51,9 +51,9 @@ class FramePass(Protocol):
 class HostPass:
     """On the CPU: labels are looked for only among the classes that can win, which no compiled graph does."""
 
-    def __init__(self, backend: Backend, image_sizes: Sequence[tuple[int, int]]) -> None:
-        """image_sizes: (height, width) of the labels of each frame."""
-        self.backend = backend
+    def __init__(self, backend: Backend, image_sizes: Sequence[tuple[int, int]], groups: Tensor | None = None) -> None:
+        """image_sizes: (height, width) of the labels of each frame. groups: (C,) int64, see `_probability`."""
+        self.backend, self._groups = backend, groups
         self._image_sizes = image_sizes
 
     def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
@@ -68,7 +68,7 @@ class HostPass:
         return [
             PassResult(
                 labels_from_logits(logits.float().numpy(), image_size),
-                _probability(logits).numpy() if frame.confidence else None,
+                _probability(logits, self._groups).numpy() if frame.confidence else None,
                 _one_of(memory, index),
                 inferred_s,
             )
@@ -84,10 +84,16 @@ class DevicePass:
     """
 
     def __init__(
-        self, backend: Backend, step: Step, size: tuple[int, int], image_sizes: Sequence[tuple[int, int]]
+        self,
+        backend: Backend,
+        step: Step,
+        size: tuple[int, int],
+        image_sizes: Sequence[tuple[int, int]],
+        groups: Tensor | None = None,
     ) -> None:
-        """size: the (height, width) that the network sees; image_sizes: those of the labels of each frame."""
-        self.backend = backend
+        """size: the (height, width) that the network sees; image_sizes: those of the labels of each frame. groups: (C,)
+        int64 on the device, see `_probability`."""
+        self.backend, self._groups = backend, groups
         self._device = step.mean.device
         is_cuda = self._device.type == "cuda"
         self._image, *references, self._age_s = example_inputs(step, size, len(image_sizes))
@@ -132,7 +138,7 @@ class DevicePass:
     def _compute(self) -> _Outputs:
         output, memory = self.backend.step(self._image, self._references, self._age_s)
         labels = [upsample(logits) for upsample, logits in zip(self._upsample, output)]
-        return labels, _probability(output), memory
+        return labels, _probability(output, self._groups), memory
 
 
 #: Labels (H, W) uint8 of each frame, probabilities (B, h, w) and memories, all on the device.
@@ -168,9 +174,18 @@ def _captured(compute: _Compute, device: torch.device) -> _Compute:
     return replay
 
 
-def _probability(logits: Tensor) -> Tensor:
-    """(..., C, h, w) -> (..., h, w) float32: the probability of the most probable class."""
-    return logits.float().softmax(-3).amax(-3)
+def _probability(logits: Tensor, groups: Tensor | None) -> Tensor:
+    """(..., C, h, w) -> (..., h, w) float32: the probability of the most probable class, or of the group that it is in.
+
+    groups: (C,) int64, the group of each class.
+    """
+    probabilities = logits.float().softmax(-3)
+    if groups is None:
+        return probabilities.amax(-3)
+    # As many groups as classes at most: the shape must not depend on values, which a CUDA graph cannot wait for.
+    sums = torch.zeros_like(probabilities).index_add_(-3, groups, probabilities)
+    group = groups[probabilities.argmax(-3)]
+    return sums.gather(-3, group.unsqueeze(-3)).squeeze(-3).clamp(max=1)
 
 
 def _one_of(memory: FrameMemory, index: int) -> FrameMemory:

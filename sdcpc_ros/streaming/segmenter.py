@@ -55,12 +55,15 @@ class StreamingSegmenter:
         input_size: tuple[int, int] | None = None,
         background_build: bool = False,
         fallback: bool = False,
+        class_groups: Sequence[int] | None = None,
     ) -> None:
         """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file. device: auto
         takes the GPU where PyTorch finds one. input_size: (height, width) of the network's input; by default each image
         keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build: frames run
         eagerly while the backend is built, from now on when input_size says for what; else the first of each size
-        waits. fallback: they run eagerly where the backend cannot be had at all."""
+        waits. fallback: they run eagerly where the backend cannot be had at all.
+        class_groups: of each class, the number of a group, from 0 on; the confidence is then that of the label's group,
+        the sum over its classes."""
         if input_size is not None and min(input_size) < MIN_SIDE:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         if not isinstance(checkpoint, Checkpoint):
@@ -77,6 +80,7 @@ class StreamingSegmenter:
         self.model_size = checkpoint.input_size
         self.input_size = input_size
         self._offsets = checkpoint.config.reference_offsets
+        self._groups = None if class_groups is None else torch.tensor(class_groups, device=self._device)
         self._step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, self._device)
         self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
@@ -262,9 +266,9 @@ class StreamingSegmenter:
         known = self._passes.pop((network_size, image_sizes), None)
         if known is None or known.backend is not backend:
             if self._device.type == "cuda":
-                known = DevicePass(backend, self._step, network_size, image_sizes)
+                known = DevicePass(backend, self._step, network_size, image_sizes, self._groups)
             else:
-                known = HostPass(backend, image_sizes)
+                known = HostPass(backend, image_sizes, self._groups)
         self._passes[network_size, image_sizes] = known  # at the end: the first was not used for longest
         if len(self._passes) > _PASSES:
             del self._passes[next(iter(self._passes))]

@@ -54,6 +54,7 @@ def test_label_images_of_every_encoding_and_step_are_read():
         label_image("8UC1", padded.tobytes(), 3, 5),
         label_image("16UC1", wide.astype("<u2").tobytes(), 3, 6),
         label_image("16UC1", wide.astype(">u2").tobytes(), 3, 6, big=True),
+        label_image("16SC1", wide.astype("<u2").tobytes(), 3, 6),  # -1 is unlabelled
     ):
         assert np.array_equal(label_pixels(image), ids)
 
@@ -61,7 +62,7 @@ def test_label_images_of_every_encoding_and_step_are_read():
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (label_image("rgb8", bytes(12), 2, 6), "'rgb8'; mono8, 8UC1 or 16UC1"),
+        (label_image("rgb8", bytes(12), 2, 6), "'rgb8'; mono8, 8UC1, 16UC1 or 16SC1"),
         (label_image("mono8", bytes(4), 3, 2), "3 x 2 pixels in mono8 need more"),
     ],
 )

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.network.image_patches import PATCH_CHANNELS, patch_features
+from sdcpc_ros.network.image_patches import PATCH_CHANNELS, PatchFeatures
 from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
-from sdcpc_ros.network.weightless import FEATURES, standardised
+from sdcpc_ros.network.weightless import FEATURES, Shifts, averaged, standardised
+from sdcpc_ros.network.window_attention import window_attention
 
 CLASSES, H, W = 4, 128, 192
 MEAN, STD = (120.0, 115.0, 110.0), (60.0, 55.0, 50.0)
@@ -136,12 +137,69 @@ def test_without_the_temporal_path_the_logits_are_the_segmenters() -> None:
 
 def test_patches_see_structure_and_not_exposure() -> None:
     def cosine(a: Tensor, b: Tensor) -> float:
-        first, second = (patch_features(x, MEAN, STD)[0] for x in (a, b))
+        first, second = (PatchFeatures(MEAN, STD)(x)[0] for x in (a, b))
         return F.cosine_similarity(first, second, 1).mean().item()
 
     picture = _picture(0)
     assert cosine(picture, picture + 0.1) > 0.95
     assert cosine(picture, _picture(1)) < 0.6
+
+
+@pytest.mark.parametrize("size", [(64, 96), (70, 99)])
+def test_a_descriptor_is_the_patch_and_its_colour(size: tuple[int, int]) -> None:
+    pixels = 255 * torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    normalised = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    quarter = F.avg_pool2d(pixels, 4, ceil_mode=True, count_include_pad=False)
+    luminance = quarter.mean(1)[0]
+    fine, coarse = PatchFeatures(MEAN, STD)(normalised)
+    assert fine.shape[2:] == (-(-size[0] // 8), -(-size[1] // 8))
+    assert coarse.shape[2:] == (-(-size[0] // 32), -(-size[1] // 32))
+    patch = luminance[5:9, 3:7]  # around position (3, 2): two rows and columns of it on either side of its middle
+    found = fine[0, :, 3, 2]
+    assert torch.allclose(found[:16], (patch - patch.mean()).flatten() / 4, atol=1e-3)
+    middle = quarter[0, :, 6:8, 4:6].mean((1, 2))
+    assert torch.allclose(found[16:18], 2 * (middle - middle.mean())[::2], atol=1e-3)
+    assert found[18].item() == pytest.approx((patch.mean().item() - 128) / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2])
+def test_shifted_planes_are_window_attention(radius: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch, references, features, classes, height, width = 2, 3, 4, 5, 6, 9
+    query = torch.randn(batch, features, height, width, generator=generator)
+    maps = torch.randn(batch, references, features + classes, height, width, generator=generator)
+    shifts = Shifts(maps, radius)
+    weights, products = shifts.attention(query, 2.0, 0.3)
+    share = torch.rand(batch, references, height, width, generator=generator)
+    total = shifts.summed(weights * share, features)
+    expected = torch.zeros_like(total)
+    for index in range(references):
+        one = maps[:, index : index + 1]
+        found = window_attention(
+            query,
+            one[:, :, :features],
+            one,
+            radius=radius,
+            valid=torch.ones(batch, 1, dtype=torch.bool),
+            scale=2.0,
+            nearness=torch.tensor(0.3),
+        ).output
+        assert torch.allclose(products[:, index], (query * found[:, :features]).sum(1), atol=1e-4)
+        expected += share[:, index, None] * found[:, features:]
+    assert torch.allclose(total, expected, atol=1e-5)
+
+
+def test_what_is_remembered_are_the_classes_of_the_result(network: Given) -> None:
+    picture = _picture(0)
+    network.logits = _logits(2.0)
+    first = network.encode(picture)
+    network.logits = _logits(-0.1)
+    frame = network.encode(picture)
+    logits = network.aggregate(frame, _stacked(first.memory), torch.tensor([[1 / 15]]))
+    memory = network.remember(frame, logits)
+    expected = averaged(logits.softmax(1), (memory.fine.shape[2], memory.fine.shape[3]))
+    assert (expected - frame.memory.fine[:, PATCH_CHANNELS:]).abs().mean() > 0.05
+    assert torch.allclose(memory.fine[:, PATCH_CHANNELS:], expected, atol=0.02)
 
 
 def test_standardised_features_have_the_same_spread_everywhere() -> None:

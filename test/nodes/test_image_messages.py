@@ -98,6 +98,11 @@ def test_sixteen_bits_are_written_little_endian():
     assert (message.step, message.is_bigendian) == (4, 0)
 
 
+def test_negative_ids_are_written():
+    message = ImageWriter("16SC1").write(Header(), np.array([[1, -1]], np.int16))
+    assert bytes(message.data) == bytes([1, 0, 255, 255]) and message.encoding == "16SC1"
+
+
 def test_a_writer_uses_its_memory_again_until_the_size_changes():
     writer = ImageWriter("mono8")
     first = writer.write(Header(), np.zeros((2, 3), np.uint8)).data
@@ -108,5 +113,5 @@ def test_a_writer_uses_its_memory_again_until_the_size_changes():
 
 
 def test_an_encoding_that_cannot_be_written_is_refused():
-    with pytest.raises(ValueError, match=r"bgr8.*mono8, 8UC1, 16UC1, rgb8"):
+    with pytest.raises(ValueError, match=r"bgr8.*mono8, 8UC1, 16UC1, 16SC1, rgb8"):
         ImageWriter("bgr8")

@@ -21,7 +21,9 @@ def parameters(tiny_checkpoint) -> NodeParameters:
 
 
 def test_a_model_is_loaded_as_asked(parameters):
-    segmenter = load_segmenter(replace(parameters, input_height=64, input_width=96, class_names=CAMVID_11.class_names))
+    changed = replace(parameters, input_height=64, input_width=96, class_names=CAMVID_11.class_names)
+    segmenter, label_map = load_segmenter(changed)
+    assert label_map.listed == tuple(enumerate(CAMVID_11.class_names))
     assert segmenter.label_set == CAMVID_11
     assert segmenter.network_size((120, 160)) == (64, 96)
     assert segmenter.segment(np.zeros((120, 160, 3), np.uint8)).labels.shape == (120, 160)
@@ -30,7 +32,7 @@ def test_a_model_is_loaded_as_asked(parameters):
 def test_auto_finds_a_device(parameters):
     import torch
 
-    segmenter = load_segmenter(replace(parameters, device="auto"))
+    segmenter, _ = load_segmenter(replace(parameters, device="auto"))
     assert str(segmenter.device) == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -42,6 +44,7 @@ def test_auto_finds_a_device(parameters):
         ({"backend": "abacus"}, ["abacus", "eager"]),
         ({"device": "cuda:99"}, ["cuda:99"]),
         ({"input_height": 8, "input_width": 8}, ["32"]),
+        ({"label_map": ("rode: 1",)}, ["rode", "did you mean 'road'"]),
         ({"class_names": ("free", "occupied")}, ["free, occupied", "sky, building", "camvid_11"]),
     ],
 )

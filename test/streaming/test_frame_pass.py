@@ -23,9 +23,10 @@ def video():
     return np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
 
 
-def test_both_ways_lead_to_the_same_labels(step, video):
+@pytest.mark.parametrize("groups", [None, torch.tensor([0, 0, 1, 2, 1])])
+def test_both_ways_lead_to_the_same_labels(step, video, groups):
     backend = create_backend("eager", step, SIZE)
-    host, device = HostPass(backend, [IMAGE_SIZE]), DevicePass(backend, step, SIZE, [IMAGE_SIZE])
+    host, device = HostPass(backend, [IMAGE_SIZE], groups), DevicePass(backend, step, SIZE, [IMAGE_SIZE], groups)
     buffer = FrameBuffer((1, 2), step.blank(SIZE))
     for number, pixels in enumerate(video):
         frames = [PassInput(pixels, *buffer.references(number / 10), True)]

@@ -76,6 +76,19 @@ def test_confidence_is_the_probability_of_the_label(checkpoint, segmenter):
     assert segmenter.segment_single(image).confidence is None
 
 
+def test_confidence_of_a_group_is_the_sum_of_its_classes(checkpoint, segmenter):
+    image, classes = _video(1)[0], len(checkpoint.label_set)
+    result = segmenter.segment_single(image, confidence=True)
+    pairs = StreamingSegmenter(checkpoint, class_groups=[index // 2 for index in range(classes)])
+    paired = pairs.segment_single(image, confidence=True)
+    assert np.array_equal(paired.labels, result.labels)
+    assert (paired.confidence >= result.confidence).all() and (paired.confidence > result.confidence).mean() > 0.5
+    single = StreamingSegmenter(checkpoint, class_groups=range(classes)).segment_single(image, confidence=True)
+    assert np.array_equal(single.confidence, result.confidence)
+    whole = StreamingSegmenter(checkpoint, class_groups=[0] * classes).segment_single(image, confidence=True)
+    assert whole.confidence.min() >= 254
+
+
 def test_a_change_of_size_starts_afresh(segmenter):
     for image in _video(3):
         segmenter.segment(image)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import build_package
 import pytest
@@ -87,3 +90,15 @@ class Sourced:
 @pytest.fixture(scope="session")
 def sourced(installed: Path) -> Sourced:
     return Sourced(installed)
+
+
+@pytest.fixture
+def outputs_of_node(installed: Path, sourced: Sourced, ros_domain: int) -> Callable[..., dict[str, Any]]:
+    """Starts the installed node with these parameters ("name:=value") on the CPU and returns what outputs_peer.py
+    prints of it."""
+    peer, node = Path(__file__).with_name("outputs_peer.py"), installed / "lib" / "sdcpc_ros" / "segmentation_node"
+
+    def run(*settings: str) -> dict[str, Any]:
+        return json.loads(sourced.run(sys.executable, str(peer), str(node), "device:=cpu", *settings))
+
+    return run

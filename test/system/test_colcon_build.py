@@ -10,6 +10,8 @@ from pathlib import Path
 import build_package
 import pytest
 
+from sdcpc_ros.label_set import CAMVID_11
+
 ROOT = build_package.ROOT
 PYTHON_FOLDER = f"lib/python{sysconfig.get_python_version()}/site-packages"
 
@@ -58,8 +60,9 @@ def test_what_is_missing_is_to_be_had_from_pip(sourced) -> None:
 
 
 @pytest.mark.usefixtures("ros_domain")
-def test_the_installed_node_publishes_the_built_message(installed: Path, sourced, tiny_checkpoint: Path) -> None:
-    peer, node = Path(__file__).with_name("statistics_peer.py"), installed / "lib" / "sdcpc_ros" / "segmentation_node"
-    frame_id, classes, pixel_share = sourced.run(sys.executable, str(peer), str(node), str(tiny_checkpoint)).split()
-    assert frame_id == "optical_frame"
-    assert int(classes) >= 1 and float(pixel_share) == 1
+def test_the_installed_node_publishes_the_built_messages(outputs_of_node, tiny_checkpoint: Path) -> None:
+    answer = outputs_of_node(f"model:={tiny_checkpoint}")
+    assert answer["frame_id"] == "optical_frame"
+    assert answer["label_info"] == [[number, name] for number, name in enumerate(CAMVID_11.class_names)]
+    assert sorted(map(int, answer["pixel_share"])) == answer["ids"]
+    assert sum(answer["pixel_share"].values()) == pytest.approx(1, abs=1e-4)

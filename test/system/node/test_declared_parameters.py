@@ -108,7 +108,7 @@ def test_descriptions_ranges_and_what_may_change_can_be_asked_for(declare):
     assert descriptor.description and "any time" in descriptor.additional_constraints
     assert (descriptor.floating_point_range[0].from_value, descriptor.floating_point_range[0].to_value) == (0.0, 1.0)
     assert node.describe_parameter("input_width").integer_range[0].to_value == 8192
-    assert "mono8 or 8UC1 or 16UC1" in node.describe_parameter("label_encoding").additional_constraints
+    assert "mono8 or 8UC1 or 16UC1 or 16SC1" in node.describe_parameter("label_encoding").additional_constraints
     assert node.describe_parameter("autostart").read_only
 
 

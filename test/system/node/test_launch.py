@@ -15,6 +15,7 @@ ARGUMENTS = [
     "namespace",
     "params_file",
     "model",
+    "label_map",
     "cameras",
     "image_topic",
     "transport",

@@ -123,6 +123,17 @@ def test_the_transport_is_that_of_every_camera(start_launch, peer, tmp_path):
     assert parameters(peer, "nose.transport") == ["raw"]
 
 
+def test_a_label_map_is_a_list_a_preset_or_a_file(start_launch, peer, tmp_path):
+    for given, taken in (
+        ("road: 1, car: 2,default: 0", ["road: 1", "car: 2", "default: 0"]),
+        ("nav2", ["nav2"]),
+        (f"{tmp_path}/map.yaml", [f"{tmp_path}/map.yaml"]),
+    ):
+        launch = start_launch(f"label_map:={given}", "autostart:=false")
+        assert parameters(peer, "label_map") == [taken]
+        assert launch.stop() == 0
+
+
 def test_what_a_parent_sets_beats_the_default_file_and_not_a_chosen_one(start_launch, parent, peer, tmp_path):
     before = "SetParameter('max_gap', 3.5), SetParameter('use_sim_time', True), "
     launch = start_launch(parent(before, autostart="False"))

@@ -14,6 +14,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from sdcpc_ros.label_map import read_label_map
 from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.nodes import camera_outputs
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
@@ -41,8 +42,9 @@ def node(module_ros_domain):
 def make_outputs(node):
     made = []
 
-    def make(encoding: str = "mono8") -> CameraOutputs:
-        made.append(CameraOutputs(node, f"eye_{next(_numbers)}", CAMVID_11, encoding))
+    def make(encoding: str = "mono8", entries: tuple[str, ...] = ()) -> CameraOutputs:
+        label_map = read_label_map(entries, CAMVID_11, encoding)
+        made.append(CameraOutputs(node, f"eye_{next(_numbers)}", CAMVID_11, label_map))
         node.on_activate(LifecycleState("inactive", 2))  # what enables the publishers
         return made[-1]
 
@@ -60,8 +62,8 @@ def settings() -> NodeParameters:
 def publish(peer, make_outputs, settings):
     """Publishes one frame and returns what came of it on a topic of the camera."""
 
-    def publish(topic, message_type, encoding="mono8", camera_info=None, **changes):
-        outputs = make_outputs(encoding)
+    def publish(topic, message_type, encoding="mono8", camera_info=None, label_map=(), **changes):
+        outputs = make_outputs(encoding, label_map)
         messages = peer.collect(f"/publishing/{outputs._camera_name}/{topic}", message_type)
         parameters = replace(settings, label_encoding=encoding, **changes)
 
@@ -77,22 +79,22 @@ def publish(peer, make_outputs, settings):
     return publish
 
 
-@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "16UC1"])
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "16UC1", "16SC1"])
 def test_labels_are_written_in_the_encoding_asked_for(publish, encoding):
     mask = publish("label/image_raw", Image, encoding, confidence_threshold=0.5)
-    dtype, unlabelled = (np.dtype("<u2"), 65535) if encoding == "16UC1" else (np.uint8, 255)
+    dtype, unlabelled = {"16UC1": ("<u2", 65535), "16SC1": ("<i2", -1)}.get(encoding, ("u1", 255))
     assert (mask.encoding, mask.step, mask.is_bigendian) == (encoding, 8 * np.dtype(dtype).itemsize, 0)
     labels = np.frombuffer(mask.data, dtype).reshape(6, 8)
     assert np.array_equal(labels, np.where(CONFIDENCE < 127.5, unlabelled, LABELS.astype(int)))
 
 
-@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "16UC1"])
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "16UC1", "16SC1"])
 def test_the_compressed_mask_decodes_to_the_mask(publish, encoding):
     compressed = publish("label/image_raw/compressed", CompressedImage, encoding, confidence_threshold=0.5)
     assert compressed.format == f"{encoding}; png compressed"
     mask = cv2.imdecode(np.frombuffer(compressed.data, np.uint8), cv2.IMREAD_UNCHANGED)
-    unlabelled = 65535 if encoding == "16UC1" else 255
-    assert mask.dtype == (np.uint16 if encoding == "16UC1" else np.uint8)
+    unlabelled = 65535 if encoding.startswith("16") else 255  # 16SC1: the same bits as -1
+    assert mask.dtype == (np.uint16 if encoding.startswith("16") else np.uint8)
     assert np.array_equal(mask, np.where(CONFIDENCE < 127.5, unlabelled, LABELS.astype(int)))
 
 
@@ -111,6 +113,38 @@ def test_the_mask_in_colours_is_that_of_the_label_set(publish):
     shown = np.frombuffer(colours.data, np.uint8).reshape(6, 8, 3)
     assert np.array_equal(shown, CAMVID_11.palette()[labels])
     assert not shown[labels == 255].any()  # black where there is no label
+
+
+#: Every third class is of interest.
+MAP = ("sky: 1", "road: 1", "sign_symbol: 40", "pedestrian: 7", "default: 0", "unlabelled: 0")
+_MAPPED = np.array([{0: 1, 3: 1, 6: 40, 9: 7}.get(index, 0) for index in range(11)])[LABELS]
+
+
+@pytest.mark.parametrize(("encoding", "dtype"), [("mono8", "u1"), ("16SC1", "<i2")])
+def test_a_label_map_says_the_ids(publish, encoding, dtype):
+    mask = publish("label/image_raw", Image, encoding, label_map=MAP, confidence_threshold=0.5)
+    expected = np.where(CONFIDENCE < 127.5, 0, _MAPPED)
+    assert np.array_equal(np.frombuffer(mask.data, dtype).reshape(6, 8), expected)
+
+
+def test_colours_follow_the_label_map(publish):
+    colours = publish("label/color", Image, label_map=MAP)
+    shown = np.frombuffer(colours.data, np.uint8).reshape(6, 8, 3)
+    assert not shown[_MAPPED == 0].any()
+    assert (shown[_MAPPED == 1] == CAMVID_11.colours[0]).all()
+    overlay = publish("overlay/image_raw", Image, label_map=MAP)
+    painted = np.frombuffer(overlay.data, np.uint8).reshape(6, 8, 3)
+    assert np.array_equal(painted[_MAPPED == 0], IMAGE[_MAPPED == 0])
+    assert not np.array_equal(painted[_MAPPED == 40], IMAGE[_MAPPED == 40])
+
+
+def test_statistics_follow_the_label_map(make_outputs):
+    found = make_outputs(entries=MAP).statistics(LABELS, CONFIDENCE)
+    assert found["class_ids"] == [0, 1, 7, 40]
+    for number, share, mean in zip(found["class_ids"], found["pixel_share"], found["mean_confidence"]):
+        assert share == pytest.approx((number == _MAPPED).mean())
+        assert mean == pytest.approx(CONFIDENCE[number == _MAPPED].mean() / 255)
+    assert found["class_ids"] != make_outputs().statistics(LABELS, CONFIDENCE)["class_ids"] == list(range(11))
 
 
 def test_camera_info_is_scaled_to_the_mask(publish):
@@ -149,6 +183,6 @@ def test_a_failure_half_way_leaves_no_publisher_behind(node):
     arguments = ["--ros-args", "-p", f"qos_overrides.{overlay}.publisher.reliability:=perhaps"]
     failing = LifecycleNode("publishing", context=node.context, cli_args=arguments)
     with pytest.raises(Exception, match="perhaps"):
-        CameraOutputs(failing, "eye_failing", CAMVID_11, "mono8")
+        CameraOutputs(failing, "eye_failing", CAMVID_11, read_label_map((), CAMVID_11, "mono8"))
     assert node.count_publishers("/publishing/eye_failing/label/image_raw") == 0
     failing.destroy_node()
