@@ -234,6 +234,7 @@ def _run_settings(model: Model) -> dict[str, Any]:
     return {
         "device": str(model.segmenter.device),
         "backend": model.segmenter.backend,
+        "precision": model.segmenter.precision,
         "input_size": None if size is None else list(size),
         "threads": torch.get_num_threads(),  # another number sums in another order: the last digits may differ
     }

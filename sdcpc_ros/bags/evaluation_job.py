@@ -51,6 +51,7 @@ class ModelChoice:
     device: str = "cpu"
     backend: str = "eager"
     input_size: tuple[int, int] | None = None  #: (height, width)
+    precision: str = "auto"
 
     def sha256(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -164,6 +165,7 @@ class Job:
             "--max-gap": None if settings.max_gap_s == BagSettings().max_gap_s else settings.max_gap_s,
             "--device": model.device,
             "--backend": None if model.backend == "eager" else model.backend,
+            "--precision": None if model.precision == "auto" else model.precision,
         }
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         for name, values in (("--void", settings.void), ("--input-size", model.input_size)):
@@ -305,7 +307,8 @@ def _part_of_the_bag(settings: BagSettings) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _loaded(choice: ModelChoice, sha256: str) -> Model:
     """The model; the last one is kept, for the bags of a fleet share it."""
-    segmenter = load_segmenter(choice.path, device=choice.device, backend=choice.backend, input_size=choice.input_size)
+    how = {key: value for key, value in vars(choice).items() if key != "path"}
+    segmenter = load_segmenter(choice.path, **how)
     return Model(segmenter, choice.path.stem, sha256)
 
 

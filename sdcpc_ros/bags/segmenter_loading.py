@@ -10,7 +10,7 @@ from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 
 def load_segmenter(
-    model: Path, *, device: str, backend: str, input_size: tuple[int, int] | None = None
+    model: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
 ) -> StreamingSegmenter:
     """The segmenter of a checkpoint; raises as `load_checkpoint` and `StreamingSegmenter` do.
 
@@ -20,7 +20,9 @@ def load_segmenter(
     """
 
     def load() -> StreamingSegmenter:
-        return StreamingSegmenter(load_checkpoint(model), device=device, backend=backend, input_size=input_size)
+        return StreamingSegmenter(
+            load_checkpoint(model), device=device, backend=backend, precision=precision, input_size=input_size
+        )
 
     with ThreadPoolExecutor(1) as loader:
         return loader.submit(load).result()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import NetworkFields
-from sdcpc_ros.network.cross_frame import FrameMemory, memory_sizes
+from sdcpc_ros.network.cross_frame import FrameMemory, at_least_float32, memory_sizes
 from sdcpc_ros.network.image_patches import PATCH_CHANNELS, patch_features
 from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFreeDSSA, standardised
 
@@ -108,10 +108,11 @@ class SteadiedNetwork(nn.Module):
     def encode(self, image: Tensor) -> SteadiedFrame:
         """Segment one frame, (B, 3, H, W), by itself."""
         logits, features = self.segment(image)
+        logits = at_least_float32(logits)
         if self.config.matching == "patches" or features is None:
-            fine, coarse = patch_features(image, self.mean, self.std)
+            fine, coarse = patch_features(at_least_float32(image), self.mean, self.std)
         else:
-            fine, coarse = (standardised(level) for level in features)
+            fine, coarse = (standardised(at_least_float32(level)) for level in features)
         quarter = _at_stride_4(logits, image.shape[2])
         return SteadiedFrame(logits, quarter, self.temporal.make_memory(fine, coarse, quarter))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,18 +108,18 @@ class FrameBuffer:
     def state(self) -> dict[str, Any]:
         """All that is remembered, as arrays and plain values, for `restore`; a copy."""
         return {
-            "ring": [part.cpu().numpy().copy() for part in self._ring],
+            "ring": [_as_array(part).copy() for part in self._ring],
             "stamps_s": list(self._stamps_s),
             "pushed": self._pushed,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from where a buffer of the same offsets and shapes stood, slot by slot. Raises ValueError on others."""
-        ring = [torch.from_numpy(part) for part in state["ring"]]
-        if [part.shape for part in ring] != [part.shape for part in self._ring]:
-            raise ValueError("FrameBuffer: the state is of a buffer of other shapes")
-        for stored, part in zip(self._ring, ring):
-            stored.copy_(part)
+        own = [_as_array(part) for part in self._ring]
+        if [(part.shape, part.dtype) for part in state["ring"]] != [(part.shape, part.dtype) for part in own]:
+            raise ValueError("FrameBuffer: the state is of a buffer of other shapes or types")
+        for stored, part in zip(self._ring, state["ring"]):
+            stored.copy_(torch.from_numpy(part).view(stored.dtype))
         self._stamps_s, self._pushed = list(state["stamps_s"]), state["pushed"]
 
     def _slot(self, frame: int) -> int:
@@ -127,3 +128,8 @@ class FrameBuffer:
             return frame % self.capacity
         phase, turn = frame % self._stride, frame // self._stride
         return phase * len(self.offsets) + turn % len(self.offsets)
+
+
+def _as_array(part: Tensor) -> np.ndarray:
+    """For NumPy, which has no bfloat16: its bits, as uint16."""
+    return (part.view(torch.uint16) if part.dtype == torch.bfloat16 else part).cpu().numpy()

@@ -53,7 +53,7 @@ class Gpu:
 
     def __init__(self, step: Step) -> None:
         self.mean = SimpleNamespace(device=torch.device("cuda"))
-        self.scale, self.config, self.state_dict = step.scale, step.config, step.state_dict
+        self.dtype, self.config, self.state_dict = step.dtype, step.config, step.state_dict
         self.model = step.model
 
 

@@ -57,7 +57,8 @@ def test_every_declaration_has_a_field_and_every_field_a_declaration():
         ("input_height", -1, "0 to 8192"),
         ("input_height", True, "type integer"),
         ("label_encoding", "rgb8", "mono8 or 8UC1 or 16UC1"),
-        ("backend", "abacus", "eager or inductor or aot or tensorrt"),
+        ("precision", "int8", "auto or float32 or float16 or bfloat16"),
+        ("backend", "abacus", "eager or inductor or aot or onnxruntime or tensorrt"),
         ("output_size", "huge", "image or network"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("cameras", "camera", "type string array"),
@@ -183,12 +184,12 @@ def test_the_readme_is_up_to_date(section, table):
     assert shown == table.markdown_table(), f"paste the output of: python -m sdcpc_ros.nodes.{section}"
 
 
-def test_the_backends_are_those_there_are():
+def test_backends_and_precisions_are_those_there_are():
     """Named here without PyTorch, which takes seconds to import."""
-    from sdcpc_ros.inference import BACKENDS
+    from sdcpc_ros.inference import BACKENDS, PRECISIONS
 
-    (declaration,) = (d for d in DECLARATIONS if d.name == "backend")
-    assert declaration.choices == BACKENDS
+    choices = {declaration.name: declaration.choices for declaration in DECLARATIONS}
+    assert (choices["backend"], choices["precision"]) == (BACKENDS, PRECISIONS)
 
 
 def test_the_default_model_is_shipped():

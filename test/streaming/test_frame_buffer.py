@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -129,3 +130,18 @@ def test_another_size_is_refused_and_nothing_is_lost():
 def test_bad_offsets_are_refused(offsets):
     with pytest.raises(ValueError, match="offsets"):
         FrameBuffer(offsets, _memory(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_state_is_restored_in_every_type(dtype):
+    blank = FrameMemory(*(part.to(dtype) for part in _memory(0)))
+    buffer, other = FrameBuffer((1, 2), blank), FrameBuffer((1, 2), blank)
+    for frame in range(3):
+        buffer.push(FrameMemory(*(part.to(dtype) for part in _memory(frame + 0.3))), float(frame))
+    state = buffer.state()
+    assert all(isinstance(part, np.ndarray) for part in state["ring"])
+    other.restore(state)
+    for part, expected in zip(other.references(3.0)[0], buffer.references(3.0)[0]):
+        assert part.dtype == dtype and part.equal(expected)
+    with pytest.raises(ValueError, match="other shapes or types"):
+        FrameBuffer((1, 2), FrameMemory(*(part.double() for part in blank))).restore(state)

@@ -20,6 +20,7 @@ ARGUMENTS = [
     "transport",
     "use_sim_time",
     "backend",
+    "precision",
     "device",
     "autostart",
     "rviz",
