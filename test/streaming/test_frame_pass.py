@@ -23,7 +23,9 @@ def video():
     return np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
 
 
-def test_both_ways_lead_to_the_same_labels(step, video):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_both_ways_lead_to_the_same_labels(make_network, video, dtype):
+    step = Step(make_network(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), dtype=dtype)
     backend = create_backend("eager", step, SIZE)
     host, device = HostPass(backend, [IMAGE_SIZE]), DevicePass(backend, step, SIZE, [IMAGE_SIZE])
     buffer = FrameBuffer((1, 2), step.blank(SIZE))
