@@ -69,7 +69,12 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        description="How the network is run: eager, inductor, aot or tensorrt." + _AS_IN_FILE,
+        description="How the network is run: eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
+    ),
+    DeclareLaunchArgument(
+        "precision",
+        default_value="",
+        description="Type of weights, activations and memories: auto, float32, float16 or bfloat16." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "device", default_value="", description="Where the network runs: auto, cpu, cuda, cuda:N." + _AS_IN_FILE
@@ -150,7 +155,9 @@ def _boolean(name: str, text: str) -> str:
 
 def _parameters(given: dict[str, str], cameras_in_file: list[str]) -> dict[str, Any]:
     """The parameters that were given as arguments; what was left empty stays as it is in the file."""
-    parameters: dict[str, Any] = {name: given[name] for name in ("model", "backend", "device") if given[name]}
+    parameters: dict[str, Any] = {
+        name: given[name] for name in ("model", "backend", "precision", "device") if given[name]
+    }
     parameters |= {name: given[name] == "true" for name in ("use_sim_time", "autostart") if given[name]}
     label_map = [entry.strip() for entry in given["label_map"].split(",") if entry.strip()]
     if label_map:

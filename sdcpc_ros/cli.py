@@ -65,9 +65,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "export": (
         "write what a robot loads: ONNX, a compiled package, a TensorRT engine",
-        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or compiled for "
-        "the backends aot and tensorrt. All are stateless: a frame and what earlier ones left go in, logits and what "
-        "this one leaves come out.",
+        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or for one of the "
+        "backends aot, onnxruntime and tensorrt. All are stateless: a frame and what earlier ones left go in, logits "
+        "and what this one leaves come out.",
     ),
     "models": ("the models that come with the package", "List the shipped models: name, classes, size and file."),
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),

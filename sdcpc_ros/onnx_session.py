@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 #: By torch device type: the providers that are asked for, the first of them being the one that must be there.
 _PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider")}
+_TENSORRT = "TensorrtExecutionProvider"
 #: Types of a model's input that images can be made of, as onnxruntime spells them.
 INPUT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
@@ -54,33 +56,55 @@ class OnnxSession:
 
     def _session(self, device: str) -> Any:
         if device not in self._sessions:
-            self._sessions[device] = _new_session(self._model, device)
+            self._sessions[device] = new_session(self._model, torch.device(device))
         return self._sessions[device]
 
 
-def _new_session(model: bytes, device: str) -> Any:
+def check_runtime(device: torch.device) -> None:
+    """Raises OnnxError saying what is missing for this device: onnxruntime, or in it the device's provider."""
     try:
         import onnxruntime
     except ImportError as error:
         raise OnnxError(
             f"an ONNX model needs the Python package 'onnxruntime' ({error}): pip install 'sdcpc_ros[onnx]'"
         ) from error
-    providers = _PROVIDERS[device]
-    available = onnxruntime.get_available_providers()
-    if providers[0] not in available:
+    needed, available = _PROVIDERS[device.type][0], onnxruntime.get_available_providers()
+    if needed not in available:
         raise OnnxError(
-            f"onnxruntime {onnxruntime.__version__} here has {', '.join(available)} but not {providers[0]}: install "
+            f"onnxruntime {onnxruntime.__version__} here has {', '.join(available)} but not {needed}: install "
             "onnxruntime-gpu (on a Jetson, NVIDIA's wheel), or use device cpu"
         )
+
+
+def new_session(model: bytes | str, device: torch.device, *, tensorrt: Mapping[str, str] | None = None) -> Any:
+    """An onnxruntime session for a model, or the path of one. Raises OnnxError when it cannot be had.
+
+    tensorrt: options of the TensorRT provider, which on a GPU is then tried first where onnxruntime has it.
+    """
+    check_runtime(device)
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
     # Waiting threads would keep the cores from the rest of the node.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    on_gpu = {} if device.type == "cpu" else {"device_id": str(device.index or 0)}
+    first, *others = _PROVIDERS[device.type]
+    providers = [(first, on_gpu), *((provider, {}) for provider in others)]
+    if on_gpu and tensorrt is not None and _TENSORRT in onnxruntime.get_available_providers():
+        providers.insert(0, (_TENSORRT, {**on_gpu, **tensorrt}))
     try:
-        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:
         raise OnnxError(_reason(str(error))) from error
+    # Where a provider's libraries are missing, onnxruntime falls back to the CPU and goes on.
+    if first not in session.get_providers():
+        raise OnnxError(
+            f"onnxruntime {onnxruntime.__version__} has {first} but cannot load it: CUDA or cuDNN of the version that "
+            "it was built for is missing"
+        )
+    return session
 
 
 def _reason(message: str) -> str:

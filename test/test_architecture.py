@@ -41,7 +41,7 @@ DOORS: dict[str, set[str]] = {
     "datasets": {"git_lfs", "images", "label_set"},
     "streaming": {"checkpoint", "inference", "label_set", "network"},
     "images": {"git_lfs"},
-    "inference": {"network"},
+    "inference": {"network", "onnx_session"},
     "model_card": {"checkpoint", "label_set", "network"},
     "import_weights": {"git_lfs", "checkpoint", "label_set", "network"},
     "import_onnx": {"checkpoint", "label_set", "network", "onnx_session"},

@@ -294,8 +294,27 @@ def test_a_backend_that_is_none_is_answered_with_those_that_are(
     with pytest.raises(SystemExit) as stopped:
         cli.main([*command, "--backend", "steam"])
     assert stopped.value.code == 2
-    assert re.search("invalid choice: 'steam' .*eager.*inductor.*aot.*tensorrt", capsys.readouterr().err)
+    assert re.search("invalid choice: 'steam' .*eager.*inductor.*aot.*onnxruntime.*tensorrt", capsys.readouterr().err)
     assert model_options.BACKENDS == inference.BACKENDS
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["segment", "a.mp4", "-o", "b"],
+        ["evaluate-bag", "a.mcap"],
+        ["evaluate", "--dataset", "synthetic"],
+        ["export", "--format", "onnx", "-o", "a.onnx"],
+    ],
+)
+def test_a_precision_that_is_none_is_answered_with_those_that_are(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, "--precision", "int8"])
+    assert stopped.value.code == 2
+    assert re.search("invalid choice: 'int8' .*auto.*float32.*float16.*bfloat16", capsys.readouterr().err)
+    assert model_options.PRECISIONS == inference.PRECISIONS
 
 
 @pytest.mark.parametrize("command", [["info", "camvid_efficientnet_lite0"], ["models"]])

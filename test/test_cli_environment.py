@@ -15,7 +15,7 @@ import pytest
     [
         ("sdcpc eval", {"evaluate", "evaluate-bag"}),
         ("sdcpc segment --ba", {"--backend"}),
-        ("sdcpc evaluate-bag --backend ", {"eager", "inductor", "aot", "tensorrt"}),
+        ("sdcpc evaluate-bag --backend ", {"eager", "inductor", "aot", "onnxruntime", "tensorrt"}),
     ],
 )
 def test_the_shell_completes_commands_options_and_choices(line: str, offered: set[str], tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class ModelChoice:
     device: str = "cpu"
     backend: str = "eager"
     input_size: tuple[int, int] | None = None  #: (height, width)
+    precision: str = "auto"
 
     def sha256(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -214,6 +215,7 @@ def _run_settings(model: Model) -> dict[str, Any]:
     return {
         "device": str(model.segmenter.device),
         "backend": model.segmenter.backend,
+        "precision": model.segmenter.precision,
         "input_size": None if size is None else list(size),
         "threads": torch.get_num_threads(),  # the order of sums, and so the last digits, depend on it
     }

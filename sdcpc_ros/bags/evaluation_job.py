@@ -112,6 +112,7 @@ class Job:
             "--max-gap": None if settings.max_gap_s == BagSettings().max_gap_s else settings.max_gap_s,
             "--device": model.device,
             "--backend": None if model.backend == "eager" else model.backend,
+            "--precision": None if model.precision == "auto" else model.precision,
         }
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         for name, values in (("--void", settings.void), ("--input-size", model.input_size)):
@@ -170,7 +171,8 @@ def run_job(
 @lru_cache(maxsize=1)
 def _load_model(choice: ModelChoice, sha256: str) -> Model:
     """The last model is kept, since the bags of a fleet share it."""
-    segmenter = load_segmenter(choice.path, device=choice.device, backend=choice.backend, input_size=choice.input_size)
+    how = {key: value for key, value in vars(choice).items() if key != "path"}
+    segmenter = load_segmenter(choice.path, **how)
     return Model(segmenter, choice.path.stem, sha256)
 
 

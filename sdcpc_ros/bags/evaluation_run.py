@@ -81,7 +81,7 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = ModelChoice(path, device, arguments.backend, size)
+    model = ModelChoice(path, device, arguments.backend, size, arguments.precision)
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     return [Job(bag, folder, model, settings, arguments.labelled_bag, live) for bag, folder in zip(bags, folders)]

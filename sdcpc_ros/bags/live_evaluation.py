@@ -113,6 +113,7 @@ def _play(
                 compressed=bag.topics[camera].type == COMPRESSED_IMAGE,
                 device=model.device,
                 backend=model.backend,
+                precision=model.precision,
                 input_size=model.input_size,
                 max_gap_s=settings.max_gap_s,
             )

@@ -100,6 +100,7 @@ def write_parameters(
     compressed: bool,
     device: str | None = None,
     backend: str | None = None,
+    precision: str | None = None,
     input_size: tuple[int, int] | None = None,
     max_gap_s: float | None = None,
 ) -> None:
@@ -109,6 +110,7 @@ def write_parameters(
     optional = {
         "device": device,
         "backend": backend,
+        "precision": precision,
         "input_height": height,
         "input_width": width,
         "max_gap": max_gap_s,

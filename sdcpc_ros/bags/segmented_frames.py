@@ -66,7 +66,7 @@ class SegmentedFrame:
 
 
 def load_segmenter(
-    model: Path, *, device: str, backend: str, input_size: tuple[int, int] | None = None
+    model: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
 ) -> StreamingSegmenter:
     """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
 
@@ -75,7 +75,9 @@ def load_segmenter(
     """
 
     def load() -> StreamingSegmenter:
-        return StreamingSegmenter(load_checkpoint(model), device=device, backend=backend, input_size=input_size)
+        return StreamingSegmenter(
+            load_checkpoint(model), device=device, backend=backend, precision=precision, input_size=input_size
+        )
 
     with ThreadPoolExecutor(1) as loader:
         return loader.submit(load).result()

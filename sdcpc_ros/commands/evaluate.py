@@ -74,7 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = _opened(arguments, checkpoint.label_set)
     which = {name: getattr(arguments, name) for name in ("every", "cuts", "turns", "each_video")}
     tests, video = temporal_tests(dataset, **which), labelled_video(dataset)
-    segmenter = StreamingSegmenter(checkpoint, device=arguments.device, backend=arguments.backend)
+    segmenter = StreamingSegmenter(
+        checkpoint, device=arguments.device, backend=arguments.backend, precision=arguments.precision
+    )
     if tests:
         results = run_temporal_tests(segmenter, tests, progress=ProgressBar)
         table = temporal_test_table(results)
@@ -88,6 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
             "model": path.stem,
             "device": str(segmenter.device),
             "backend": segmenter.backend,
+            "precision": segmenter.precision,
             "model_size": list(segmenter.model_size),
         }
         arguments.json.write_text(json.dumps({**how, **scores}, indent=2, allow_nan=False) + "\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_precision_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.checkpoint import Checkpoint
@@ -24,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         required=True,
-        choices=("aot", "onnx", "tensorrt", "torch"),
-        help="aot: compiled by AOTInductor for this processor; onnx: for any runtime; tensorrt: an engine for this "
-        "GPU; torch: a program for torch.export.load",
+        choices=("aot", "onnx", "onnxruntime", "tensorrt", "torch"),
+        help="aot: compiled by AOTInductor for this processor; onnx: for any runtime; onnxruntime: the same for the "
+        "backend of that name; tensorrt: an engine for this GPU; torch: a program for torch.export.load",
     )
     parser.add_argument(
         "-o",
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="OUT",
-        help="the file; for aot and tensorrt the folder, which becomes SDCPC_CACHE on the robot",
+        help="the file; for aot, onnxruntime and tensorrt the folder, which becomes SDCPC_CACHE on the robot",
     )
     parser.add_argument(
         "--input-size",
@@ -44,13 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the network sees, as the node's input_height and input_width; the model's own if not given",
     )
     parser.add_argument("--device", help="torch device, cuda for tensorrt and cpu for the others if not given")
+    add_precision_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
-    from sdcpc_ros.inference import Step, checked_device
+    from sdcpc_ros.inference import Step, checked_device, checked_precision, precision_name
     from sdcpc_ros.inference.exporting import export_step
     from sdcpc_ros.streaming.geometry import MIN_SIDE
 
@@ -60,15 +62,20 @@ def run(arguments: argparse.Namespace) -> None:
     if not all(MIN_SIDE <= side <= 8192 for side in size):
         raise ValueError(f"--input-size is {height} {width}; {MIN_SIDE} to 8192 each is allowed")
     device = checked_device(arguments.device or ("cuda" if arguments.format == "tensorrt" else "cpu"))
-    step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, device)
+    model = checkpoint.build_model()
+    dtype = checked_precision(arguments.precision, device, model)
+    step = Step(model, checkpoint.mean, checkpoint.std, device, dtype)
     console = Console(stderr=True)
-    with console.status(f"{arguments.format} for {width}x{height} on {device}: seconds to minutes"):
+    with console.status(
+        f"{arguments.format} for {width}x{height}, {precision_name(dtype)}, on {device}: seconds to minutes"
+    ):
         written = export_step(step, size, arguments.format, arguments.output, metadata(path.stem, checkpoint, size))
     print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")
-    if arguments.format in ("aot", "tensorrt"):
+    if arguments.format in ("aot", "onnxruntime", "tensorrt"):
         print(
             f"the node runs it with SDCPC_CACHE={arguments.output} in its environment, and the parameters "
-            f"backend: {arguments.format}, input_height: {height}, input_width: {width}"
+            f"backend: {arguments.format}, precision: {precision_name(dtype)}, input_height: {height}, "
+            f"input_width: {width}"
         )
 
 

@@ -6,8 +6,9 @@ import argparse
 
 from sdcpc_ros import DEFAULT_MODEL
 
-#: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds the two together.
-BACKENDS = ("eager", "inductor", "aot", "tensorrt")
+#: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds them together.
+BACKENDS = ("eager", "inductor", "aot", "onnxruntime", "tensorrt")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -26,4 +27,14 @@ def add_device_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--backend", default="eager", choices=BACKENDS, help="how the network is run, default %(default)s"
+    )
+    add_precision_option(parser)
+
+
+def add_precision_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="of weights, activations and memories; auto is float16 on a GPU and float32 on a CPU, default %(default)s",
     )

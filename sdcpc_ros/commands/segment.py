@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     with picture_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
         model = resolve_model(arguments.model)
-        segmenter = load_segmenter(model, device=arguments.device, backend=arguments.backend)
+        segmenter = load_segmenter(
+            model, device=arguments.device, backend=arguments.backend, precision=arguments.precision
+        )
         opacity = 0.6 if arguments.opacity is None else arguments.opacity
         to = (
             OverlayVideo(output, segmenter.label_set, rate_hz=source.rate_hz, opacity=opacity)

@@ -86,6 +86,7 @@ def _configuration(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("label set", f"{model['label_set']['name']}, {count_noun(len(report['classes']), 'class', 'classes')}"),
         ("network input", f"{width} x {height} px" + ("" if size else ", or as many in the camera's shape")),
         ("device, backend", f"{settings['device']}, {settings['backend']}"),
+        *([("precision", settings["precision"])] if settings.get("precision") else []),
         *([("threads", str(settings["threads"]))] if settings.get("threads") else []),
         *([("images evaluated", f"1 in {settings['every']}")] if settings.get("every", 1) > 1 else []),
         ("memory emptied after a gap of", f"{settings['max_gap_s']:g} s"),

@@ -2,11 +2,13 @@
 
 from sdcpc_ros.inference.backend import BACKENDS, Backend, check_backend, checked_device, create_backend
 from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.precision import PRECISIONS, checked_precision, precision_name
 from sdcpc_ros.inference.serving import BackendStatus, BackendSwitch
 from sdcpc_ros.inference.step import Step
 
 __all__ = [
     "BACKENDS",
+    "PRECISIONS",
     "Backend",
     "BackendError",
     "BackendStatus",
@@ -14,5 +16,7 @@ __all__ = [
     "Step",
     "check_backend",
     "checked_device",
+    "checked_precision",
     "create_backend",
+    "precision_name",
 ]

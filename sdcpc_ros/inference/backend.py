@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference import aot, inductor, tensorrt
+from sdcpc_ros.inference import aot, inductor, onnxruntime, tensorrt
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.errors import BackendError, UnknownBackend
 from sdcpc_ros.inference.step import Step
@@ -21,9 +21,9 @@ class Backend(Protocol):
     """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
 
     def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
-        """image: (B, H, W, 3) uint8 RGB. references: (B, K, h, w, C) float32 each. age_s: (B, K) float32, seconds,
-        negative for a missing reference. All contiguous and on the device. Returns logits (B, classes, H/4, W/4) and
-        the frames' memory, (B, h, w, C) each."""
+        """image: (B, H, W, 3) uint8 RGB. references: (B, K, h, w, C) each, of the step's dtype. age_s: (B, K)
+        float32, seconds, negative for a missing reference. All contiguous and on the device. Returns logits (B,
+        classes, H/4, W/4) float32 and the frames' memory, (B, h, w, C) each, of the step's dtype."""
 
 
 class _Kind(NamedTuple):
@@ -37,6 +37,9 @@ _REGISTRY = {
     "inductor": _Kind(inductor.check, inductor.InductorBackend, batches=True),
     # What lies on disk for these is for one frame: a file for each number of them would be minutes of building each.
     "aot": _Kind(aot.check, lambda step, size, batch: aot.AotBackend(step, size), batches=False),
+    "onnxruntime": _Kind(
+        onnxruntime.check, lambda step, size, batch: onnxruntime.OnnxRuntimeBackend(step, size), batches=False
+    ),
     "tensorrt": _Kind(tensorrt.check, lambda step, size, batch: tensorrt.TensorRTBackend(step, size), batches=False),
 }
 # PyTorch's tracers keep what they are at in one place for all threads: two at a time, for two cameras, raise at random.

@@ -17,6 +17,7 @@ import torch
 from sdcpc_ros import __version__, network
 from sdcpc_ros.inference import step as step_module
 from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.precision import precision_name
 from sdcpc_ros.inference.step import Step
 
 #: The environment variable that names the folder.
@@ -43,22 +44,20 @@ def target(device: torch.device, **versions: str) -> dict[str, str]:
 
 
 def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made_for: dict[str, str]) -> str:
-    """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`.
+    """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`, as far as `made_for` has them.
 
     The key covers weights, configuration, normalisation, size, precision, the network's code, as it may change while
     the version stays, and all of `made_for`; the rest of the name is for people.
     """
-    precision = str(step.scale.dtype).removeprefix("torch.")
+    precision = precision_name(step.dtype)
     digest = hashlib.sha256()
     about = backend, step.config.to_dict(), size, precision, _digest_of_code(_CODE), sorted(made_for.items())
     digest.update(repr(about).encode())
     for name, tensor in sorted(step.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return (
-        f"{backend}-{size[1]}x{size[0]}-{precision}-{made_for['processor']}-torch{made_for['torch']}-"
-        f"{digest.hexdigest()[:16]}.{suffix}"
-    )
+    where = [prefix + made_for[name] for name, prefix in (("processor", ""), ("torch", "torch")) if name in made_for]
+    return "-".join((backend, f"{size[1]}x{size[0]}", precision, *where, f"{digest.hexdigest()[:16]}.{suffix}"))
 
 
 @lru_cache(maxsize=1)

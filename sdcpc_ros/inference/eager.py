@@ -10,7 +10,7 @@ from sdcpc_ros.network import FrameMemory
 
 
 class EagerBackend:
-    """Runs the step's modules as they are, in float32, for any number of frames."""
+    """Runs the step's modules as they are, for any number of frames."""
 
     def __init__(self, step: Step) -> None:
         self._step = step

@@ -32,11 +32,14 @@ class Step(nn.Module):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """model: in evaluation mode; the step's from now on, as its batch norms are folded away. mean, std: of RGB in
-        units of 0..255."""
+        units of 0..255. dtype: of the layers' weights, the activations and the memories; float32, float16 or bfloat16.
+        """
         super().__init__()
         self.config = model.config
+        self.dtype = torch.float32
         # Convolutions on CPU and GPU alike are fastest channels-last.
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("mean", torch.tensor(mean, device=device).view(3, 1, 1))
@@ -44,24 +47,38 @@ class Step(nn.Module):
         with torch.no_grad():
             fold_batch_norms(self.model, lambda: self(*example_inputs(self, self.model.example_size)))
         self.model.fold_norms()
+        # After folding, so that products of weights are rounded once.
+        self.dtype = dtype
+        _convert_layers(self.model, dtype)
         self.requires_grad_(False)
 
     def forward(self, image: Tensor, fine: Tensor, coarse: Tensor, age_s: Tensor) -> tuple[Tensor, ...]:
-        """image: (B, H, W, 3) uint8 RGB. fine, coarse: the references' memories, (B, K, h, w, C) float32. age_s: (B, K)
-        float32, seconds, negative for a missing reference, whose memory must be finite. Returns logits (B, classes,
-        H/4, W/4) and the frames' memory, two of (B, h, w, C)."""
+        """image: (B, H, W, 3) uint8 RGB. fine, coarse: the references' memories, (B, K, h, w, C) of `dtype`. age_s: (B,
+        K) float32, seconds, negative for a missing reference, whose memory must be finite. Returns logits (B, classes,
+        H/4, W/4) float32 and the frames' memory, two of (B, h, w, C), of `dtype`."""
         # (B, 3, H, W), channels last in memory. Cast first: TensorRT takes uint8, but does nothing else with it.
         pixels = image.float().permute(0, 3, 1, 2)
-        frame = self.model.encode((pixels - self.mean) * self.scale)
+        # In float32: float16 has no decimals left at 255.
+        frame = self.model.encode(((pixels - self.mean) * self.scale).to(self.dtype))
         references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in (fine, coarse)))
         logits = self.model.aggregate(frame, references, age_s)
         memory = self.model.remember(frame, logits)
-        return (logits, *(part.permute(0, 2, 3, 1).contiguous() for part in memory))
+        return (logits.float(), *(part.permute(0, 2, 3, 1).to(self.dtype).contiguous() for part in memory))
 
     def blank(self, size: tuple[int, int]) -> FrameMemory:
         """The memory of an empty frame at network size (height, width): zeros, (1, h, w, C) each, on the device."""
         shapes = self.model.memory_shapes(size)
-        return FrameMemory(*(self.mean.new_zeros(1, height, width, channels) for channels, height, width in shapes))
+        return FrameMemory(
+            *(self.mean.new_zeros(1, height, width, channels, dtype=self.dtype) for channels, height, width in shapes)
+        )
+
+
+def _convert_layers(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give PyTorch's layers `dtype`. Numbers that the network's own modules keep stay float32: attention scales and
+    thresholds, a few numbers each, decide more than their rounding saves."""
+    for module in model.modules():
+        if type(module).__module__.startswith("torch.nn.modules.") and not list(module.children()):
+            module.to(dtype)
 
 
 def example_inputs(step: Step, size: tuple[int, int], batch: int = 1) -> tuple[Tensor, ...]:

@@ -56,7 +56,12 @@ def write_engine(step: Step, size: tuple[int, int], path: Path) -> None:
     inputs = example_inputs(step, size)
     with new_file(path) as temporary, torch.no_grad():
         exported = torch.export.export(step, inputs)
-        engine = torch_tensorrt.dynamo.compile(exported, arg_inputs=inputs, min_block_size=_MIN_BLOCK_SIZE)
+        engine = torch_tensorrt.dynamo.compile(
+            exported,
+            arg_inputs=inputs,
+            min_block_size=_MIN_BLOCK_SIZE,
+            use_explicit_typing=step.dtype != torch.float32,  # each layer in the type that the step gave it
+        )
         torch_tensorrt.save(engine, str(temporary), output_format="exported_program", arg_inputs=list(inputs))
 
 

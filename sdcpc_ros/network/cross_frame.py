@@ -52,7 +52,7 @@ def attend_each_reference(
     batch, count = valid.shape
     flat = references.flatten(0, 1)[:, None]
     return window_attention(
-        query[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1),
+        query.to(references.dtype)[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1),
         flat[:, :, : query.shape[1]],
         flat if values is None else values.flatten(0, 1)[:, None],
         radius=radius,

@@ -60,8 +60,11 @@ class SSEA(nn.Module):
 
     def _static_tokens(self, levels: Sequence[Tensor]) -> Tensor:
         tokens = []
-        for level, level_embedding in zip(levels, self.level_embedding):
-            for grid, scale_embedding in zip(self.grids, self.scale_embedding):
+        level_embeddings, scale_embeddings = (
+            embedding.to(levels[0].dtype) for embedding in (self.level_embedding, self.scale_embedding)
+        )
+        for level, level_embedding in zip(levels, level_embeddings):
+            for grid, scale_embedding in zip(self.grids, scale_embeddings):
                 pooled = F.adaptive_avg_pool2d(level, grid)
                 tokens.append(pooled.flatten(2).transpose(1, 2) + level_embedding + scale_embedding)
         return torch.cat(tokens, 1)

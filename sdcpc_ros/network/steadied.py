@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import NetworkFields
-from sdcpc_ros.network.cross_frame import FrameMemory, memory_sizes
+from sdcpc_ros.network.cross_frame import FrameMemory, at_least_float32, memory_sizes
 from sdcpc_ros.network.image_patches import PATCH_CHANNELS, PatchFeatures
 from sdcpc_ros.network.weightless import FEATURES, PATCHES, STRIDE, ParameterFreeDSSA, averaged, standardised
 
@@ -110,10 +110,11 @@ class SteadiedNetwork(nn.Module):
     def encode(self, image: Tensor) -> SteadiedFrame:
         """Segment one frame, (B, 3, H, W), by itself."""
         logits, features = self.segment(image)
+        logits = at_least_float32(logits)
         if self.config.matching == "patches" or features is None:
-            fine, coarse = self.patches(image)
+            fine, coarse = self.patches(at_least_float32(image))
         else:
-            fine, coarse = (standardised(level) for level in features)
+            fine, coarse = (standardised(at_least_float32(level)) for level in features)
         size = (fine.shape[2], fine.shape[3])
         probabilities = _at_stride_4(logits, image.shape[2]).softmax(1)
         peak = averaged(probabilities.amax(1, keepdim=True), size)

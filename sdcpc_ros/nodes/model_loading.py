@@ -28,6 +28,7 @@ def load_segmenter(parameters: NodeParameters) -> tuple[StreamingSegmenter, Labe
         checkpoint,
         device=parameters.device,
         backend=parameters.backend,
+        precision=parameters.precision,
         input_size=parameters.input_size,
         background_build=True,
         fallback=parameters.backend_fallback,

@@ -86,9 +86,16 @@ DECLARATIONS = (
     Declaration(
         "backend",
         "eager",
-        "How the network is run: by PyTorch as it is, compiled here, compiled ahead of time, or as a TensorRT engine. "
-        "While one is built, eager serves. One that cannot run here is refused when configuring, with what is missing.",
-        choices=("eager", "inductor", "aot", "tensorrt"),
+        "How the network is run: by PyTorch as it is, compiled here, compiled ahead of time, by onnxruntime, or as a "
+        "TensorRT engine. While one is built, eager serves. One that cannot run here is refused when configuring, with "
+        "what is missing.",
+        choices=("eager", "inductor", "aot", "onnxruntime", "tensorrt"),
+    ),
+    Declaration(
+        "precision",
+        "auto",
+        "Type of the network's weights, activations and memories; auto is float16 on a GPU and float32 on a CPU.",
+        choices=("auto", "float32", "float16", "bfloat16"),
     ),
     Declaration(
         "backend_fallback",
@@ -232,6 +239,7 @@ class NodeParameters:
     model: str
     device: str
     backend: str
+    precision: str
     backend_fallback: bool
     max_batch: int
     input_height: int

@@ -217,6 +217,7 @@ class SegmentationNode(ManagedNode):
             values |= {
                 "model": self._model_name,
                 "device": str(segmenter.device),
+                "precision": segmenter.precision,
                 "backend": segmenter.backend,
                 "backend status": str(segmenter.backend_status),
                 "label set": segmenter.label_set.name,

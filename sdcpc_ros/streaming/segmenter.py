@@ -13,7 +13,14 @@ import numpy as np
 import torch
 
 from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, resolve_model
-from sdcpc_ros.inference import BackendStatus, BackendSwitch, Step, checked_device
+from sdcpc_ros.inference import (
+    BackendStatus,
+    BackendSwitch,
+    Step,
+    checked_device,
+    checked_precision,
+    precision_name,
+)
 from sdcpc_ros.network.architectures import fixed_size
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput
@@ -52,16 +59,18 @@ class StreamingSegmenter:
         *,
         device: str = "auto",
         backend: str = "eager",
+        precision: str = "auto",
         input_size: tuple[int, int] | None = None,
         background_build: bool = False,
         fallback: bool = False,
         class_groups: Sequence[int] | None = None,
     ) -> None:
         """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file. device: auto
-        takes the GPU where PyTorch finds one. input_size: (height, width) of the network's input; by default each image
-        keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build: frames run
-        eagerly while the backend is built, from now on when input_size says for what; else the first of each size
-        waits. fallback: they run eagerly where the backend cannot be had at all.
+        takes the GPU where PyTorch finds one. precision: auto (float16 on a GPU, float32 on a CPU), float32, float16 or
+        bfloat16; of weights, activations and memories. input_size: (height, width) of the network's input; by default
+        each image keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build:
+        frames run eagerly while the backend is built, from now on when input_size says for what; else the first of each
+        size waits. fallback: they run eagerly where the backend cannot be had at all.
         class_groups: of each class, the number of a group, from 0 on; the confidence is then that of the label's group,
         the sum over its classes."""
         if input_size is not None and min(input_size) < MIN_SIDE:
@@ -81,7 +90,10 @@ class StreamingSegmenter:
         self.input_size = input_size
         self._offsets = checkpoint.config.reference_offsets
         self._groups = None if class_groups is None else torch.tensor(class_groups, device=self._device)
-        self._step = Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, self._device)
+        model = checkpoint.build_model()
+        dtype = checked_precision(precision, self._device, model)
+        self.precision = precision_name(dtype)
+        self._step = Step(model, checkpoint.mean, checkpoint.std, self._device, dtype)
         self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # begins

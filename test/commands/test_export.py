@@ -45,7 +45,7 @@ def test_what_the_node_needs_is_said(tiny_checkpoint, tmp_path, capsys, monkeypa
     assert main(["export", str(tiny_checkpoint), "--format", "aot", "-o", str(tmp_path / "cache")]) == 0
     said = capsys.readouterr().out
     assert f"SDCPC_CACHE={tmp_path / 'cache'}" in said
-    assert "backend: aot, input_height: 96, input_width: 128" in said
+    assert "backend: aot, precision: float32, input_height: 96, input_width: 128" in said
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.inference import Backend, BackendError, BackendSwitch, Step, check_backend, create_backend
+from sdcpc_ros.inference.exporting import export_step
 from sdcpc_ros.network import SDCPC, FrameMemory
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `robot_model`
@@ -54,6 +55,15 @@ def _stream(backend: Backend, step: Step, video: Tensor) -> tuple[Tensor, list[F
         logits.append(output[0])
         past.append(memory)
     return torch.stack(logits), past
+
+
+@pytest.fixture(scope="session")
+def onnx_file(step: Step, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The step as an ONNX model, alone in its folder."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra 'export' is not installed")
+    metadata = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}
+    return export_step(step, SIZE, "onnx", tmp_path_factory.mktemp("exported") / "tiny.onnx", metadata)
 
 
 class Swap(NamedTuple):

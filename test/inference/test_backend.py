@@ -130,7 +130,7 @@ def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
         create_backend("inductor", step, SIZE, 4)
 
 
-@pytest.mark.parametrize("name", ["aot", "tensorrt"])
+@pytest.mark.parametrize("name", ["aot", "onnxruntime", "tensorrt"])
 def test_what_is_made_for_one_frame_refuses_a_batch(name, step: Step, monkeypatch):
     assert not takes_batches(name)
     monkeypatch.setitem(backend._REGISTRY, name, backend._REGISTRY[name]._replace(check=lambda step: None))

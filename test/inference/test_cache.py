@@ -43,9 +43,8 @@ def test_whatever_matters_changes_the_key(step: Step, make_network, what):
             bias[0] = torch.nextafter(bias[0], bias[0] + 1)  # by as little as can be
     if what == "config":
         network.config = dataclasses.replace(network.config, fine_radius=1)
-    other = Step(network, (1.0, 2.0, 3.0) if what == "mean" else MEAN, STD)
-    if what == "precision":
-        other = other.half()
+    dtype = torch.float16 if what == "precision" else torch.float32
+    other = Step(network, (1.0, 2.0, 3.0) if what == "mean" else MEAN, STD, dtype=dtype)
     size = (96, 64) if what == "size" else SIZE
     made_for = HERE | {"torch": "2.9.1"} if what == "version" else HERE | {}
     backend = "tensorrt" if what == "backend" else "aot"

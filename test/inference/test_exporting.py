@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.inference import BackendError, Step, exporting
+from sdcpc_ros.inference import BackendError, Step
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.inference.exporting import ONNX_OPSET, export_step
+from sdcpc_ros.inference.exporting import export_step
+from sdcpc_ros.inference.onnx_model import ONNX_OPSET
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES
 from sdcpc_ros.network import FrameMemory
 
 SIZE = (64, 96)
-METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}
+METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}  # as of the fixture `onnx_file`
 DOCUMENT = Path(__file__).parents[2] / "docs" / "backends.md"
 
 
@@ -26,6 +27,8 @@ class OnnxBackend:
     """A file under onnxruntime, as a robot without PyTorch would run it."""
 
     def __init__(self, path) -> None:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -34,15 +37,6 @@ class OnnxBackend:
         inputs = {name: part.numpy() for name, part in zip(INPUT_NAMES, (image, *references, age_s))}
         logits, *memory = map(torch.from_numpy, self.session.run(list(OUTPUT_NAMES), inputs))
         return logits, FrameMemory(*memory)
-
-
-@pytest.fixture(scope="module")
-def onnx_file(step: Step, tmp_path_factory):
-    global onnx, onnxruntime
-    onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
-    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
-    return export_step(step, SIZE, "onnx", tmp_path_factory.mktemp("exported") / "tiny.onnx", METADATA)
 
 
 def test_onnx_gives_the_networks_labels_over_a_stream(onnx_file, step: Step, video, stream):
@@ -71,6 +65,8 @@ def test_the_documented_loop_is_all_it_takes(onnx_file, step: Step, video, strea
 
 
 def test_an_onnx_file_says_what_it_is(onnx_file, step: Step):
+    import onnx
+
     model = onnx.load(onnx_file)
     onnx.checker.check_model(model, full_check=True)
     assert {(opset.domain, opset.version) for opset in model.opset_import} == {("", ONNX_OPSET)}  # standard operators
@@ -89,6 +85,8 @@ def test_an_onnx_file_says_what_it_is(onnx_file, step: Step):
 
 def test_pixels_are_cast_before_all_else(onnx_file):
     """TensorRT takes uint8 as an input that goes to a Cast, and nowhere else."""
+    import onnx
+
     graph = onnx.load(onnx_file).graph
     assert [node.op_type for node in graph.node if "image" in node.input] == ["Cast"]
 
@@ -139,7 +137,7 @@ def test_a_missing_package_is_named_with_the_extra(step: Step, tmp_path, monkeyp
     def without_onnx(name):
         raise ModuleNotFoundError(f"No module named '{name}'")
 
-    monkeypatch.setattr(exporting.importlib, "import_module", without_onnx)
+    monkeypatch.setattr("importlib.import_module", without_onnx)
     with pytest.raises(BackendError, match=r"needs the Python package 'onnx'.*sdcpc_ros\[export\]"):
         export_step(step, SIZE, "onnx", tmp_path / "model.onnx", {})
 

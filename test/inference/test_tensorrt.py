@@ -53,7 +53,7 @@ class Gpu:
 
     def __init__(self, step: Step) -> None:
         self.mean = SimpleNamespace(device=torch.device("cuda"))
-        self.scale, self.config, self.state_dict = step.scale, step.config, step.state_dict
+        self.dtype, self.config, self.state_dict = step.dtype, step.config, step.state_dict
         self.model = step.model
 
 
@@ -110,10 +110,12 @@ class TorchTensorRT:
     def __init__(self) -> None:
         self.dynamo = self
         self.calls: list[str] = []
+        self.typed: list[bool] = []
         self.engines: list[torch.export.ExportedProgram] = []
         self.error: Exception | None = None
 
-    def compile(self, exported, *, arg_inputs, min_block_size):
+    def compile(self, exported, *, arg_inputs, min_block_size, use_explicit_typing):
+        self.typed.append(use_explicit_typing)
         assert isinstance(exported, torch.export.ExportedProgram) and len(arg_inputs) == 4
         self.calls.append("compile")
         return exported
@@ -142,11 +144,18 @@ def fake(step: Step, monkeypatch, tmp_path):
 def test_an_engine_is_built_once_and_kept(step: Step, fake, video, stream, tmp_path):
     first = create_backend("tensorrt", step, SIZE)
     second = create_backend("tensorrt", step, SIZE)
-    assert fake.calls == ["compile", "load", "load"]
+    assert fake.calls == ["compile", "load", "load"] and fake.typed == [False]
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [tensorrt.engine_name(step, SIZE)]
     expected, _ = stream(create_backend("eager", step, SIZE), step, video[:2])
     for backend in (first, second):
         torch.testing.assert_close(stream(backend, step, video[:2])[0], expected, atol=1e-4, rtol=0)
+
+
+def test_a_step_in_half_precision_keeps_its_types(make_network, fake, tmp_path):
+    half = Step(make_network(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), dtype=torch.float16)
+    create_backend("tensorrt", half, SIZE)
+    assert fake.typed == [True]
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [tensorrt.engine_name(half, SIZE)]
 
 
 def test_a_cache_that_cannot_be_written_is_named_before_minutes_are_spent(step: Step, fake, tmp_path):

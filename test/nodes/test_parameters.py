@@ -60,7 +60,8 @@ def test_every_declaration_has_a_field_and_every_field_a_declaration():
         ("label_map", ["road"], "name: id, a .yaml file, or a preset (nav2)"),
         ("label_map", ["road: x"], "name: id"),
         ("label_map", "nav2", "type string array"),
-        ("backend", "abacus", "eager or inductor or aot or tensorrt"),
+        ("precision", "int8", "auto or float32 or float16 or bfloat16"),
+        ("backend", "abacus", "eager or inductor or aot or onnxruntime or tensorrt"),
         ("output_size", "huge", "image or network"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("cameras", "camera", "type string array"),
@@ -186,12 +187,12 @@ def test_the_readme_is_up_to_date(section, table):
     assert shown == table.markdown_table(), f"paste the output of: python -m sdcpc_ros.nodes.{section}"
 
 
-def test_the_backends_are_those_there_are():
+def test_backends_and_precisions_are_those_there_are():
     """Named here without PyTorch, which takes seconds to import."""
-    from sdcpc_ros.inference import BACKENDS
+    from sdcpc_ros.inference import BACKENDS, PRECISIONS
 
-    (declaration,) = (d for d in DECLARATIONS if d.name == "backend")
-    assert declaration.choices == BACKENDS
+    choices = {declaration.name: declaration.choices for declaration in DECLARATIONS}
+    assert (choices["backend"], choices["precision"]) == (BACKENDS, PRECISIONS)
 
 
 def test_the_default_model_is_shipped():

@@ -24,7 +24,9 @@ def video():
 
 
 @pytest.mark.parametrize("groups", [None, torch.tensor([0, 0, 1, 2, 1])])
-def test_both_ways_lead_to_the_same_labels(step, video, groups):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_both_ways_lead_to_the_same_labels(make_network, video, groups, dtype):
+    step = Step(make_network(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), dtype=dtype)
     backend = create_backend("eager", step, SIZE)
     host, device = HostPass(backend, [IMAGE_SIZE], groups), DevicePass(backend, step, SIZE, [IMAGE_SIZE], groups)
     buffer = FrameBuffer((1, 2), step.blank(SIZE))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.inference import backend
+from sdcpc_ros.inference import BackendError, backend
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -46,6 +46,23 @@ def test_segment_single_leaves_no_trace(segmenter):
     before = segmenter.buffer_fill()
     assert segmenter.segment_single(video[1]).references == 0
     assert segmenter.buffer_fill() == before
+
+
+@pytest.mark.parametrize(("precision", "used"), [("auto", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16")])
+def test_a_stream_in_half_precision_goes_on_from_its_memory(checkpoint, precision, used):
+    segmenter, other = (StreamingSegmenter(checkpoint, device="cpu", precision=precision) for _ in range(2))
+    video = _video(4)
+    for image in video[:3]:
+        segmenter.segment(image)
+    other.remember(segmenter.memory())
+    labels = segmenter.segment(video[3]).labels
+    assert segmenter.precision == used and (labels != segmenter.segment_single(video[3]).labels).any()
+    assert (other.segment(video[3]).labels == labels).all()
+
+
+def test_a_precision_that_is_none_is_refused(checkpoint):
+    with pytest.raises(BackendError, match="precision is 'int8'; allowed: auto, float32, float16, bfloat16"):
+        StreamingSegmenter(checkpoint, precision="int8")
 
 
 def test_streams_do_not_mix(checkpoint):

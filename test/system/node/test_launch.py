@@ -21,6 +21,7 @@ ARGUMENTS = [
     "transport",
     "use_sim_time",
     "backend",
+    "precision",
     "device",
     "autostart",
     "rviz",
