@@ -8,6 +8,8 @@ TORCH ?=
 BAG ?=
 # The tests to run, instead of all.
 TESTS ?=
+# Processes that share the tests; 0 runs them in one, as for a debugger.
+JOBS ?= 2
 # The questions of `make benchmark`, instead of all (a,b,...), and a file for its rows.
 ONLY ?=
 JSON ?=
@@ -18,7 +20,7 @@ VENV ?= .venv
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo benchmark test test-oldest lint format types build soak overload clean
+.PHONY: help setup demo benchmark test test-fast test-oldest lint format types build soak overload clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,7 +39,10 @@ benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, J
 	"$(VENV)/bin/python" -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json "$(JSON)") $(if $(RECORD),--record)
 
 test: setup  ## run the tests
-	"$(VENV)/bin/pytest" $(TESTS)
+	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup $(TESTS)
+
+test-fast: setup  ## run the tests that need neither ROS, nor a browser, nor a GPU, nor more than seconds each
+	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup -m "not (ros or slow or browser or gpu)" $(TESTS)
 
 test-oldest:  ## run the tests on the oldest Python, PyTorch and NumPy that are supported
 	$(MAKE) test VENV=.venv-oldest PYTHON=python3.10 TORCH="torch==2.5.1 numpy<2"

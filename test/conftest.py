@@ -20,8 +20,24 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+
 _FIRST_PORT = 47_000
 _DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests that speak to ROS, and says which tests one process runs where several share them.
+
+    Tests of one file share its fixtures. Those that need compiled backends share these: compiling takes minutes.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"ros_domain", "module_ros_domain"} & fixtures or "/system/" in item.path.as_posix():
+            item.add_marker(pytest.mark.ros)
+        if item.config.pluginmanager.hasplugin("xdist"):
+            path = item.path.relative_to(item.config.rootpath).as_posix()
+            compiles = path.startswith("test/inference/") or item.path.name == "test_compiled_node.py"
+            item.add_marker(pytest.mark.xdist_group("compiled backends" if compiles else path))
 
 
 @contextmanager

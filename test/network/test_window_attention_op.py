@@ -133,6 +133,7 @@ def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest
     assert not fused_op.takes(*_inputs()[:3])
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
 @pytest.mark.parametrize(

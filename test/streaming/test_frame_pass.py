@@ -104,6 +104,7 @@ def test_inputs_stay_where_they_are(step, video):
     assert len(seen) == 1
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_graph_gives_the_labels_of_the_cpu(step, video):
     import copy

@@ -21,6 +21,8 @@ from sdcpc_ros.evaluation.fleet_page import write_fleet_report
 from sdcpc_ros.evaluation.html_report import report_page
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
+pytestmark = pytest.mark.browser
+
 WIDTHS = (1280, 390)
 PAPER = {"light": "rgb(248, 247, 244)", "dark": "rgb(20, 23, 27)"}
 # Loads the page in a frame of each width, lets it settle, and leaves what it measured as the document's only text.

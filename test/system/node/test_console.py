@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 from sensor_msgs.msg import CompressedImage, Image
@@ -46,5 +47,6 @@ def test_dropped_frames_are_said_with_the_cause(start_node, peer, image, street,
         if "dropped for newer ones" in node.log():
             break
     told = next(text for text in warnings(node) if "dropped for newer ones" in text)
-    assert told.startswith("camera 'camera': ") and "Hz, masks leave at 3." in told
+    # 0.3 s of every frame are spent waiting; a busy machine adds to that.
+    assert told.startswith("camera 'camera': ") and re.search(r"Hz, masks leave at [123]\.\d Hz", told)
     assert told.endswith("A smaller input_height and input_width, another backend or a slower camera helps")
