@@ -56,6 +56,7 @@ def _backend(step: Step) -> Backend:
     return create_backend("onnxruntime", step, SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # exports, which takes minutes on a busy machine
 @pytest.mark.parametrize(("precision", "tolerance", "far"), [("float32", 1e-3, 0.0), ("float16", 3e-2, 0.02)])
 def test_it_gives_eagers_labels_over_a_stream(

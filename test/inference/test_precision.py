@@ -57,6 +57,7 @@ def _check_extremes(network: nn.Module, dtype: torch.dtype) -> None:
         references = FrameMemory(*(torch.stack([part.roll(k, 0) for k in range(count)], 1) for part in memory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "dtype"),
     [*((encoder, torch.float16) for encoder in ENCODERS), *((encoder, torch.bfloat16) for encoder in ENCODERS[:2])],

@@ -213,6 +213,7 @@ STAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "capability"),
     [*((torch.float16, capability) for capability in (80, 87, 89, 90)), (torch.float32, 80), (torch.float32, 90)],
