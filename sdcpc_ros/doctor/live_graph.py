@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.doctor.observer import Observer, Report, observer
-from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, absolute_name, choose_transport
+from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport
 
 _MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _SENSOR_DATA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the node subscribes
@@ -185,13 +185,18 @@ class _Graph:
         )
 
     def _other_topics(self, topic: str) -> str:
-        """Topics of images that somebody else than the node publishes."""
+        """Topics of images that may be a camera's: none that the node publishes, or that is named as a node's output.
+
+        Names tell the outputs of other segmentation nodes, and of a bag that is played with its masks.
+        """
         types = set(IMAGE_TYPES.values())
+        outputs = tuple(f"/{output.name}" for output in CAMERA_TOPICS)
         there = sorted(
             name
             for name, kinds in self._node.get_topic_names_and_types()
             if types & set(kinds)
             and name != topic
+            and not name.endswith(outputs)
             and any(_full_name(info) != self._name for info in self._node.get_publishers_info_by_topic(name))
         )
         if not there:

@@ -173,3 +173,14 @@ def test_a_topic_that_nobody_publishes_is_not_offered_the_nodes_own(start_node, 
     fault = line(lines, "nobody publishes it")
     assert fault.startswith("FAULT    /camera/image_raw") and "/segmentation_node" not in fault
     assert node.stop() == 0
+
+
+def test_outputs_of_another_segmentation_node_are_not_offered_as_a_camera(start_node, doctor, camera, tiny_checkpoint):
+    """Its camera is, and the node asked for does not run."""
+    node = start_node(namespace="/robot", model=tiny_checkpoint, device="cpu", cameras="[front]")
+    node.wait_for_log("listens to")
+    status, lines = doctor("--image-topic", "/camera/image_raw")
+    assert status == 1
+    offered = line(lines, "nobody publishes it").partition("to one that is there: ")[2]
+    assert offered == "/eye/image_raw"
+    assert node.stop() == 0
