@@ -39,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "paint or label a video, images or a bag",
         "Segment a video, images or a bag, without ROS: a video with the class colours over it, or label images.",
     ),
+    "view": (
+        "look at pictures, masks and scores in Rerun",
+        "Show pictures, masks, confidence, scores and resets of a bag, a video or a running node in Rerun.",
+    ),
     "train": (
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",

@@ -21,6 +21,7 @@ _OPTIONAL = {
     "rosbags": ("rosbags", "bags"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "ray": ("ray", "fleet"),
+    "rerun": ("'rerun-sdk>=0.32,<0.35'", "rerun"),
 }
 #: What is always needed, and pip brings, but colcon and rosdep may not.
 _NEEDED = {

@@ -16,12 +16,12 @@ PACKAGE = ROOT / "sdcpc_ros"
 DOORS: dict[str, set[str]] = {
     "cli": {"commands", "installation", "process_memory", "processor_time"},
     "commands": {
-        *("bags", "checkpoint", "dataset_kinds", "datasets", "doctor", "evaluation"),
+        *("bags", "checkpoint", "consumers", "dataset_kinds", "datasets", "doctor", "evaluation"),
         *("import_onnx", "import_segmenter", "import_weights", "inference"),
-        *("label_set", "model_card", "streaming", "training"),
+        *("label_set", "model_card", "streaming", "training", "viewing"),
     },
     "doctor": {"checkpoint", "installation", "nodes"},
-    "consumers": {"nodes"},
+    "consumers": {"images", "label_set", "nodes", "viewing"},
     "nodes": {"checkpoint", "images", "label_map", "label_set", "msg", "process_memory", "processor_time", "streaming"},
     "bags": {
         "atomic_file",
@@ -34,7 +34,9 @@ DOORS: dict[str, set[str]] = {
         "label_set",
         "process_memory",
         "streaming",
+        "viewing",
     },
+    "viewing": {"atomic_file", "evaluation", "label_set"},
     "training": {"checkpoint", "dataset_kinds", "datasets", "evaluation", "label_set", "network", "streaming"},
     "dataset_kinds": {"bags", "datasets", "installation", "label_set"},
     "evaluation": {"atomic_file", "datasets", "label_set", "streaming"},

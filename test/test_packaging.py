@@ -25,6 +25,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "jinja2": "Jinja2",
     "markupsafe": "MarkupSafe",
+    "rerun": "rerun-sdk",
     "triton": "torch",  # whose builds for GPUs bring it; imported only where there is one
     "yaml": "PyYAML",
 }  # where the name differs from the module's

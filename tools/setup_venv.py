@@ -102,8 +102,9 @@ def sourced_numpy_version(ros: str) -> str:
 
 
 def requirements_with_ros(torch: str) -> list[str]:
-    """What pip installs where there is no ROS."""
-    return ["--requirement", str(ROS_WHEELS), *(torch.split() or [TESTED_TORCH]), *project()]
+    """What pip installs where there is no ROS; without Rerun, which needs NumPy 2, beside versions of one's own."""
+    chosen = [*torch.split(), *project()] if torch else [TESTED_TORCH, *project(",rerun")]
+    return ["--requirement", str(ROS_WHEELS), *chosen]
 
 
 def requirements_beside_ros(torch: str, numpy_version: str) -> list[str]:
@@ -115,8 +116,8 @@ def requirements_beside_ros(torch: str, numpy_version: str) -> list[str]:
     return [f"numpy<{numpy_major + 1}", *torch.split(), *project()]
 
 
-def project() -> list[str]:
-    return ["--editable", f"{ROOT}[bags,dev,export]"]
+def project(more: str = "") -> list[str]:
+    return ["--editable", f"{ROOT}[bags,dev,export{more}]"]
 
 
 def create(venv: Path, ros: str) -> None:

@@ -24,6 +24,7 @@ from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.live_evaluation import LivePlan, live_comparison
 from sdcpc_ros.bags.live_timing import LiveTiming
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, Unusable, load_segmenter
+from sdcpc_ros.bags.view import recorder
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT, ReportError, read_report, write_json
 
@@ -69,6 +70,7 @@ class Job:
     settings: BagSettings
     labelled_bag: bool = False
     live: LivePlan | None = None
+    rerun: Path | None = None  #: a recording to write for Rerun, see `RerunRecording`
 
     @property
     def files(self) -> JobFiles:
@@ -158,6 +160,8 @@ def run_job(
                 duration_s=settings.duration_s,
             )
             watchers.append(stack.enter_context(writer).write)
+        if job.rerun is not None:
+            watchers.append(stack.enter_context(recorder(model.segmenter.label_set, job.bag.name, job.rerun)))
         watchers.append(lambda frame: on_frame())
         evaluation = evaluate_bag(job.bag, model, settings, on_start=on_start, watchers=watchers)
     report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}

@@ -84,7 +84,10 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     model = ModelChoice(path, device, arguments.backend, size, arguments.precision)
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
-    return [Job(bag, folder, model, settings, arguments.labelled_bag, live) for bag, folder in zip(bags, folders)]
+    rerun = None if arguments.rerun is None else arguments.rerun.absolute()
+    return [
+        Job(bag, folder, model, settings, arguments.labelled_bag, live, rerun) for bag, folder in zip(bags, folders)
+    ]
 
 
 def _workers(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBar) -> Workers:

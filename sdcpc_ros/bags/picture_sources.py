@@ -10,11 +10,12 @@ from pathlib import Path
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.folder_bag import IMAGE_SUFFIXES, image_files, in_order, read_image
-from sdcpc_ros.bags.ground_truth import NoTruth
+from sdcpc_ros.bags.ground_truth import NoTruth, find_ground_truth
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SourceFrame, Unusable, bag_frames
 from sdcpc_ros.bags.video_sources import RATES_HZ, VideoFrames, open_video, open_webcam, sane_rate_hz
 from sdcpc_ros.git_lfs import pointer_reason
+from sdcpc_ros.images.label_pictures import LabelReader
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
@@ -30,20 +31,23 @@ class PictureSource:
 
 
 @contextmanager
-def picture_source(path: str, *, camera: str | None = None, images_hz: float | None = None) -> Iterator[PictureSource]:
+def picture_source(
+    path: str, *, camera: str | None = None, images_hz: float | None = None, truth_reader: LabelReader | None = None
+) -> Iterator[PictureSource]:
     """Opens a video, an image, a folder or a glob of images, a bag, or a camera of this machine by its number.
 
     `camera`: the topic, of a bag with several. `images_hz`: how fast images follow each other, 15 by default.
+    `truth_reader`: reads the ground truth of a bag, resized to its images; None: frames have no truth.
     Raises BagError for an input that cannot be read, and for an option that the input does not have.
     """
-    kind = _kind(path)
+    kind = kind_of(path)
     if camera is not None and kind != "bag":
         raise BagError(f"a camera topic can be chosen of a bag, and '{path}' is none")
     if images_hz is not None and kind != "images":
         raise BagError(f"'{path}' has times of its own; a rate goes with images")
     if kind == "bag":
         with BagReader(path) as bag:
-            yield _of_bag(bag, camera)
+            yield _of_bag(bag, camera, truth_reader)
     elif kind == "images":
         yield _of_images(_images(path), 15.0 if images_hz is None else images_hz)
     elif kind == "webcam":
@@ -54,7 +58,7 @@ def picture_source(path: str, *, camera: str | None = None, images_hz: float | N
             yield source
 
 
-def _kind(path: str) -> str:
+def kind_of(path: str) -> str:
     """The kind of a path, by its name: "bag", "images", "webcam" or "video"."""
     found = Path(path)
     if path.isdecimal() and not found.exists():
@@ -73,11 +77,13 @@ def _is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not Path(path).exists()
 
 
-def _of_bag(bag: BagReader, camera: str | None) -> PictureSource:
+def _of_bag(bag: BagReader, camera: str | None, truth_reader: LabelReader | None) -> PictureSource:
     topic = bag.camera_topic(camera)
+    truth = NoTruth() if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
     images = bag.topics[topic].message_count
     rate_hz = sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
-    return PictureSource(bag_frames(bag, topic, NoTruth()), images, rate_hz, lambda frame: str(frame.stamp_ns))
+    frames = bag_frames(bag, topic, truth, resize_truth=True)
+    return PictureSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
 
 
 def _of_images(files: Sequence[Path], rate_hz: float) -> PictureSource:

@@ -92,13 +92,15 @@ def bag_frames(
     duration_s: float | None = None,
     every: int = 1,
     resize_truth: bool = False,
+    companions: tuple[str, ...] = (),
 ) -> Iterator[SourceFrame | Unusable]:
     """The images of a bag's camera with their ground truth.
 
     `every`: only images whose number is a multiple of this; the others are not decoded and keep their numbers.
     `resize_truth`: a truth of another size is resized to its image, by the nearest pixel; BagError without it.
+    `companions`: further topics, whose messages come with the `bag_frame` of each image.
     """
-    frames = bag.frames(camera, truth.topic, start_s=start_s, duration_s=duration_s)
+    frames = bag.frames(camera, truth.topic, *companions, start_s=start_s, duration_s=duration_s)
     for number, frame in enumerate(frames):
         if number % every:
             continue

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--force", action="store_true", help="also what was evaluated before, and has not changed since")
     more = parser.add_argument_group("what else")
     more.add_argument("--labelled-bag", action="store_true", help="write the bag with the masks in it")
+    more.add_argument("--rerun", type=Path, metavar="FILE.rrd", help="write a recording of one bag for Rerun's viewer")
     more.add_argument("--live", action="store_true", help="play the bag to the ROS node too, and compare")
     more.add_argument("--live-rate", type=float, metavar="RATE", help="playing speed, 1 as recorded")
     more.add_argument(
@@ -70,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """0; 1 when a gate is missed, or the only bag cannot be evaluated; 3 when some of several bags cannot."""
     _check_options(arguments)
+    if arguments.rerun is not None:
+        from sdcpc_ros.viewing.recording import check_file
+
+        check_file(arguments.rerun)
+        arguments.force = True  # the report may be there already, the recording is made while frames pass
     from sdcpc_ros.bags.evaluation_run import evaluate_bags
 
     return evaluate_bags(arguments, _gates(arguments))
@@ -90,6 +96,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     error = arguments.parser.error
     if arguments.workers is not None and arguments.workers < 1:
         error(f"--workers is {arguments.workers}; 1 or more are needed")
+    if arguments.rerun is not None and len(arguments.bags) > 1:
+        error("--rerun goes with one bag")
     if not arguments.live:
         for option in ("live_rate", "live_node"):
             if getattr(arguments, option) is not None:

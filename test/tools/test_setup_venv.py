@@ -111,9 +111,11 @@ def test_without_ros_the_wheels_and_the_tested_torch_are_installed() -> None:
     wanted = requirements_with_ros("")
     assert setup_venv.TESTED_TORCH in wanted
     assert str(setup_venv.ROS_WHEELS) in wanted
+    assert wanted[-1].endswith(",rerun]")
     wanted = requirements_with_ros("torch==2.5.1 numpy<2")
     assert {"torch==2.5.1", "numpy<2"} < set(wanted)
     assert setup_venv.TESTED_TORCH not in wanted
+    assert not wanted[-1].endswith(",rerun]")  # it would not go with NumPy 1
 
 
 @pytest.mark.parametrize(("there", "kept"), [("1.21.5", "numpy<2"), ("1.26.4", "numpy<2"), ("2.2.4", "numpy<3")])

@@ -1,0 +1,152 @@
+"""`sdcpc view --live`: what a running node publishes for a camera, in Rerun as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+from sdcpc_ros.consumers.feature_mask import label_pixels
+from sdcpc_ros.consumers.running import label_info_type
+from sdcpc_ros.images.decoding import BadImage, to_rgb
+from sdcpc_ros.label_set import LabelSet, label_set_of_names
+from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, LABEL, LABEL_INFO
+from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
+
+_SENSOR_DATA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_MOST_WAITING = 30  # frames whose parts have not all come; each holds an image
+_MOST_PIXELS = 1 << 26
+_PATIENCE_S = 15.0  # for the node's first report and its LabelInfo: discovery takes seconds on a busy machine
+
+
+@dataclass
+class _Parts:
+    image: Image | CompressedImage | None = None
+    label: Image | None = None
+    confidence: Image | None = None
+
+
+class LiveView(Node):
+    """Puts image, mask and confidence of one stamp together; a frame is shown when both of the latter have come.
+
+    A camera image that best-effort transport lost is left out. Resets are those that the node counts in /diagnostics.
+    """
+
+    def __init__(self, node_name: str, camera: str, label_set: LabelSet | None, context: Context) -> None:
+        super().__init__("sdcpc_view", context=context)
+        self.label_set = label_set
+        self.image_topic = ""
+        self.recording: RerunRecording | None = None
+        self.shown = 0
+        self._status = f"{node_name.strip('/')}: {camera}"
+        self._parts: OrderedDict[int, _Parts] = OrderedDict()
+        self._resets: dict[str, int] | None = None
+        self._reset: str | None = None
+        self._shape: tuple[int, ...] | None = None
+        base = f"{node_name}/{camera}/"
+        self.label_topic = base + LABEL.name
+        if label_set is None:
+            label_info = label_info_type()
+            if label_info is None:
+                raise ViewingError("without vision_msgs no LabelInfo names the classes; --model names the node's model")
+            self.create_subscription(label_info, base + LABEL_INFO.name, self._on_label_info, _LATCHED)
+        self.create_subscription(Image, self.label_topic, self._keeper("label"), _SENSOR_DATA)
+        self.create_subscription(Image, base + CONFIDENCE.name, self._keeper("confidence"), _SENSOR_DATA)
+        self.create_subscription(DiagnosticArray, DIAGNOSTICS.name, self._on_report, 10)
+
+    def _on_label_info(self, message: Any) -> None:
+        classes = sorted(message.class_map, key=lambda entry: entry.class_id)
+        self.label_set = label_set_of_names("live", [entry.class_name for entry in classes])
+
+    def _on_report(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name != self._status:
+                continue
+            values = {pair.key: pair.value for pair in status.values}
+            if not self.image_topic and values.get("image topic"):
+                self.image_topic = values["image topic"]
+                kind = CompressedImage if values.get("transport") == "compressed" else Image
+                self.create_subscription(kind, self.image_topic, self._keeper("image"), _SENSOR_DATA)
+            prefix = "resets: "
+            resets = {key[len(prefix) :]: int(value) for key, value in values.items() if key.startswith(prefix)}
+            causes = [cause for cause, count in resets.items() if count > (self._resets or resets).get(cause, 0)]
+            self._reset = ", ".join(causes) or self._reset
+            self._resets = resets
+
+    def _keeper(self, part: str) -> Callable[[Any], None]:
+        def keep(message: Any) -> None:
+            stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            parts = self._parts.setdefault(stamp_ns, _Parts())
+            setattr(parts, part, message)
+            if self.recording is not None and parts.label is not None and parts.confidence is not None:
+                self._show(self.recording, stamp_ns, self._parts.pop(stamp_ns))
+            while len(self._parts) > _MOST_WAITING:
+                self._parts.popitem(last=False)
+
+        return keep
+
+    def _show(self, recording: RerunRecording, stamp_ns: int, parts: _Parts) -> None:
+        try:
+            labels, confidence = label_pixels(parts.label), label_pixels(parts.confidence)
+            image = None if parts.image is None else np.ascontiguousarray(to_rgb(parts.image, _MOST_PIXELS))
+        except (BadImage, ValueError) as error:
+            recording.note(self.shown, str(error))
+            return
+        reset, self._reset = self._reset, None
+        if self._shape is not None and labels.shape != self._shape:
+            reset = reset or "size"
+        self._shape = labels.shape
+        recording.add(self.shown, stamp_ns, labels, image=image, confidence=confidence, reset=reset)
+        self.shown += 1
+
+
+def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSet | None = None) -> int:
+    """Show a running node's camera until Ctrl-C. Returns how many masks were shown.
+
+    `label_set`: the node's classes; None: those of its LabelInfo, with colours where a known label set has these names.
+    Raises ViewingError when the node does not tell its classes or its image topic within 15 s, or as RerunRecording.
+    """
+    node_name = "/" + node_name.strip("/")
+    context = Context()
+    # SIGTERM ends it too, and Ctrl-C where a shell had started it in the background.
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.ALL)
+    executor = SingleThreadedExecutor(context=context)
+    try:
+        view = LiveView(node_name, camera, label_set, context)
+        executor.add_node(view)
+        give_up_s = time.monotonic() + _PATIENCE_S
+        while not (view.image_topic and view.label_set):
+            if time.monotonic() > give_up_s:
+                missing = "names no classes beside" if view.image_topic else "reports nothing in /diagnostics for"
+                raise ViewingError(
+                    f"{node_name} {missing} {view.label_topic}: is it configured, and its camera called '{camera}'? "
+                    "`ros2 topic list` shows NODE/CAMERA/label/image_raw; --node and --camera name them"
+                )
+            executor.spin_once(timeout_sec=0.1)
+        with (
+            RerunRecording(view.label_set, f"{node_name} {camera}", file) as view.recording,
+            suppress(KeyboardInterrupt, ExternalShutdownException),  # as it is ended; the file is complete then
+        ):
+            while context.ok():
+                executor.spin_once(timeout_sec=0.1)
+        return view.shown
+    except ExternalShutdownException:
+        raise KeyboardInterrupt from None
+    finally:
+        executor.shutdown()
+        rclpy.try_shutdown(context=context)
