@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if {"ros_domain", "module_ros_domain"} & fixtures or "/system/" in item.path.as_posix():
             item.add_marker(pytest.mark.ros)
+        if {"compiled", "swap", "robot_cache"} & fixtures:
+            item.add_marker(pytest.mark.slow)
         if item.config.pluginmanager.hasplugin("xdist"):
             path = item.path.relative_to(item.config.rootpath).as_posix()
             compiles = path.startswith("test/inference/") or item.path.name == "test_compiled_node.py"

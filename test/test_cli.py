@@ -23,6 +23,8 @@ from sdcpc_ros.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.processor_time import SETTINGS
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 THIN = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16}
 

@@ -18,6 +18,8 @@ from sdcpc_ros.label_set import CAMVID_11, LabelSet, LabelSetError, label_set_of
 from sdcpc_ros.network.given_logits import GivenLogitsConfig
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'sdcpc_ros[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'sdcpc_ros[onnx]'")
 

@@ -20,6 +20,8 @@ from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19
 from sdcpc_ros.network.encoders import MIX_TRANSFORMERS
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
+pytestmark = pytest.mark.slow
+
 _SPEC = importlib.util.spec_from_file_location("foreign", Path(__file__).with_name("foreign_models.py"))
 foreign = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(foreign)

@@ -16,6 +16,8 @@ from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_tests
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
+pytestmark = pytest.mark.slow
+
 MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.safetensors"))
 
 

@@ -20,6 +20,8 @@ from sdcpc_ros.evaluation.gates import MEASURES
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.report_file import read_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick_page(monkeypatch):

@@ -27,6 +27,8 @@ from sdcpc_ros.bags.messages import (
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 
+pytestmark = pytest.mark.slow
+
 CAMERA, TRUTH = "/front/image", "/front/ground_truth"
 SIZE = (64, 96)
 FRAMES = 6

@@ -15,6 +15,8 @@ from sdcpc_ros.bags import video_sources
 from sdcpc_ros.bags.picture_sources import picture_source
 from sdcpc_ros.evaluation.video import VideoWriter
 
+pytestmark = pytest.mark.slow
+
 
 def picture(index: int) -> np.ndarray:
     """(48, 64, 3), bright at the left, dark at the right, and a little brighter with every frame."""

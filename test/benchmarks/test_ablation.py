@@ -17,6 +17,8 @@ from sdcpc_ros.label_set import CAMVID_11
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.recipe import load_recipe, recipe_from
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(ablation.__file__).with_name("ablation.yaml")
 TINY = {
     "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16},

@@ -16,6 +16,8 @@ from benchmarks.__main__ import main
 from benchmarks.measure import Effort, Timing, gflop, interleaved, peak_mib
 from benchmarks.rows import Row
 
+pytestmark = pytest.mark.slow
+
 CPU = Effort(torch.device("cpu"), rounds=2, quick=True)
 
 

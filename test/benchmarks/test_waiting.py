@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.waiting import WAYS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("way", [0, len(WAYS) - 1])
 def test_a_child_measures_a_frame(tiny_checkpoint: Path, way: int) -> None:

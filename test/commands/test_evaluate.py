@@ -17,6 +17,8 @@ from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
 from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124, LabelSet
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 
+pytestmark = pytest.mark.slow
+
 SIZE = (32, 64)
 
 

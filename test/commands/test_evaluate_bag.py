@@ -17,6 +17,8 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.label_set import CAMVID_11
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:

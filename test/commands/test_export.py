@@ -13,6 +13,8 @@ from sdcpc_ros.commands import export
 from sdcpc_ros.inference import exporting
 from sdcpc_ros.label_set import CAMVID_11, LabelSet
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_program_is_written_with_all_that_it_takes_to_use_it(tiny_checkpoint, tmp_path, capsys):
     output = tmp_path / "robot" / "tiny.pt2"

@@ -17,6 +17,8 @@ from sdcpc_ros.datasets.street.projection import SKY
 from sdcpc_ros.datasets.synthetic_street import StreetFrame, SyntheticStreet
 from sdcpc_ros.label_set import CAMVID_11
 
+pytestmark = pytest.mark.slow
+
 SEED = 4
 
 

@@ -11,6 +11,8 @@ from sdcpc_ros.evaluation.html_report import report_page, write_report
 from sdcpc_ros.evaluation.report_file import ReportError, read_report
 from sdcpc_ros.label_set import CAMVID_11, VSPW_124, LabelSet
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> $\\frac{1}{2}$ {{ 7 * 7 }} \x00\x1b\ud800'
 
 

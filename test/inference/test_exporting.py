@@ -18,6 +18,8 @@ from sdcpc_ros.inference.onnx_model import ONNX_OPSET
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES
 from sdcpc_ros.network import FrameMemory
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 96)
 METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}  # as of the fixture `onnx_file`
 DOCUMENT = Path(__file__).parents[2] / "docs" / "backends.md"

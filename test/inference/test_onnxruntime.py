@@ -16,6 +16,8 @@ from sdcpc_ros.inference.onnx_model import model_name
 from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.onnx_session import OnnxError, new_session
 
+pytestmark = pytest.mark.slow
+
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
 SIZE = (64, 96)
 

@@ -13,6 +13,8 @@ import torch
 from sdcpc_ros.inference import BackendError, Step, check_backend, create_backend, tensorrt
 from sdcpc_ros.inference.step import example_inputs
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 96)
 #: What Torch-TensorRT 2.5 and later convert, or decompose into what they do, of the exported step's operators.
 CONVERTED = {

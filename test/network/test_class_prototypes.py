@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.network.class_prototypes import ClassPrototypes, sinkhorn
 
+pytestmark = pytest.mark.slow
+
 CLASSES, FEATURES, VOID = 4, 6, 255
 
 

@@ -8,6 +8,8 @@ from torch import library
 
 from sdcpc_ros.network.window_attention import WindowAttention, fused_op, window_attention
 
+pytestmark = pytest.mark.slow
+
 
 def _inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)

@@ -13,6 +13,8 @@ from torch import library
 
 from sdcpc_ros.network.window_attention import fused_op, tile_layouts, window_attention
 
+pytestmark = pytest.mark.slow
+
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 RADIUS, VALID = 2, torch.tensor([[True, False, True], [True, True, True]])
 NAMES = ("query", "keys", "values", "bias")

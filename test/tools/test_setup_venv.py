@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from setup_venv import SetupError, check_python, fingerprint, prepare, requirements_beside_ros, requirements_with_ros
 
+pytestmark = pytest.mark.slow
+
 
 class Steps:
     """Stands where commands are run: notes them, and does of `python -m venv` what matters here."""

@@ -22,6 +22,8 @@ from sdcpc_ros.training.objective import Objective
 from sdcpc_ros.training.recipe import RecipeError
 from sdcpc_ros.training.run_state import recipe_values
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 

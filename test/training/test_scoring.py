@@ -15,6 +15,8 @@ from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.scoring import SCORES, scoring
 
+pytestmark = pytest.mark.slow
+
 # Four frames of val are enough for these, and two of the left-out drive.
 TESTED = [("every", 1), ("every", 2), ("every", 3), ("turns", 0.05), ("turns", 0.2), ("video", "0006R0")]
 
