@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from sdcpc_ros.consumers.feature_mask import label_pixels
 from sdcpc_ros.consumers.running import label_info_type
 from sdcpc_ros.images.decoding import BadImage, to_rgb
-from sdcpc_ros.label_set import LabelSet, label_set_of_names
+from sdcpc_ros.label_set import IGNORE, LabelSet, label_set_of_names
 from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, LABEL, LABEL_INFO
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
@@ -70,8 +70,12 @@ class LiveView(Node):
         self.create_subscription(DiagnosticArray, DIAGNOSTICS.name, self._on_report, 10)
 
     def _on_label_info(self, message: Any) -> None:
-        classes = sorted(message.class_map, key=lambda entry: entry.class_id)
-        self.label_set = label_set_of_names("live", [entry.class_name for entry in classes])
+        names: dict[int, list[str]] = {}
+        for entry in message.class_map:
+            names.setdefault(entry.class_id, []).append(entry.class_name)
+        # With a label map ids may have gaps, and names share one.
+        listed = range(max((number for number in names if number < IGNORE), default=-1) + 1)
+        self.label_set = label_set_of_names("live", ["/".join(names.get(i, [f"id {i}"])) for i in listed])
 
     def _on_report(self, message: DiagnosticArray) -> None:
         for status in message.status:
