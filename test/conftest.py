@@ -25,6 +25,7 @@ _FIRST_PORT = 47_000
 _DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that speak to ROS, and says which tests one process runs where several share them.
 
