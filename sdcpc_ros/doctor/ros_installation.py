@@ -40,12 +40,11 @@ def has_ros() -> bool:
 
 def check_ros() -> Iterator[Finding]:
     """Everything that can be said without talking to anybody. One note where there is no ROS."""
-    if not has_ros():
-        text = "not in this shell: the library and the sdcpc command do without, the node does not"
-        yield Finding("ROS 2", text + " (source /opt/ros/<distro>/setup.bash to have it checked)", NOTE)
+    try:
+        rclpy = importlib.import_module("rclpy")
+    except ImportError as error:
+        yield _no_ros(error)
         return
-    import rclpy
-
     middleware = rclpy.get_rmw_implementation_identifier()
     yield Finding("ROS 2", f"{os.environ.get('ROS_DISTRO', 'distribution not named')}, {middleware}")
     yield from check_messages()
@@ -53,6 +52,16 @@ def check_ros() -> Iterator[Finding]:
         yield check_profile(os.environ)
         yield check_shared_memory()
     yield check_domain(os.environ)
+
+
+def _no_ros(error: ImportError) -> Finding:
+    """rclpy is not installed, or it is and does not load."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "rclpy":
+        text = "not in this shell: the library and the sdcpc command do without, the node does not"
+        return Finding("ROS 2", text + " (source /opt/ros/<distro>/setup.bash to have it checked)", NOTE)
+    fix = "source the setup.bash of one ROS in a new shell, and use the Python that it was built for"
+    reason = next(iter(str(error).splitlines()), "no reason given")
+    return Finding("ROS 2", f"rclpy is here but cannot be imported: {reason}", FAULT, fix)
 
 
 def check_messages() -> Iterator[Finding]:

@@ -23,6 +23,15 @@ def test_without_ros_it_says_so_and_finds_no_fault(monkeypatch):
     assert finding.level == NOTE and "the node does not" in finding.text
 
 
+def test_a_ros_that_does_not_load_is_a_fault_with_its_reason(monkeypatch, tmp_path):
+    reason = "librcl_action.so: cannot open shared object file: No such file or directory"
+    (tmp_path / "rclpy.py").write_text(f"raise ImportError({reason!r})\n")
+    monkeypatch.delitem(sys.modules, "rclpy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (finding,) = check_ros()
+    assert finding.level == FAULT and finding.text.endswith(reason) and "setup.bash" in finding.fix
+
+
 @pytest.mark.parametrize("variable", ["FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"])
 def test_the_shipped_profile_will_do(variable):
     finding = check_profile({variable: str(SHIPPED)})
