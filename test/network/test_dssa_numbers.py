@@ -130,7 +130,8 @@ def test_narrow_memories_of_a_float32_frame_will_do(dtype):
         expected = module(own, references, AGE_S).change
         found = module(own, narrow, AGE_S).change
     assert found.dtype == torch.float32
-    assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
+    # The frame's queries are rounded as the references are, so that one kernel takes both.
+    assert (found - expected).abs().mean() < 0.1 * expected.abs().mean()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

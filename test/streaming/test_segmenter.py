@@ -49,15 +49,12 @@ def test_segment_single_leaves_no_trace(segmenter):
 
 
 @pytest.mark.parametrize(("precision", "used"), [("auto", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16")])
-def test_a_stream_in_half_precision_goes_on_from_its_memory(checkpoint, precision, used):
-    segmenter, other = (StreamingSegmenter(checkpoint, device="cpu", precision=precision) for _ in range(2))
+def test_a_stream_has_references_in_every_precision(checkpoint, precision, used):
+    segmenter, exact = (StreamingSegmenter(checkpoint, device="cpu", precision=name) for name in (precision, "float32"))
     video = _video(4)
-    for image in video[:3]:
-        segmenter.segment(image)
-    other.remember(segmenter.memory())
-    labels = segmenter.segment(video[3]).labels
-    assert segmenter.precision == used and (labels != segmenter.segment_single(video[3]).labels).any()
-    assert (other.segment(video[3]).labels == labels).all()
+    labels, expected = ([one.segment(image).labels for image in video] for one in (segmenter, exact))
+    assert segmenter.precision == used and (labels[3] != segmenter.segment_single(video[3]).labels).any()
+    assert np.mean([a == b for a, b in zip(labels, expected)]) > 0.95
 
 
 def test_a_precision_that_is_none_is_refused(checkpoint):
