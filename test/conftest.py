@@ -239,7 +239,7 @@ def note_fault(request: pytest.FixtureRequest) -> Callable[..., None]:
         assert sent > 0
         file = os.environ.get("SDCPC_FAULT_REPORT")
         if file:
-            test = request.node.nodeid.partition("[")[0]
+            test = request.node.nodeid.partition("@")[0].partition("[")[0]  # behind @ its group among processes
             row = {"fault": fault, "sent": sent, "counted": dict(counted), "served": served, "test": test}
             with open(file, "a", encoding="utf-8") as report:
                 report.write(json.dumps(row) + "\n")

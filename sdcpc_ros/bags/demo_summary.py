@@ -38,7 +38,7 @@ def demo_table(summary: dict[str, Any]) -> Table:
         table.caption = "mVC runs over consecutive masks: dropped frames are left out."
         table.caption_justify = "left"
     else:
-        table.add_row("mIoU, mVC8", "-", "the bag holds no ground truth of the model's classes")
+        table.add_row("mIoU, mVC8", "-", "no ground truth of the model's classes")
     table.add_row("confidence", _percent(quality["mean_confidence"]), "of the network in its labels, mean")
     return table
 

@@ -63,7 +63,7 @@ def test_what_is_not_known_is_a_dash(summary):
     assert row(lines, "frame rate") == "frame rate - masks received a second"
     assert row(lines, "latency p50 / p95").startswith("latency p50 / p95 - / - ")
     assert row(lines, "dropped") == "dropped 90 (60%) frames without a mask"
-    assert row(lines, "mIoU, mVC8") == "mIoU, mVC8 - the bag holds no ground truth of the model's classes"
+    assert row(lines, "mIoU, mVC8") == "mIoU, mVC8 - no ground truth of the model's classes"
     assert demo_headline(summary)[1] == "60 of 150 frames,  - masks a second,  latency -"
 
 
