@@ -94,6 +94,9 @@ def run_live(
         node_process.require_running()
         if live.node_failure:
             raise PlaybackError(f"the node {live.node_failure}")
+        # The node's publishers find our subscriptions in the order of their making, that of reports last; a mask that
+        # is published before is lost.
+        wait_until(lambda: recorder.received[DIAGNOSTICS_TOPIC] > 0, _DIAGNOSTICS_TIMEOUT_S, keep_waiting)
         on_ready()
 
         def on_publish(message: RawMessage) -> None:

@@ -141,16 +141,26 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
                     f"{node_name} {missing} {view.label_topic}: is it configured, and its camera called '{camera}'? "
                     "`ros2 topic list` shows NODE/CAMERA/label/image_raw; --node and --camera name them"
                 )
-            executor.spin_once(timeout_sec=0.1)
+            _spin_once(executor, context)
         with (
             RerunRecording(view.label_set, f"{node_name} {camera}", file) as view.recording,
             suppress(KeyboardInterrupt, ExternalShutdownException),  # as it is ended; the file is complete then
         ):
             while context.ok():
-                executor.spin_once(timeout_sec=0.1)
+                _spin_once(executor, context)
         return view.shown
     except ExternalShutdownException:
         raise KeyboardInterrupt from None
     finally:
         executor.shutdown()
         rclpy.try_shutdown(context=context)
+
+
+def _spin_once(executor: SingleThreadedExecutor, context: Context) -> None:
+    """A signal may shut the context down in the middle of this, and rclpy raises whatever it meets then."""
+    try:
+        executor.spin_once(timeout_sec=0.1)
+    except Exception as error:
+        if context.ok():
+            raise
+        raise ExternalShutdownException from error
