@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import sdcpc_ros
 from sdcpc_ros.commands.evaluate import DATASETS
 from sdcpc_ros.dataset_kinds import DATASET_KINDS, open_dataset
 from sdcpc_ros.datasets.errors import DatasetError
@@ -41,6 +42,8 @@ def test_published_kinds_need_a_split(tmp_path: Path) -> None:
 
 
 def test_bags_without_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if hasattr(sdcpc_ros, "bags"):  # the package that is imported here must not stay for other tests
+        monkeypatch.setattr(sdcpc_ros, "bags", sdcpc_ros.bags)
     for name in [name for name in sys.modules if name.startswith(("sdcpc_ros.bags", "rosbags"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rosbags", None)

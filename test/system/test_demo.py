@@ -119,7 +119,7 @@ def test_a_compressed_camera_without_ground_truth(street, tiny_checkpoint, tmp_p
             writer.write(RawMessage(topic, COMPRESSED_IMAGE, frame.camera.time_ns, data))
     result = run_demo(tiny_checkpoint, tmp_path / "output", "--bag", str(tmp_path / "jpeg"), "--seconds", "1.1")
     assert result.returncode == 0, result.stdout
-    assert "the bag holds no ground truth" in result.stdout
+    assert "no ground truth of the model's classes" in result.stdout
     with BagReader(tmp_path / "output" / "labelled_bag") as labelled:
         assert labelled.topics[topic].message_count == 7  # 1.1 s at 6 Hz
         assert labelled.topics[LABEL_TOPIC].message_count > 3
