@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a path to write a file or folder to, which replaces `path` if the block ends without an exception.
 
-    The path has the same name and lies in a hidden folder beside `path`. Raises OSError.
+    The temporary path has the name of `path`, in a hidden folder beside it. Raises OSError.
     """
     path = Path(path)
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:

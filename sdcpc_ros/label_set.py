@@ -191,6 +191,20 @@ def label_set_of_names(name: str, class_names: Sequence[str]) -> LabelSet:
     return LabelSet(name, unique, generated_colours(len(unique)))
 
 
+def label_set_of_ids(name: str, entries: Iterable[tuple[int, str]]) -> LabelSet:
+    """As `label_set_of_names`, of (id, class name) pairs such as a LabelInfo has, in any order.
+
+    With a label map ids may have gaps, which are named after their ids, and classes may share an id, which gets both
+    names. Ids of IGNORE and above, and negative ones, are left out.
+    """
+    names: dict[int, list[str]] = {}
+    for number, class_name in entries:
+        if 0 <= number < IGNORE:
+            names.setdefault(number, []).append(class_name)
+    ids = range(max(names, default=-1) + 1)
+    return label_set_of_names(name, ["/".join(names.get(number, [f"id {number}"])) for number in ids])
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 

@@ -16,6 +16,7 @@ from sdcpc_ros.label_set import (
     VSPW_124,
     LabelSet,
     LabelSetError,
+    label_set_of_ids,
     read_label_set,
     thin_classes,
 )
@@ -98,3 +99,15 @@ def test_thin_classes_are_poles_and_signs_by_whole_words() -> None:
     assert thin_classes(CAMVID_11.class_names) == ["pole", "sign_symbol"]
     assert thin_classes(CITYSCAPES_19.class_names) == ["pole", "traffic sign"]
     assert thin_classes(("signal", "tadpole", "Road_Signs")) == ["Road_Signs"]
+
+
+def test_ids_of_a_label_map_may_have_gaps_and_be_shared():
+    entries = [(4, "car"), (1, "road"), (1, "pavement"), (255, "unlabelled"), (-1, "nothing"), (10**9, "far")]
+    label_set = label_set_of_ids("mapped", entries)
+    assert label_set.class_names == ("id 0", "road/pavement", "id 2", "id 3", "car")
+    assert len(set(label_set.colours)) == 5
+
+
+def test_ids_of_a_known_label_set_have_its_colours():
+    entries = reversed(list(enumerate(CAMVID_11.class_names)))
+    assert label_set_of_ids("live", entries) is CAMVID_11

@@ -15,7 +15,7 @@ from sdcpc_ros.bags.prefetch import prefetch
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.segmented_frames import SegmentedFrame, SourceFrame, Unusable, bag_frames, segment_frames
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.label_set import LabelSet, label_set_of_names
+from sdcpc_ros.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
@@ -59,8 +59,8 @@ class Masks:
     def label_set(self, bag: BagReader) -> LabelSet:
         """The classes by name, with the colours of the known label set that has these names. BagError if none came."""
         for message in bag.messages(self.label_info):
-            classes = sorted(bag.deserialise(message).class_map, key=lambda entry: entry.class_id)
-            return label_set_of_names("as recorded", [entry.class_name for entry in classes])
+            classes = bag.deserialise(message).class_map
+            return label_set_of_ids("as recorded", ((entry.class_id, entry.class_name) for entry in classes))
         raise BagError(f"bag '{bag.path}' has no message on {self.label_info}, which names the classes")
 
 

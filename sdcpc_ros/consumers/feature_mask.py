@@ -42,7 +42,7 @@ class FeatureMasker:
 
 
 def label_pixels(image: Any) -> np.ndarray:
-    """The ids of a label image (mono8, 8UC1, 16UC1 or 16SC1) as (H, W) uint8, whatever its step.
+    """The ids of a label image (mono8, 8UC1, 16UC1 or 16SC1) as (H, W) uint8, with any row step.
 
     Raises ValueError for another encoding, or too little data.
     """

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from sdcpc_ros.consumers.feature_mask import label_pixels
 from sdcpc_ros.consumers.running import label_info_type
 from sdcpc_ros.images.decoding import BadImage, to_rgb
-from sdcpc_ros.label_set import IGNORE, LabelSet, label_set_of_names
+from sdcpc_ros.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, LABEL, LABEL_INFO
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
@@ -70,12 +70,8 @@ class LiveView(Node):
         self.create_subscription(DiagnosticArray, DIAGNOSTICS.name, self._on_report, 10)
 
     def _on_label_info(self, message: Any) -> None:
-        names: dict[int, list[str]] = {}
-        for entry in message.class_map:
-            names.setdefault(entry.class_id, []).append(entry.class_name)
-        # With a label map ids may have gaps, and names share one.
-        listed = range(max((number for number in names if number < IGNORE), default=-1) + 1)
-        self.label_set = label_set_of_names("live", ["/".join(names.get(i, [f"id {i}"])) for i in listed])
+        classes = ((entry.class_id, entry.class_name) for entry in message.class_map)
+        self.label_set = label_set_of_ids("live", classes)
 
     def _on_report(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -157,7 +153,7 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
 
 
 def _spin_once(executor: SingleThreadedExecutor, context: Context) -> None:
-    """A signal may shut the context down in the middle of this, and rclpy raises whatever it meets then."""
+    """Raises ExternalShutdownException if a signal shuts the context down; rclpy itself raises errors of any type."""
     try:
         executor.spin_once(timeout_sec=0.1)
     except Exception as error:

@@ -185,9 +185,9 @@ class _Graph:
         )
 
     def _other_topics(self, topic: str) -> str:
-        """Topics of images that may be a camera's: none that the node publishes, or that is named as a node's output.
+        """Image topics that a camera may publish. The node's own outputs are excluded.
 
-        Names tell the outputs of other segmentation nodes, and of a bag that is played with its masks.
+        Outputs of other segmentation nodes, and of bags with masks, are excluded by their names.
         """
         types = set(IMAGE_TYPES.values())
         outputs = tuple(f"/{output.name}" for output in CAMERA_TOPICS)

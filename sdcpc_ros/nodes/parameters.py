@@ -298,17 +298,9 @@ def _refuse_bad_values(declarations: Mapping[str, Declaration], values: Mapping[
 def markdown_table() -> str:
     """The README's table of parameters."""
     lines = ["| parameter | type | default | allowed | may change | meaning |", "|---|---|---|---|---|---|"]
-    declared = declarations_for(["<camera>"])
-    for full_name, declaration in declared.items():
-        cells = (
-            f"`{full_name}`",
-            declaration.type_name,
-            f"`{_as_yaml(declaration.default)}`",
-            declaration.allowed_in_words,
-            declaration.changes,
-            declaration.description,
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+    for full_name, declared in declarations_for(["<camera>"]).items():
+        cells = (f"`{full_name}`", declared.type_name, f"`{_as_yaml(declared.default)}`", declared.allowed_in_words)
+        lines.append(f"| {' | '.join((*cells, declared.changes, declared.description))} |")
     return "\n".join(lines)
 
 
