@@ -18,7 +18,7 @@ from benchmarks import backends, batches, ros_node, segformer, streaming, window
 from benchmarks.measure import Effort, busy_share, device_name
 from benchmarks.record import FOLDER, BadRecord, record_name, write_record, write_rows
 from benchmarks.rows import Row, to_table
-from sdcpc_ros.process_memory import keep_freed_memory
+from sdcpc_ros.runtime.process_memory import keep_freed_memory
 
 QUESTIONS: dict[str, ModuleType] = {
     "a": window_attention,

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 import yaml
 
-from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
-from sdcpc_ros.dataset_kinds import open_dataset
+from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.evaluation.labelled_video import labelled_video
+from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.training.recipe import Recipe, load_recipe, recipe_from
 from sdcpc_ros.training.trainer import train

@@ -10,9 +10,9 @@ from benchmarks.measure import Effort, interleaved, megabytes
 from benchmarks.networks import make_config, make_inputs, make_step
 from benchmarks.rows import Row
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.inference import create_backend
 from sdcpc_ros.inference.step import Step
+from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.network import FrameMemory
 
 TITLE = "f. Batches: B cameras' frames at once, eagerly, against one by one; times are of a frame"

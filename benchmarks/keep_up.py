@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.node_load import Flow, percentile, running_bench, steady_flow
 from sdcpc_ros.bags.errors import PlaybackError
-from sdcpc_ros.installation import FAST_DDS_PROFILE_VARIABLES
+from sdcpc_ros.runtime.installation import FAST_DDS_PROFILE_VARIABLES
 
 SIZE = (720, 1280)  # height, width
 RATE_HZ = 30.0
@@ -78,8 +78,8 @@ def write_small_model(path: Path) -> None:
     """A checkpoint with random weights of a network that takes milliseconds on a CPU: 80 x 144 px, CamVid's classes."""
     import torch
 
-    from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
-    from sdcpc_ros.label_set import CAMVID_11
+    from sdcpc_ros.labels.label_set import CAMVID_11
+    from sdcpc_ros.model_files.checkpoint import Checkpoint, save_checkpoint
     from sdcpc_ros.network import SDCPC, SDCPCConfig
 
     torch.manual_seed(0)

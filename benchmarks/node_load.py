@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.bags.errors import PlaybackError
-from sdcpc_ros.bags.node_process import NodeCommand, NodeProcess, ros_environment
+from sdcpc_ros.replay.node_process import NodeCommand, NodeProcess, ros_environment
 
 NODE = "/segmentation_node"
 START_S = 120.0  # the longest that a node may take until it segments

@@ -34,8 +34,8 @@ def rows(effort: Effort) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Read before rclpy starts: a domain of its own, and a transport that takes whole images.
-        from sdcpc_ros.bags.node_process import NodeProcess, node_command, ros_environment, write_parameters
-        from sdcpc_ros.process_memory import keep_freed_memory
+        from sdcpc_ros.replay.node_process import NodeProcess, node_command, ros_environment, write_parameters
+        from sdcpc_ros.runtime.process_memory import keep_freed_memory
 
         keep_freed_memory()  # the variables for it, below, are too late for this process
         before = dict(os.environ)
@@ -56,8 +56,8 @@ def rows(effort: Effort) -> Iterator[Row]:
 
 
 def _save_model(path: Path, effort: Effort) -> None:
-    from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
-    from sdcpc_ros.label_set import CAMVID_11
+    from sdcpc_ros.labels.label_set import CAMVID_11
+    from sdcpc_ros.model_files.checkpoint import Checkpoint, save_checkpoint
     from sdcpc_ros.network import SDCPC
 
     # Small, so that what is left of a frame's time is the ROS side's; its time is taken off anyway.
@@ -83,7 +83,7 @@ def _measure(process: Any, size: tuple[int, int], effort: Effort) -> Iterator[Ro
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image
 
-    from sdcpc_ros.bags.node_process import CAMERA, DIAGNOSTICS_TOPIC, LABEL_TOPIC
+    from sdcpc_ros.replay.node_process import CAMERA, DIAGNOSTICS_TOPIC, LABEL_TOPIC
 
     node = rclpy.create_node("benchmark")
     executor = SingleThreadedExecutor()  # rclpy.spin_once would take the node in and out of one at every call

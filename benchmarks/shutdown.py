@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.node_load import START_S, Bench
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.errors import PlaybackError
-from sdcpc_ros.bags.node_process import NodeCommand, NodeProcess, ros_environment
+from sdcpc_ros.replay.node_process import NodeCommand, NodeProcess, ros_environment
 
 LIMIT_S = 2.0
 _SIZE = (480, 640)  # of the images, height and width

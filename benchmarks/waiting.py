@@ -2,7 +2,7 @@
 
 The shipped model at its own size, in a thread that is not the main one, as in the node: on a quiet machine and beside
 as many busy loops as there are processors. Each setting is a process of its own, one after the other, round after
-round. What the node does about it: `sdcpc_ros/processor_time.py`.
+round. What the node does about it: `sdcpc_ros/runtime/processor_time.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from rich.progress import track
 from rich.table import Table
 
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.process_memory import keep_freed_memory
-from sdcpc_ros.processor_time import SETTINGS, let_waiting_threads_sleep
+from sdcpc_ros.runtime.process_memory import keep_freed_memory
+from sdcpc_ros.runtime.processor_time import SETTINGS, let_waiting_threads_sleep
 
 _WARM_UP = 5  # frames
 _BUSY_LOOP = "while True: pass"
@@ -55,7 +55,7 @@ def frame_ms(way: Way, model: str, frames: int) -> float:
         let_waiting_threads_sleep()
     import numpy as np
 
-    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     def load() -> tuple[StreamingSegmenter, np.ndarray]:

@@ -17,11 +17,11 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from sdcpc_ros.installation import FAST_DDS_PROFILE_VARIABLES
 from sdcpc_ros.nodes import REFUSED_BY_ROS
 from sdcpc_ros.nodes.parameter_file import parameters_of, read_parameter_file
 from sdcpc_ros.nodes.parameters import CameraParameters
 from sdcpc_ros.nodes.rviz_layout import cameras_of, rviz_layout
+from sdcpc_ros.runtime.installation import FAST_DDS_PROFILE_VARIABLES
 
 _CONFIG = Path(get_package_share_directory("sdcpc_ros")) / "config"
 _DEFAULT_FILE = _CONFIG / "segment.yaml"

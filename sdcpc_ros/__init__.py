@@ -13,8 +13,8 @@ DEFAULT_MODEL = "camvid_efficientnet_lite0"
 _LAZY = {
     "StreamingSegmenter": "sdcpc_ros.streaming.segmenter",
     "Segmentation": "sdcpc_ros.streaming.segmenter",
-    "load_checkpoint": "sdcpc_ros.checkpoint",
-    "resolve_model": "sdcpc_ros.checkpoint",
+    "load_checkpoint": "sdcpc_ros.model_files.checkpoint",
+    "resolve_model": "sdcpc_ros.model_files.checkpoint",
 }
 
 

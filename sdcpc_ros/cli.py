@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from sdcpc_ros import __version__
-from sdcpc_ros.installation import install_advice
-from sdcpc_ros.process_memory import keep_freed_memory
-from sdcpc_ros.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.runtime.installation import install_advice
+from sdcpc_ros.runtime.process_memory import keep_freed_memory
+from sdcpc_ros.runtime.processor_time import let_waiting_threads_sleep
 
 #: Subcommand -> what `sdcpc --help` says of it, and what its own help begins with.
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -16,6 +16,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from sdcpc_ros.network import SDCPC
 
+pytest_plugins = ["bag_fixtures"]
+
 # No time limit for a single example: on a shared machine it would fail tests for their neighbours' work.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -89,8 +91,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights whose network takes milliseconds: CamVid's classes, 96 x 128 px."""
     import torch
 
-    from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
-    from sdcpc_ros.label_set import CAMVID_11
+    from sdcpc_ros.labels.label_set import CAMVID_11
+    from sdcpc_ros.model_files.checkpoint import Checkpoint, save_checkpoint
     from sdcpc_ros.network import SDCPC, SDCPCConfig
 
     config = SDCPCConfig(
@@ -132,7 +134,7 @@ def recurrent_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPat
 
     import torch
 
-    from sdcpc_ros.checkpoint import load_checkpoint, save_checkpoint
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(tiny_checkpoint)
     open_gate = {"dssa.gate.2.bias": torch.full((1,), 2.0)}
@@ -189,8 +191,8 @@ def make_network(as_if_trained: Callable[[SDCPC], SDCPC]) -> Callable[[], SDCPC]
 @pytest.fixture(scope="session")
 def robot_model(make_network: Callable[[], SDCPC], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`make_network`'s as a checkpoint, for 64 x 96 px."""
-    from sdcpc_ros.checkpoint import Checkpoint, save_checkpoint
-    from sdcpc_ros.label_set import LabelSet
+    from sdcpc_ros.labels.label_set import LabelSet
+    from sdcpc_ros.model_files.checkpoint import Checkpoint, save_checkpoint
 
     network = make_network()
     path = tmp_path_factory.mktemp("robot") / "model.safetensors"
@@ -212,10 +214,10 @@ def robot_cache(robot_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """What `sdcpc export --format aot` writes of `robot_model`, to be copied to a robot; takes tens of seconds."""
     import torch
 
-    from sdcpc_ros.checkpoint import load_checkpoint
     from sdcpc_ros.cli import main
     from sdcpc_ros.inference import BackendError, Step
     from sdcpc_ros.inference.aot import check_can_write
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(robot_model)
     try:

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 import sdcpc_ros
 from sdcpc_ros import DEFAULT_MODEL, cli, inference
-from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sdcpc_ros.commands import model_options
-from sdcpc_ros.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
-from sdcpc_ros.processor_time import SETTINGS
+from sdcpc_ros.runtime.processor_time import SETTINGS
 
 pytestmark = pytest.mark.slow
 
@@ -200,7 +200,7 @@ class TestErrorsAreOneSentence:
         assert "recipe.yaml" in message
 
     def test_a_bug_is_not_dressed_up(self, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-        monkeypatch.setattr("sdcpc_ros.model_card.model_card", lambda *_: 1 / 0)
+        monkeypatch.setattr("sdcpc_ros.model_files.model_card.model_card", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             cli.main(["info", str(model)])
 

@@ -153,7 +153,7 @@ def test_pip_and_colcon_give_all_that_lies_beside_the_code(installed: Path) -> N
 
 
 def test_pip_gives_the_shipped_models(installed: Path, tmp_path: Path) -> None:
-    code = "from sdcpc_ros.checkpoint import shipped_models; print(*shipped_models().values(), sep='\\n')"
+    code = "from sdcpc_ros.model_files.checkpoint import shipped_models; print(*shipped_models().values(), sep='\\n')"
     result = run_without_ros(installed, code, tmp_path)
     assert result.returncode == 0, result.stderr
     shipped = {path.name for path in (ROOT / "models").glob("*.safetensors")}

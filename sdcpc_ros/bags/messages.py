@@ -18,7 +18,7 @@ from rosbags.typesys.store import Typestore
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.images.decoding import BadImage, image_format, to_rgb
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
 IMAGE = "sensor_msgs/msg/Image"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.git_lfs import pointer_reason
+from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
 _STORAGE_SUFFIXES = (".mcap", ".db3")

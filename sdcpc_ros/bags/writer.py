@@ -11,9 +11,9 @@ from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLi
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
-from sdcpc_ros.atomic_file import atomic_path
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import RawMessage, standard_types
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 #: Metadata version 8: the newest that every distribution from Humble to Kilted reads.

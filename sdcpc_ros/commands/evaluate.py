@@ -13,7 +13,7 @@ from sdcpc_ros.commands.model_options import add_device_options
 
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
-    from sdcpc_ros.label_set import LabelSet
+    from sdcpc_ros.labels.label_set import LabelSet
 
 #: Those of `dataset_kinds`, and the street, which is nowhere on disk.
 DATASETS = ("camvid", "cityscapes", "vspw", "bag", "synthetic")
@@ -61,12 +61,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.evaluation.evaluate import evaluate
     from sdcpc_ros.evaluation.labelled_video import labelled_video
-    from sdcpc_ros.evaluation.progress import ProgressBar
     from sdcpc_ros.evaluation.report import evaluation_table, temporal_test_table
     from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_tests
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.runtime.progress import ProgressBar
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     path = resolve_model(arguments.model)
@@ -103,7 +103,7 @@ def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
 
         return StreetDataset([_given(arguments.seed, 0)], length=_given(arguments.frames, 90))
 
-    from sdcpc_ros.dataset_kinds import open_dataset
+    from sdcpc_ros.datasets.dataset_kinds import open_dataset
 
     split = arguments.split if arguments.dataset == "bag" else _given(arguments.split, _DEFAULT_SPLIT)
     return open_dataset(arguments.dataset, arguments.root, split, label_set=label_set)

@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         check_file(arguments.rerun)
         arguments.force = True  # the report may be there already, the recording is made while frames pass
-    from sdcpc_ros.bags.evaluation_run import evaluate_bags
+    from sdcpc_ros.replay.evaluation_run import evaluate_bags
 
     return evaluate_bags(arguments, _gates(arguments))
 

@@ -11,7 +11,7 @@ from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.commands.model_options import add_precision_option
 
 if TYPE_CHECKING:
-    from sdcpc_ros.checkpoint import Checkpoint
+    from sdcpc_ros.model_files.checkpoint import Checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.inference import Step, checked_device, checked_precision, precision_name
     from sdcpc_ros.inference.exporting import export_step
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.streaming.geometry import MIN_SIDE
 
     path = resolve_model(arguments.model)

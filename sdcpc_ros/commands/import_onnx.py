@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.import_onnx import OnnxOptions, import_onnx, read_labels
+    from sdcpc_ros.model_files.import_onnx import OnnxOptions, import_onnx, read_labels
 
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

@@ -46,14 +46,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.encoder and not arguments.label_set:
         arguments.parser.error("--encoder needs --label-set")
 
-    from sdcpc_ros.label_set import read_label_set
+    from sdcpc_ros.labels.label_set import read_label_set
 
     label_set = read_label_set(arguments.label_set) if arguments.label_set else None
     size = tuple(arguments.input_size) if arguments.input_size else None
     fields = dict(arguments.config_fields)
     if arguments.segmenter:
-        from sdcpc_ros.import_segmenter import import_segformer
-        from sdcpc_ros.model_card import describe
+        from sdcpc_ros.model_files.import_segmenter import import_segformer
+        from sdcpc_ros.model_files.model_card import describe
 
         made = import_segformer(
             arguments.path, arguments.output, label_set=label_set, input_size=size, config_fields=fields
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"licence: {str(made.training['licence']).splitlines()[0]}")
         return
 
-    from sdcpc_ros.import_weights import import_weights
+    from sdcpc_ros.model_files.import_weights import import_weights
 
     assert label_set is not None
     import_weights(

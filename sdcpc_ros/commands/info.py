@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
-    from sdcpc_ros.model_card import model_card
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.model_files.model_card import model_card
 
     path = resolve_model(arguments.model)
     print(model_card(path, load_checkpoint(path)))

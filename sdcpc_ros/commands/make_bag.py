@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from sdcpc_ros.bags.folder_bag import FolderBag, write_folder_bag
-    from sdcpc_ros.evaluation.progress import ProgressBar
-    from sdcpc_ros.label_set import read_label_set
+    from sdcpc_ros.labels.label_set import read_label_set
+    from sdcpc_ros.replay.folder_bag import FolderBag, write_folder_bag
+    from sdcpc_ros.runtime.progress import ProgressBar
 
     folder_bag = FolderBag(
         folder=arguments.folder,

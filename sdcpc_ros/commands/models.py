@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.checkpoint import load_checkpoint, shipped_models
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, shipped_models
 
     rows = [("name", "classes", "trained at", "size", "file")]
     for name, path in shipped_models().items():

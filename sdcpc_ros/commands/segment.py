@@ -35,11 +35,11 @@ def run(arguments: argparse.Namespace) -> None:
     as_video = output.suffix.lower() == ".mp4"
     _check_options(arguments, as_video)
 
-    from sdcpc_ros.bags.picture_sources import picture_source
-    from sdcpc_ros.bags.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
-    from sdcpc_ros.bags.segmented_frames import load_segmenter
-    from sdcpc_ros.checkpoint import resolve_model
-    from sdcpc_ros.evaluation.progress import ProgressBar
+    from sdcpc_ros.model_files.checkpoint import resolve_model
+    from sdcpc_ros.replay.picture_sources import picture_source
+    from sdcpc_ros.replay.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
+    from sdcpc_ros.replay.segmented_frames import load_segmenter
+    from sdcpc_ros.runtime.progress import ProgressBar
 
     with picture_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
         model = resolve_model(arguments.model)

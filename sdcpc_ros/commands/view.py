@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         check_file(arguments.output)  # before a model is loaded
     if arguments.live:
-        from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
         from sdcpc_ros.consumers.live_view import view_live
+        from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 
         label_set = None if arguments.model is None else load_checkpoint(resolve_model(arguments.model)).label_set
         node, camera = arguments.node or "/segmentation_node", arguments.camera or "camera"
@@ -61,10 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _view_recorded(arguments: argparse.Namespace) -> int:
-    from sdcpc_ros.bags.segmented_frames import load_segmenter
-    from sdcpc_ros.bags.view import has_masks, view_masks, view_pictures
-    from sdcpc_ros.checkpoint import resolve_model
-    from sdcpc_ros.evaluation.progress import ProgressBar
+    from sdcpc_ros.model_files.checkpoint import resolve_model
+    from sdcpc_ros.replay.segmented_frames import load_segmenter
+    from sdcpc_ros.replay.view import has_masks, view_masks, view_pictures
+    from sdcpc_ros.runtime.progress import ProgressBar
 
     masks_there = arguments.model is None and has_masks(arguments.input)
     if masks_there and (arguments.device, arguments.backend, arguments.rate) != ("auto", "eager", None):

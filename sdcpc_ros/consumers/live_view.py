@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from sdcpc_ros.consumers.feature_mask import label_pixels
 from sdcpc_ros.consumers.running import label_info_type
 from sdcpc_ros.images.decoding import BadImage, to_rgb
-from sdcpc_ros.label_set import LabelSet, label_set_of_ids
+from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, LABEL, LABEL_INFO
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 

@@ -30,7 +30,7 @@ from sdcpc_ros.datasets.image_files import (
     require_pairs,
     translate,
 )
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 VIDEO_RATE_HZ = 30.0
 _VOID_ON_DISK = 11

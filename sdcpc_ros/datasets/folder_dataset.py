@@ -11,7 +11,7 @@ import numpy as np
 
 from sdcpc_ros.datasets.image_files import read_image
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
 
 
 class FrameFiles(NamedTuple):

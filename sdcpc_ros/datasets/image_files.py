@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.git_lfs import pointer_reason
 from sdcpc_ros.images.compressed_headers import read_header
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
+from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 
 class StreetDataset(VideoDataset):

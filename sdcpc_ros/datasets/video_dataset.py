@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
 
 Unit = Literal["frames", "seconds"]
 UNITS: tuple[Unit, ...] = ("frames", "seconds")

@@ -26,7 +26,7 @@ from sdcpc_ros.datasets.image_files import (
     require_pairs,
     translate,
 )
-from sdcpc_ros.label_set import IGNORE, VSPW_124
+from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 
 VIDEO_RATE_HZ = 15.0
 _LAYOUT = (

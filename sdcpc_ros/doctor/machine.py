@@ -77,7 +77,7 @@ def check_gpu() -> Finding:
 
 def check_model(model: str) -> Finding:
     """That the model can be read, whole, and what it is."""
-    from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint, resolve_model
+    from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint, resolve_model
 
     try:
         path = resolve_model(model)

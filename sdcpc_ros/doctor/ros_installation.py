@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
-from sdcpc_ros.installation import (
+from sdcpc_ros.runtime.installation import (
     FAST_DDS_PROFILE_VARIABLES,
     SHARED_MEMORY,
     SHARED_MEMORY_NEEDED_MIB,

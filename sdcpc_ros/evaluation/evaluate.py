@@ -15,7 +15,7 @@ import numpy as np
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo
 from sdcpc_ros.evaluation.metrics import MVC_MODES
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.label_set import LabelSet, LabelSetError
+from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
 
 _STREAM = "evaluation"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 
 class FlickerMap:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
 
 
 @dataclass(frozen=True)

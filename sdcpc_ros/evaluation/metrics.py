@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 #: How VideoConsistency counts; see there.
 MVC_MODES = ("clean", "reference")

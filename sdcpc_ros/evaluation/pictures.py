@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 from sdcpc_ros.streaming.overlay import OverlayPainter
 
 _PAPER = (250, 250, 248)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sdcpc_ros.evaluation.evaluate import Evaluation
 from sdcpc_ros.evaluation.temporal_tests import TestResult
-from sdcpc_ros.label_set import thin_classes
+from sdcpc_ros.labels.label_set import thin_classes
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.atomic_file import atomic_path
-from sdcpc_ros.label_set import LabelSet, LabelSetError
+from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 #: The format version in every report of a bag.
 REPORT_FORMAT = "sdcpc bag evaluation 1"

@@ -15,7 +15,7 @@ from sdcpc_ros.datasets.dataset_views import Pan, every_nth_frame, single_videos
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, Segmenter, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
 
 
 @dataclass(frozen=True)

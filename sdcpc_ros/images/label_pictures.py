@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.git_lfs import is_pointer
 from sdcpc_ros.images.compressed_headers import read_header
+from sdcpc_ros.runtime.git_lfs import is_pointer
 
 _VOID, _VOID_16 = 255, 65535
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -10,8 +10,8 @@ from sdcpc_ros.inference.cache import cache_folder, check_trusted
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.onnx_model import model_name
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step
+from sdcpc_ros.model_files.onnx_session import OnnxError, check_runtime, new_session
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.onnx_session import OnnxError, check_runtime, new_session
 
 #: As onnxruntime names them, of the tensors that it is given.
 _NUMPY_TYPES = {torch.uint8: "uint8", torch.float16: "float16", torch.float32: "float32"}

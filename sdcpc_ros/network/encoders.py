@@ -2,7 +2,7 @@
 
 MiT: Xie et al., "SegFormer" (NeurIPS 2021). ResNet: He et al. (CVPR 2016), with the dilation of Chen et al. (DeepLab)
 for output strides 8 and 16. Module names follow the published weights: torchvision's for ResNet; the original MiT's
-for the transformer (one joint `kv` projection), which `sdcpc_ros.import_weights` maps to Hugging Face's.
+for the transformer (one joint `kv` projection), which `sdcpc_ros.model_files.import_weights` maps to Hugging Face's.
 """
 
 from __future__ import annotations

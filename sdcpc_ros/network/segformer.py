@@ -1,6 +1,6 @@
 """SegFormer whole: the Mix Transformer with its decode head, made steady by a temporal path without weights.
 
-Xie et al., "SegFormer" (NeurIPS 2021). `sdcpc_ros.import_segmenter` brings the public weights in.
+Xie et al., "SegFormer" (NeurIPS 2021). `sdcpc_ros.model_files.import_segmenter` brings the public weights in.
 """
 
 from __future__ import annotations

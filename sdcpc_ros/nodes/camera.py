@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from sdcpc_ros.images.decoding import BadImage
-from sdcpc_ros.label_map import LabelMap
+from sdcpc_ros.labels.label_map import LabelMap
 from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
 from sdcpc_ros.nodes.camera_inputs import CameraInputs
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs

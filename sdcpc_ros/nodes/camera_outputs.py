@@ -13,8 +13,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sdcpc_ros.label_map import LabelMap
-from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.labels.label_map import LabelMap
+from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.camera_info import scale_camera_info
 from sdcpc_ros.nodes.image_messages import ImageWriter, compressed_mask

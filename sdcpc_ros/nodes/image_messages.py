@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.images import decoding
 from sdcpc_ros.images.decoding import RAW_ENCODINGS, BadImage, ImageFormat, check_data, check_size
-from sdcpc_ros.label_map import ENCODINGS
+from sdcpc_ros.labels.label_map import ENCODINGS
 
 
 def image_format(message: Any, max_pixels: int) -> ImageFormat:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdcpc_ros.label_map import LabelMap, read_label_map
+from sdcpc_ros.labels.label_map import LabelMap, read_label_map
 from sdcpc_ros.nodes.parameters import NodeParameters, ParameterError
 
 if TYPE_CHECKING:
-    from sdcpc_ros.label_set import LabelSet
+    from sdcpc_ros.labels.label_set import LabelSet
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 
@@ -18,7 +18,7 @@ def load_segmenter(parameters: NodeParameters) -> tuple[StreamingSegmenter, Labe
     Raises ValueError (ParameterError, LabelSetError, CheckpointError, BackendError) naming what is wrong.
     """
     # PyTorch takes seconds to import; the node answers parameters, diagnostics and signals before and meanwhile.
-    from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     checkpoint = load_checkpoint(resolve_model(parameters.model))

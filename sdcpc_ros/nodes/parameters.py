@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.label_map import ENCODINGS, PRESETS
+from sdcpc_ros.labels.label_map import ENCODINGS, PRESETS
 from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, camera_info_beside
 
 #: When a parameter may change.

@@ -38,8 +38,8 @@ from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
 from sdcpc_ros.nodes.unknown_parameters import files_for_others
-from sdcpc_ros.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
-from sdcpc_ros.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.runtime.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
+from sdcpc_ros.runtime.processor_time import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 
 def class_statistics(labels: np.ndarray, confidence: np.ndarray) -> dict[str, list[Any]]:

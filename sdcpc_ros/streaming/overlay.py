@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 
 
 class OverlayPainter:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, resolve_model
 from sdcpc_ros.inference import (
     BackendStatus,
     BackendSwitch,
@@ -21,6 +20,7 @@ from sdcpc_ros.inference import (
     checked_precision,
     precision_name,
 )
+from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, resolve_model
 from sdcpc_ros.network.architectures import fixed_size
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 #: Luminance quantisation of the JPEG standard (ITU-T T.81, table K.1), at quality 50.
 _JPEG_TABLE = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 from sdcpc_ros.training.progress import tracked
 from sdcpc_ros.training.town import Town
 

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdcpc_ros.checkpoint import load_checkpoint
-from sdcpc_ros.dataset_kinds import open_dataset
+from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.evaluation.labelled_video import labelled_video
-from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
+from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, ValidationSettings
 from sdcpc_ros.training.sources import training_split

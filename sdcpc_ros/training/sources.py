@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdcpc_ros.dataset_kinds import open_dataset
+from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.dataset_views import DatasetView
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.training.clip_plan import ClipPlanner
 from sdcpc_ros.training.distributed import World

@@ -13,9 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdcpc_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
+from sdcpc_ros.model_files.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    normalization,
+    save_checkpoint,
+)
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
 from sdcpc_ros.network.ranks import summed

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sdcpc_ros.checkpoint import Checkpoint
-from sdcpc_ros.dataset_kinds import open_dataset
+from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
-from sdcpc_ros.evaluation.progress import ProgressBar
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
+from sdcpc_ros.model_files.checkpoint import Checkpoint
+from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError
 

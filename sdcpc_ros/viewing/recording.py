@@ -13,9 +13,9 @@ import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
 
-from sdcpc_ros.atomic_file import atomic_path
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.label_set import LabelSet
+from sdcpc_ros.labels.label_set import LabelSet
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 _JPEG_QUALITY = 90
 _SCORES = {"miou": "mIoU", "mvc8": "mVC8", "steady": "pixels that keep their label", "confidence": "confidence"}

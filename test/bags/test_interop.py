@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from sdcpc_ros.bags.bag_evaluation import BagSettings, Model, evaluate_bag
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import (
     CAMERA_INFO,
@@ -26,6 +25,7 @@ from sdcpc_ros.bags.messages import (
 )
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
+from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, evaluate_bag
 
 pytestmark = pytest.mark.slow
 

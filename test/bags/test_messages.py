@@ -25,7 +25,7 @@ from sdcpc_ros.bags.messages import (
     standard_types,
 )
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 STAMP_NS = 1_234_567_890_123_456_789
 sides = st.integers(1, 9)

@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from benchmarks import ablation
-from sdcpc_ros.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.recipe import load_recipe, recipe_from
 

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.cli import main
 from sdcpc_ros.commands import export
 from sdcpc_ros.inference import exporting
-from sdcpc_ros.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

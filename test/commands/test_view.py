@@ -18,9 +18,9 @@ pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install '.[
 from sdcpc_ros import cli
 from sdcpc_ros.bags.messages import LABEL_INFO, serialise_label_info
 from sdcpc_ros.bags.reader import BagReader, RawMessage
-from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 
 _FILE = Path(__file__).parents[1] / "viewing" / "reading.py"
 _SPEC = importlib.util.spec_from_file_location("reading", _FILE)

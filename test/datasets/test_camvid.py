@@ -12,7 +12,7 @@ import pytest
 from sdcpc_ros.datasets.camvid import CamVid, segnet_split
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import OFFSETS_AT_1_HZ
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 REAL_ROOT = Path(os.environ.get("SDCPC_CAMVID", Path(__file__).resolve().parents[2].parent / "shared" / "camvid"))
 

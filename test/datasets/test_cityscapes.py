@@ -11,7 +11,7 @@ import pytest
 from sdcpc_ros.datasets.cityscapes import Cityscapes
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import REFERENCE_OFFSETS
-from sdcpc_ros.label_set import CITYSCAPES_19, IGNORE
+from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 TRAIN_IDS = np.array([[0, 18, IGNORE], [1, 13, 10]], np.uint8)
 LABEL_IDS = np.array([[7, 33, 6], [8, 26, 23]], np.uint8)

@@ -8,7 +8,7 @@ import pytest
 from sdcpc_ros.datasets.dataset_views import DatasetView, Pan, every_nth_frame, single_videos, spliced
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 RATE_HZ = 15.0
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_ids, read_image, translate
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 
 def png(pixels: np.ndarray, bits: int, *, palette: bool) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 SIZE = (48, 64)
 

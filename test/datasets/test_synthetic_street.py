@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sdcpc_ros.datasets.street.projection import SKY
 from sdcpc_ros.datasets.synthetic_street import StreetFrame, SyntheticStreet
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 pytestmark = pytest.mark.slow
 

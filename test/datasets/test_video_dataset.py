@@ -16,7 +16,7 @@ from sdcpc_ros.datasets.video_dataset import (
     Reference,
     VideoDataset,
 )
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 
 class Film(VideoDataset):

@@ -11,7 +11,7 @@ import pytest
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import REFERENCE_OFFSETS, REFERENCE_OFFSETS_S
 from sdcpc_ros.datasets.vspw import VSPW
-from sdcpc_ros.label_set import IGNORE, VSPW_124
+from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 
 MASK = np.array([[0, 1, 124], [255, 2, 100]], np.uint8)
 FRAMES = 12

@@ -11,7 +11,7 @@ import pytest
 from sdcpc_ros.doctor import ros_installation
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING
 from sdcpc_ros.doctor.ros_installation import check_domain, check_messages, check_profile, check_ros
-from sdcpc_ros.installation import share_folders
+from sdcpc_ros.runtime.installation import share_folders
 
 #: In the source tree, or where the package under test was installed.
 SHIPPED = next(file for folder in share_folders() if (file := folder / "config" / "fastdds_profile.xml").is_file())

@@ -12,7 +12,7 @@ from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.label_set import CAMVID_11, LabelSet
+from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
 
 SIZE = (24, 32)
 

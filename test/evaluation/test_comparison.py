@@ -14,7 +14,7 @@ from sdcpc_ros.evaluation.comparison_gates import check_gates
 from sdcpc_ros.evaluation.comparison_table import comparison_tables, interval_plot
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError
-from sdcpc_ros.label_set import CITYSCAPES_19
+from sdcpc_ros.labels.label_set import CITYSCAPES_19
 
 QUICK = ComparisonSettings(replicates=300)
 

@@ -18,10 +18,10 @@ from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
-from sdcpc_ros.evaluation.progress import ProgressBar
 from sdcpc_ros.evaluation.report import evaluation_table
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
+from sdcpc_ros.runtime.progress import ProgressBar
 
 TWO = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
 TRUTH = np.array([[0, 0, 1, IGNORE]], np.uint8)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcpc_ros.evaluation.flicker import FlickerMap
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 
 def test_only_changes_where_the_truth_stays_are_flicker():

@@ -9,7 +9,7 @@ import pytest
 
 from sdcpc_ros.evaluation.html_report import report_page, write_report
 from sdcpc_ros.evaluation.report_file import ReportError, read_report
-from sdcpc_ros.label_set import CAMVID_11, VSPW_124, LabelSet
+from sdcpc_ros.labels.label_set import CAMVID_11, VSPW_124, LabelSet
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix, TemporalConsistency, VideoConsistency, warp_labels
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 CLASSES = 4
 LABELS = st.sampled_from([0, 1, 2, 3, IGNORE])

@@ -15,7 +15,7 @@ from sdcpc_ros.evaluation.pictures import (
     side_by_side,
     text_width,
 )
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 
 def test_an_overlay_is_the_blend_of_image_and_class_colour():

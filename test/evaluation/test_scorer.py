@@ -9,7 +9,7 @@ import pytest
 
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix, VideoConsistency
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 
 def frames(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

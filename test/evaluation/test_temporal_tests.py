@@ -15,7 +15,7 @@ from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
 from sdcpc_ros.evaluation.report import temporal_test_table
 from sdcpc_ros.evaluation.temporal_tests import SingleFrameCache, run_temporal_tests, temporal_tests
-from sdcpc_ros.label_set import CITYSCAPES_19, IGNORE
+from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 POLE = CITYSCAPES_19.class_names.index("pole")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 IDS = np.array([[0, 1, 2, 3], [10, 9, 255, 0]], np.uint8)
 IN_COLOURS = LabelReader(CAMVID_11.colours)

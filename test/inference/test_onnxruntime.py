@@ -13,8 +13,8 @@ import torch
 from sdcpc_ros.inference import Backend, BackendError, Step, check_backend, create_backend
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.onnx_model import model_name
+from sdcpc_ros.model_files.onnx_session import OnnxError, new_session
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.onnx_session import OnnxError, new_session
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.inference import PRECISIONS, BackendError, Step, checked_precision
 from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
 from sdcpc_ros.network.segformer import SegFormer, SegFormerConfig
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer

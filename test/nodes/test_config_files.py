@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.parameters import DECLARATIONS, declarations_for
 

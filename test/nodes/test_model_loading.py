@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.nodes.model_loading import check_class_names, load_segmenter
 from sdcpc_ros.nodes.parameters import NodeParameters, ParameterError, declarations_for
 

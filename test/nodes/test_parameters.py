@@ -196,6 +196,6 @@ def test_backends_and_precisions_are_those_there_are():
 
 
 def test_the_default_model_is_shipped():
-    from sdcpc_ros.checkpoint import resolve_model
+    from sdcpc_ros.model_files.checkpoint import resolve_model
 
     assert resolve_model(NodeParameters.from_values(defaults()).model).is_file()

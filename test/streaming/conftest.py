@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sdcpc_ros.checkpoint import Checkpoint
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.model_files.checkpoint import Checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 
 

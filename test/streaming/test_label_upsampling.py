@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
+from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.streaming import frame_pass, label_upsampling
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter

@@ -10,7 +10,7 @@ from pathlib import Path
 import build_package
 import pytest
 
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 ROOT = build_package.ROOT
 PYTHON_FOLDER = f"lib/python{sysconfig.get_python_version()}/site-packages"

@@ -20,13 +20,13 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_jpeg
-from sdcpc_ros.bags.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.street_bag import CAMERA_INFO_TOPIC, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
-from sdcpc_ros.checkpoint import load_checkpoint, save_checkpoint
 from sdcpc_ros.cli import main
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
+from sdcpc_ros.model_files.checkpoint import load_checkpoint, save_checkpoint
+from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
+from sdcpc_ros.replay.street_bag import CAMERA_INFO_TOPIC, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, StreetBag, write_street_bag
 
 pytestmark = pytest.mark.usefixtures("ros_domain")
 
@@ -119,7 +119,7 @@ def test_a_compressed_camera_without_ground_truth(street, tiny_checkpoint, tmp_p
             writer.write(RawMessage(topic, COMPRESSED_IMAGE, frame.camera.time_ns, data))
     result = run_demo(tiny_checkpoint, tmp_path / "output", "--bag", str(tmp_path / "jpeg"), "--seconds", "1.1")
     assert result.returncode == 0, result.stdout
-    assert "no ground truth of the model's classes" in result.stdout
+    assert "no ground truth of its classes" in result.stdout
     with BagReader(tmp_path / "output" / "labelled_bag") as labelled:
         assert labelled.topics[topic].message_count == 7  # 1.1 s at 6 Hz
         assert labelled.topics[LABEL_TOPIC].message_count > 3

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
+import foreign_models as foreign
 import numpy as np
 import pytest
 
 from sdcpc_ros.cli import main
-from sdcpc_ros.label_set import CITYSCAPES_19
+from sdcpc_ros.labels.label_set import CITYSCAPES_19
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-_SPEC = importlib.util.spec_from_file_location("foreign", Path(__file__).parents[1] / "foreign_models.py")
-foreign = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(foreign)
 
 pytestmark = pytest.mark.timeout(600)
 

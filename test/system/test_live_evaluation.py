@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-from sdcpc_ros.bags.node_process import LABEL_TOPIC, NodeProcess, node_command, write_parameters
-from sdcpc_ros.bags.street_bag import IMAGE_TOPIC, StreetBag, write_street_bag
 from sdcpc_ros.cli import main
+from sdcpc_ros.replay.node_process import LABEL_TOPIC, NodeProcess, node_command, write_parameters
+from sdcpc_ros.replay.street_bag import IMAGE_TOPIC, StreetBag, write_street_bag
 
 pytestmark = pytest.mark.usefixtures("ros_domain")
 
@@ -79,7 +79,7 @@ def test_a_node_that_runs_already_is_played_to_twice(running_node, street, tiny_
 
 
 def test_a_node_that_is_not_there_is_a_sentence(street, tiny_checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sdcpc_ros.bags.live_run._FOREIGN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("sdcpc_ros.replay.live_run._FOREIGN_TIMEOUT_S", 0.5)
     topic = "/nobody/front/label/image_raw"
     assert evaluate(street, tiny_checkpoint, tmp_path, "--live", "--live-node", topic) == (1, {})
     assert f"sdcpc evaluate-bag: no node publishes {topic} and listens to {IMAGE_TOPIC}" in capsys.readouterr().err

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sdcpc_ros.bags.bag_evaluation import BagSettings, Model, evaluate_bag
-from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
-from sdcpc_ros.checkpoint import load_checkpoint
 from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare
 from sdcpc_ros.evaluation.comparison_gates import check_gates
 from sdcpc_ros.evaluation.comparison_report import write_comparison
 from sdcpc_ros.evaluation.fleet_page import write_fleet_report
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.html_report import report_page
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
+from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, evaluate_bag
+from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 pytestmark = pytest.mark.browser

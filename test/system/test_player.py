@@ -21,17 +21,17 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
-from sdcpc_ros.bags.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.bags.errors import PlaybackError
-from sdcpc_ros.bags.labelled_bag import LabelledBagWriter
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
-from sdcpc_ros.bags.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
-from sdcpc_ros.bags.player import BagPlayer, Playback, message_class, playable_topics, spinning_node
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.bags.recorder import BagRecorder
-from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.bags.writer import BagWriter
-from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
+from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
+from sdcpc_ros.replay.labelled_bag import LabelledBagWriter
+from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
+from sdcpc_ros.replay.player import BagPlayer, Playback, message_class, playable_topics, spinning_node
+from sdcpc_ros.replay.recorder import BagRecorder
+from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 pytestmark = pytest.mark.usefixtures("ros_domain")
@@ -85,7 +85,7 @@ def _ns(stamp) -> int:
 @contextmanager
 def playing(bag: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The player in a process of its own, waiting for the images to have a subscriber."""
-    command = [sys.executable, "-m", "sdcpc_ros.bags.player", str(bag), "--topics", TOPIC, "--wait", "60", *arguments]
+    command = [sys.executable, "-m", "sdcpc_ros.replay.player", str(bag), "--topics", TOPIC, "--wait", "60", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -149,7 +149,7 @@ def test_a_looped_bag_starts_again_with_its_clock(drive):
 def test_what_cannot_be_played_is_a_sentence_and_exit_status_1(drive, arguments, sentence):
     command = [argument.format(drive=drive) for argument in arguments]
     result = subprocess.run(
-        [sys.executable, "-m", "sdcpc_ros.bags.player", *command], capture_output=True, text=True, timeout=SETTLED_S
+        [sys.executable, "-m", "sdcpc_ros.replay.player", *command], capture_output=True, text=True, timeout=SETTLED_S
     )
     assert result.returncode == 1
     assert sentence.format(drive=drive) in result.stderr

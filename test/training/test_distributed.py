@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from sdcpc_ros.checkpoint import normalization
+from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.distributed import World, joined, with_joined_norms

@@ -10,7 +10,7 @@ import torch
 
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.training.frame_store import FrameStore
 from sdcpc_ros.training.town import Town
 

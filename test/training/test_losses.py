@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
 from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.dssa import DSSAOutput

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdcpc_ros.checkpoint import normalization
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
+from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.losses import segmentation_loss
 from sdcpc_ros.training.objective import Objective, Sample

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdcpc_ros.checkpoint import normalization
+from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.objective import Objective
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate

@@ -10,10 +10,10 @@ import torch
 
 pytest.importorskip("rosbags")
 
-from sdcpc_ros.bags.street_bag import StreetBag, write_street_bag
-from sdcpc_ros.checkpoint import load_checkpoint
-from sdcpc_ros.dataset_kinds import open_dataset
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.datasets.dataset_kinds import open_dataset
+from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
+from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.frame_store import FrameStore
 

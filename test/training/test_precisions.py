@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdcpc_ros.checkpoint import normalization
+from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.objective import Objective, Sample
 from sdcpc_ros.training.recipe import load_recipe

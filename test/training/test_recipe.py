@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from sdcpc_ros.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124
+from sdcpc_ros.labels.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training.recipe import PrototypeSettings, RecipeError, ValidationSettings, load_recipe, recipe_from
 

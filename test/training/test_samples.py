@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdcpc_ros.label_set import CAMVID_11, IGNORE
+from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.training.clip_plan import ClipPlan, ClipPlanner
 from sdcpc_ros.training.objective import Sample
 from sdcpc_ros.training.samples import ClipBatches

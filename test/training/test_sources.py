@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.training import sources
 from sdcpc_ros.training.distributed import World
 from sdcpc_ros.training.recipe import RecipeError

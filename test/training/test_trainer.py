@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdcpc_ros.checkpoint import CheckpointError, load_checkpoint
+from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.recipe import RecipeError
 from sdcpc_ros.training.run_state import save_state

@@ -10,7 +10,7 @@ import pytest
 
 rr = pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install '.[rerun]'")
 
-from sdcpc_ros.label_set import CAMVID_11  # noqa: E402
+from sdcpc_ros.labels.label_set import CAMVID_11  # noqa: E402
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError  # noqa: E402
 
 _SPEC = importlib.util.spec_from_file_location("reading", Path(__file__).with_name("reading.py"))

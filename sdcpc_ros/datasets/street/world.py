@@ -13,7 +13,7 @@ import numpy as np
 
 from sdcpc_ros.datasets.street.light import Sunlight
 from sdcpc_ros.datasets.street.textures import Texture
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 LABEL = {name: index for index, name in enumerate(CAMVID_11.class_names)}
 KERB_M = 0.11  # height of the pavement

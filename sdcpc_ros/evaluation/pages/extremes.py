@@ -15,7 +15,7 @@ from sdcpc_ros.evaluation.pages.time_sections import time_of
 from sdcpc_ros.evaluation.pictures import overlay
 from sdcpc_ros.evaluation.report_file import counts, label_set_of
 from sdcpc_ros.evaluation.report_pictures import ReportPictures
-from sdcpc_ros.label_set import IGNORE, LabelSet
+from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 
 _MAP_WIDTH = 760
 _NAMED_SHARES = 5

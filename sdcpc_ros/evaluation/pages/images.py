@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from markupsafe import Markup
 
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 _QUALITY = 80
 _WRONG = (214, 40, 112)  # neither a colour of the usual label sets nor of a street

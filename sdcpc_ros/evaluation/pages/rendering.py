@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sdcpc_ros.atomic_file import atomic_path
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 #: Widths of charts in CSS px: of a page, of half a page, of a telephone.
 PAGE_PX, HALF_PX, NARROW_PX = 1022.0, 474.0, 326.0

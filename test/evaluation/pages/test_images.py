@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.evaluation.pages.images import data_uri, difference, flicker_map
-from sdcpc_ros.label_set import IGNORE
+from sdcpc_ros.labels.label_set import IGNORE
 
 
 def test_a_picture_survives_its_address():

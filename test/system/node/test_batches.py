@@ -10,7 +10,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import Image
 
-from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 TROUBLED = str(Path(__file__).with_name("troubled_node.py"))

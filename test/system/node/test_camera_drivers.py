@@ -20,7 +20,7 @@ from sdcpc_ros import cli
 from sdcpc_ros.bags.messages import IMAGE, RawMessage
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 SIZE, FRAMES, START_NS, PERIOD_NS = (64, 96), 5, 1_700_000_000_000_000_000, 100_000_000
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
-from sdcpc_ros.checkpoint import load_checkpoint
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 

@@ -65,7 +65,7 @@ def test_a_mask_has_the_header_and_size_of_its_image(peer, masks, image, street,
 
 
 def test_the_mask_is_that_of_the_segmenter(peer, send, street, tiny_checkpoint):
-    from sdcpc_ros.checkpoint import load_checkpoint
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     picture = street(seed=3)

@@ -14,8 +14,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sdcpc_ros.label_map import read_label_map
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_map import read_label_map
+from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.nodes import camera_outputs
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
 from sdcpc_ros.nodes.parameters import NodeParameters, declarations_for

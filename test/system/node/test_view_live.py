@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 import sdcpc_ros
-from sdcpc_ros.label_set import CAMVID_11
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install '.[rerun]'")
 

@@ -1,0 +1,210 @@
+"""Checkpoints: safetensors files that carry all that is needed to use the weights, and nothing that can run code.
+
+The file's metadata, one JSON object under the key `sdcpc`, holds the format version, the network configuration, the
+label set, the input normalisation and size, and a record of the training. A file that lacks any of it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.model_files.onnx_session import OnnxSession
+from sdcpc_ros.network import NetworkConfig, StreamNetwork
+from sdcpc_ros.network.architectures import DEFAULT_ARCHITECTURE, architecture_of, build_network, config_from_dict
+from sdcpc_ros.network.given_logits import GivenLogitsConfig, Runner
+from sdcpc_ros.runtime.git_lfs import pointer_reason
+from sdcpc_ros.runtime.installation import share_folders
+
+FORMAT_VERSION = 1
+#: ImageNet's statistics, RGB in units of 0..255: what most public encoder weights were trained with, and ours too.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+_METADATA_KEY = "sdcpc"
+#: The one tensor of a checkpoint that holds an ONNX model: the bytes of the file.
+ONNX_TENSOR = "onnx"
+
+
+Colour = tuple[float, float, float]
+
+
+def normalization(encoder: str) -> tuple[Colour, Colour]:
+    """Mean and standard deviation, RGB in units of 0..255, that an encoder's public weights were trained with."""
+    if encoder.startswith("efficientnet_lite"):
+        return (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, unreadable, or does not fit what is asked of it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and what they mean."""
+
+    config: NetworkConfig
+    label_set: LabelSet
+    mean: Colour  #: of RGB, in units of 0..255
+    std: Colour  #: of RGB, in units of 0..255
+    input_size: tuple[int, int]  #: (height, width) of the images it was trained for, px
+    state_dict: dict[str, Tensor]
+    training: dict[str, Any] = field(default_factory=dict)  #: data, split, command, seed, ...: for people
+
+    def __post_init__(self) -> None:
+        if len(self.label_set) != self.config.num_classes:
+            raise CheckpointError(
+                f"the network has {self.config.num_classes} classes but label set '{self.label_set.name}' "
+                f"has {len(self.label_set)}"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise CheckpointError(
+                f"normalisation needs three means and three positive stds, not {self.mean}, {self.std}"
+            )
+        if len(self.input_size) != 2 or not all(32 <= side <= 16384 for side in self.input_size):
+            raise CheckpointError(f"the input size is {self.input_size}; (height, width), each in 32..16384, is needed")
+
+    def build_model(self) -> StreamNetwork:
+        """The network with these weights, in evaluation mode, float32. Raises CheckpointError when they do not fit."""
+        if isinstance(self.config, GivenLogitsConfig):
+            return build_network(self.config, self.mean, self.std, self._onnx_runner(self.config)).eval()
+        with torch.device("meta"):  # no memory or time for random weights that are replaced at once
+            model = build_network(self.config, self.mean, self.std)
+        _check_tensors(self.state_dict, model.state_dict())
+        # Copies: two models of one checkpoint must not share tensors.
+        weights = {
+            name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+            for name, tensor in self.state_dict.items()
+        }
+        model.load_state_dict(weights, assign=True)
+        return model.eval().requires_grad_(False)
+
+    def _onnx_runner(self, config: GivenLogitsConfig) -> Runner:
+        if set(self.state_dict) != {ONNX_TENSOR} or self.state_dict[ONNX_TENSOR].dtype != torch.uint8:
+            raise CheckpointError(f"the file describes an ONNX model, but its one tensor is not '{ONNX_TENSOR}', uint8")
+        session = OnnxSession(self.state_dict[ONNX_TENSOR].numpy().tobytes())
+        return lambda image: session.run(image, config.input_name, config.output_name)
+
+
+def _check_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    misshaped = [
+        f"{name} is {tuple(found[name].shape)}, {tuple(wanted[name].shape)} is needed"
+        for name in sorted(set(wanted) & set(found))
+        if found[name].shape != wanted[name].shape
+    ]
+    problems = [
+        f"{title} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("misshaped:", misshaped))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"the weights do not fit the network that their own metadata describes: {'; '.join(problems)}"
+        )
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the file appears whole or not at all. Raises OSError."""
+    path = Path(path)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "network": checkpoint.config.to_dict(),
+        "architecture": architecture_of(checkpoint.config),
+        "label_set": checkpoint.label_set.to_dict(),
+        "normalization": {"mean": list(checkpoint.mean), "std": list(checkpoint.std)},
+        "input_size": list(checkpoint.input_size),
+        "training": checkpoint.training,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state_dict.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint. Raises CheckpointError with a sentence that names the file and what is wrong with it."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such model file")
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: a model is a .safetensors file; pickled weights are never loaded")
+    pointer = pointer_reason(path)
+    if pointer is not None:
+        raise CheckpointError(f"{path}: {pointer}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file, truncated perhaps ({error})") from error
+    if _METADATA_KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: carries no sdcpc metadata; bring foreign weights in with `sdcpc import-weights`"
+        )
+    try:
+        values = json.loads(metadata[_METADATA_KEY])
+        version = values["format_version"]
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: has checkpoint format {version!r}; this version of sdcpc_ros reads {FORMAT_VERSION}"
+            )
+        return Checkpoint(
+            config=config_from_dict(values.get("architecture", DEFAULT_ARCHITECTURE), values["network"]),
+            label_set=LabelSet.from_dict(values["label_set"]),
+            mean=_triple(values["normalization"]["mean"]),
+            std=_triple(values["normalization"]["std"]),
+            input_size=(int(values["input_size"][0]), int(values["input_size"][1])),
+            state_dict=state_dict,
+            training=dict(values["training"]),
+        )
+    except CheckpointError as error:
+        raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except (KeyError, TypeError, IndexError, LabelSetError, ValueError) as error:
+        raise CheckpointError(f"{path}: its sdcpc metadata is damaged ({error!r})") from error
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    first, second, third = values
+    return float(first), float(second), float(third)
+
+
+def resolve_model(name_or_path: str) -> Path:
+    """The file of a shipped model, by name, or of another, by path. Raises CheckpointError listing what is shipped."""
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".safetensors" or path.exists():
+        if not path.is_file():
+            raise CheckpointError(f"{name_or_path}: no such model file")
+        return path
+    shipped = shipped_models()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    raise CheckpointError(
+        f"no model '{name_or_path}': neither a file nor a shipped model ({', '.join(sorted(shipped)) or 'none found'})"
+    )
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name -> file of the models that come with the package: in its source tree, or installed to share/sdcpc_ros."""
+    models: dict[str, Path] = {}
+    for folder in share_folders():
+        for file in sorted(folder.glob("models/*.safetensors")):
+            models.setdefault(file.stem, file)
+    return models

@@ -1,0 +1,62 @@
+"""What a checkpoint says about itself, as Markdown for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sdcpc_ros.model_files.checkpoint import Checkpoint
+from sdcpc_ros.network.architectures import describe, describe_temporal_path
+
+__all__ = ["describe", "model_card"]
+
+
+def model_card(path: Path, checkpoint: Checkpoint) -> str:
+    """Size, classes, input, network configuration and training record of the checkpoint that was read from `path`."""
+    parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.state_dict.values()})
+    height, width = checkpoint.input_size
+    label_set = checkpoint.label_set
+    record = dict(checkpoint.training)
+    licence = record.get("licence", "not recorded")
+    lines = [
+        f"# {path.stem}",
+        "",
+        f"- file: {path}, {path.stat().st_size / 1e6:.1f} MB",
+        f"- network: {describe(checkpoint.config)}, {parameters / 1e6:.2f} M parameters ({', '.join(types)})",
+        f"- temporal path: {describe_temporal_path(checkpoint.config)}",
+        f"- input: {width} x {height} RGB (width x height)",
+        f"- normalisation: mean {_numbers(checkpoint.mean)}, std {_numbers(checkpoint.std)}",
+        f"- classes: {len(label_set)}, label set {label_set.name}",
+        f"- licence: {_first_line(licence)}",
+        "",
+        "| id | class | colour (RGB) |",
+        "|---|---|---|",
+        *(
+            f"| {class_id} | {name} | {_numbers(colour)} |"
+            for class_id, (name, colour) in enumerate(zip(label_set.class_names, label_set.colours))
+        ),
+        "",
+        "## Network configuration",
+        *_bullets(checkpoint.config.to_dict()),
+        "",
+        "## Training",
+        *(_bullets({key: value for key, value in record.items() if key != "licence"}) or ["no record"]),
+    ]
+    if _first_line(licence) != licence:
+        lines += ["", "## Licence", str(licence)]
+    return "\n".join(lines)
+
+
+def _first_line(text: object) -> str:
+    """The first line of a text that has several; for models of others whose licence is on record whole."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[0] if lines else ""
+
+
+def _bullets(values: dict) -> list[str]:
+    return [f"- {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,164 @@
+"""Runs `sdcpc evaluate-bag`: makes the jobs, shows progress, prints the result and returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sdcpc_ros.evaluation.gates import Gate, missed_gates
+from sdcpc_ros.evaluation.report_file import read_report, write_json
+from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
+from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.replay.evaluation_job import Job, run_job
+from sdcpc_ros.replay.fleet import InProcess, LocalProcesses, Outcome, RayCluster, Workers, output_folders, run_jobs
+from sdcpc_ros.replay.fleet_report import fleet_report, fleet_table
+from sdcpc_ros.replay.live_evaluation import LivePlan
+from sdcpc_ros.replay.live_timing import LiveTiming
+from sdcpc_ros.replay.node_process import terminated_as_interrupted
+from sdcpc_ros.runtime.progress import ProgressBar
+
+OK, MISSED, SOME_FAILED = 0, 1, 3
+
+
+def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
+    """Runs the command and returns the exit status. Raises ValueError or OSError for an error of all bags."""
+    jobs = _jobs(arguments)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    console = Console(highlight=False)
+    by_job: dict[Job, Outcome] = {}
+    with terminated_as_interrupted(), ProgressBar() as bar:
+        workers = _workers(arguments, jobs, bar)
+        running = run_jobs(jobs, workers, force=arguments.force, on_poll=bar.update)
+        with closing(running):
+            for outcome in running:
+                by_job[outcome.job] = outcome
+                if len(jobs) > 1:
+                    bar.update(doing=f"{len(by_job)} of {len(jobs)} bags")
+                    if outcome.status == "failed":
+                        bar.print(f"{outcome.job.output.name}: {outcome.problem}")
+    outcomes = [by_job[job] for job in jobs]
+    if len(jobs) == 1:
+        return _print_result(outcomes[0], gates, console)
+    fleet = fleet_report(outcomes, gates, arguments.output.absolute())  # as the jobs have it
+    write_json(arguments.output / "fleet.json", fleet)
+    console.print(fleet_table(fleet))
+    from sdcpc_ros.evaluation.fleet_page import write_fleet_report
+
+    write_fleet_report(arguments.output / "fleet.html", fleet)
+    console.print(f"numbers: {escape(str(arguments.output / 'fleet.json'))}", soft_wrap=True)
+    console.print(f"page: {escape(str(arguments.output / 'fleet.html'))}", soft_wrap=True)
+    return SOME_FAILED if fleet["failed"] else MISSED if fleet["missed"] else OK
+
+
+def _jobs(arguments: argparse.Namespace) -> list[Job]:
+    """Raises BagError, CheckpointError or BackendError for options that no bag could be evaluated with."""
+    bags = list(dict.fromkeys(Path(os.path.abspath(bag)) for bag in arguments.bags))
+    settings = BagSettings(
+        camera=arguments.camera,
+        truth=arguments.truth,
+        void=tuple(arguments.void),
+        resize_truth=arguments.resize_truth,
+        unknown_colours_are_void=arguments.unknown_colours_void,
+        start_s=arguments.start,
+        duration_s=arguments.duration,
+        every=arguments.every,
+        **({} if arguments.max_gap is None else {"max_gap_s": arguments.max_gap}),
+    )
+    path = resolve_model(arguments.model).absolute()
+    load_checkpoint(path)  # a missing model is one error, not one for each bag
+    size = None if arguments.input_size is None else (arguments.input_size[0], arguments.input_size[1])
+    # Resolved here, since the report's command names the device.
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = ModelChoice(path, device, arguments.backend, size, arguments.precision)
+    live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
+    folders = output_folders(bags, arguments.output.absolute())
+    rerun = None if arguments.rerun is None else arguments.rerun.absolute()
+    return [
+        Job(bag, folder, model, settings, arguments.labelled_bag, live, rerun) for bag, folder in zip(bags, folders)
+    ]
+
+
+def _workers(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBar) -> Workers:
+    if arguments.ray is not None:
+        return RayCluster(arguments.ray, arguments.workers or len(jobs))
+    if arguments.workers is not None and len(jobs) > 1:
+        return LocalProcesses(min(arguments.workers, len(jobs)))
+    return InProcess(lambda job: _run_with_progress(job, bar, f"{jobs.index(job) + 1} of {len(jobs)}: "))
+
+
+def _run_with_progress(job: Job, bar: ProgressBar, position: str) -> None:
+    name = position + job.output.name
+    bar.restart(None, name if job.live is None else f"{name}: starting the node")
+
+    def play(timing: LiveTiming | None) -> None:
+        bar.update(0 if timing is None else len(timing.published_ns), f"{name}: playing")
+
+    run_job(job, on_start=lambda frames: bar.restart(frames, name), on_frame=bar, on_live=play)
+
+
+def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
+    if outcome.status == "failed":
+        print(f"sdcpc evaluate-bag: {outcome.problem}", file=sys.stderr)
+        return MISSED
+    files = outcome.job.files
+    report = read_report(files.report)
+    console.print(report_table(report))
+    if outcome.status == "reused":
+        console.print("Nothing has changed since this was evaluated; --force does it again.")
+    if report["problems"]:
+        left_out = f"{report['bag']['unusable']} images were left out"
+        console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
+    named = {"numbers": files.report, "page": files.page, "labelled bag": files.labelled_bag}
+    for what, path in named.items():
+        if path.exists():
+            console.print(f"  {what:<13}{escape(str(path))}", soft_wrap=True)
+    missed = missed_gates(gates, report)
+    for sentence in missed:
+        print(f"sdcpc evaluate-bag: {sentence}", file=sys.stderr)
+    return MISSED if missed else OK
+
+
+def report_table(report: dict[str, Any]) -> Table:
+    """A bag's numbers for the terminal; shares in percent."""
+    bag, scores, timing = report["bag"], report["scores"], report["timing"]
+    table = Table(title=f"{report['model']['name']} on {bag['name']}", title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right", style="bold")
+    table.add_row("frames", str(scores["frames"]))
+    table.add_row("with ground truth", str(scores["judged_frames"]))
+    for title, key in (("mIoU", "miou"), ("weighted IoU", "weighted_iou"), ("mVC8", "mvc8"), ("mVC16", "mvc16")):
+        table.add_row(f"{title} %", _percent(scores[key]))
+    table.add_row("pixels that keep their label %", _percent(scores["steady"]))
+    table.add_row("confidence %", _percent(scores["confidence"]))
+    table.add_row("ms a frame, p50 / p95", f"{timing['ms_per_frame']['p50']:.0f} / {timing['ms_per_frame']['p95']:.0f}")
+    table.add_row("wall time / network time", f"{timing['wall_over_network']:.2f}")
+    if "live" in report:
+        live = report["live"]
+        table.add_section()
+        table.add_row("live: frames without a mask", f"{live['frames_dropped']} of {live['frames_published']}")
+        for name, title in (("latency_ms", "latency"), ("jitter_ms", "jitter")):
+            p50, p95 = (live[name][key] for key in ("p50", "p95"))
+            table.add_row(f"live: {title} p50 / p95, ms", "-" if p50 is None else f"{p50:.0f} / {p95:.0f}")
+        table.add_row("live: frames labelled as offline", f"{live['equal']} of {live['compared']}")
+        for cause, count in live["causes"].items():
+            table.add_row(f"live: differ, {cause}", str(count))
+    table.add_section()
+    for entry in report["classes"]:
+        table.add_row(f"IoU % {escape(entry['name'])}", _percent(entry["iou"]))
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"

@@ -1,0 +1,300 @@
+"""Runs the segmentation node as a separate process. Does not import rclpy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from sdcpc_ros.bags.errors import BagError, PlaybackError
+from sdcpc_ros.runtime.installation import (
+    FAST_DDS_PROFILE_VARIABLES,
+    SHARED_MEMORY,
+    SHARED_MEMORY_NEEDED_MIB,
+    fast_dds_profile,
+)
+from sdcpc_ros.runtime.process_memory import MALLOC_VARIABLES
+
+NODE_NAME = "segmentation_node"
+CAMERA = "camera"  #: the node's only camera by default
+LABEL_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/image_raw"
+LABEL_INFO_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/label_info"
+CONFIDENCE_TOPIC = f"/{NODE_NAME}/{CAMERA}/confidence/image_raw"
+CLASS_STATISTICS_TOPIC = f"/{NODE_NAME}/{CAMERA}/class_statistics"
+DIAGNOSTICS_TOPIC = "/diagnostics"
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+_DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
+_INTERRUPT_GRACE_S = 15.0  # for the node's cleanup after SIGINT on a slow machine
+_TERMINATE_GRACE_S = 5.0
+
+
+def ros_environment(log_dir: Path) -> dict[str, str]:
+    """Environment variables for a local run, without those that the user has set.
+
+    They choose a free ROS domain, discovery on this machine only, logs in `log_dir`, and a transport for whole images:
+    by default Fast DDS loses most best-effort images over half a megabyte.
+    """
+    wanted = {
+        "ROS_DOMAIN_ID": str(_free_domain_id()),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": str(log_dir.resolve()),
+        **{name: str(value) for name, value in MALLOC_VARIABLES.items()},
+    }
+    if os.environ.get("ROS_DISTRO") == "humble":  # without ROS_AUTOMATIC_DISCOVERY_RANGE
+        wanted["ROS_LOCALHOST_ONLY"] = "1"
+    if not os.environ.keys() & set(FAST_DDS_PROFILE_VARIABLES):
+        wanted |= _image_transport()
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+@dataclass(frozen=True)
+class NodeTopics:
+    """The topics that a node publishes for one camera; by default those of the node that is started here."""
+
+    node: str = f"/{NODE_NAME}"  #: with its namespace
+    camera: str = CAMERA
+
+    @classmethod
+    def of(cls, label_topic: str) -> NodeTopics:
+        """The topics beside a label topic. Raises BagError if the node has no topic of this name."""
+        match = re.fullmatch(r"(/[\w/]*\w)/(\w+)/label/image_raw", label_topic)
+        if match is None:
+            raise BagError(f"the label topic is '{label_topic}'; one as {LABEL_TOPIC} is needed")
+        return cls(match[1], match[2])
+
+    @property
+    def reported_as(self) -> str:
+        """The node's name in /diagnostics."""
+        return self.node.strip("/")
+
+    @property
+    def label(self) -> str:
+        return f"{self.node}/{self.camera}/label/image_raw"
+
+    @property
+    def confidence(self) -> str:
+        return f"{self.node}/{self.camera}/confidence/image_raw"
+
+
+def write_parameters(
+    path: Path,
+    *,
+    model: Path,
+    image_topic: str,
+    compressed: bool,
+    device: str | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    max_gap_s: float | None = None,
+) -> None:
+    """Writes a parameter file for a camera that is played from a bag; None keeps the node's default."""
+    camera = {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"}
+    height, width = input_size or (None, None)
+    optional = {
+        "device": device,
+        "backend": backend,
+        "precision": precision,
+        "input_height": height,
+        "input_width": width,
+        "max_gap": max_gap_s,
+    }
+    parameters = {
+        "model": str(model.resolve()),
+        "use_sim_time": True,
+        **{name: value for name, value in optional.items() if value is not None},
+        "cameras": [CAMERA],
+        CAMERA: camera,
+    }
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False))
+
+
+@dataclass(frozen=True)
+class NodeCommand:
+    """The node's command line and a short description of it."""
+
+    words: list[str]
+    description: str
+    environment: dict[str, str] = field(default_factory=dict)  #: in addition to this process's
+
+
+def node_command(parameters: Path) -> NodeCommand:
+    """The launch file if the package is built and `ros2 launch` works, else the node's module."""
+    if _launch_file_is_usable():
+        words = ["ros2", "launch", "sdcpc_ros", "segment.launch.py", f"params_file:={parameters.resolve()}"]
+        return NodeCommand(words, "ros2 launch sdcpc_ros segment.launch.py")
+    module = "sdcpc_ros.nodes.segmentation_node"
+    words = [sys.executable, "-m", module, "--ros-args", "--params-file", str(parameters.resolve())]
+    python_path = os.pathsep.join(part for part in (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
+    return NodeCommand(words, f"python -m {module}", {"PYTHONPATH": python_path})
+
+
+def _launch_file_is_usable() -> bool:
+    if shutil.which("ros2") is None or importlib.util.find_spec("launch_ros") is None:
+        return False
+    try:
+        from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+    except ImportError:
+        return False
+    try:
+        prefix = Path(get_package_prefix("sdcpc_ros"))
+    except PackageNotFoundError:
+        return False
+    return (prefix / "share" / "sdcpc_ros" / "launch" / "segment.launch.py").is_file()
+
+
+class ForeignNode:
+    """A node that was started elsewhere; it counts as running."""
+
+    def is_running(self) -> bool:
+        return True
+
+    def require_running(self) -> None:
+        pass
+
+
+class NodeProcess:
+    """A running node in its own process group; leaving the `with` block ends the whole group.
+
+    Its output goes to `log_path`. Raises PlaybackError if it cannot be started.
+    """
+
+    def __init__(self, command: NodeCommand, log_path: Path) -> None:
+        self.log_path = log_path
+        environment = {**os.environ, **command.environment, "PYTHONUNBUFFERED": "1"}
+        with log_path.open("w") as log:
+            try:
+                with _interruptible_children():
+                    self._process = subprocess.Popen(
+                        command.words,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        start_new_session=True,
+                    )
+            except OSError as error:
+                raise PlaybackError(f"the node could not be started: {error}") from None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def require_running(self) -> None:
+        """Raises PlaybackError, with the last line of the node's log, if it has ended."""
+        status = self._process.poll()
+        if status is not None:
+            raise PlaybackError(f"the node ended by itself (exit status {status}){self._last_line()}")
+
+    def wait_for_end(self, timeout_s: float) -> int:
+        """Returns the exit status. Raises PlaybackError if it still runs after `timeout_s`."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise PlaybackError(f"the node still runs after {timeout_s:g} s") from None
+
+    def stop(self) -> None:
+        """Sends SIGINT, then SIGTERM and SIGKILL to the whole group."""
+        try:
+            if self.is_running():
+                # To the leader only: `ros2 launch` passes the signal on to its nodes.
+                self._process.send_signal(signal.SIGINT)
+                self._wait(_INTERRUPT_GRACE_S)
+            if self._signal_group(signal.SIGTERM):
+                self._wait(_TERMINATE_GRACE_S)
+        finally:  # even if another Ctrl-C interrupts the waiting
+            self._signal_group(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal_group(self, number: signal.Signals) -> bool:
+        """False if the group has no process left."""
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _wait(self, timeout_s: float) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+
+    def _last_line(self) -> str:
+        with self.log_path.open(errors="replace") as log:
+            lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
+        return f": {lines[0]}" if lines else ""
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the block, so that a node started in it is stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _image_transport() -> dict[str, str]:
+    """Our profile for Fast DDS, or UDP where shared memory is too small for it; Fast DDS would print errors first."""
+    profile = fast_dds_profile()
+    if profile is None:
+        return {}
+    if not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free < SHARED_MEMORY_NEEDED_MIB << 20:
+        return {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    return dict.fromkeys(FAST_DDS_PROFILE_VARIABLES, str(profile))
+
+
+@contextmanager
+def _interruptible_children() -> Iterator[None]:
+    """Starts processes that react to SIGINT. Background jobs of a shell ignore it, and children inherit this."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a new program gets the default action
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        yield
+
+
+def _free_domain_id() -> int:
+    """A random domain whose first discovery ports are free."""
+    for domain_id in random.sample(_DOMAIN_IDS, len(_DOMAIN_IDS)):
+        ports = (7400 + 250 * domain_id, 7410 + 250 * domain_id)  # DDS specification: multicast, first unicast
+        try:
+            for port in ports:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                    probe.bind(("", port))
+        except OSError:
+            continue
+        return domain_id
+    return 0

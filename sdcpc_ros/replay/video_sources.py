@@ -1,0 +1,159 @@
+"""Reads video files and webcams frame by frame: files with PyAV, or with OpenCV where PyAV is not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
+
+try:
+    import av
+except ModuleNotFoundError:
+    av = None  # type: ignore[assignment]
+
+#: Allowed frame rates of a player.
+RATES_HZ = (0.02, 240.0)
+_DEFAULT_RATE_HZ = 30.0
+# A playlist may name other files and hosts. FFmpeg must not open those.
+_ONLY_FILES = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file"}
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """The frames of one video, for a single pass."""
+
+    frames: Iterator[SourceFrame | Unusable]
+    expected: int | None  #: the number of frames, if known
+    rate_hz: float
+
+
+def sane_rate_hz(rate_hz: float) -> float:
+    """The rate if a player can use it, else 30 Hz."""
+    return rate_hz if RATES_HZ[0] <= rate_hz <= RATES_HZ[1] else _DEFAULT_RATE_HZ
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[VideoFrames]:
+    """The frames of a video file with their times. Raises BagError if it cannot be read."""
+    with _open_with_opencv(path) if av is None else _open_with_pyav(path) as video:
+        yield video
+
+
+@contextmanager
+def open_webcam(index: int) -> Iterator[VideoFrames]:
+    """The frames of OpenCV's camera `index`, with the time since the first.
+
+    The first Ctrl-C ends the stream, a second one the program. Raises BagError if there is no such camera.
+    """
+    capture = cv2.VideoCapture(index)
+    stop = threading.Event()
+
+    def frames() -> Iterator[SourceFrame | Unusable]:
+        number, start_ns = 0, time.monotonic_ns()
+        while not stop.is_set():
+            is_read, image = capture.read()  # BGR
+            if not is_read:
+                yield Unusable(number, f"camera {index} gives no more pictures")
+                return
+            yield SourceFrame(number, time.monotonic_ns() - start_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            number += 1
+
+    try:
+        if not capture.isOpened():
+            raise BagError(
+                f"there is no camera {index}, or another program has it; a number of 0 or more that "
+                "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"
+            )
+        with _set_when_interrupted(stop):
+            yield VideoFrames(frames(), None, sane_rate_hz(capture.get(cv2.CAP_PROP_FPS)))
+    finally:
+        capture.release()
+
+
+@contextmanager
+def _open_with_pyav(path: str) -> Iterator[VideoFrames]:
+    try:
+        container = av.open(path, options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        raise BagError(f"'{path}' is no video that can be read: {_reason(error)}") from error
+    with container:
+        if not container.streams.video:
+            raise BagError(f"'{path}' holds no video")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        rate_hz = sane_rate_hz(float(stream.average_rate or stream.guessed_rate or 0))
+        expected = stream.frames or None
+        if expected is None and container.duration:
+            expected = round(container.duration / av.time_base * rate_hz)
+
+        def frames() -> Iterator[SourceFrame | Unusable]:
+            number, time_s = 0, 0.0
+            try:
+                for frame in container.decode(stream):
+                    time_s = number / rate_hz if frame.time is None else float(frame.time)
+                    image = frame.to_ndarray(format="rgb24")
+                    quarters = round(frame.rotation / 90) % 4  # telephones store the rotation as metadata
+                    upright = np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+                    yield SourceFrame(number, round(time_s * 1e9), upright)
+                    number += 1
+            except av.FFmpegError as error:
+                yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s: {_reason(error)}")
+
+        yield VideoFrames(frames(), expected, rate_hz)
+
+
+def _reason(error: Any) -> str:
+    return str(error.strerror or type(error).__name__)
+
+
+@contextmanager
+def _open_with_opencv(path: str) -> Iterator[VideoFrames]:
+    os.environ.update({name: value for name, value in _ONLY_FILES.items() if name not in os.environ})
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise BagError(f"'{path}' is no video that can be read")
+        rate_hz = sane_rate_hz(capture.get(cv2.CAP_PROP_FPS))
+        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+        def frames() -> Iterator[SourceFrame | Unusable]:
+            number, time_s = 0, 0.0
+            while True:
+                is_read, image = capture.read()  # BGR, rotated as the file says
+                if not is_read:
+                    break
+                time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+                time_s = time_ms / 1e3 if time_ms > 0 or number == 0 else number / rate_hz
+                yield SourceFrame(number, round(time_s * 1e9), np.ascontiguousarray(image[..., ::-1]))
+                number += 1
+            if number == 0 or number < expected - 1:  # some containers count one frame too many
+                yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
+
+        yield VideoFrames(frames(), expected if expected > 0 else None, rate_hz)
+    finally:
+        capture.release()
+
+
+@contextmanager
+def _set_when_interrupted(stop: threading.Event) -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,113 @@
+"""Label sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdcpc_ros.labels.label_set import (
+    CAMVID_11,
+    CITYSCAPES_19,
+    IGNORE,
+    LABEL_SETS,
+    VSPW_124,
+    LabelSet,
+    LabelSetError,
+    label_set_of_ids,
+    read_label_set,
+    thin_classes,
+)
+
+
+def test_camvid_has_its_published_ids_and_colours():
+    assert len(CAMVID_11) == 11
+    assert CAMVID_11.class_names.index("road") == 3
+    assert CAMVID_11.colours[8] == (64, 0, 128)
+
+
+def test_cityscapes_and_vspw_have_their_published_ids():
+    assert [CITYSCAPES_19.class_names.index(name) for name in ("road", "sky", "person", "bicycle")] == [0, 10, 11, 18]
+    assert CITYSCAPES_19.colours[13] == (0, 0, 142)
+    assert [VSPW_124.class_names.index(name) for name in ("wall", "sky", "person", "train")] == [0, 28, 60, 123]
+
+
+@pytest.mark.parametrize("label_set", LABEL_SETS.values(), ids=lambda label_set: label_set.name)
+def test_a_known_set_shows_each_class_in_a_colour_of_its_own(label_set):
+    assert len(set(label_set.colours)) == len(label_set)
+    assert LABEL_SETS[label_set.name] is label_set
+
+
+def test_palette_is_black_where_there_is_no_class():
+    palette = CAMVID_11.palette()
+    assert palette.shape == (256, 3) and palette.dtype == np.uint8
+    assert tuple(palette[3]) == (128, 64, 128)
+    assert not palette[11:].any() and not palette[IGNORE].any()
+
+
+def test_survives_json():
+    assert LabelSet.from_dict(json.loads(json.dumps(CAMVID_11.to_dict()))) == CAMVID_11
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "message"),
+    [
+        ((), (), "0 classes"),
+        (("a", "a"), ((0, 0, 0), (1, 1, 1)), "twice: a"),
+        (("a", "b"), ((0, 0, 0),), "2 classes but 1 colours"),
+        (("a",), ((0, 0, 256),), "colour of 'a'"),
+        (("a",), ((0, 0),), "colour of 'a'"),
+    ],
+)
+def test_a_malformed_set_is_refused(names, colours, message):
+    with pytest.raises(LabelSetError, match=message):
+        LabelSet("bad", names, colours)
+
+
+@pytest.mark.parametrize("values", [None, [], {}, {"name": "x", "class_names": ["a"], "colours": [[1, 2]]}])
+def test_what_is_no_label_set_is_refused(values):
+    with pytest.raises(LabelSetError, match="label set"):
+        LabelSet.from_dict(values)
+
+
+class TestReadLabelSet:
+    def test_by_name(self) -> None:
+        assert read_label_set("camvid_11") is CAMVID_11
+
+    def test_from_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "labels.json"
+        path.write_text(json.dumps(CAMVID_11.to_dict()))
+        assert read_label_set(str(path)) == CAMVID_11
+
+    def test_neither(self) -> None:
+        with pytest.raises(
+            LabelSetError, match=r"no label set 'camvid_12': neither one of camvid_11, .* nor a JSON file"
+        ):
+            read_label_set("camvid_12")
+
+    @pytest.mark.parametrize("content", [b"{", b"[]", b'{"name": "a"}', b"\xff"])
+    def test_a_file_that_is_none(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "labels.json"
+        path.write_bytes(content)
+        with pytest.raises(LabelSetError, match=r"labels\.json: "):
+            read_label_set(str(path))
+
+
+def test_thin_classes_are_poles_and_signs_by_whole_words() -> None:
+    assert thin_classes(CAMVID_11.class_names) == ["pole", "sign_symbol"]
+    assert thin_classes(CITYSCAPES_19.class_names) == ["pole", "traffic sign"]
+    assert thin_classes(("signal", "tadpole", "Road_Signs")) == ["Road_Signs"]
+
+
+def test_ids_of_a_label_map_may_have_gaps_and_be_shared():
+    entries = [(4, "car"), (1, "road"), (1, "pavement"), (255, "unlabelled"), (-1, "nothing"), (10**9, "far")]
+    label_set = label_set_of_ids("mapped", entries)
+    assert label_set.class_names == ("id 0", "road/pavement", "id 2", "id 3", "car")
+    assert len(set(label_set.colours)) == 5
+
+
+def test_ids_of_a_known_label_set_have_its_colours():
+    entries = reversed(list(enumerate(CAMVID_11.class_names)))
+    assert label_set_of_ids("live", entries) is CAMVID_11

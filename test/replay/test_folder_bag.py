@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.labels.label_set import IGNORE
+from sdcpc_ros.replay.folder_bag import FolderBag, image_files, write_folder_bag
+from sdcpc_ros.replay.ground_truth import MaskFolder
+from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC, START_NS
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    """Three images, named so that the alphabet orders them wrongly; the second has no labels."""
+    for number in (9, 10, 11):
+        write_image(tmp_path / "val" / "images" / f"f{number}.png", np.full((4, 6, 3), (0, 0, number), np.uint8))
+        if number != 10:
+            labels = np.full((4, 6), number % 3, np.uint8)
+            labels[0, 0] = 11
+            write_image(tmp_path / "val" / "labels" / f"f{number}.png", labels)
+    return tmp_path / "val"
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
+    done: list[int] = []
+    folder_bag = FolderBag(split, rate_hz=10, void=frozenset({11}))
+    write_folder_bag(tmp_path / "bag", folder_bag, storage=storage, on_frame=lambda: done.append(1))
+    assert len(done) == 3
+    with BagReader(tmp_path / "bag") as bag:
+        frames = list(bag.frames(bag.camera_topic(), GROUND_TRUTH_TOPIC))
+        assert [frame.stamp_ns - START_NS for frame in frames] == [0, 100_000_000, 200_000_000]
+        assert [frame.camera.time_ns for frame in frames] == [frame.stamp_ns for frame in frames]
+        assert [int(frame.image()[0, 0, 0]) for frame in frames] == [9, 10, 11]  # RGB from OpenCV's BGR
+        labels = [frame.labels(GROUND_TRUTH_TOPIC) for frame in frames]
+        assert labels[1] is None
+        assert [(int(ids[0, 0]), int(ids[1, 1])) for ids in (labels[0], labels[2])] == [(IGNORE, 0), (IGNORE, 2)]
+        # The bag names its frames, so that masks elsewhere find them.
+        truth = MaskFolder(split / "labels", bag)
+        assert truth.matched_by == "name"
+        assert [truth.of(frame, number) is None for number, frame in enumerate(frames)] == [False, True, False]
+
+
+def test_compressed_images_stay_the_files_they_are(split, tmp_path):
+    write_image(split / "images" / "f12.jpg", np.full((4, 6, 3), 128, np.uint8))
+    folder_bag = FolderBag(split / "images", compressed=True)
+    assert folder_bag.labelled == 0  # only a folder of images was named
+    write_folder_bag(tmp_path / "bag", folder_bag)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.camera_topic() == folder_bag.image_topic
+        messages = [bag.deserialise(message) for message in bag.messages(folder_bag.image_topic)]
+    assert [message.format for message in messages] == ["png", "png", "png", "jpeg"]
+    assert bytes(messages[0].data) == (split / "images" / "f9.png").read_bytes()
+
+
+def test_labels_may_lie_elsewhere(split, tmp_path):
+    (split / "labels").rename(tmp_path / "masks")
+    assert FolderBag(split).labelled == 0
+    assert FolderBag(split, labels=tmp_path / "masks").labelled == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "ordered"),
+    [
+        (["b10", "b9", "a1"], ["a1", "b9", "b10"]),
+        (["0016E5_07961", "0016E5_07959"], ["0016E5_07959", "0016E5_07961"]),
+        (["2", "10", "1_b"], ["1_b", "2", "10"]),
+    ],
+)
+def test_numbers_in_names_are_counted(tmp_path, names, ordered):
+    for name in names:
+        (tmp_path / f"{name}.png").touch()
+    assert [path.stem for path in image_files(tmp_path)] == ordered
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"rate_hz": 0}, "the rate is 0; a positive number"),
+        ({"rate_hz": float("nan")}, "the rate is nan"),
+        ({"folder": Path("nowhere")}, "there is no folder 'nowhere'"),
+        ({"labels": Path("nowhere")}, "there is no folder 'nowhere'"),
+    ],
+)
+def test_what_makes_no_drive_is_refused(split, options, sentence):
+    with pytest.raises(BagError, match=sentence):
+        FolderBag(**({"folder": split} | options))
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(BagError, match=r"no images in .*; files ending in \.png, \.jpg, \.jpeg are read"):
+        FolderBag(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("images/f9.png", b"", "f9.png' is not an image that can be decoded"),
+        ("labels/f11.png", b"PNG?", "f11.png' is not an image that can be decoded"),
+        ("labels/f9.png", np.zeros((4, 5), np.uint8), r"f9.png' is 5x4 but its image is 6x4"),
+        ("labels/f9.png", np.zeros((4, 6, 3), np.uint8), "f9.png' holds colours, and no label set says"),
+    ],
+)
+def test_a_file_that_does_not_go_is_named_and_no_bag_is_left(split, tmp_path, file, content, sentence):
+    if isinstance(content, bytes):
+        (split / file).write_bytes(content)
+    else:
+        write_image(split / file, content)
+    with pytest.raises(BagError, match=sentence):
+        write_folder_bag(tmp_path / "bag", FolderBag(split))
+    assert not (tmp_path / "bag").exists()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.labels.label_set import IGNORE
+from sdcpc_ros.replay.ground_truth import NoTruth, find_ground_truth
+
+CAMERA = "/camera/image_raw"
+START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 100_000_000  # as the drive of conftest has them
+
+
+def masks(folder: Path, *names: str) -> str:
+    """Masks of two pixels, the index of the name and 7."""
+    folder.mkdir()
+    for index, name in enumerate(names):
+        assert cv2.imwrite(str(folder / f"{name}.png"), np.array([[index, 7]], np.uint8))
+    return str(folder)
+
+
+def truths(drive: Path, wanted: str | None, void: frozenset[int] = frozenset()) -> tuple[str, list[int | None]]:
+    """What is said of the truth, and the first pixel of each frame's."""
+    with BagReader(drive) as bag:
+        truth = find_ground_truth(wanted, bag, CAMERA, void)
+        found = [truth.of(frame, number) for number, frame in enumerate(bag.frames(CAMERA, truth.topic))]
+    return truth.description, [None if labels is None else int(labels[0, 0]) for labels in found]
+
+
+def test_the_bags_own_truth_is_found_unless_another_is_wanted(drive):
+    assert truths(drive, None) == ("topic /camera/ground_truth", [0, 1, 2, 3, 4])
+    assert truths(drive, "/camera/ground_truth")[1] == [0, 1, 2, 3, 4]
+    assert truths(drive, "none") == ("none", [None] * 5)
+
+
+def test_void_ids_become_255(drive, tmp_path):
+    assert truths(drive, None, frozenset({1, 3}))[1] == [0, IGNORE, 2, IGNORE, 4]
+    folder = masks(tmp_path / "masks", "0", "1")
+    assert truths(drive, folder, frozenset({1}))[1] == [0, IGNORE, None, None, None]
+
+
+def test_a_bag_without_truth_has_none(write_bag, camera_messages):
+    path = write_bag([message for message in camera_messages(2) if "ground_truth" not in message.topic])
+    with BagReader(path) as bag:
+        assert isinstance(find_ground_truth(None, bag, CAMERA), NoTruth)
+
+
+@pytest.mark.parametrize(
+    ("names", "matched_by", "found"),
+    [
+        ([str(START_NS), str(START_NS + 3 * PERIOD_NS + 900_000)], "stamp", [0, None, None, 1, None]),
+        ([str(START_NS + 1_100_000)], "stamp", [None] * 5),  # more than a millisecond off
+        (["1700000000.1", "1700000000_400000000"], "stamp", [None, 0, None, None, 1]),
+        (["mask_0001", "mask_0004"], "number", [None, 0, None, None, 1]),
+        (["3", "17"], "number", [None, None, None, 1, None]),  # files in the order of their names: 17, 3
+    ],
+)
+def test_masks_are_matched_by_what_they_are_named_for(drive, tmp_path, names, matched_by, found):
+    description, first_pixels = truths(drive, masks(tmp_path / "masks", *sorted(names)))
+    assert description == f"masks in masks/, matched by {matched_by}"
+    assert first_pixels == found
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ([], "holds no .png file"),
+        (["first"], "first.png' is named by neither a stamp nor a frame's name nor a number"),
+        (["a1", "b1"], "the masks 'a1.png' and 'b1.png' are both for image 1"),
+    ],
+)
+def test_masks_that_cannot_be_matched_are_refused(drive, tmp_path, names, sentence):
+    with pytest.raises(BagError, match=sentence):
+        truths(drive, masks(tmp_path / "masks", *names))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("/nowhere", r"has no topic /nowhere; it has /camera/camera_info"),
+        ("nowhere", "no ground truth 'nowhere': neither a topic of the bag, nor a folder of masks, nor 'none'"),
+    ],
+)
+def test_a_truth_that_is_not_there_is_named(drive, wanted, sentence):
+    with pytest.raises(BagError, match=sentence):
+        truths(drive, wanted)

@@ -1,0 +1,94 @@
+"""`sdcpc segment` without PyAV, which `pip install .` and a robot's list may leave out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sdcpc_ros import cli
+from sdcpc_ros.evaluation.video import VideoWriter
+from sdcpc_ros.replay import video_sources
+from sdcpc_ros.replay.picture_sources import picture_source
+
+pytestmark = pytest.mark.slow
+
+
+def picture(index: int) -> np.ndarray:
+    """(48, 64, 3), bright at the left, dark at the right, and a little brighter with every frame."""
+    ramp = np.linspace(220, 20, 64, dtype=np.float32)[None, :, None] + 4 * index
+    return np.broadcast_to(ramp, (48, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "drive.mp4"
+    with VideoWriter(path, rate_hz=10) as writer:
+        for index, time_s in enumerate((0.0, 0.1, 0.2, 0.5, 0.6)):  # a frame or two were dropped
+            writer.write(picture(index), time_s)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in (9, 10, 11):
+        cv2.imwrite(str(folder / f"frame_{number}.png"), picture(number))
+    return folder
+
+
+@pytest.fixture
+def segment(tiny_checkpoint):
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        code = "import sys; sys.modules['av'] = None\nfrom sdcpc_ros.cli import main\nsys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "segment", *map(str, arguments), "--model", str(tiny_checkpoint)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+def test_images_become_labels(segment, images, tmp_path):
+    done = segment(images, "-o", tmp_path / "labels")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == [
+        "frame_10.png",
+        "frame_11.png",
+        "frame_9.png",
+    ]
+
+
+def test_a_video_becomes_the_same_labels(segment, video, tmp_path, tiny_checkpoint):
+    done = segment(video, "-o", tmp_path / "without")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cli.main(["segment", str(video), "-o", str(tmp_path / "with"), "--model", str(tiny_checkpoint)]) == 0
+    names = sorted(path.name for path in (tmp_path / "with").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "without").iterdir())
+    for name in names:  # two decoders' roundings apart
+        pair = [cv2.imread(str(tmp_path / way / name), cv2.IMREAD_UNCHANGED) for way in ("with", "without")]
+        assert (pair[0] == pair[1]).mean() > 0.9
+
+
+def test_frames_keep_their_times(video, monkeypatch):
+    monkeypatch.setattr(video_sources, "av", None)
+    with picture_source(str(video)) as source:
+        stamps_s = [round(frame.stamp_ns / 1e9, 2) for frame in source.frames]
+    assert stamps_s == [0.0, 0.1, 0.2, 0.5, 0.6]
+
+
+def test_what_is_no_video_is_named(segment, tmp_path):
+    (tmp_path / "drive.mp4").write_bytes(b"no video")
+    done = segment(tmp_path / "drive.mp4", "-o", tmp_path / "labels")
+    assert done.returncode == 1
+    assert "drive.mp4' is no video that can be read" in done.stderr.splitlines()[-1]
+
+
+def test_a_video_to_write_says_what_to_install(segment, video, tmp_path):
+    done = segment(video, "-o", tmp_path / "overlay.mp4")
+    assert done.returncode == 1
+    assert "no Python package 'av'; to get it: python3 -m pip install " in done.stderr
+    assert "Traceback" not in done.stderr
