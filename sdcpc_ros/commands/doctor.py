@@ -67,12 +67,12 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_ros()
     if arguments.no_graph or not has_ros():
         return
-    from sdcpc_ros.doctor.live_graph import Wanted, check_graph
+    from sdcpc_ros.doctor.live_graph import NodeInputs, check_graph
 
     transport = "compressed" if arguments.compressed else "auto"
     node = arguments.node if arguments.node.startswith("/") else f"/{arguments.node}"
     namespace = node.rpartition("/")[0]
     default = f"{namespace}/camera/image_raw" + ("/compressed" if arguments.compressed else "")
     topics = arguments.image_topic or [default]
-    wanted = Wanted(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
-    yield from check_graph(node, wanted, arguments.listen, arguments.patience)
+    inputs = NodeInputs(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
+    yield from check_graph(node, inputs, arguments.listen, arguments.patience)

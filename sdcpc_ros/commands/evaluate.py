@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,7 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
     which = {name: getattr(arguments, name) for name in ("every", "cuts", "turns", "each_video")}
     tests, video = temporal_tests(dataset, **which), labelled_video(dataset)
     segmenter = StreamingSegmenter(
-        checkpoint, device=arguments.device, backend=arguments.backend, precision=arguments.precision
+        checkpoint,
+        device=arguments.device,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        max_gap_s=math.inf,  # the clips of the data set say where a stream ends
     )
     if tests:
         results = run_temporal_tests(segmenter, tests, progress=ProgressBar)

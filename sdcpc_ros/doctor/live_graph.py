@@ -28,15 +28,15 @@ _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticSt
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a node would work with: image topic and transport of each camera, and whose time it takes."""
+class NodeInputs:
+    """What a node listens to: image topic and transport of each camera, and whether it takes its time from /clock."""
 
     topics: tuple[tuple[str, str], ...]  # (image topic, transport)
     use_sim_time: bool
 
 
-def check_graph(node_name: str, wanted: Wanted, listen_s: float, patience_s: float) -> Iterator[Finding]:
-    """Asks the node of this name, if it runs, what it works with; `wanted` is for one that is yet to be started.
+def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s: float) -> Iterator[Finding]:
+    """Asks the node of this name what it listens to, if it runs; `inputs` are those of a node that does not run yet.
 
     Images are listened to for `listen_s`.
     """
@@ -46,7 +46,7 @@ def check_graph(node_name: str, wanted: Wanted, listen_s: float, patience_s: flo
         yield from graph.check_node() if runs else graph.say_that_nobody_runs()
         reports = graph.reports() if runs else {}
         yield from graph.check_reports(reports)
-        used = graph.parameters() if runs else wanted
+        used = graph.parameters() if runs else inputs
         topics = graph.reported_topics(reports) or (used.topics if used else ())
         if used is None and not topics:
             fix = "its log says more; run the doctor again when it answers"
@@ -100,7 +100,7 @@ class _Graph:
         else:
             yield Finding("batches", together)
 
-    def parameters(self) -> Wanted | None:
+    def parameters(self) -> NodeInputs | None:
         """What the running node works with, before any remapping; None when it does not answer."""
         values = self._parameters(["cameras", "use_sim_time"])
         if values is None or not values[0]:
@@ -116,7 +116,7 @@ class _Graph:
             transport = transport or AUTO
             topic = topic or f"{camera}/image_raw" + ("/compressed" if transport == "compressed" else "")
             topics.append((absolute_name(topic, self._name), transport))
-        return Wanted(tuple(topics), bool(use_sim_time))
+        return NodeInputs(tuple(topics), bool(use_sim_time))
 
     def reported_topics(self, reports: Mapping[str, Report]) -> tuple[tuple[str, str], ...]:
         """The topics that the node says it listens to: after remapping."""

@@ -123,7 +123,11 @@ def to_rgb(message: Any, max_pixels: int) -> np.ndarray:
 
     Raises BadImage.
     """
-    checked = image_format(message, max_pixels)
+    return decode(message, image_format(message, max_pixels))
+
+
+def decode(message: Any, checked: ImageFormat) -> np.ndarray:
+    """As `to_rgb`, for a message that `image_format` has checked. Raises BadImage with the cause `corrupt`."""
     if hasattr(message, "format"):
         return _decode_compressed(message, checked)
     encoding = _ENCODINGS[checked.encoding]

@@ -19,7 +19,7 @@ from sdcpc_ros.nodes import topics
 from sdcpc_ros.nodes.camera_info import scale_camera_info
 from sdcpc_ros.nodes.image_messages import ImageWriter, compressed_mask
 from sdcpc_ros.nodes.parameters import NodeParameters
-from sdcpc_ros.nodes.topics import Topic
+from sdcpc_ros.nodes.topics import OutputTopic
 from sdcpc_ros.streaming.class_statistics import class_statistics
 from sdcpc_ros.streaming.overlay import OverlayPainter
 
@@ -52,7 +52,7 @@ class CameraOutputs:
         self._node = node
         self._camera_name = camera_name
         self._label_map = label_map
-        self._publishers: dict[Topic, Any] = {}
+        self._publishers: dict[OutputTopic, Any] = {}
         self._label_info_types, self._statistics_type = label_info_types(), statistics_message_type()
         message_types = {
             topics.LABEL: Image,
@@ -137,7 +137,7 @@ class CameraOutputs:
             statistics = self.statistics(labels, confidence)
             self._publishers[topics.CLASS_STATISTICS].publish(self._statistics_type(header=header, **statistics))
 
-    def _create_publisher(self, topic: Topic, message_type: Any) -> None:
+    def _create_publisher(self, topic: OutputTopic, message_type: Any) -> None:
         durability = DurabilityPolicy.TRANSIENT_LOCAL if topic.transient_local else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=topic.depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
         self._publishers[topic] = self._node.create_lifecycle_publisher(
@@ -147,7 +147,7 @@ class CameraOutputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _is_wanted(self, topic: Topic) -> bool:
+    def _is_wanted(self, topic: OutputTopic) -> bool:
         publisher = self._publishers.get(topic)
         return publisher is not None and publisher.get_subscription_count() > 0
 

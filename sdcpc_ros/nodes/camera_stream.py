@@ -1,6 +1,6 @@
-"""One camera: the newest frame that waits, the rules of time, and what happened so far. No ROS in here.
+"""One camera: the newest image that waits, and counters of what happened. No ROS in here.
 
-The executor's thread offers frames, the worker's thread takes them and reports what became of them; a lock guards both.
+The executor's thread offers images, the worker's thread takes them and reports the outcome; a lock guards both.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.streaming.continuity import break_between
+from sdcpc_ros.images.decoding import ImageFormat
 
-#: Why a camera's frame buffer was emptied.
-RESET_CAUSES = ("backward", "gap", "size", "encoding", "frame_id", "requested", "fault")
-#: Why a good frame was not segmented: a newer one came while it waited, or the node stopped listening.
+#: Why a good image was not segmented: a newer one came while it waited, or the node was deactivated.
 DROP_CAUSES = ("newer", "deactivated")
-#: Frames over which stage times are summarised: half a minute at 10 Hz.
+#: Images over which stage times are summarised: half a minute at 10 Hz.
 TIMING_WINDOW = 300
 _WARNING_PERIOD_S = 5.0
 
 
 @dataclass(frozen=True)
-class Frame:
-    """An image message that waits or is being worked on, and all that the rules below ask of it."""
+class ReceivedImage:
+    """A checked image message that waits or is being segmented."""
 
     message: Any
+    format: ImageFormat
     stamp_ns: int  # of the header, in the camera's time
-    frame_id: str
-    size: tuple[int, int]  # height, width
-    encoding: str
     received_s: float  # steady clock
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        return self.format.height, self.format.width
 
     @property
     def stamp_s(self) -> float:
@@ -42,35 +43,28 @@ class Frame:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """What happened to one camera since it was configured; a copy, safe to read at leisure."""
+    """The counters of one camera since it was configured; a copy."""
 
     received: int = 0
     processed: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)  # by cause, DROP_CAUSES
     rejected: Mapping[str, int] = field(default_factory=dict)  # by BadImage cause
     resets: Mapping[str, int] = field(default_factory=dict)  # by cause, RESET_CAUSES
-    faults: int = 0  # frames lost to an exception in the network
+    faults: int = 0  # images lost to an exception
     bad_camera_info: int = 0
     last_received_s: float | None = None  # steady clock
-    input_age_s: float | None = None  # of the last frame on arrival: the node's clock minus the header's stamp
-    stage_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # stage -> p50, p95 over the last frames
-    batch: tuple[int, int] | None = None  # p50 and largest over the last frames: how many were run at once with each
+    input_age_s: float | None = None  # of the last image on arrival: the node's clock minus the header's stamp
+    stage_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # stage -> p50, p95 over the last images
+    batch: tuple[int, int] | None = None  # p50 and largest over the last images: how many ran at once with each
 
 
 class CameraStream:
-    """The newest-frame slot, counters and time rules of one camera.
+    """The slot for the newest image of one camera, and its counters. A newer image replaces the one that waits."""
 
-    One frame waits at most: a newer one replaces it and the older counts as dropped. Frames are judged against the last
-    frame that the network saw, when they are taken, for that is the frame whose features they would be compared with.
-    """
-
-    def __init__(self, name: str, *, max_gap_s: float) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.max_gap_s = max_gap_s
         self._lock = threading.Lock()
-        self._waiting: Frame | None = None
-        self._previous: Frame | None = None
-        self._pending_reset: str | None = None
+        self._waiting: ReceivedImage | None = None
         self._received = 0
         self._processed = 0
         self._dropped: Counter[str] = Counter()
@@ -84,54 +78,38 @@ class CameraStream:
         self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
         self._warned_s: dict[str, float] = {}
 
-    def offer(self, frame: Frame, input_age_s: float | None = None) -> None:
-        """Puts a frame that arrived where the worker finds it, in place of one that still waits there."""
+    def offer(self, image: ReceivedImage, input_age_s: float | None = None) -> None:
+        """Puts an image into the slot; one that still waits there counts as dropped."""
         with self._lock:
-            self._note_arrival(frame.received_s)
+            self._note_arrival(image.received_s)
             self._input_age_s = input_age_s
             if self._waiting is not None:
                 self._dropped["newer"] += 1
-            self._waiting = frame
+            self._waiting = image
 
-    def waiting(self) -> Frame | None:
-        """The frame that waits, left where it is: by the time it is taken it may be a newer one."""
+    def waiting(self) -> ReceivedImage | None:
+        """The image in the slot, which stays there and may be replaced by a newer one."""
         with self._lock:
             return self._waiting
 
-    def take(self, accepts: Callable[[Frame], bool] = lambda frame: True) -> Frame | None:
-        """The frame that waits, which then waits no longer; None when there is none, or none that is accepted."""
+    def take(self, accepts: Callable[[ReceivedImage], bool] = lambda image: True) -> ReceivedImage | None:
+        """Empties the slot and returns its image; None if there is none, or none that `accepts` returns True for."""
         with self._lock:
-            frame = self._waiting
-            if frame is None or not accepts(frame):
+            image = self._waiting
+            if image is None or not accepts(image):
                 return None
             self._waiting = None
-            return frame
+            return image
 
-    def follow(self, frame: Frame) -> str | None:
-        """Makes `frame` the one that the next is judged by; the cause if the frame buffer must be emptied before it."""
-        with self._lock:
-            previous, self._previous = self._previous, replace(frame, message=None)
-            cause, self._pending_reset = self._pending_reset, None
-            if cause is None and previous is not None:
-                cause = break_between(previous, frame, self.max_gap_s)
-            if cause is not None:
-                self._resets[cause] += 1
-            return cause
-
-    def request_reset(self) -> None:
-        """Has the buffer emptied before the next frame."""
-        with self._lock:
-            self._pending_reset = "requested"
-
-    def forget(self) -> None:
-        """Drops what waits and what was last seen; the counters stay. For a node that stops listening."""
+    def discard_waiting(self) -> None:
+        """Drops the image that waits. For a node that is deactivated; the counters stay."""
         with self._lock:
             if self._waiting is not None:
                 self._dropped["deactivated"] += 1
-            self._waiting = self._previous = self._pending_reset = None
+            self._waiting = None
 
     def count_rejected(self, cause: str, received_s: float | None = None) -> None:
-        """Counts a bad image; with `received_s` as an arrival too, if it was found to be bad before it was offered."""
+        """Counts a bad image. received_s: of an image that was not offered, which counts as an arrival too."""
         with self._lock:
             if received_s is not None:
                 self._note_arrival(received_s)
@@ -142,14 +120,17 @@ class CameraStream:
             self._bad_camera_info += 1
 
     def count_fault(self) -> None:
-        """Counts a frame that was lost to an exception; what the network remembers is not to be trusted after it."""
+        """Counts an image that was lost to an exception."""
         with self._lock:
             self._faults += 1
-            self._pending_reset = "fault"
+
+    def count_reset(self, cause: str) -> None:
+        """Counts that the frame buffer was emptied, by one of RESET_CAUSES."""
+        with self._lock:
+            self._resets[cause] += 1
 
     def count_processed(self, stage_ms: Mapping[str, float], batch: int = 1) -> None:
-        """Counts a frame whose mask was published, with the milliseconds that each stage took, and how many frames were
-        run at once with it."""
+        """Counts an image whose mask was published. batch: how many images ran at once with it."""
         with self._lock:
             self._processed += 1
             self._batches.append(batch)
@@ -157,7 +138,7 @@ class CameraStream:
                 self._stages.setdefault(stage, deque(maxlen=TIMING_WINDOW)).append(milliseconds)
 
     def may_warn(self, cause: str, now_s: float) -> bool:
-        """Whether a warning of this cause is due: one in five seconds, so that a broken camera can't flood /rosout."""
+        """Whether a warning of this cause is due: one in five seconds, as a broken camera must not flood /rosout."""
         with self._lock:
             last = self._warned_s.get(cause)
             if last is not None and now_s - last < _WARNING_PERIOD_S:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sdcpc_ros.nodes.camera_stream import StreamStatus
 
@@ -23,15 +22,6 @@ _HELP = {
     "decode": "A smaller image or transport: raw helps",
     "publish": "A smaller image, output_size: network or fewer subscribers help",
 }
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a camera listens to."""
-
-    camera: str
-    topic: str  # its full name, after remapping
-    type_names: tuple[str, ...]  # of which one is needed, as sensor_msgs/msg/Image
 
 
 class CameraWatch:
@@ -83,25 +73,26 @@ class CameraWatch:
         )
 
 
-def silence_sentence(wanted: Wanted, types: Mapping[str, Sequence[str]], own: str) -> str:
-    """Why no image comes, as far as the graph tells.
+def silence_sentence(
+    camera: str, topic: str, type_names: Sequence[str], published: Mapping[str, Sequence[str]], node_name: str
+) -> str:
+    """Why no image comes to a camera, as far as the ROS graph tells.
 
-    `types`: topic -> the types that somebody publishes there; `own` is the node's name: what it publishes itself is no
-    camera.
+    topic: its full name, after remapping. type_names: the types that the camera takes, as sensor_msgs/msg/Image.
+    published: topic -> the types that somebody publishes there. node_name: the node's own topics are no cameras.
     """
-    wanted_types = " or ".join(wanted.type_names)
-    said = f"camera '{wanted.camera}': no image for {SILENCE_S:.0f} s on {wanted.topic} ({wanted_types}): "
-    here = types.get(wanted.topic, ())
-    if set(wanted.type_names) & set(here):
+    said = f"camera '{camera}': no image for {SILENCE_S:.0f} s on {topic} ({' or '.join(type_names)}): "
+    here = published.get(topic, ())
+    if set(type_names) & set(here):
         return said + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"
     if here:
         transport = "compressed" if any(name.endswith("CompressedImage") for name in here) else "raw"
-        fix = f"; set {wanted.camera}.transport to {transport}" if any("Image" in name for name in here) else ""
+        fix = f"; set {camera}.transport to {transport}" if any("Image" in name for name in here) else ""
         return f"{said}it is published as {', '.join(here)}{fix}"
     others = sorted(
-        topic
-        for topic, names in types.items()
-        if set(wanted.type_names) & set(names) and not topic.startswith(f"{own}/")
+        other
+        for other, names in published.items()
+        if set(type_names) & set(names) and not other.startswith(f"{node_name}/")
     )
     return f"{said}nobody publishes it. {_listed(others)}"
 

@@ -1,14 +1,18 @@
-"""The parameters of `parameters.py` in rclpy: declared with descriptors, refused with a sentence, read as one value."""
+"""The parameters of `parameters.py` in rclpy: declared with descriptors, checked on change, kept as one snapshot."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sdcpc_ros.nodes.parameters import (
+    ANY_TIME,
     AT_START,
     UNCONFIGURED,
     Declaration,
@@ -20,16 +24,19 @@ from sdcpc_ros.nodes.unknown_parameters import unknown_parameters
 
 
 class DeclaredParameters:
-    """Declares the node's parameters, guards their changes, and reads them.
+    """Declares the node's parameters, checks their changes, and keeps their values in `current`.
 
-    A bad value at the start does not end the node: it is logged, and `read` refuses until it has been replaced.
+    A bad value at the start does not end the node: it is logged, and `read` raises until it has been replaced.
     """
 
     def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
         self._node = node
         self._is_configured = is_configured
         self._declarations: dict[str, Declaration] = {}
+        self._values: dict[str, Any] = {}
         self._refusals: dict[str, str] = {}
+        self._current: NodeParameters | None = None
+        self._lock = threading.RLock()  # configure reads in a thread of its own
         node.add_on_set_parameters_callback(self._check_change)
         if hasattr(node, "add_pre_set_parameters_callback"):  # from Iron on
             node.add_pre_set_parameters_callback(self._as_declared)
@@ -39,17 +46,23 @@ class DeclaredParameters:
         given = {name: _plain(parameter.value) for name, parameter in getattr(node, "_parameter_overrides", {}).items()}
         for sentence in unknown_parameters(given, cameras):
             node.get_logger().warning(sentence)
-        values = {name: _plain(node.get_parameter(name).value) for name in self._declarations}
-        node.get_logger().debug(f"parameters: {values}")
+        node.get_logger().debug(f"parameters: {self._values}")
+
+    @property
+    def current(self) -> NodeParameters:
+        """The values of the last `read`, with those that changed since. Any thread may ask."""
+        if self._current is None:
+            raise ParameterError("the parameters have not been read")
+        return self._current
 
     def read(self) -> NodeParameters:
-        """The present values. Raises ParameterError with a sentence when one is not allowed."""
-        if self._refusals:
-            raise ParameterError("; ".join(self._refusals.values()))
-        camera_names = self._node.get_parameter("cameras").value
-        self._declare_missing(camera_names)
-        names = declarations_for(camera_names)
-        return NodeParameters.from_values({name: _plain(self._node.get_parameter(name).value) for name in names})
+        """All values, to configure with. Raises ParameterError with a sentence for a value that is not allowed."""
+        with self._lock:
+            if self._refusals:
+                raise ParameterError("; ".join(self._refusals.values()))
+            self._declare_missing(self._values["cameras"])
+            self._current = NodeParameters.from_values(self._values)
+            return self._current
 
     def _declare_missing(self, camera_names: Sequence[str]) -> None:
         for full_name, declaration in declarations_for(camera_names).items():
@@ -69,6 +82,7 @@ class DeclaredParameters:
             self._node.get_logger().error(f"bad parameter: {sentence}")
             value = declaration.default
         self._node.declare_parameter(full_name, value, _descriptor(declaration), ignore_override=True)
+        self._values[full_name] = value
         if sentence and declaration.changes != AT_START:
             self._refusals[full_name] = sentence
 
@@ -77,8 +91,14 @@ class DeclaredParameters:
             sentence = self._refusal(parameter)
             if sentence:
                 return SetParametersResult(successful=False, reason=sentence)
-        for parameter in proposed:
-            self._refusals.pop(parameter.name, None)
+        changed = {parameter.name: _plain(parameter.value) for parameter in proposed if parameter.name in self._values}
+        with self._lock:
+            self._values |= changed
+            for name in changed:
+                self._refusals.pop(name, None)
+            if self._current is not None:
+                at_any_time = {n: v for n, v in changed.items() if self._declarations[n].changes == ANY_TIME}
+                self._current = replace(self._current, **at_any_time)
         return SetParametersResult(successful=True)
 
     def _as_declared(self, proposed: list[Parameter]) -> list[Parameter]:
@@ -100,7 +120,7 @@ class DeclaredParameters:
         return declaration.refusal(_plain(parameter.value), parameter.name)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     """rclpy hands arrays of strings out as lists or tuples, depending on where they came from."""
     return list(value) if isinstance(value, tuple) else value
 

@@ -12,7 +12,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from sdcpc_ros.images.decoding import BadImage
-from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, RESET_CAUSES, StreamStatus
+from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, StreamStatus
+from sdcpc_ros.streaming.continuity import RESET_CAUSES
 
 #: An active camera without an image for this long is stale.
 STALE_AFTER_S = 2.0

@@ -1,4 +1,4 @@
-"""The thread that works on frames: takes the newest of each camera, in turn, those that go together at once. No ROS."""
+"""The thread that processes images: the newest of each camera, in turn, and those of one batch at once. No ROS here."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
+from sdcpc_ros.nodes.camera_stream import CameraStream, ReceivedImage
 
-#: Frames of different cameras, each with its camera's stream.
-Batch = Sequence[tuple[CameraStream, Frame]]
+#: Images of different cameras, each with its camera's stream.
+Batch = Sequence[tuple[CameraStream, ReceivedImage]]
 
 
-class Work(Protocol):
-    """What is done with frames. None of it may raise: an exception ends the thread."""
+class Processor(Protocol):
+    """The interface of BatchProcessor. No method may raise: an exception ends the thread."""
 
-    def kind(self, frame: Frame) -> Any:
-        """What frames have in common that may go together; compared with ==."""
+    def batch_key(self, image: ReceivedImage) -> Any:
+        """Images with equal keys may be processed at once."""
 
-    def size(self, kind: Any, waiting: int) -> int:
-        """How many of the `waiting` frames of a kind are to be taken now, 1 or more."""
+    def batch_size(self, key: Any, waiting: int) -> int:
+        """How many of `waiting` images with this key to take now, 1 or more."""
 
     def process(self, batch: Batch) -> None:
-        """Works on frames of one kind, or on one frame."""
+        """Processes images of one key."""
 
 
 class FrameWorker:
-    """Hands waiting frames over, a batch at a time, begun by the camera that was not served for longest.
+    """Passes waiting images to a processor, batch by batch. The camera that was served least recently leads a batch.
 
-    So a frame waits for no more batches than there are other cameras, whatever their sizes and whoever shares them.
-    No frame waits for one that has not come, and one that is not in the batch stays where a newer one may replace it.
+    An image so waits for at most one batch of each other camera. No image waits for one that has not come, and an image
+    that finds no room in a batch stays in its slot, where a newer one may replace it.
     """
 
-    def __init__(self, streams: Sequence[CameraStream], work: Work) -> None:
-        self._streams = list(streams)  # the one that was served last comes last
-        self._work = work
+    def __init__(self, streams: Sequence[CameraStream], processor: Processor) -> None:
+        self._streams = list(streams)  # the least recently served first
+        self._processor = processor
         self._wake = threading.Condition()
         self._has_news = False
         self._stopping = False
@@ -44,38 +44,41 @@ class FrameWorker:
         self._thread.start()
 
     def notify(self) -> None:
-        """Says that a stream has been offered a frame."""
+        """Wakes the thread: an image was offered to a stream."""
         with self._wake:
             self._has_news = True
             self._wake.notify()
 
     def stop(self) -> None:
-        """Returns when the frames that are being worked on are done and no other will be begun."""
+        """Returns when the batch in work is done; no other starts."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._thread.join()
 
     def take_batch(self) -> Batch:
-        """The frames that are to be worked on next; none when no camera has one. For the worker's thread."""
+        """The images to process next; empty when no camera has one. For the worker's thread."""
         for stream in self._streams:
-            frame = stream.take()
-            if frame is not None:
+            image = stream.take()
+            if image is not None:
                 break
         else:
             return []
-        kind = self._work.kind(frame)
+        key = self._processor.batch_key(image)
 
-        def is_alike(other: Frame) -> bool:
-            return bool(self._work.kind(other) == kind)
+        def has_key(other: ReceivedImage) -> bool:
+            return bool(self._processor.batch_key(other) == key)
 
-        batch = [(stream, frame)]
-        # One whose frame changes between the look and the taking is left out; its turn comes.
-        others = [other for other in self._streams if (seen := other.waiting()) is not None and is_alike(seen)]
-        others = [other for other in others if other is not stream]  # whose next frame may have come
-        size = self._work.size(kind, 1 + len(others)) if others else 1
+        batch = [(stream, image)]
+        others = [
+            other
+            for other in self._streams
+            if other is not stream and (seen := other.waiting()) is not None and has_key(seen)
+        ]
+        size = self._processor.batch_size(key, 1 + len(others)) if others else 1
         for other in others:
-            if len(batch) < size and (taken := other.take(is_alike)) is not None:
+            # A newer image with another key may have come since; it is left for its own turn.
+            if len(batch) < size and (taken := other.take(has_key)) is not None:
                 batch.append((other, taken))
         served = [member for member, _ in batch]
         self._streams = [waiting for waiting in self._streams if waiting not in served] + served
@@ -83,12 +86,12 @@ class FrameWorker:
 
     def _run(self) -> None:
         while self._wait_for_news():
-            # Until none is found, so news that came meanwhile is never slept through.
+            # Until none is found: news that came meanwhile must not wait for the next notification.
             while not self._stopping and (batch := self.take_batch()):
-                self._work.process(batch)
+                self._processor.process(batch)
 
     def _wait_for_news(self) -> bool:
-        """Sleeps until there is something to do; False when it is to stop."""
+        """Sleeps until there is something to do; False if it is to stop."""
         with self._wake:
             self._wake.wait_for(lambda: self._has_news or self._stopping)
             self._has_news = False

@@ -27,23 +27,20 @@ def image_format(message: Any, max_pixels: int) -> ImageFormat:
     return ImageFormat(message.height, message.width, message.encoding)
 
 
-def to_rgb(message: Any, max_pixels: int) -> np.ndarray:
-    """The picture of an Image or CompressedImage as (H, W, 3) uint8 RGB; of `rgb8` a view into the message's own data.
+def decode(message: Any, checked: ImageFormat) -> np.ndarray:
+    """The picture of a message that `image_format` has checked, as (H, W, 3) uint8 RGB; of `rgb8` a view into its data.
 
     Raises BadImage.
     """
-    if not _is_for_cv_bridge(message):
-        return decoding.to_rgb(message, max_pixels)
-    image_format(message, max_pixels)
-    return _convert_with_cv_bridge(message)
+    return _convert_with_cv_bridge(message) if _is_for_cv_bridge(message) else decoding.decode(message, checked)
 
 
 def _is_for_cv_bridge(message: Any) -> bool:
-    return not hasattr(message, "format") and message.encoding not in RAW_ENCODINGS and _cv_bridge() is not None
+    return not hasattr(message, "format") and message.encoding not in RAW_ENCODINGS and find_cv_bridge() is not None
 
 
 @lru_cache(maxsize=1)
-def _cv_bridge() -> Any | None:
+def find_cv_bridge() -> Any | None:
     """A CvBridge where cv_bridge is installed and fits this NumPy and OpenCV; None elsewhere."""
     try:
         from cv_bridge import CvBridge
@@ -53,7 +50,7 @@ def _cv_bridge() -> Any | None:
 
 
 def _convert_with_cv_bridge(message: Any) -> np.ndarray:
-    bridge = _cv_bridge()
+    bridge = find_cv_bridge()
     assert bridge is not None  # as `_is_for_cv_bridge` has found
     try:
         picture = bridge.imgmsg_to_cv2(message, desired_encoding="rgb8")

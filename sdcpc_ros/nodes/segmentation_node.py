@@ -30,10 +30,10 @@ from std_srvs.srv import Trigger
 
 from sdcpc_ros.nodes import REFUSED_BY_ROS, camera_outputs, topics
 from sdcpc_ros.nodes.backend_reporter import BackendReporter
-from sdcpc_ros.nodes.camera import Camera
+from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
+from sdcpc_ros.nodes.camera_interface import CameraInterface
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import make_status, status_name
-from sdcpc_ros.nodes.frame_batches import FrameBatches, largest_batch
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
@@ -57,7 +57,7 @@ class SegmentationNode(ManagedNode):
         super().__init__("segmentation_node")
         self._segmenter: StreamingSegmenter | None = None
         self._backend: BackendReporter | None = None
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, CameraInterface] = {}
         self._worker: FrameWorker | None = None
         self._model_name = ""
         self._failure = ""  # of the last transition, for /diagnostics
@@ -141,7 +141,7 @@ class SegmentationNode(ManagedNode):
         self._model_name = Path(parameters.model).stem
         self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
-            self._cameras[camera.name] = Camera(self, camera, self._segmenter, label_map, self._declared.read)
+            self._cameras[camera.name] = CameraInterface(self, camera, self._segmenter, label_map, self._declared)
         height, width = self._segmenter.input_size or self._segmenter.model_size
         self.get_logger().info(
             f"model '{parameters.model}' is ready after {time.monotonic() - begun:.1f} s: "
@@ -151,8 +151,8 @@ class SegmentationNode(ManagedNode):
     def _start(self) -> None:
         assert self._segmenter is not None  # an inactive node is a configured one
         cameras = self._cameras.values()
-        work = FrameBatches(self._cameras, self._segmenter, self._declared.read)
-        self._worker = FrameWorker([camera.stream for camera in cameras], work)
+        processor = BatchProcessor(self._cameras, self._segmenter, self._declared)
+        self._worker = FrameWorker([camera.stream for camera in cameras], processor)
         self._worker.start()
         for camera in cameras:
             camera.subscribe(self._worker.notify)
@@ -186,13 +186,12 @@ class SegmentationNode(ManagedNode):
         return self._is_configuring or self._segmenter is not None
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        cameras = list(self._cameras.values())  # a snapshot: a configure may be adding to them
-        for camera in cameras:
-            camera.stream.request_reset()
+        cameras, segmenter = list(self._cameras), self._segmenter  # a snapshot: a configure may be adding to them
+        if segmenter is not None:
+            segmenter.reset()
         response.success = bool(cameras)
-        names = ", ".join(camera.stream.name for camera in cameras)
         response.message = (
-            f"the frame buffers of {names} are emptied before their next frame"
+            f"the frame buffers of {', '.join(cameras)} are emptied before their next frame"
             if cameras
             else "nothing to empty: the node is not configured"
         )
@@ -222,8 +221,8 @@ class SegmentationNode(ManagedNode):
                 "backend status": str(segmenter.backend_status),
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
-                "largest batch": str(largest_batch(self._declared.read(), segmenter.device)),
-                "batches held up by": segmenter.batch_obstacle,
+                "largest batch": str(largest_batch(self._declared.current, segmenter.device)),
+                "batches held up by": segmenter.batching_disabled_reason,
                 "failed batches": str(segmenter.failed_batches),
             }
         name = status_name(self.get_fully_qualified_name(), "model")

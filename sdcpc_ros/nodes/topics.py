@@ -15,7 +15,7 @@ IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/Co
 
 
 @dataclass(frozen=True)
-class Topic:
+class OutputTopic:
     """A topic that the node publishes: below `~/<camera>/` for each camera, unless the name begins with `/`."""
 
     name: str
@@ -29,19 +29,19 @@ class Topic:
         return f"reliable, {'transient local, ' if self.transient_local else ''}depth {self.depth}"
 
 
-LABEL = Topic(
+LABEL = OutputTopic(
     "label/image_raw",
     "sensor_msgs/Image",
     "One class id per pixel, in `label_encoding` and by `label_map`; 255 (65535 in 16UC1, -1 in 16SC1) = unlabelled. "
     "The header is that of the image. Rows are not padded.",
 )
-LABEL_COMPRESSED = Topic(
+LABEL_COMPRESSED = OutputTopic(
     "label/image_raw/compressed",
     "sensor_msgs/CompressedImage",
     "The mask as PNG, lossless, for slow networks: format `mono8; png compressed`, or the `label_encoding` in place of "
     "mono8. Only encoded while someone subscribes.",
 )
-LABEL_INFO = Topic(
+LABEL_INFO = OutputTopic(
     "label/label_info",
     "vision_msgs/LabelInfo",
     "Class names and ids, as `label_map` has them; sent before the first mask and again when a bag jumps back. Absent "
@@ -49,35 +49,35 @@ LABEL_INFO = Topic(
     depth=1,
     transient_local=True,
 )
-LABEL_COLOR = Topic(
+LABEL_COLOR = OutputTopic(
     "label/color",
     "sensor_msgs/Image",
     "rgb8: the mask in the colours of the label set, black = unlabelled or background, for viewers, which show class "
     "ids nearly black. Only drawn while someone subscribes.",
 )
-LABEL_CAMERA_INFO = Topic(
+LABEL_CAMERA_INFO = OutputTopic(
     "label/camera_info",
     "sensor_msgs/CameraInfo",
     "The camera's calibration, scaled to the mask, with each mask once there was one on `<camera>.camera_info_topic`.",
 )
-CONFIDENCE = Topic(
+CONFIDENCE = OutputTopic(
     "confidence/image_raw",
     "sensor_msgs/Image",
     "mono8: how sure the network is of each pixel's id, 255 = certain; of classes that share an id, the sum. Only "
     "worked out while someone subscribes.",
 )
-OVERLAY = Topic(
+OVERLAY = OutputTopic(
     "overlay/image_raw",
     "sensor_msgs/Image",
     "rgb8: class colours over the camera image, for people. Only drawn while someone subscribes.",
 )
-CLASS_STATISTICS = Topic(
+CLASS_STATISTICS = OutputTopic(
     "class_statistics",
     "sdcpc_ros/ClassStatistics",
     "Share of the pixels and mean confidence of each class that is there. Only worked out while someone subscribes; "
     "absent when the package's messages are not built.",
 )
-DIAGNOSTICS = Topic(
+DIAGNOSTICS = OutputTopic(
     "/diagnostics",
     "diagnostic_msgs/DiagnosticArray",
     "Once a second, in every lifecycle state: what each camera received, processed, dropped and rejected; input age, "

@@ -19,7 +19,7 @@ from sdcpc_ros.images.label_pictures import BadLabels, resized_labels
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.ground_truth import GroundTruth
 from sdcpc_ros.replay.prefetch import prefetch
-from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.geometry import MIN_SIDE
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
@@ -37,6 +37,10 @@ class SourceFrame:
     encoding: str = ""
     truth: np.ndarray | None = None  #: (H, W) uint8, 255 = void
     bag_frame: BagFrame | None = None  #: the message it was decoded from; None if the source is not a bag
+
+    @property
+    def stamp_s(self) -> float:
+        return self.stamp_ns / 1e9  # as the node divides, so that ages are equal to the last bit
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,10 +127,10 @@ def segment_frames(
 ) -> Iterator[SegmentedFrame | Unusable]:
     """Segments the frames as one new stream; the source runs ahead in its own thread.
 
-    The memory is emptied where the node would empty it. An image too small for the network is yielded as Unusable.
+    `max_gap_s` is set in the segmenter. An image too small for the network is yielded as Unusable.
     """
-    segmenter.reset(_STREAM)
-    previous: SourceFrame | None = None
+    segmenter.remove_stream(_STREAM)
+    segmenter.max_gap_s = max_gap_s
     with closing(prefetch(frames)) as ahead:
         for frame in ahead:
             if isinstance(frame, Unusable):
@@ -137,15 +141,18 @@ def segment_frames(
                 smallest = f"at least {MIN_SIDE}x{MIN_SIDE} is needed"
                 yield Unusable(frame.number, f"image {frame.number} is {width}x{height} px; {smallest}")
                 continue
-            reset = None if previous is None else break_between(previous, frame, max_gap_s)
-            if reset is not None:
-                segmenter.reset(_STREAM)
             started = time.perf_counter()
-            result = segmenter.segment(frame.image, frame.stamp_ns / 1e9, stream=_STREAM, confidence=confidence)
+            result = segmenter.segment(
+                frame.image,
+                frame.stamp_s,
+                stream=_STREAM,
+                confidence=confidence,
+                frame_id=frame.frame_id,
+                encoding=frame.encoding,
+            )
             elapsed_ms = (time.perf_counter() - started) * 1e3
-            previous = frame
-            yield SegmentedFrame(frame, result, reset, elapsed_ms)
-    segmenter.reset(_STREAM)
+            yield SegmentedFrame(frame, result, result.reset, elapsed_ms)
+    segmenter.remove_stream(_STREAM)
 
 
 def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:

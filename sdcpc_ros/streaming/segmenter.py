@@ -21,15 +21,18 @@ from sdcpc_ros.inference import (
     precision_name,
 )
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, resolve_model
+from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.network.architectures import fixed_size
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.frame_pass import DevicePass, FramePass, HostPass, PassInput
+from sdcpc_ros.streaming.frame_runner import CpuRunner, CudaGraphRunner, FrameRunner
 from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
+from sdcpc_ros.streaming.stream import Stream
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
-#: Sizes of images, in batches or by themselves, whose passes are kept: on a GPU each holds a graph and its memory.
-_PASSES = 16
-#: After a batch that failed, frames are run one by one for so long: what failed may fail again, and costs all of them.
+#: Runners that are kept, one for each combination of image sizes: on a GPU each holds a graph and its memory.
+_MAX_RUNNERS = 16
+#: Seconds for which frames run one by one after a failed batch, as the cause may last.
 _ONE_BY_ONE_S = 10.0
 
 
@@ -39,7 +42,10 @@ class Segmentation:
 
     labels: np.ndarray  #: (H, W) uint8, class ids
     confidence: np.ndarray | None  #: (H, W) uint8, probability of the label, 255 = certain; None unless asked for
-    references: int  #: how many remembered frames took part
+    references: int  #: how many earlier frames took part
+    reset: str | None = (
+        None  #: the cause, one of RESET_CAUSES, for which the frame buffer was emptied before this frame
+    )
     #: Wall time of "preprocess", "network", "postprocess": of all frames that were run at once with this one.
     stage_ms: dict[str, float] = field(default_factory=dict)
     batch: int = 1  #: how many frames those were
@@ -48,9 +54,12 @@ class Segmentation:
 class StreamingSegmenter:
     """Segments video streams frame by frame; each frame is encoded once, whatever the number of references.
 
+    A stream's frame buffer is emptied before a frame that does not continue the last one: an earlier stamp, a gap
+    longer than `max_gap_s`, another size, encoding or frame_id. `Segmentation.reset` tells the cause.
+
     One instance serves any number of streams, told apart by name, and may be called from several threads: calls take
-    turns. Raises BackendError (a ValueError) when the device or backend cannot be had, CheckpointError when the
-    weights do not fit.
+    turns. Raises BackendError (a ValueError) if the device or backend is not available, CheckpointError if the weights
+    do not fit.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class StreamingSegmenter:
         background_build: bool = False,
         fallback: bool = False,
         class_groups: Sequence[int] | None = None,
+        max_gap_s: float = DEFAULT_MAX_GAP_S,
     ) -> None:
         """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file. device: auto
         takes the GPU where PyTorch finds one. precision: auto (float16 on a GPU, float32 on a CPU), float32, float16 or
@@ -72,7 +82,8 @@ class StreamingSegmenter:
         frames run eagerly while the backend is built, from now on when input_size says for what; else the first of each
         size waits. fallback: they run eagerly where the backend cannot be had at all.
         class_groups: of each class, the number of a group, from 0 on; the confidence is then that of the label's group,
-        the sum over its classes."""
+        the sum over its classes. max_gap_s: seconds between two frames of a stream beyond which the earlier frames are
+        forgotten, `math.inf` for none; it may be changed at any time."""
         if input_size is not None and min(input_size) < MIN_SIDE:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         if not isinstance(checkpoint, Checkpoint):
@@ -97,45 +108,55 @@ class StreamingSegmenter:
         self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # begins
-        self._passes: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FramePass] = {}
-        self._streams: dict[str, _Stream] = {}
-        self.failed_batches = 0  #: since the start; their frames were then run one by one
+        self._runners: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FrameRunner] = {}
+        self._streams: dict[str, Stream] = {}
+        self.max_gap_s = max_gap_s
+        self.failed_batches = 0  #: since the start; their frames then ran one by one
         self._batch_failure = ""
         self._one_by_one_until_s = 0.0  # steady clock
         self._lock = threading.Lock()
         self._closed = False
 
     def segment(
-        self, image: np.ndarray, stamp_s: float | None = None, *, stream: str = "camera", confidence: bool = False
+        self,
+        image: np.ndarray,
+        stamp_s: float | None = None,
+        *,
+        stream: str = "camera",
+        confidence: bool = False,
+        frame_id: str = "",
+        encoding: str = "",
     ) -> Segmentation:
-        """Segment the next frame of a stream in the light of its earlier ones, and remember it.
+        """Segments the next frame of a stream with the help of its earlier frames, and adds it to the frame buffer.
 
-        image: (H, W, 3) uint8 RGB, sides of at least 32 px; a change of size empties the stream's buffer.
-        stamp_s: the frame's time in seconds, from which the ages of its references follow; without one the frame counts
-        as 1/15 s later than the last. Raises ValueError on a bad image; the stream is then as it was.
+        image: (H, W, 3) uint8 RGB, sides of at least 32 px. stamp_s: the frame's time in seconds, for the ages of its
+        references; a frame without one counts as 1/15 s later than the last. frame_id, encoding: of the source; a
+        change of either empties the frame buffer. Raises ValueError for a bad image or stamp; the stream is then as it
+        was. After any other error the next frame begins with the reset "fault".
         """
-        _check_image(image)
+        frame = StreamFrame(image, stamp_s, stream, confidence, frame_id, encoding)
         with self._lock:
-            state = self._stream(stream, image.shape[:2])
-            return self._segment([StreamFrame(image, stamp_s, stream, confidence)], [state])[0]
+            (outcome,) = self._segment_or_fail([frame], [self._begin(frame)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def segment_batch(self, frames: Sequence[StreamFrame], most: int | None = None) -> list[Segmentation | Exception]:
-        """Segment the next frame of each of several streams: what `segment` gives or raises for each, in fewer passes.
+        """Segments the next frame of each of several streams: what `segment` returns or raises for each, in fewer runs.
 
-        Frames of one network size are run at once, as many as `batch_size` says; most: as there, by default all.
-        Where that fails they are run one by one: a frame is lost to its own fault only. Raises ValueError, with nothing
-        done, on two frames of one stream: which of them is the earlier would be a guess.
+        Frames of one network size run at once, as many as `batch_size` says; most: as there, by default all. If that
+        fails they run one by one, so an error costs only its own frame. Raises ValueError, with nothing done, for two
+        frames of one stream, whose order is unknown.
         """
         names = [frame.stream for frame in frames]
         if len(set(names)) < len(names):
             raise ValueError(f"segment_batch: the frames are of the streams {names}; one of each is allowed")
         outcomes: dict[int, Segmentation | Exception] = {}
-        streams: dict[int, _Stream] = {}
+        streams: dict[int, Stream] = {}
         with self._lock:
             for index, frame in enumerate(frames):
                 try:
-                    _check_image(frame.image)
-                    streams[index] = self._stream(frame.stream, frame.image.shape[:2])
+                    streams[index] = self._begin(frame)
                 except Exception as error:
                     outcomes[index] = error
             while waiting := [index for index in streams if index not in outcomes]:
@@ -145,24 +166,24 @@ class StreamingSegmenter:
         return [outcomes[index] for index in range(len(frames))]
 
     def segment_single(self, image: np.ndarray, *, confidence: bool = False) -> Segmentation:
-        """Segment one image by itself: the same weights, no references, nothing remembered. Raises like `segment`."""
-        _check_image(image)
+        """Segments one image by itself: the same weights, no references, no frame buffer. Raises like `segment`."""
+        frame = StreamFrame(image, confidence=confidence)
+        frame.check()
         with self._lock:
-            stream = self._new_stream(image.shape[:2])
-            return self._segment([StreamFrame(image, confidence=confidence)], [stream])[0]
+            return self._segment([frame], [self._new_stream(frame)])[0]
 
     def batch_size(self, network_size: tuple[int, int], waiting: int, most: int) -> int:
-        """How many of `waiting` frames of one network size are best run at once now, where at most `most` may be.
+        """How many of `waiting` frames of one network size should run at once now, of at most `most`.
 
-        One of few numbers; 1 while, or where, the backend is made for one frame, and for a while after a failed batch.
+        One of few numbers; 1 while the backend is built for one frame only, and for a while after a failed batch.
         """
         if time.monotonic() < self._one_by_one_until_s:
             return 1
         return self._backends.batch_size(network_size, waiting, most)
 
     @property
-    def batch_obstacle(self) -> str:
-        """What keeps frames from being run at once, in words; empty when nothing does."""
+    def batching_disabled_reason(self) -> str:
+        """Why frames do not run at once, in words; empty if they may."""
         left_s = self._one_by_one_until_s - time.monotonic()
         if left_s > 0:
             return f"one by one for {left_s:.0f} s more, as a batch failed: {self._batch_failure}"
@@ -174,52 +195,67 @@ class StreamingSegmenter:
 
     @property
     def backend_status(self) -> BackendStatus:
-        """What runs the network now: the backend, or what is being built, or why it cannot be had."""
+        """The backend that runs now, or what is being built, or why it is not available."""
         return self._backends.status
 
     def reset(self, stream: str | None = None) -> None:
-        """Forget the earlier frames of one stream, or of all."""
+        """Empties the frame buffer of one stream, or of all, before its next frame, whose `reset` is "requested".
+
+        Returns at once, also while a frame runs in another thread.
+        """
+        for name, state in list(self._streams.items()):
+            if stream in (None, name):
+                state.pending_reset = "requested"
+
+    def remove_stream(self, stream: str) -> None:
+        """Removes a stream and its frame buffer. A later frame of this name starts a new stream, with no reset."""
         with self._lock:
-            for name in [stream] if stream is not None else list(self._streams):
-                self._streams.pop(name, None)
+            self._streams.pop(stream, None)
 
     def buffer_fill(self, stream: str = "camera") -> float:
-        """The share of the stream's frame buffer that is filled, 0..1."""
+        """The share of the stream's frame buffer that is filled, 0..1; 0 once it is to be emptied."""
         state = self._streams.get(stream)
-        return state.buffer.fill if state else 0.0
+        return 0.0 if state is None or state.pending_reset else state.buffer.fill
 
     def close(self) -> None:
-        """Give the memory of weights and buffers back; the segmenter is then of no more use."""
+        """Frees the memory of weights and buffers; the segmenter cannot be used afterwards."""
         with self._lock:
             self._streams.clear()
-            self._passes.clear()
+            self._runners.clear()
             self._closed = True
             del self._backends, self._step
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _stream(self, name: str, image_size: tuple[int, int]) -> _Stream:
-        state = self._streams.get(name)
-        if state is None or state.image_size != image_size:
-            state = self._streams[name] = self._new_stream(image_size)
-        return state
+    def _begin(self, frame: StreamFrame) -> Stream:
+        """The frame's stream after the time rules. Raises ValueError for a bad frame, with nothing changed."""
+        frame.check()
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            stream = self._streams[frame.stream] = self._new_stream(frame)
+        stream.begin(frame, self.max_gap_s)
+        return stream
 
-    def _new_stream(self, image_size: tuple[int, int]) -> _Stream:
+    def _new_stream(self, frame: StreamFrame) -> Stream:
         if self._closed:
             raise RuntimeError("this segmenter is closed")
-        size = self.network_size(image_size)
-        return _Stream(image_size, size, FrameBuffer(self._offsets, self._step.blank(size)))
+        height, width = frame.image.shape[:2]
+        return Stream(self._new_buffer, (height, width))
 
-    def _next_batch(self, waiting: Sequence[int], streams: Mapping[int, _Stream], most: int | None) -> list[int]:
-        """Which of the waiting frames are run at once now: of one network size, as many as the backend takes."""
-        size = streams[waiting[0]].network_size
-        alike = [index for index in waiting if streams[index].network_size == size]
-        # In an order of their own: the same cameras make the same pass, whichever comes first.
+    def _new_buffer(self, image_size: tuple[int, int]) -> FrameBuffer:
+        return FrameBuffer(self._offsets, self._step.blank(self.network_size(image_size)))
+
+    def _next_batch(self, waiting: Sequence[int], streams: Mapping[int, Stream], most: int | None) -> list[int]:
+        """Which of the waiting frames run at once now: of one network size, as many as the backend takes."""
+        sizes = {index: self.network_size(streams[index].image_size) for index in waiting}
+        size = sizes[waiting[0]]
+        alike = [index for index in waiting if sizes[index] == size]
+        # Sorted: the same cameras use the same runner, in whatever order they come.
         alike.sort(key=lambda index: streams[index].image_size)
         return alike[: self.batch_size(size, len(alike), most or len(alike))]
 
     def _segment_or_fail(
-        self, frames: Sequence[StreamFrame], streams: Sequence[_Stream]
+        self, frames: Sequence[StreamFrame], streams: Sequence[Stream]
     ) -> list[Segmentation | Exception]:
         try:
             return [*self._segment(frames, streams)]
@@ -227,76 +263,52 @@ class StreamingSegmenter:
             # Else it would keep the tensors of what failed, while others may need the memory.
             traceback.clear_frames(error.__traceback__)
             if len(frames) == 1:
+                streams[0].fail()
                 return [error]
             self.failed_batches += 1
             self._batch_failure = f"{type(error).__name__}: {error}".splitlines()[0]
             self._one_by_one_until_s = time.monotonic() + _ONE_BY_ONE_S
         return [self._segment_or_fail([frame], [stream])[0] for frame, stream in zip(frames, streams)]
 
-    def _segment(self, frames: Sequence[StreamFrame], streams: Sequence[_Stream]) -> list[Segmentation]:
-        """Frames of one network size, run at once."""
-        run = self._pass(streams)
+    def _segment(self, frames: Sequence[StreamFrame], streams: Sequence[Stream]) -> list[Segmentation]:
+        """Runs frames of one network size at once."""
+        size = self.network_size(streams[0].image_size)
+        run = self._runner(size, tuple(stream.image_size for stream in streams))
         started = time.perf_counter()
-        stamps_s = [
-            stream.buffer.next_stamp_s if frame.stamp_s is None else frame.stamp_s
-            for frame, stream in zip(frames, streams)
-        ]
-        inputs = [
-            PassInput(
-                np.ascontiguousarray(to_network(frame.image, stream.network_size)),
-                *stream.buffer.references(stamp_s),
-                frame.confidence,
-            )
-            for frame, stamp_s, stream in zip(frames, stamps_s, streams)
-        ]
+        images = [np.ascontiguousarray(to_network(frame.image, size)) for frame in frames]
+        references = [stream.buffer.references(stream.stamp_s) for stream in streams]
         prepared = time.perf_counter()
-        reference_counts = [stream.buffer.reference_count for stream in streams]
-        results = run(inputs)
+        labels, probability, memory, inferred = run(images, references, any(frame.confidence for frame in frames))
         confidences = [
-            None if result.probability is None else confidence_from_probability(result.probability, stream.image_size)
-            for result, stream in zip(results, streams)
+            confidence_from_probability(probability[index], stream.image_size)
+            if probability is not None and frame.confidence
+            else None
+            for index, (frame, stream) in enumerate(zip(frames, streams))
         ]
-        inferred = results[0].inferred_s
         stage_ms = {
             "preprocess": 1e3 * (prepared - started),
             "network": 1e3 * (inferred - prepared),
             "postprocess": 1e3 * (time.perf_counter() - inferred),
         }
-        # Last, so that frames that failed anywhere above leave no trace.
-        for result, stamp_s, stream in zip(results, stamps_s, streams):
-            stream.buffer.push(result.memory, stamp_s)
+        counts = [stream.buffer.reference_count for stream in streams]
+        # Last, so that frames that failed anywhere above leave nothing in the buffers.
+        for index, stream in enumerate(streams):
+            stream.finish(FrameMemory(*(part[index : index + 1] for part in memory)))
         return [
-            Segmentation(result.labels, confidence, count, dict(stage_ms), len(frames))
-            for result, confidence, count in zip(results, confidences, reference_counts)
+            Segmentation(own, confidence, count, stream.reset, dict(stage_ms), len(frames))
+            for own, confidence, count, stream in zip(labels, confidences, counts, streams)
         ]
 
-    def _pass(self, streams: Sequence[_Stream]) -> FramePass:
-        """The way from pixels to labels for frames of these streams, through what their backend is now."""
-        network_size = streams[0].network_size
-        backend = self._backends.backend(network_size, len(streams))
-        image_sizes = tuple(stream.image_size for stream in streams)
-        known = self._passes.pop((network_size, image_sizes), None)
-        if known is None or known.backend is not backend:
+    def _runner(self, network_size: tuple[int, int], image_sizes: tuple[tuple[int, int], ...]) -> FrameRunner:
+        """The runner for images of these sizes, through the backend that is ready now."""
+        backend = self._backends.backend(network_size, len(image_sizes))
+        runner = self._runners.pop((network_size, image_sizes), None)
+        if runner is None or runner.backend is not backend:
             if self._device.type == "cuda":
-                known = DevicePass(backend, self._step, network_size, image_sizes, self._groups)
+                runner = CudaGraphRunner(backend, self._step, network_size, image_sizes, self._groups)
             else:
-                known = HostPass(backend, image_sizes, self._groups)
-        self._passes[network_size, image_sizes] = known  # at the end: the first was not used for longest
-        if len(self._passes) > _PASSES:
-            del self._passes[next(iter(self._passes))]
-        return known
-
-
-@dataclass
-class _Stream:
-    image_size: tuple[int, int]
-    network_size: tuple[int, int]
-    buffer: FrameBuffer
-
-
-def _check_image(image: np.ndarray) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"the image is {found}; uint8 (H, W, 3) RGB is needed")
-    if min(image.shape[:2]) < MIN_SIDE:
-        raise ValueError(f"the image is {image.shape[1]}x{image.shape[0]} px; at least {MIN_SIDE}x{MIN_SIDE} is needed")
+                runner = CpuRunner(backend, image_sizes, self._groups)
+        self._runners[network_size, image_sizes] = runner  # at the end: the first is the least recently used
+        if len(self._runners) > _MAX_RUNNERS:
+            del self._runners[next(iter(self._runners))]
+        return runner

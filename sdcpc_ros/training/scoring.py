@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
 
     device: "cpu" or "cuda"; without, a GPU where there is one. Raises CheckpointError, DatasetError or OSError.
     """
-    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto")
+    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto", max_gap_s=math.inf)
     try:
         results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
         values: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVi
 
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
-    segmenter = StreamingSegmenter(checkpoint, device=device)
+    segmenter = StreamingSegmenter(checkpoint, device=device, max_gap_s=math.inf)
     try:
         return evaluate(segmenter, video, progress=ProgressBar)
     finally:

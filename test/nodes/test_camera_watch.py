@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sdcpc_ros.nodes.camera_stream import StreamStatus
-from sdcpc_ros.nodes.camera_watch import CameraWatch, Wanted, silence_sentence
+from sdcpc_ros.nodes.camera_watch import CameraWatch, silence_sentence
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-WANTED = Wanted("front", "/front/image_raw", (IMAGE,))
+FRONT = ("front", "/front/image_raw", (IMAGE,))
 
 
 def silent_at(watch: CameraWatch, seconds: range, heard_s: float | None = None, active: bool = True) -> list[int]:
@@ -28,28 +28,28 @@ def test_silence_is_told_again_when_images_stop_again() -> None:
 
 def test_the_sentence_names_what_is_there() -> None:
     topics = {"/eye/image": [IMAGE], "/eye/points": ["sensor_msgs/msg/PointCloud2"], "/node/front/label": [IMAGE]}
-    told = silence_sentence(WANTED, topics, "/node")
+    told = silence_sentence(*FRONT, topics, "/node")
     assert told == (
         "camera 'front': no image for 5 s on /front/image_raw (sensor_msgs/msg/Image): nobody publishes it. "
         "Topics of this type: /eye/image"
     )
-    assert "is the camera running" in silence_sentence(WANTED, {"/node/front/label": [IMAGE]}, "/node")
+    assert "is the camera running" in silence_sentence(*FRONT, {"/node/front/label": [IMAGE]}, "/node")
     many = {f"/eye_{number}": [IMAGE] for number in range(12)}
-    assert silence_sentence(WANTED, many, "/node").endswith(" and 4 more")
+    assert silence_sentence(*FRONT, many, "/node").endswith(" and 4 more")
 
 
 def test_a_camera_of_either_type_is_offered_topics_of_both() -> None:
-    wanted = Wanted("front", "/front/image_raw", (IMAGE, COMPRESSED))
-    told = silence_sentence(wanted, {"/eye/image": [IMAGE], "/eye/image/compressed": [COMPRESSED]}, "/node")
+    topics = {"/eye/image": [IMAGE], "/eye/image/compressed": [COMPRESSED]}
+    told = silence_sentence("front", "/front/image_raw", (IMAGE, COMPRESSED), topics, "/node")
     assert f"({IMAGE} or {COMPRESSED})" in told and told.endswith(": /eye/image, /eye/image/compressed")
 
 
 def test_the_sentence_knows_a_wrong_type_and_what_is_published_in_vain() -> None:
-    told = silence_sentence(WANTED, {"/front/image_raw": [COMPRESSED]}, "/node")
+    told = silence_sentence(*FRONT, {"/front/image_raw": [COMPRESSED]}, "/node")
     assert told.endswith(f"it is published as {COMPRESSED}; set front.transport to compressed")
-    told = silence_sentence(WANTED, {"/front/image_raw": ["sensor_msgs/msg/PointCloud2"]}, "/node")
+    told = silence_sentence(*FRONT, {"/front/image_raw": ["sensor_msgs/msg/PointCloud2"]}, "/node")
     assert told.endswith("it is published as sensor_msgs/msg/PointCloud2")
-    assert "nothing arrives" in silence_sentence(WANTED, {"/front/image_raw": [IMAGE]}, "/node")
+    assert "nothing arrives" in silence_sentence(*FRONT, {"/front/image_raw": [IMAGE]}, "/node")
 
 
 def overloads(watch: CameraWatch, seconds: range, *, hz: int, dropped_hz: int) -> list[tuple[int, str]]:

@@ -13,8 +13,9 @@ pytest.importorskip("diagnostic_msgs", reason="no ROS 2 in this environment")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from sdcpc_ros.images.decoding import BadImage
-from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, RESET_CAUSES, StreamStatus
+from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, StreamStatus
 from sdcpc_ros.nodes.diagnostics import STALE_AFTER_S, TOLERABLE_AGE_S, CameraReporter
+from sdcpc_ros.streaming.continuity import RESET_CAUSES
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "node.md"
 

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.nodes.camera_stream import CameraStream, Frame
+from sdcpc_ros.images.decoding import ImageFormat
+from sdcpc_ros.nodes.camera_stream import CameraStream, ReceivedImage
 from sdcpc_ros.nodes.frame_worker import Batch, FrameWorker
 
 DEADLINE_S = 30
 
 
-def frame(stamp: int, size: tuple[int, int] = (4, 5)) -> Frame:
-    return Frame(object(), stamp, "eye", size, "rgb8", 0.0)
+def frame(stamp: int, size: tuple[int, int] = (4, 5)) -> ReceivedImage:
+    return ReceivedImage(object(), ImageFormat(*size, "rgb8"), stamp, 0.0)
 
 
 class Recorder:
@@ -29,10 +30,10 @@ class Recorder:
         self.go.set()
         self.busy = threading.Event()
 
-    def kind(self, taken: Frame) -> tuple[int, int]:
+    def batch_key(self, taken: ReceivedImage) -> tuple[int, int]:
         return taken.size
 
-    def size(self, kind: tuple[int, int], waiting: int) -> int:
+    def batch_size(self, key: tuple[int, int], waiting: int) -> int:
         assert waiting > 1
         return min(waiting, self.most)
 
@@ -50,7 +51,7 @@ class Recorder:
 
 @pytest.fixture
 def streams() -> list[CameraStream]:
-    return [CameraStream(name, max_gap_s=1.0) for name in ("a", "b", "c")]
+    return [CameraStream(name) for name in ("a", "b", "c")]
 
 
 @pytest.fixture
@@ -126,9 +127,9 @@ def test_frames_of_one_size_go_together_and_wait_for_none(streams):
 
 def test_a_frame_that_changes_its_size_while_it_is_looked_at_is_left_for_its_turn(streams):
     class Slow(Recorder):
-        def size(self, kind, waiting):  # meanwhile a newer one comes
+        def batch_size(self, key, waiting):  # meanwhile a newer one comes
             streams[1].offer(frame(2, size=(8, 8)))
-            return super().size(kind, waiting)
+            return super().batch_size(key, waiting)
 
     worker = FrameWorker(streams, Slow(most=3))
     for stream in streams:
@@ -149,7 +150,7 @@ _TRAFFIC = st.tuples(
 def test_batches_are_alike_small_and_fair_whatever_comes(traffic):
     """A frame waits for no more batches than there are other cameras, and what is taken is the newest of each."""
     sizes, most, arrivals = traffic
-    streams = [CameraStream(str(number), max_gap_s=1.0) for number in range(len(sizes))]
+    streams = [CameraStream(str(number)) for number in range(len(sizes))]
     worker = FrameWorker(streams, Recorder(most))
     newest, leaders = {}, {}  # of cameras that wait: the stamp, and who came first in each batch since they began to
     for stamp, senders in enumerate(arrivals):

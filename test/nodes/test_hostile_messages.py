@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 pytest.importorskip("sensor_msgs", reason="no ROS 2 in this environment")
 
 from sdcpc_ros.images.decoding import BadImage
-from sdcpc_ros.nodes.image_messages import image_format, to_rgb
+from sdcpc_ros.nodes.image_messages import decode, image_format
 
 _SPEC = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile_messages.py"))
 _HOSTILE = importlib.util.module_from_spec(_SPEC)
@@ -38,7 +38,7 @@ def check(fields: dict) -> str:
     message = SimpleNamespace(**{**fields, "data": array.array("B", fields["data"])})
     try:
         promised = image_format(message, MAX_PIXELS)
-        picture = to_rgb(message, MAX_PIXELS)
+        picture = decode(message, promised)
     except BadImage as error:
         assert error.cause in BadImage.CAUSES and len(str(error)) < 1000
         return error.cause

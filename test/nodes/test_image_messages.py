@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 
 from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes import image_messages
-from sdcpc_ros.nodes.image_messages import ImageWriter, image_format, to_rgb
+from sdcpc_ros.nodes.image_messages import ImageWriter, decode, image_format
 
 MAX = 1 << 22
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -34,16 +34,20 @@ def rare_image() -> Image:
     return Image(height=4, width=5, encoding="rare", step=15, data=data)
 
 
+def to_rgb(message) -> np.ndarray:
+    return decode(message, image_format(message, MAX))
+
+
 def refusal(message) -> BadImage:
     with pytest.raises(BadImage) as caught:
-        to_rgb(message, MAX)
+        to_rgb(message)
     return caught.value
 
 
 def test_ros_messages_are_read():
     pixels = random_bytes(1, 4, 5, 3)
     message = Image(height=4, width=5, encoding="rgb8", step=15, data=array.array("B", pixels.tobytes()))
-    assert np.array_equal(to_rgb(message, MAX), pixels)
+    assert np.array_equal(to_rgb(message), pixels)
     assert image_format(message, MAX).encoding == "rgb8"
     assert refusal(CompressedImage(format="jpeg", data=array.array("B", b"nothing"))).cause == "unknown_encoding"
 
@@ -59,14 +63,14 @@ def cv_bridge(monkeypatch):
             return np.full((message.height, message.width, 3), 7, np.uint8)
 
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
-    image_messages._cv_bridge.cache_clear()
+    image_messages.find_cv_bridge.cache_clear()
     yield
-    image_messages._cv_bridge.cache_clear()
+    image_messages.find_cv_bridge.cache_clear()
 
 
 def test_rare_encodings_go_through_cv_bridge(cv_bridge):
     message = rare_image()
-    assert np.array_equal(to_rgb(message, MAX), np.full((4, 5, 3), 7))
+    assert np.array_equal(to_rgb(message), np.full((4, 5, 3), 7))
     message.encoding = "rarer"
     assert refusal(message).cause == "unknown_encoding"
     message.step = 99
@@ -76,9 +80,9 @@ def test_rare_encodings_go_through_cv_bridge(cv_bridge):
 def test_a_cv_bridge_that_does_not_fit_numpy_is_as_none(monkeypatch):
     broken = ModuleType("cv_bridge")  # importable, but without CvBridge
     monkeypatch.setitem(sys.modules, "cv_bridge", broken)
-    image_messages._cv_bridge.cache_clear()
+    image_messages.find_cv_bridge.cache_clear()
     assert "'rare' is not known" in str(refusal(rare_image()))
-    image_messages._cv_bridge.cache_clear()
+    image_messages.find_cv_bridge.cache_clear()
 
 
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1", "rgb8"])
@@ -89,7 +93,7 @@ def test_what_is_written_can_be_read(encoding, size, seed):
     message = writer.write(header, pixels)
     assert message.header is header
     assert (message.height, message.width, message.step) == (*size, size[1] * (3 if encoding == "rgb8" else 1))
-    assert np.array_equal(to_rgb(message, MAX), pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
+    assert np.array_equal(to_rgb(message), pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1))
 
 
 def test_sixteen_bits_are_written_little_endian():

@@ -16,7 +16,7 @@ from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-from sdcpc_ros.streaming import frame_pass, label_upsampling
+from sdcpc_ros.streaming import frame_runner, label_upsampling
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -109,7 +109,7 @@ def test_real_logits_give_the_labels_of_interpolation(where, monkeypatch):
         seen.append(logits)
         return labels_from_logits(logits, size)
 
-    monkeypatch.setattr(frame_pass, "labels_from_logits", keep)
+    monkeypatch.setattr(frame_runner, "labels_from_logits", keep)
     segmenter = StreamingSegmenter(load_checkpoint(resolve_model(DEFAULT_MODEL)))
     shown = segmenter.segment_single(image).labels
     (logits,) = seen

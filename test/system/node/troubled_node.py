@@ -9,8 +9,8 @@ import time
 
 import torch
 
+from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.nodes import segmentation_node
-from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--load", type=float, default=0.0, metavar="S", help="loading the model takes this much longer")
@@ -22,19 +22,19 @@ parser.add_argument("--fail-on-white", action="store_true", help="a frame that i
 parser.add_argument("--failure", choices=("fault", "memory"), default="fault", help="which exception")
 trouble, ros_arguments = parser.parse_known_args()
 
-segment, load_segmenter = StreamingSegmenter._segment, segmentation_node.load_segmenter
-frames = itertools.count(1)
+step, load_segmenter = EagerBackend.step, segmentation_node.load_segmenter
+runs = itertools.count(1)
 
 
-def troubled_segment(self, requests, streams):  # frames that are run at once
+def troubled_step(self, image, references, age_s):  # frames that run at once
     time.sleep(trouble.delay)  # without using the processor
-    if trouble.fail_every and next(frames) % trouble.fail_every == 0:
+    if trouble.fail_every and next(runs) % trouble.fail_every == 0:
         if trouble.failure == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (injected)")
         raise RuntimeError("injected fault")
-    if trouble.fail_on_white and any(request.image.min() == 255 for request in requests):
+    if trouble.fail_on_white and (image == 255).flatten(1).all(1).any():
         raise RuntimeError("injected fault: white")
-    return segment(self, requests, streams)
+    return step(self, image, references, age_s)
 
 
 def troubled_load(parameters):
@@ -42,6 +42,6 @@ def troubled_load(parameters):
     return load_segmenter(parameters)
 
 
-StreamingSegmenter._segment = troubled_segment
+EagerBackend.step = troubled_step
 segmentation_node.load_segmenter = troubled_load
 sys.exit(segmentation_node.main([sys.argv[0], *ros_arguments]))

@@ -1,11 +1,11 @@
-"""What happens to the pixels of frames on their way through the network: on the CPU, or as one CUDA graph."""
+"""From pixels to labels: frames of one network size through one backend, on the CPU or as one CUDA graph."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,71 +16,55 @@ from sdcpc_ros.inference.step import example_inputs
 from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
 
-#: Passes before a graph is captured: libraries choose algorithms and allocate in the first ones.
+#: Runs before a graph is captured: libraries choose algorithms and allocate in the first ones.
 _WARM_UP = 3
 
-
-class PassInput(NamedTuple):
-    """What one frame brings."""
-
-    pixels: np.ndarray  #: (h, w, 3) uint8, at network size
-    references: FrameMemory  #: (1, K, ...) each, as `FrameBuffer.references` gives them
-    age_s: Tensor  #: (1, K) float32, on the CPU; of each reference, seconds; negative where one is missing
-    confidence: bool = False  #: whether the probability is wanted
+#: (H, W) uint8 labels of each frame; (B, h, w) float32 in 0..1, the probability of the best class or its group at the
+#: size of the logits, or None; memories of all frames, (B, ...) each, valid until the next run; `time.perf_counter` at
+#: the end of the network.
+RunnerOutput = tuple[list[np.ndarray], np.ndarray | None, FrameMemory, float]
 
 
-class PassResult(NamedTuple):
-    """What one frame gave."""
-
-    labels: np.ndarray  #: (H, W) uint8, at image size
-    #: (h, w) float32 in 0..1, of the best class or its group, at the size of the logits; None unless wanted
-    probability: np.ndarray | None
-    memory: FrameMemory  #: on the device; to be read before the next pass
-    inferred_s: float  #: `time.perf_counter` when the network was done
-
-
-class FramePass(Protocol):
-    """Runs frames of one network size, as many and of the image sizes it was made for, through one backend at once."""
+class FrameRunner(Protocol):
+    """Runs frames of one network size through one backend at once: as many, and of the image sizes, it was made for."""
 
     backend: Backend
 
-    def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
-        """What each of the frames gave, which are of different streams."""
+    def __call__(
+        self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
+    ) -> RunnerOutput:
+        """images: (h, w, 3) uint8 each, at network size, of different streams. references: of each frame, as
+        `FrameBuffer.references` returns them. probability: whether it is wanted."""
 
 
-class HostPass:
-    """On the CPU: labels are looked for only among the classes that can win, which no compiled graph does."""
+class CpuRunner:
+    """Looks for labels among the classes that can win only, which no compiled graph does."""
 
     def __init__(self, backend: Backend, image_sizes: Sequence[tuple[int, int]], groups: Tensor | None = None) -> None:
         """image_sizes: (height, width) of the labels of each frame. groups: (C,) int64, see `_probability`."""
         self.backend, self._groups = backend, groups
         self._image_sizes = image_sizes
 
-    def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
-        if len(frames) == 1:  # as it lies in its stream's buffer
-            pixels, references, age_s = torch.from_numpy(frames[0].pixels)[None], frames[0].references, frames[0].age_s
+    def __call__(
+        self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
+    ) -> RunnerOutput:
+        if len(images) == 1:  # without a copy
+            pixels, (memories, age_s) = torch.from_numpy(images[0])[None], references[0]
         else:
-            pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames]))
-            references = FrameMemory(*(torch.cat(parts) for parts in zip(*(frame.references for frame in frames))))
-            age_s = torch.cat([frame.age_s for frame in frames])
-        output, memory = self.backend.step(pixels, references, age_s)
+            pixels = torch.from_numpy(np.stack(images))
+            memories = FrameMemory(*(torch.cat(parts) for parts in zip(*(memory for memory, _ in references))))
+            age_s = torch.cat([age_s for _, age_s in references])
+        output, memory = self.backend.step(pixels, memories, age_s)
         inferred_s = time.perf_counter()
-        return [
-            PassResult(
-                labels_from_logits(logits.float().numpy(), image_size),
-                _probability(logits, self._groups).numpy() if frame.confidence else None,
-                _one_of(memory, index),
-                inferred_s,
-            )
-            for index, (frame, logits, image_size) in enumerate(zip(frames, output, self._image_sizes))
-        ]
+        labels = [labels_from_logits(logits.float().numpy(), size) for logits, size in zip(output, self._image_sizes)]
+        return labels, _probability(output, self._groups).numpy() if probability else None, memory, inferred_s
 
 
-class DevicePass:
+class CudaGraphRunner:
     """On a GPU: an asynchronous copy in, one graph from pixels to labels, a copy out; the CPU waits once.
 
     The graph reads and writes fixed addresses, so inputs are copied to them. Logits never leave the device, and no
-    logits of the whole image exist. (On a CPU it works too, without a graph: that is how it is tested.)
+    logits of the whole image exist. (It runs on a CPU too, without a graph, for tests.)
     """
 
     def __init__(
@@ -109,31 +93,26 @@ class DevicePass:
         self._run = _captured(self._compute, self._device) if is_cuda else self._compute
 
     @torch.inference_mode()
-    def __call__(self, frames: Sequence[PassInput]) -> list[PassResult]:
-        for index, frame in enumerate(frames):
-            np.copyto(self._pixels[index].numpy(), frame.pixels)
-            for own, part in zip(self._references, frame.references):
+    def __call__(
+        self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
+    ) -> RunnerOutput:
+        for index, (image, (memories, age_s)) in enumerate(zip(images, references)):
+            np.copyto(self._pixels[index].numpy(), image)
+            for own, part in zip(self._references, memories):
                 own[index].copy_(part[0])
-            self._age_s[index].copy_(frame.age_s[0])
+            self._age_s[index].copy_(age_s[0])
         self._image.copy_(self._pixels, non_blocking=True)
-        labels, probability, memory = self._run()
+        labels, probabilities, memory = self._run()
         for own, found in zip(self._labels, labels):
             own.copy_(found, non_blocking=True)
-        if any(frame.confidence for frame in frames):
-            self._probability.copy_(probability, non_blocking=True)
+        if probability:
+            self._probability.copy_(probabilities, non_blocking=True)
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
         inferred_s = time.perf_counter()
-        # Copies: what is handed out must outlive the next frame.
-        return [
-            PassResult(
-                self._labels[index].numpy().copy(),
-                self._probability[index].numpy().copy() if frame.confidence else None,
-                _one_of(memory, index),
-                inferred_s,
-            )
-            for index, frame in enumerate(frames)
-        ]
+        # Copies: the next run overwrites the originals.
+        copied = [own.numpy().copy() for own in self._labels]
+        return copied, self._probability.numpy().copy() if probability else None, memory, inferred_s
 
     def _compute(self) -> _Outputs:
         output, memory = self.backend.step(self._image, self._references, self._age_s)
@@ -186,8 +165,3 @@ def _probability(logits: Tensor, groups: Tensor | None) -> Tensor:
     sums = torch.zeros_like(probabilities).index_add_(-3, groups, probabilities)
     group = groups[probabilities.argmax(-3)]
     return sums.gather(-3, group.unsqueeze(-3)).squeeze(-3).clamp(max=1)
-
-
-def _one_of(memory: FrameMemory, index: int) -> FrameMemory:
-    """That of one frame, (1, ...) each, where it lies."""
-    return FrameMemory(*(part[index : index + 1] for part in memory))
