@@ -1,4 +1,4 @@
-"""Calibration that fits the mask: a CameraInfo scaled to another image size."""
+"""Checks a CameraInfo and scales it to the size of the mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdcpc_ros.streaming.geometry import scaled_camera_matrix
 
 
 class BadCameraInfo(ValueError):
-    """A CameraInfo that must not be passed on."""
+    """A CameraInfo that is not published with masks."""
 
 
 def check_camera_info(info: Any) -> None:
@@ -27,7 +27,7 @@ def check_camera_info(info: Any) -> None:
 def scale_camera_info(info: Any, header: Any, size: tuple[int, int]) -> CameraInfo:
     """`info` for its image resized to `size` (height, width), with another header.
 
-    K, P and the region of interest scale; distortion, rotation and binning don't.
+    K, P and the region of interest are scaled; distortion, rotation and binning are not.
     """
     height, width = size
     own_size = (info.height, info.width)

@@ -1,4 +1,4 @@
-"""What one camera subscribes to: its topics after remapping, the transport, and the subscriptions themselves."""
+"""The subscriptions of one camera: topics after remapping, transport, quality of service."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CameraInputs:
 
     @property
     def accepted_types(self) -> tuple[str, ...]:
-        """Types that the camera's publisher may have."""
+        """The types that the camera's publisher may have."""
         return tuple(IMAGE_TYPES.values()) if self._parameters.transport == AUTO else (self.type_name,)
 
     @property
@@ -63,7 +63,7 @@ class CameraInputs:
         self._image_subscription = self._camera_info_subscription = None
 
     def follow_graph(self) -> bool:
-        """With transport auto, subscribes again if the topic is published with the other type; whether it was."""
+        """With transport auto, subscribes again if the topic has the other type now; returns whether it did."""
         if self._image_subscription is None:
             return False
         transport = self._choose_transport(self.transport)
@@ -94,7 +94,7 @@ class CameraInputs:
         return choose_transport(self.image_topic, published, current)
 
     def _resolve_camera_info(self) -> str:
-        """The default lies beside the image topic as it is after remapping, unless it is remapped itself."""
+        """The default is beside the image topic after remapping, unless it is remapped itself."""
         default = self._parameters.camera_info_topic
         resolved = self._node.resolve_topic_name(default)
         if not self._parameters.camera_info_follows or resolved != self._node.resolve_topic_name(

@@ -1,4 +1,4 @@
-"""What one camera publishes: its publishers, and the messages made from a segmentation."""
+"""The publishers of one camera, and the messages made from a segmentation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CameraOutputs:
     """The publishers of one camera, from configure to cleanup. Publishing is for one thread at a time."""
 
     def __init__(self, node: LifecycleNode, camera_name: str, label_set: LabelSet, label_map: LabelMap) -> None:
-        """label_set: of the labels that are published; label_map: what they become."""
+        """label_set: the model's; label_map: the ids that are published."""
         self._node = node
         self._camera_name = camera_name
         self._label_map = label_map
@@ -69,7 +69,7 @@ class CameraOutputs:
         try:
             for topic, message_type in message_types.items():
                 self._create_publisher(topic, message_type)
-        except Exception:  # of overrides of the quality of service that rclpy does not take
+        except Exception:  # an override of the quality of service that rclpy refuses
             self.destroy()
             raise
         self._label_writer = ImageWriter(label_map.encoding)
@@ -83,19 +83,19 @@ class CameraOutputs:
         self._publishers.clear()
 
     def topic_names(self) -> list[str]:
-        """Full names of what is published, after remapping."""
+        """Full names of the published topics, after remapping."""
         return [publisher.topic_name for publisher in self._publishers.values()]
 
     def needs_confidence(self, parameters: NodeParameters) -> bool:
-        """Whether anything that is published for the next frame depends on the network's confidence."""
+        """Whether an output for the next frame depends on the network's confidence."""
         return (
             parameters.confidence_threshold > 0
-            or self._is_wanted(topics.CONFIDENCE)
-            or self._is_wanted(topics.CLASS_STATISTICS)
+            or self._has_subscriber(topics.CONFIDENCE)
+            or self._has_subscriber(topics.CLASS_STATISTICS)
         )
 
     def publish_label_info(self, header: Header, confidence_threshold: float) -> None:
-        """Which class has which id; for consumers that must know before the first mask."""
+        """Publishes the names and ids of the classes, which consumers need before the first mask."""
         if self._label_info_types is None:
             return
         label_info, vision_class = self._label_info_types
@@ -112,28 +112,32 @@ class CameraOutputs:
         camera_info: CameraInfo | None,
         parameters: NodeParameters,
     ) -> None:
-        """One frame's messages, the mask first.
+        """Publishes the messages of one frame, the mask first.
 
-        `image` (H, W, 3) uint8 RGB, `labels` (the model's own ids) and `confidence` (H, W) uint8, all of the mask's
-        size; `camera_info` is the camera's own, of whatever size it is.
+        image: (H, W, 3) uint8 RGB. labels, the model's ids, and confidence: (H, W) uint8. camera_info: the camera's, of
+        any size.
         """
         if parameters.confidence_threshold > 0 and confidence is not None:
             labels = np.where(confidence < parameters.confidence_threshold * 255, np.uint8(IGNORE), labels)
         mask = self._label_map.published(labels)
         self._publishers[topics.LABEL].publish(self._label_writer.write(header, mask))
-        if self._is_wanted(topics.LABEL_COMPRESSED):
+        if self._has_subscriber(topics.LABEL_COMPRESSED):
             self._publishers[topics.LABEL_COMPRESSED].publish(compressed_mask(header, mask, self._label_map.encoding))
         if camera_info is not None:
             self._publishers[topics.LABEL_CAMERA_INFO].publish(scale_camera_info(camera_info, header, labels.shape))
-        if confidence is not None and self._is_wanted(topics.CONFIDENCE):
+        if confidence is not None and self._has_subscriber(topics.CONFIDENCE):
             self._publishers[topics.CONFIDENCE].publish(self._confidence_writer.write(header, confidence))
-        if self._is_wanted(topics.LABEL_COLOR):
+        if self._has_subscriber(topics.LABEL_COLOR):
             colours = self._painter.colours(self._shown(labels))
             self._publishers[topics.LABEL_COLOR].publish(self._color_writer.write(header, colours))
-        if self._is_wanted(topics.OVERLAY):
+        if self._has_subscriber(topics.OVERLAY):
             overlay = self._painter.paint(image, self._shown(labels), parameters.overlay_opacity)
             self._publishers[topics.OVERLAY].publish(self._overlay_writer.write(header, overlay))
-        if confidence is not None and self._statistics_type is not None and self._is_wanted(topics.CLASS_STATISTICS):
+        if (
+            confidence is not None
+            and self._statistics_type is not None
+            and self._has_subscriber(topics.CLASS_STATISTICS)
+        ):
             statistics = self.statistics(labels, confidence)
             self._publishers[topics.CLASS_STATISTICS].publish(self._statistics_type(header=header, **statistics))
 
@@ -147,7 +151,7 @@ class CameraOutputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _is_wanted(self, topic: OutputTopic) -> bool:
+    def _has_subscriber(self, topic: OutputTopic) -> bool:
         publisher = self._publishers.get(topic)
         return publisher is not None and publisher.get_subscription_count() > 0
 

@@ -1,6 +1,6 @@
-"""What the console is told of a camera that gets no images, or more than the network can take. No ROS in here.
+"""Console warnings of a camera that gets no images, or more than the network can process. No ROS in here.
 
-/diagnostics has it all, but who starts the node for the first time looks at the console.
+/diagnostics has the same facts, but new users look at the console.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 
 from sdcpc_ros.nodes.camera_stream import StreamStatus
 
-#: An active camera without an image for this long is warned of.
+#: The node warns of an active camera without an image for this long.
 SILENCE_S = 5.0
-#: Drops are summed up over this long, and warned of from this share of the images on.
+#: Drops are counted over this time; from this share of the images on the node warns.
 OVERLOAD_WINDOW_S = 10.0
 OVERLOAD_SHARE = 0.1
 _AGAIN_AFTER_S = 60.0
-_TOPICS_TOLD = 8
-#: Slowest stage of a frame -> what makes it faster.
+_LISTED_TOPICS = 8
+#: Slowest stage -> how to make it faster.
 _HELP = {
     "network": "A smaller input_height and input_width, another backend or a slower camera helps",
     "decode": "A smaller image or transport: raw helps",
@@ -25,28 +25,28 @@ _HELP = {
 
 
 class CameraWatch:
-    """Looks at one camera about once a second; says when there is something to say, seldom the same twice."""
+    """Decides when to warn of one camera; its methods are called about once a second."""
 
     def __init__(self) -> None:
         self._active_since_s: float | None = None
-        self._silence_told_s: float | None = None
-        self._overload_told_s: float | None = None
+        self._silence_warned_s: float | None = None
+        self._overload_warned_s: float | None = None
         self._window_s, self._window = 0.0, StreamStatus()
 
     def is_silent(self, status: StreamStatus, now_s: float, active: bool) -> bool:
-        """Whether it is time to warn that no image comes: after five seconds, then once a minute."""
+        """Whether a warning that no image comes is due: after five seconds, then once a minute."""
         if not active:
-            self._active_since_s = self._silence_told_s = None
+            self._active_since_s = self._silence_warned_s = None
             return False
         if self._active_since_s is None:
             self._active_since_s = now_s
         heard_s = max(status.last_received_s or 0.0, self._active_since_s)
         if now_s - heard_s < SILENCE_S:
-            self._silence_told_s = None
+            self._silence_warned_s = None
             return False
-        if self._silence_told_s is not None and now_s - self._silence_told_s < _AGAIN_AFTER_S:
+        if self._silence_warned_s is not None and now_s - self._silence_warned_s < _AGAIN_AFTER_S:
             return False
-        self._silence_told_s = now_s
+        self._silence_warned_s = now_s
         return True
 
     def overload(self, status: StreamStatus, now_s: float, active: bool) -> str | None:
@@ -63,9 +63,9 @@ class CameraWatch:
         self._window_s, self._window = now_s, status
         if not dropped or dropped < received * OVERLOAD_SHARE:
             return None
-        if self._overload_told_s is not None and now_s - self._overload_told_s < _AGAIN_AFTER_S:
+        if self._overload_warned_s is not None and now_s - self._overload_warned_s < _AGAIN_AFTER_S:
             return None
-        self._overload_told_s = now_s
+        self._overload_warned_s = now_s
         return (
             f"{dropped} of {received} images in {elapsed_s:.0f} s were dropped for newer ones: "
             f"they come at {received / elapsed_s:.1f} Hz, masks leave at {processed / elapsed_s:.1f} Hz; "
@@ -81,31 +81,31 @@ def silence_sentence(
     topic: its full name, after remapping. type_names: the types that the camera takes, as sensor_msgs/msg/Image.
     published: topic -> the types that somebody publishes there. node_name: the node's own topics are no cameras.
     """
-    said = f"camera '{camera}': no image for {SILENCE_S:.0f} s on {topic} ({' or '.join(type_names)}): "
+    start = f"camera '{camera}': no image for {SILENCE_S:.0f} s on {topic} ({' or '.join(type_names)}): "
     here = published.get(topic, ())
     if set(type_names) & set(here):
-        return said + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"
+        return start + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"
     if here:
         transport = "compressed" if any(name.endswith("CompressedImage") for name in here) else "raw"
         fix = f"; set {camera}.transport to {transport}" if any("Image" in name for name in here) else ""
-        return f"{said}it is published as {', '.join(here)}{fix}"
+        return f"{start}it is published as {', '.join(here)}{fix}"
     others = sorted(
         other
         for other, names in published.items()
         if set(type_names) & set(names) and not other.startswith(f"{node_name}/")
     )
-    return f"{said}nobody publishes it. {_listed(others)}"
+    return f"{start}nobody publishes it. {_listed(others)}"
 
 
 def _listed(topics: Sequence[str]) -> str:
     if not topics:
         return "Nor is there another topic of this type: is the camera running, on the same ROS_DOMAIN_ID?"
-    more = f" and {len(topics) - _TOPICS_TOLD} more" if len(topics) > _TOPICS_TOLD else ""
-    return f"Topics of this type: {', '.join(topics[:_TOPICS_TOLD])}{more}"
+    more = f" and {len(topics) - _LISTED_TOPICS} more" if len(topics) > _LISTED_TOPICS else ""
+    return f"Topics of this type: {', '.join(topics[:_LISTED_TOPICS])}{more}"
 
 
 def _slowest(stage_ms: Mapping[str, tuple[float, float]]) -> str:
-    """Which stage takes longest, and what helps."""
+    """The slowest stage, and how to make it faster."""
     stages = {name: p50 for name, (p50, _) in stage_ms.items() if name != "total"}
     if not stages:
         return "no mask is ready yet"

@@ -1,13 +1,13 @@
-"""What the node tells an operator once a second on /diagnostics: one status for the model, one for each camera.
+"""The statuses of /diagnostics: one for each camera, and the backend's part of the model's.
 
-The levels, their rules and what to do about each are in docs/node.md; a camera's are judged over the time since the
-last report, the worst rule that holds first.
+docs/node.md explains the levels. A camera's level is over the time since the last report; the worst rule counts.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -15,16 +15,25 @@ from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, StreamStatus
 from sdcpc_ros.streaming.continuity import RESET_CAUSES
 
+if TYPE_CHECKING:
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
 #: An active camera without an image for this long is stale.
 STALE_AFTER_S = 2.0
-#: More than this share of the images dropped: the network can't keep up.
+#: If more than this share of the images is dropped, the network is too slow.
 TOLERABLE_DROPS = 0.5
-#: Stamps further than this from the node's clock, either way, are nothing that anybody can match by time.
+#: Stamps further than this from the node's clock, either way, cannot be matched by time.
 TOLERABLE_AGE_S = 1.0
+_BACKEND_LEVELS = {
+    "ready": DiagnosticStatus.OK,
+    "building": DiagnosticStatus.OK,
+    "fallback": DiagnosticStatus.WARN,
+    "failed": DiagnosticStatus.ERROR,
+}
 
 
 class CameraReporter:
-    """Turns the state of one camera, seen again and again, into statuses; remembers the last for rates and changes."""
+    """Makes the statuses of one camera; keeps the last counters for rates and changes."""
 
     def __init__(self, node_name: str, camera_name: str) -> None:
         """`node_name` with its namespace."""
@@ -43,7 +52,7 @@ class CameraReporter:
         active: bool,
         buffer_fill: float,
     ) -> DiagnosticStatus:
-        """`connections`: the topics and the transport of the camera; `now_s`: steady clock; `buffer_fill`: 0..1."""
+        """connections: the camera's topics and transport; now_s: steady clock; buffer_fill: 0..1."""
         if not active:
             self._active_since_s = None
         elif self._active_since_s is None:
@@ -103,8 +112,45 @@ class CameraReporter:
         return DiagnosticStatus.OK, "segmenting"
 
 
+class BackendReporter:
+    """Reports the backend of a segmenter, and logs its changes: a build takes seconds to minutes."""
+
+    def __init__(self, segmenter: StreamingSegmenter, logger: Any) -> None:
+        self._segmenter = segmenter
+        self._logger = logger
+        self._state = "ready"
+        self._failed_batches = 0
+        self._building_since_s = 0.0  # steady clock
+
+    def report(self) -> tuple[bytes, str]:
+        """A level of DiagnosticStatus, and why another backend runs than the chosen one; empty if it is that."""
+        status = self._segmenter.backend_status
+        if status.state != self._state:
+            self._log(status.state, str(status))
+        before, self._failed_batches = self._failed_batches, self._segmenter.failed_batches
+        if self._failed_batches > before:
+            reason = self._segmenter.batching_disabled_reason
+            self._logger.warning(f"backend: frames are run {reason}")
+            if status.state == "ready":
+                return DiagnosticStatus.WARN, reason
+        return _BACKEND_LEVELS[status.state], "" if status.state == "ready" else str(status)
+
+    def _log(self, state: str, text: str) -> None:
+        before, self._state = self._state, state
+        if state == "building":
+            self._building_since_s = time.monotonic()
+            self._logger.info(f"backend '{self._segmenter.backend}' is being built; labels come from eager meanwhile")
+        elif state == "fallback":
+            self._logger.warning(f"backend: {text}")
+        elif state == "failed":
+            self._logger.error(f"backend: {text}")
+        elif before == "building":
+            elapsed_s = time.monotonic() - self._building_since_s
+            self._logger.info(f"backend '{text}' is built after {elapsed_s:.0f} s and runs from now on")
+
+
 def status_name(node_name: str, part: str) -> str:
-    """What a status is called: by the node's full name, so that two nodes can be told apart."""
+    """The name of a status: with the node's full name, as several nodes may report."""
     return f"{node_name.strip('/')}: {part}"
 
 
@@ -115,7 +161,7 @@ def make_status(level: bytes, name: str, message: str, hardware_id: str, values:
 
 
 def _new(counts: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """What was added to each count since."""
+    """The increase of each count."""
     return {key: count - before.get(key, 0) for key, count in counts.items() if count > before.get(key, 0)}
 
 

@@ -1,6 +1,6 @@
 """sensor_msgs/Image and CompressedImage to numpy and back.
 
-Reading is `sdcpc_ros.images`; here cv_bridge, where it is installed, adds the encodings which that does not know.
+`sdcpc_ros.images` reads them; cv_bridge, if it is installed, adds encodings that `sdcpc_ros.images` does not know.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _is_for_cv_bridge(message: Any) -> bool:
 
 @lru_cache(maxsize=1)
 def find_cv_bridge() -> Any | None:
-    """A CvBridge where cv_bridge is installed and fits this NumPy and OpenCV; None elsewhere."""
+    """A CvBridge if cv_bridge is installed and fits this NumPy and OpenCV, else None."""
     try:
         from cv_bridge import CvBridge
     except (ImportError, AttributeError):  # a cv_bridge built for NumPy 1 fails on NumPy 2 with either
@@ -61,13 +61,13 @@ def _convert_with_cv_bridge(message: Any) -> np.ndarray:
 
 
 def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedImage:
-    """A mask (H, W) of 8 or 16 bits as PNG; the format is image_transport's, which names the decoded encoding.
+    """A mask (H, W) of 8 or 16 bits as PNG; the format names the encoding, as image_transport does.
 
     PNG has no negative numbers: int16 is stored as the uint16 of the same bits.
     """
     mask = mask.view(np.uint16) if mask.dtype == np.int16 else mask
     data = array.array("B")
-    # OpenCV's defaults: on masks three times as fast as any level of compression that is asked for, and small.
+    # OpenCV's defaults are three times as fast on masks as any explicit compression level, and small.
     data.frombytes(cv2.imencode(".png", mask)[1].tobytes())
     return CompressedImage(header=header, format=f"{encoding}; png compressed", data=data)
 
@@ -80,10 +80,10 @@ _WRITTEN: dict[str, tuple[np.dtype[Any], int]] = {
 
 
 class ImageWriter:
-    """Builds the Image messages of one topic in one message that is filled anew for each frame.
+    """Writes the Image messages of one topic, all in the same message object.
 
-    Assigning an array to `data` is checked element by element (0.3 s for 720p), so the pixels are written in place
-    through a view. Publishing serialises at once: the message may be filled again as soon as `publish` has returned.
+    rclpy checks an array assigned to `data` element by element (0.3 s for 720p), so pixels are written in place through
+    a view. Publishing serialises at once: the message may be written again as soon as `publish` has returned.
     """
 
     def __init__(self, encoding: str) -> None:

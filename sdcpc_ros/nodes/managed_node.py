@@ -1,8 +1,7 @@
-"""A lifecycle node that answers: while it configures, and when it is asked for a transition that it can't make.
+"""A lifecycle node that answers services while it configures, and refuses invalid transitions with an answer.
 
-rclpy runs a transition within the service call that asks for it. One that loads a model would keep the executor from
-everything else, parameters and /diagnostics too; and a transition that the state doesn't allow raises within the
-service, which then never answers, so that the caller waits for ever.
+rclpy runs a transition inside the service call. Loading a model there would block the executor, with parameters and
+/diagnostics; and an invalid transition raises inside the service, which then never answers.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ Result = TypeVar("Result")
 
 
 class ManagedNode(LifecycleNode):
-    """Configures in a thread of its own; every other transition is quick, and stays in the executor's thread.
+    """Configures in a thread of its own; all other transitions are quick and run in the executor's thread.
 
     `on_configure` may create publishers but no subscriptions, timers or services: their handles are the executor's.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        #: Of callbacks that wait for a transition without keeping others from being called.
+        #: For callbacks that await a transition while others run.
         self.transition_callbacks = ReentrantCallbackGroup()
         for service in self.services:
             if service.srv_type is ChangeState:
@@ -39,27 +38,27 @@ class ManagedNode(LifecycleNode):
                 self.transition_callbacks.add_entity(service)
 
     async def configure_in_thread(self) -> Any:
-        """The TransitionCallbackReturn of `trigger_configure`; for a callback of `transition_callbacks` to await."""
+        """Awaits `trigger_configure` in a callback of `transition_callbacks`; returns its TransitionCallbackReturn."""
         return await _in_thread(self.executor, self.trigger_configure)
 
     async def _on_change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
-        wanted = request.transition
-        # A label goes before the id.
-        is_slow = wanted.label == "configure" if wanted.label else wanted.id == Transition.TRANSITION_CONFIGURE
+        transition = request.transition
+        # A label takes precedence over the id.
+        is_slow = (transition.label or transition.id) in ("configure", Transition.TRANSITION_CONFIGURE)
         try:
             if is_slow:
                 return await _in_thread(self.executor, lambda: self._change_state_now(request, response))
             return self._change_state_now(request, response)
         except RuntimeError:  # rclpy's RCLError: the state has no such transition
-            self.get_logger().warning(f"no transition '{wanted.label or wanted.id}' from the present state")
+            self.get_logger().warning(f"no transition '{transition.label or transition.id}' from the present state")
             response.success = False
             return response
 
 
 async def _in_thread(executor: Executor, work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises, done by a thread while the executor goes on."""
+    """Runs `work` in a thread while the executor goes on; returns or raises what it does."""
     outcome: Future = Future(executor=executor)
 
     def run() -> None:
@@ -67,7 +66,7 @@ async def _in_thread(executor: Executor, work: Callable[[], Result]) -> Result:
             outcome.set_result(work())
         except Exception as error:
             outcome.set_exception(error)
-        executor.wake()  # it looks after what waits for `outcome` when it is woken, and not before
+        executor.wake()  # else it would not notice that `outcome` is done
 
     threading.Thread(target=run, name="configure", daemon=True).start()
     return await outcome

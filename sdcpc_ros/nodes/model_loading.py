@@ -1,4 +1,4 @@
-"""From the node's parameters to a segmenter that is ready to run, and to the ids of its masks."""
+"""Loads the segmenter and the label map that the node's parameters name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def load_segmenter(parameters: NodeParameters) -> tuple[StreamingSegmenter, LabelMap]:
-    """The segmenter, and the ids that its masks are published with.
+    """Returns the segmenter and the ids that its masks are published with.
 
     Raises ValueError (ParameterError, LabelSetError, CheckpointError, BackendError) naming what is wrong.
     """
-    # PyTorch takes seconds to import; the node answers parameters, diagnostics and signals before and meanwhile.
+    # Imported here: PyTorch takes seconds, while the node answers parameters, diagnostics and signals.
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -38,7 +38,7 @@ def load_segmenter(parameters: NodeParameters) -> tuple[StreamingSegmenter, Labe
 
 
 def check_class_names(expected: tuple[str, ...], label_set: LabelSet, model: str) -> None:
-    """Raises ParameterError naming both sides when the expected classes (any, when empty) are not the model's."""
+    """Raises ParameterError if the expected classes are not the model's. Empty: any classes."""
     if expected and expected != label_set.class_names:
         raise ParameterError(
             f"class_names expects {len(expected)} classes ({', '.join(expected)}), but model '{model}' has the "

@@ -1,4 +1,4 @@
-"""ROS parameter files (YAML), read as rcl reads them: which of a file's parameters a node gets. No ROS in here."""
+"""Reads ROS parameter files (YAML) as rcl does, and selects the parameters of a node. No ROS in here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PARAMETERS_KEY = "ros__parameters"
 
 
 class ParameterFileError(ValueError):
-    """A parameter file that cannot be used; says which and why."""
+    """A parameter file that cannot be used; the message names it and the reason."""
 
 
 def read_parameter_file(path: str | Path) -> dict[str, dict[str, Any]]:
     """Node name, or a pattern of names such as `/**` -> its parameters by full name. `~` is expanded.
 
-    Raises ParameterFileError with a sentence if there is no such file, or rcl would not take it.
+    Raises ParameterFileError with a sentence if there is no such file, or rcl would refuse it.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -40,7 +40,7 @@ def read_parameter_file(path: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def parameters_of(nodes: Mapping[str, Mapping[str, Any]], node_name: str) -> dict[str, Any]:
-    """The parameters that the node of this full name gets, later ones in the file before earlier ones."""
+    """The parameters of the node with this full name; later entries of the file override earlier ones."""
     values: dict[str, Any] = {}
     for pattern, parameters in nodes.items():
         if matches(pattern, node_name):
@@ -49,7 +49,7 @@ def parameters_of(nodes: Mapping[str, Mapping[str, Any]], node_name: str) -> dic
 
 
 def matches(pattern: str, node_name: str) -> bool:
-    """Whether a file's parameters under `pattern` are for the node of this full name (`*`: one part, `**`: any)."""
+    """Whether `pattern` matches the node's full name (`*`: one part, `**`: any)."""
     return re.fullmatch(pattern.replace("/*", r"(/\w+)"), node_name) is not None
 
 

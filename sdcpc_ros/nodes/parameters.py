@@ -1,7 +1,7 @@
 """Every parameter of the node, declared once: name, default, range or choices, description, and when it may change.
 
-What the node declares to ROS, what it refuses, the values it works with and the table of the README all come from
-`DECLARATIONS` and `CAMERA_DECLARATIONS`. No ROS in here: `python -m sdcpc_ros.nodes.parameters` prints the table.
+The node's ROS parameters, its checks and the README's table come from `DECLARATIONS` and `CAMERA_DECLARATIONS`. No ROS
+in here: `python -m sdcpc_ros.nodes.parameters` prints the table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 class ParameterError(ValueError):
-    """A parameter's value, or values that do not go together; says what is allowed."""
+    """A value, or a combination of values, that is not allowed; the message says what is."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Declaration:
     changes: str = UNCONFIGURED
     range: tuple[Any, Any] | None = None  # of a number, both ends included
     choices: tuple[str, ...] = ()
-    pattern: re.Pattern[str] | None = None  # of a string, or of each in an array
+    pattern: re.Pattern[str] | None = None  # of a string, or of each string in an array
     allowed: str = ""  # `pattern` in words
 
     @property
@@ -53,11 +53,11 @@ class Declaration:
         return " or ".join(self.choices) or self.allowed
 
     def as_declared(self, value: Any) -> Any:
-        """A whole number where a double is wanted is one: nobody writes `2.0` for two seconds."""
+        """Converts an integer to a double where that is declared, so that `max_gap: 2` is allowed."""
         return float(value) if type(value) is int and type(self.default) is float else value
 
     def refusal(self, value: Any, full_name: str = "") -> str | None:
-        """Why a value is not allowed, in a sentence, or None; `full_name` is that of a camera's parameter."""
+        """A sentence why the value is not allowed, or None; `full_name` is the name of a camera's parameter."""
         name = full_name or self.name
         texts = value if isinstance(value, list) else [value]
         if type(value) is not type(self.default) or (texts is value and not all(type(text) is str for text in texts)):
@@ -86,9 +86,9 @@ DECLARATIONS = (
     Declaration(
         "backend",
         "eager",
-        "How the network is run: by PyTorch as it is, compiled here, compiled ahead of time, by onnxruntime, or as a "
-        "TensorRT engine. While one is built, eager serves. One that cannot run here is refused when configuring, with "
-        "what is missing.",
+        "How the network runs: by PyTorch (eager, inductor), compiled ahead of time (aot), by onnxruntime, or as a "
+        "TensorRT engine. Frames run eagerly while a backend is built. Configuration fails and names the missing "
+        "dependency if the backend is not available.",
         choices=("eager", "inductor", "aot", "onnxruntime", "tensorrt"),
     ),
     Declaration(
@@ -100,13 +100,13 @@ DECLARATIONS = (
     Declaration(
         "backend_fallback",
         False,
-        "Run eagerly, with a warning in the diagnostics, where the backend cannot be had.",
+        "Run eagerly, with a warning in the diagnostics, if the backend is not available.",
     ),
     Declaration(
         "max_batch",
         0,
-        "How many cameras' frames may go through the network at once, when they wait at the same time and it sees them "
-        "at one size; none is waited for. 0: as many as there are cameras on a GPU; 1 on a CPU, which gains nothing.",
+        "How many cameras' frames may run through the network at once, if they wait at the same time and have the same "
+        "network size. 0: as many as there are cameras on a GPU; 1 on a CPU, where a batch gains nothing.",
         changes=ANY_TIME,
         range=(0, 64),
     ),
@@ -128,8 +128,8 @@ DECLARATIONS = (
     Declaration(
         "class_names",
         [""],
-        "The classes that the model has to have, in the order of its own ids; one with others is refused. "
-        "Empty: take the model's.",
+        "The classes that the model must have, in the order of its ids; configuration fails for other classes. "
+        "Empty: any.",
     ),
     Declaration(
         "label_encoding",
@@ -155,14 +155,14 @@ DECLARATIONS = (
     Declaration(
         "confidence_threshold",
         0.0,
-        "Pixels that the network is less sure of than this become unlabelled; 0 keeps all.",
+        "Pixels with a lower confidence become unlabelled; 0 keeps all.",
         changes=ANY_TIME,
         range=(0.0, 1.0),
     ),
     Declaration(
         "overlay_opacity",
         0.5,
-        "How much the class colours cover the camera image in the overlay.",
+        "Opacity of the class colours over the camera image in the overlay.",
         changes=ANY_TIME,
         range=(0.0, 1.0),
     ),
@@ -216,17 +216,17 @@ CAMERA_DECLARATIONS = (
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """What the node works with for one camera: defaults resolved."""
+    """The parameters of one camera, with defaults resolved."""
 
     name: str
     image_topic: str
     transport: str
     camera_info_topic: str
-    camera_info_follows: bool = False  # it was left empty: beside the image topic, wherever that is remapped to
+    camera_info_follows: bool = False  # it was left empty: beside the image topic as it is after remapping
 
     @classmethod
     def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
-        """Fills in the topics that were left empty by the conventions of image_transport."""
+        """Fills in empty topics by the conventions of image_transport."""
         image_topic = image_topic or f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
         beside = camera_info_beside(image_topic)
         return cls(name, image_topic, transport, camera_info_topic or beside, camera_info_follows=not camera_info_topic)
@@ -234,7 +234,7 @@ class CameraParameters:
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """What the node works with: every declared parameter, checked."""
+    """Every declared parameter, checked."""
 
     model: str
     device: str
@@ -305,7 +305,7 @@ def markdown_table() -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    """A default as it is written in a parameter file."""
+    """A default as a parameter file spells it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The RViz layout of the cameras that a node has, made from config/segment.rviz, which shows one. No ROS in here."""
+"""Makes an RViz layout for a node's cameras from config/segment.rviz, which shows one camera. No ROS in here."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import yaml
 from sdcpc_ros.nodes.parameters import CAMERA_DECLARATIONS, DECLARATIONS, CameraParameters
 from sdcpc_ros.nodes.topics import absolute_name
 
-#: The topics that the shipped layout shows: a camera called 'camera' of a node in no namespace.
+#: The topics in the shipped layout: of the camera 'camera', without a namespace.
 _SHIPPED_IMAGE = "/camera/image_raw"
 _SHIPPED_OUTPUTS = "/segmentation_node/camera"
 
 
 def cameras_of(values: Mapping[str, Any]) -> list[CameraParameters]:
-    """The cameras of a node with these parameters, defaults for what is missing or is not allowed."""
+    """The cameras of a node with these parameters, with defaults for missing and invalid values."""
     defaults = {declaration.name: declaration for declaration in DECLARATIONS}
     names = values.get("cameras")
     if not names or defaults["cameras"].refusal(names):
@@ -37,7 +37,7 @@ def rviz_layout(shipped: Path, node_name: str, cameras: Sequence[CameraParameter
     """The text of a layout with the displays of `shipped` for each camera; `node_name` is the node's full name."""
     layout = yaml.safe_load(shipped.read_text(encoding="utf-8"))
     displays = layout["Visualization Manager"]["Displays"]
-    # The first camera's displays keep their names, by which RViz finds the place of each.
+    # The first camera's displays keep their names, which the window layout refers to.
     layout["Visualization Manager"]["Displays"] = [
         _display_for(
             display, node_name, camera, name=display["Name"] if index == 0 else f"{camera.name} {display['Name']}"

@@ -1,10 +1,9 @@
 """`segmentation_node`: camera images in, masks out, as a managed node. Wiring only.
 
-Which thread does what (docs/node.md has the picture): the executor's thread takes messages and answers services, the
-worker's thread runs the network and publishes, a thread that lives as long as *configure* loads the model, and the main
-thread waits for the signal to end. One executor thread is enough, as callbacks only check
-and store, and it is all there may be: rclpy's MultiThreadedExecutor spins while a callback of a busy group is due, and
-holds the GIL against the network, which then takes ten times as long.
+Threads (docs/node.md has the picture): the executor's thread takes messages and answers services, the worker's thread
+runs the network and publishes, a thread loads the model during *configure*, and the main thread waits for a signal to
+end. The executor is single-threaded: its callbacks only check and store, and rclpy's MultiThreadedExecutor spins while
+a callback of a busy group is due, which holds the GIL and makes the network ten times as slow.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from sdcpc_ros.nodes import REFUSED_BY_ROS, camera_outputs, topics
-from sdcpc_ros.nodes.backend_reporter import BackendReporter
 from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
 from sdcpc_ros.nodes.camera_interface import CameraInterface
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
-from sdcpc_ros.nodes.diagnostics import make_status, status_name
+from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status, status_name
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
@@ -44,8 +42,8 @@ from sdcpc_ros.runtime.processor_time import let_waiting_threads_sleep
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
-#: Clean-up that takes longer than this is abandoned: an operator's Ctrl-C ends the process within two seconds. While a
-#: model loads there is nothing to wait for, and the loading of PyTorch's libraries itself keeps every thread waiting.
+#: Clean-up that takes longer is abandoned, so that Ctrl-C ends the process within two seconds. While a model loads
+#: there is nothing to wait for, and the loading of PyTorch's libraries blocks every thread.
 _SHUTDOWN_DEADLINE_S, _SHUTDOWN_DEADLINE_WHILE_LOADING_S = 1.2, 0.3
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -61,37 +59,33 @@ class SegmentationNode(ManagedNode):
         self._worker: FrameWorker | None = None
         self._model_name = ""
         self._failure = ""  # of the last transition, for /diagnostics
-        self._is_configuring = False
+        self.is_configuring = False
         self._failed_callbacks = self._reported_failures = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
         self._declared = DeclaredParameters(self, is_configured=self._is_configured)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
-        # Timers run on the steady clock: an operator wants reports even while simulated time stands still.
+        # The steady clock: reports go on while simulated time stands still.
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady_clock)
-        self._say_what_is_missing()
+        self._log_missing_packages()
         if self.get_parameter("autostart").value:
             # The first thing that the executor does.
             self._autostart_timer = self.create_timer(
                 0.0, self._autostart, clock=steady_clock, callback_group=self.transition_callbacks
             )
 
-    @property
-    def is_configuring(self) -> bool:
-        return self._is_configuring
-
     def count_failed_callback(self, error: Exception) -> None:
-        """For /diagnostics: an exception that a callback, or the taking of an undecodable message, ended in."""
+        """Counts an exception of a callback, or of an undecodable message, for /diagnostics."""
         self._failed_callbacks += 1
         self.get_logger().error(f"a callback failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._is_configuring = True
+        self.is_configuring = True
         try:
             return self._attempt("configure", self._configure, undo=self._release)
         finally:
-            self._is_configuring = False
+            self.is_configuring = False
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         super().on_activate(state)  # enables the publishers
@@ -120,11 +114,11 @@ class SegmentationNode(ManagedNode):
         super().destroy_node()
 
     def _attempt(self, what: str, step: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
-        """Runs one step of the lifecycle; when it fails, says why in a sentence and leaves the node as it was."""
+        """Runs a lifecycle step. If it fails, logs the reason and undoes the step."""
         with self._transition_lock:
             try:
                 step()
-            except Exception as error:  # rclpy would swallow it without a word
+            except Exception as error:  # rclpy would drop it without a log line
                 self._failure = f"cannot {what}: {error or type(error).__name__}"
                 self.get_logger().error(self._failure)
                 self.get_logger().debug(traceback.format_exc())
@@ -171,7 +165,7 @@ class SegmentationNode(ManagedNode):
             cameras, self._cameras = self._cameras, {}
             for camera in cameras.values():
                 camera.destroy()
-            # First out of sight of /diagnostics, which may be asked for meanwhile, then closed.
+            # Removed before it is closed: /diagnostics may read it meanwhile.
             segmenter, self._segmenter, self._backend = self._segmenter, None, None
             if segmenter is not None:
                 segmenter.close()
@@ -182,8 +176,8 @@ class SegmentationNode(ManagedNode):
             self.trigger_activate()
 
     def _is_configured(self) -> bool:
-        """Whether the parameters that may not change from now on have been read, or are about to be."""
-        return self._is_configuring or self._segmenter is not None
+        """Whether parameters that may not change while configured have been read, or are about to be."""
+        return self.is_configuring or self._segmenter is not None
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         cameras, segmenter = list(self._cameras), self._segmenter  # a snapshot: a configure may be adding to them
@@ -233,13 +227,13 @@ class SegmentationNode(ManagedNode):
         if new_failures:
             message = f"{new_failures} messages or calls could not be taken: see the log"
             return make_status(DiagnosticStatus.WARN, name, message, device, values)
-        if self._is_configuring:
+        if self.is_configuring:
             return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", device, values)
         state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
         level, words = self._backend.report() if self._backend else (DiagnosticStatus.OK, "")
         return make_status(level, name, f"{state}; {words}" if words else state, device, values)
 
-    def _say_what_is_missing(self) -> None:
+    def _log_missing_packages(self) -> None:
         if camera_outputs.label_info_types() is None:
             self.get_logger().info("vision_msgs is not installed: label/label_info is not published")
         if camera_outputs.statistics_message_type() is None:
@@ -253,7 +247,7 @@ def _in_mib(memory: float | None) -> str:
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM; returns the exit status."""
     stop = threading.Event()
-    # Our own handlers instead of rclpy's, which end the ROS context under the worker's feet.
+    # Instead of rclpy's handlers, which end the ROS context while the worker still publishes.
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     keep_freed_memory()
@@ -263,7 +257,7 @@ def main(args: Sequence[str] | None = None) -> int:
         node = SegmentationNode()
         for sentence in files_for_others(sys.argv if args is None else args, node.get_fully_qualified_name()):
             node.get_logger().warning(sentence)
-    except RuntimeError as error:  # rclpy's RCLError: a name that is none, a keystore that lacks the enclave, ...
+    except RuntimeError as error:  # rclpy's RCLError: an invalid name, a keystore without the enclave, ...
         print(f"error: ROS does not let the node start: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return REFUSED_BY_ROS
@@ -272,10 +266,10 @@ def main(args: Sequence[str] | None = None) -> int:
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)
     spinner.start()
     stop.wait()
-    for number in _STOP_SIGNALS:  # launch and impatient operators send several; Python would die of one at its very end
+    for number in _STOP_SIGNALS:  # launch may send several, and Python would die of one at its very end
         signal.signal(number, signal.SIG_IGN)
     node.get_logger().info("shutting down")
-    # Neither a network pass nor the import of PyTorch can be interrupted: what outlasts the deadline goes with it.
+    # Neither a network run nor the import of PyTorch can be interrupted; the timer ends the process regardless.
     deadline_s = _SHUTDOWN_DEADLINE_WHILE_LOADING_S if node.is_configuring else _SHUTDOWN_DEADLINE_S
     deadline = threading.Timer(deadline_s, os._exit, args=(0,))
     deadline.daemon = True
@@ -285,17 +279,17 @@ def main(args: Sequence[str] | None = None) -> int:
     node.destroy_node()
     rclpy.shutdown()
     if any(thread not in (threading.current_thread(), deadline) for thread in threading.enumerate()):
-        # One that builds a backend, say: C++ code that comes back into an interpreter which ends aborts the process.
+        # For example a backend build: C++ code that returns into an interpreter which has ended aborts the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    # The interpreter's last garbage collection would walk all of PyTorch for a second, and there is nothing to release.
+    # The interpreter's last garbage collection would take a second for PyTorch's objects, with nothing to free.
     gc.freeze()
     return 0
 
 
 def _spin(executor: Executor, node: SegmentationNode, stop: threading.Event) -> None:
-    """Serves callbacks until told to stop; an exception in one (an undecodable message, say) does not end it."""
+    """Runs callbacks until `stop` is set; an exception of a callback is counted."""
     while not stop.is_set():
         try:
             executor.spin_once()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-#: The transport that is chosen by the publisher's type, or by the topic's name while nobody publishes it.
+#: The transport follows the publisher's type, or the topic's name while nobody publishes it.
 AUTO = "auto"
 #: Type of the image topic by transport.
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
@@ -38,7 +38,7 @@ LABEL = OutputTopic(
 LABEL_COMPRESSED = OutputTopic(
     "label/image_raw/compressed",
     "sensor_msgs/CompressedImage",
-    "The mask as PNG, lossless, for slow networks: format `mono8; png compressed`, or the `label_encoding` in place of "
+    "The mask as lossless PNG, for slow networks: format `mono8; png compressed`, or the `label_encoding` in place of "
     "mono8. Only encoded while someone subscribes.",
 )
 LABEL_INFO = OutputTopic(
@@ -63,8 +63,8 @@ LABEL_CAMERA_INFO = OutputTopic(
 CONFIDENCE = OutputTopic(
     "confidence/image_raw",
     "sensor_msgs/Image",
-    "mono8: how sure the network is of each pixel's id, 255 = certain; of classes that share an id, the sum. Only "
-    "worked out while someone subscribes.",
+    "mono8: the probability of each pixel's id, 255 = certain; for classes that share an id, the sum. Only computed "
+    "while someone subscribes.",
 )
 OVERLAY = OutputTopic(
     "overlay/image_raw",
@@ -74,8 +74,8 @@ OVERLAY = OutputTopic(
 CLASS_STATISTICS = OutputTopic(
     "class_statistics",
     "sdcpc_ros/ClassStatistics",
-    "Share of the pixels and mean confidence of each class that is there. Only worked out while someone subscribes; "
-    "absent when the package's messages are not built.",
+    "Share of the pixels and mean confidence of each class in the mask. Only computed while someone subscribes; absent "
+    "if the package's messages are not built.",
 )
 DIAGNOSTICS = OutputTopic(
     "/diagnostics",
@@ -94,7 +94,7 @@ CAMERA_TOPICS = (
 def choose_transport(image_topic: str, published: Collection[str], current: str | None = None) -> str:
     """The transport, "raw" or "compressed", of a topic whose transport is `AUTO`.
 
-    `published`: the types that publishers of the topic have. Where these do not decide, `current` is kept, or else
+    published: the types of the topic's publishers. If they do not decide, `current` is kept; without it
     image_transport's naming decides: `.../compressed` is CompressedImage.
     """
     fitting = [transport for transport, type_name in IMAGE_TYPES.items() if type_name in published]

@@ -1,4 +1,4 @@
-"""Parameters that somebody gave and the node will not use: misspelt names, files for other nodes. No ROS in here."""
+"""Finds given parameters that the node does not use: misspelt names, files for other nodes. No ROS in here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PREFIXES_OF_EVERY_NODE = ("qos_overrides.", "diagnostic_updater.")
 
 
 def unknown_parameters(given: Mapping[str, Any], cameras: Sequence[str]) -> Iterator[str]:
-    """A sentence for each parameter that the node does not have, with the nearest name that it has.
+    """Yields a sentence for each parameter that the node does not have, with the nearest name that it has.
 
-    `given`: value by full name. A camera's parameter at its default says nothing, whether the camera is there or not:
-    the shipped file has those of 'camera', whatever the launch argument `cameras` names.
+    given: value by full name. Parameters of unknown cameras are ignored at their defaults: the shipped file has those
+    of 'camera', whatever the launch argument `cameras` names.
     """
     known = [*declarations_for(cameras), *_OF_EVERY_NODE]
     of_cameras = {declaration.name: declaration for declaration in CAMERA_DECLARATIONS}
@@ -39,14 +39,14 @@ def unknown_parameters(given: Mapping[str, Any], cameras: Sequence[str]) -> Iter
 
 
 def files_for_others(arguments: Sequence[str], node_name: str) -> Iterator[str]:
-    """A sentence for each `--params-file` of a command line that holds nothing for the node of this full name."""
+    """Yields a sentence for each `--params-file` of a command line with nothing for the node of this full name."""
     for option, file in itertools.pairwise(arguments):
         if option != "--params-file":
             continue
         try:
             patterns = list(read_parameter_file(file))
         except ParameterFileError:
-            continue  # rcl has read it, in its own way
+            continue  # rcl has reported it
         if patterns and not any(matches(pattern, node_name) for pattern in patterns):
             yield (
                 f"the parameter file '{file}' is for {', '.join(patterns[:5])}, not for this node, {node_name}: "

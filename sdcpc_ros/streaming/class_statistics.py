@@ -1,4 +1,4 @@
-"""What one mask holds: the numbers of the message ClassStatistics, for the node and for labelled bags alike."""
+"""The arrays of the message ClassStatistics, for the node and for labelled bags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The temporal frame buffer: what earlier frames of one stream contribute to the next."""
+"""The frame buffer of one stream: the memories of its earlier frames, which the next frame uses as references."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 from sdcpc_ros.network import DEFAULT_RATE_HZ, FrameMemory
 
-#: The age of a reference that is not there.
+#: The age of a missing reference.
 MISSING = -1.0
 
 
 class FrameBuffer:
     """A preallocated ring of per-frame memories with their stamps, of fixed shapes at fixed addresses.
 
-    A reference is chosen by its age in frames (`offsets`). One that is not there yet has a negative age and is not left
-    out, so that what consumes them always sees the same shapes. Its memory is zero.
+    References are chosen by their age in frames (`offsets`). A missing reference has a negative age and zero memory, so
+    that shapes are always the same.
 
-    Where the offsets are the multiples of one number, as 3, 6, 9, frames that are references at the same time lie next
-    to each other in the ring, and are handed out as they lie. Others are gathered for every frame.
+    If the offsets are the multiples of one number, as 3, 6, 9, the references of a frame are adjacent in the ring and
+    are returned as a view. For other offsets they are gathered for every frame.
     """
 
     def __init__(self, offsets: tuple[int, ...], blank: FrameMemory) -> None:
@@ -42,34 +42,24 @@ class FrameBuffer:
             slots = [[self._slot(frame - offset) for offset in offsets] for frame in range(self.capacity)]
             self._slots = torch.tensor(slots, device=blank.fine.device)
 
-    def __len__(self) -> int:
-        """How many frames are remembered, 0..capacity."""
-        return min(self._pushed, self.capacity)
-
     @property
     def fill(self) -> float:
         """The share of the ring that is filled, 0..1."""
-        return len(self) / self.capacity
-
-    @property
-    def stamps_s(self) -> list[float]:
-        """Stamps of the remembered frames in seconds, oldest first."""
-        slots = (self._slot(frame) for frame in range(self._pushed - len(self), self._pushed))
-        return [stamp for slot in slots if (stamp := self._stamps_s[slot]) is not None]
+        return min(self._pushed, self.capacity) / self.capacity
 
     @property
     def next_stamp_s(self) -> float:
-        """The stamp of a frame that comes without one: 1/15 s after the last, or 0."""
+        """The stamp of a frame without one: 1/15 s after the last, or 0."""
         last = self._stamps_s[self._slot(self._pushed - 1)] if self._pushed else None
         return 0.0 if last is None else last + 1 / DEFAULT_RATE_HZ
 
     @property
     def reference_count(self) -> int:
-        """How many references the frame that comes next has."""
+        """How many references the next frame has."""
         return sum(offset <= self._pushed for offset in self.offsets)
 
     def push(self, memory: FrameMemory, stamp_s: float) -> None:
-        """Remember a frame, (1, ...) each; the oldest gives way. Raises ValueError when shapes are not the ring's."""
+        """Stores a frame, (1, ...) each, in place of the oldest. Raises ValueError if shapes are not the ring's."""
         for name, stored, part in zip(FrameMemory._fields, self._ring, memory):
             if part.shape != (1, *stored.shape[1:]):
                 raise ValueError(
@@ -83,10 +73,10 @@ class FrameBuffer:
         self._pushed += 1
 
     def references(self, stamp_s: float) -> tuple[FrameMemory, Tensor]:
-        """The memories at `offsets` before the frame that comes next, (1, K, ...) each, and their ages, (1, K) float32.
+        """The memories at `offsets` before the next frame, (1, K, ...) each, and their ages, (1, K) float32.
 
-        stamp_s: of the frame that comes next. Ages are in seconds, on the CPU, negative for a missing reference. In no
-        particular order, contiguous, and to be read before the next call or push: the same memory serves again.
+        stamp_s: of the next frame. Ages are in seconds, on the CPU, negative for a missing reference. The order is
+        unspecified. The memories are contiguous and valid until the next call or push.
         """
         if self._is_even:
             first = self._pushed % self._stride * len(self.offsets)
@@ -103,7 +93,7 @@ class FrameBuffer:
         return memory, torch.tensor([ages])
 
     def _slot(self, frame: int) -> int:
-        """Where the ring holds the frame of this number, counted from the first pushed."""
+        """The slot of a frame, numbered from the first pushed."""
         if not self._is_even:
             return frame % self.capacity
         phase, turn = frame % self._stride, frame // self._stride

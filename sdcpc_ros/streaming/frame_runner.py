@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,20 +24,8 @@ _WARM_UP = 3
 RunnerOutput = tuple[list[np.ndarray], np.ndarray | None, FrameMemory, float]
 
 
-class FrameRunner(Protocol):
-    """Runs frames of one network size through one backend at once: as many, and of the image sizes, it was made for."""
-
-    backend: Backend
-
-    def __call__(
-        self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
-    ) -> RunnerOutput:
-        """images: (h, w, 3) uint8 each, at network size, of different streams. references: of each frame, as
-        `FrameBuffer.references` returns them. probability: whether it is wanted."""
-
-
 class CpuRunner:
-    """Looks for labels among the classes that can win only, which no compiled graph does."""
+    """Runs frames of one network size through a backend, as many and of the image sizes it was made for."""
 
     def __init__(self, backend: Backend, image_sizes: Sequence[tuple[int, int]], groups: Tensor | None = None) -> None:
         """image_sizes: (height, width) of the labels of each frame. groups: (C,) int64, see `_probability`."""
@@ -48,6 +35,8 @@ class CpuRunner:
     def __call__(
         self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
     ) -> RunnerOutput:
+        """images: (h, w, 3) uint8 each, at network size, of different streams. references: of each frame, as
+        `FrameBuffer.references` returns them. probability: whether it is wanted."""
         if len(images) == 1:  # without a copy
             pixels, (memories, age_s) = torch.from_numpy(images[0])[None], references[0]
         else:
@@ -61,10 +50,10 @@ class CpuRunner:
 
 
 class CudaGraphRunner:
-    """On a GPU: an asynchronous copy in, one graph from pixels to labels, a copy out; the CPU waits once.
+    """As CpuRunner, on a GPU: an asynchronous copy in, one graph from pixels to labels, a copy out; the CPU waits once.
 
-    The graph reads and writes fixed addresses, so inputs are copied to them. Logits never leave the device, and no
-    logits of the whole image exist. (It runs on a CPU too, without a graph, for tests.)
+    The graph reads and writes fixed addresses, so inputs are copied to them. Logits never leave the device. (It runs on
+    a CPU too, without a graph, for tests.)
     """
 
     def __init__(
@@ -120,24 +109,26 @@ class CudaGraphRunner:
         return labels, _probability(output, self._groups), memory
 
 
+FrameRunner = CpuRunner | CudaGraphRunner
+
 #: Labels (H, W) uint8 of each frame, probabilities (B, h, w) and memories, all on the device.
 _Outputs = tuple[list[Tensor], Tensor, FrameMemory]
 _Compute = Callable[[], _Outputs]
 
 
 def _captured(compute: _Compute, device: torch.device) -> _Compute:
-    """`compute` as a CUDA graph, or as it is where the backend does what cannot be captured."""
+    """`compute` as a CUDA graph, or unchanged if the backend cannot be captured."""
     with torch.cuda.device(device), torch.inference_mode():
-        # As PyTorch asks for: warm up on another stream than the default one, which capturing forbids.
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        # PyTorch requires a warm-up on another stream than the default one.
+        warm_up = torch.cuda.Stream()
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
             for _ in range(_WARM_UP):
                 compute()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(warm_up)
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads may be building a backend: only this one must keep from what cannot be captured.
+            # thread_local: other threads may be building a backend.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = compute()
         except RuntimeError as error:
@@ -161,7 +152,7 @@ def _probability(logits: Tensor, groups: Tensor | None) -> Tensor:
     probabilities = logits.float().softmax(-3)
     if groups is None:
         return probabilities.amax(-3)
-    # As many groups as classes at most: the shape must not depend on values, which a CUDA graph cannot wait for.
+    # As many groups as classes: the shape must not depend on values, as a CUDA graph cannot wait for them.
     sums = torch.zeros_like(probabilities).index_add_(-3, groups, probabilities)
     group = groups[probabilities.argmax(-3)]
     return sums.gather(-3, group.unsqueeze(-3)).squeeze(-3).clamp(max=1)

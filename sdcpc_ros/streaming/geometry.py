@@ -1,4 +1,4 @@
-"""Between image size and network size: which size the network sees, and how masks come back to the image's own."""
+"""Image size and network size: the size that the network sees, and resizing between the two."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 #: Network sides are multiples of this, so that stride-8 features divide evenly.
 MULTIPLE = 8
-#: Smallest side of an image, px: the network's own (`network.sdcpc.MIN_SIDE`), for those who come before PyTorch.
+#: Smallest side of an image, px: `network.sdcpc.MIN_SIDE`, here without the import of PyTorch.
 MIN_SIDE = 32
 
 
 def network_size(image_size: tuple[int, int], model_size: tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) at which an image of `image_size` is seen by a model trained at `model_size`.
+    """The (height, width) at which a model trained at `model_size` sees an image of `image_size`.
 
-    The image keeps its aspect ratio and gets the model's number of pixels, so that objects have the proportions and
-    about the scale of training, at the cost of training; sides are rounded to MULTIPLE.
+    The image keeps its aspect ratio and gets the model's number of pixels, so that objects have about the scale of
+    training; sides are rounded to MULTIPLE.
     """
     height, width = image_size
     scale = math.sqrt(model_size[0] * model_size[1] / (height * width))
@@ -28,11 +28,11 @@ def to_network(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) uint8 -> (h, w, 3) uint8; the image itself when it already has that size."""
     if image.shape[:2] == size:
         return image
-    # Averages of 2 x 2 first, where much is to go: two to three times as fast as averaging areas of broken sizes (a 4K
-    # image to 800 x 448: 14 ms against 31), and the same but for rounding and the borders between areas.
+    # Averages of 2 x 2 first: two to three times as fast as averaging areas of fractional sizes (a 4K image to 800 x
+    # 448: 14 ms, not 31), and equal but for rounding and the borders between areas.
     while _is_at_least(image, 4, size) and image.shape[0] % 2 == image.shape[1] % 2 == 0:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    # Averaging where pixels would be skipped: bilinear sampling aliases below half size.
+    # Bilinear sampling skips pixels below half size and aliases.
     averaged = _is_at_least(image, 2, size)
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR)
 

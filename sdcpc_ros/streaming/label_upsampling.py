@@ -1,16 +1,15 @@
-"""Class labels at image size from logits at a quarter of it: the argmax of bilinear interpolation, without waste.
+"""Class labels at image size from logits at a quarter of it: the exact argmax of bilinear interpolation.
 
-Interpolating all classes first would take a hundred megabytes for a 1280x720 image, most of it in vain. The pixels
-between four samples, a cell, get weighted means of the four:
+Interpolating all classes of a 1280x720 image takes a hundred megabytes. The pixels between four samples, a cell, are
+weighted means of the four, so on a CPU most of that work can be skipped:
 
-- Where one class wins at all four samples it wins at every pixel between them. Only the other cells, a tenth of a
-  street scene, are interpolated.
-- In these a class stays at or below its largest sample, and the winner at or above the largest of all classes' smallest
-  ones. What lies below that can win nowhere in the cell; two classes are left of most.
+- If one class wins at all four samples, it wins at every pixel of the cell. Only the other cells, a tenth of a street
+  scene, are interpolated.
+- In these, a class is at most its largest sample, and the winner is at least the largest of all classes' smallest
+  samples. Classes below that cannot win in the cell; two classes remain in most cells.
 
-Neither is an approximation. On the CPU this is done with NumPy and OpenCV, in blocks that stay in the cache, by one
-thread: it needs no compiler, and many small parallel loops collapse when others want the cores too. A GPU has no use
-for such choices, and would wait for each; there a band of rows of all classes at a time keeps the memory small.
+The CPU does this with NumPy and OpenCV in one thread, in blocks that fit the cache: many small parallel loops are slow
+when other processes use the cores. A GPU interpolates all classes, a band of rows at a time to save memory.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Numbers that the CPU works on at once: 256 KiB of them, a few of which a core's cache holds.
+#: Numbers in a block on the CPU: 256 KiB, a few of which fit the cache of a core.
 _BLOCK_NUMBERS = 2**16
 #: Interpolated logits that a GPU holds at once.
 _BAND_NUMBERS = 2**23
@@ -32,17 +31,15 @@ _BAND_NUMBERS = 2**23
 def labels_from_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(C, h, w) float32, finite, C up to 256, -> (H, W) uint8: argmax of the logits resized bilinearly to `size`.
 
-    Pixel centres as in `cv2.resize` and `interpolate(align_corners=False)`; of equal logits, the lower class. A batch
-    (B, C, h, w) gives (B, H, W). Quickest when classes are last in memory, as PyTorch's channels_last has them.
+    Pixel centres as in `cv2.resize` and `interpolate(align_corners=False)`; of equal logits, the lower class. Fastest
+    if classes are last in memory, as in PyTorch's channels_last.
     """
-    if logits.ndim == 4:
-        return np.stack([labels_from_logits(one, size) for one in logits])
     height, width = logits.shape[1:]
     planes, samples = _both_orders(logits)
     rows, columns = _axis(height, size[0]), _axis(width, size[1])
     # A row and a column of cells more than samples: beyond the outermost samples these count alone.
     winners = cv2.copyMakeBorder(_argmax(planes), 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # (h + 2, w + 2)
-    labels = winners.take(columns.cell, 1).take(rows.cell, 0)  # right where all four samples agree
+    labels = winners.take(columns.cell, 1).take(rows.cell, 0)  # final where all four samples agree
     changes_down, changes_across = winners[1:] != winners[:-1], winners[:, 1:] != winners[:, :-1]
     mixed = changes_down[:, :-1] | changes_down[:, 1:] | changes_across[:-1]  # (h + 1, w + 1)
     mixed &= rows.holds_pixels[:, None] & columns.holds_pixels
@@ -56,9 +53,9 @@ def labels_from_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 class DeviceLabels:
-    """`labels_from_logits` in PyTorch, for one size of logits and image, without waiting for the device.
+    """`labels_from_logits` in PyTorch, for one size of logits and image, without synchronisation.
 
-    Its constants live as long as it does, at fixed addresses, so that a CUDA graph can hold it.
+    Its constants stay at fixed addresses, as a CUDA graph requires.
     """
 
     def __init__(self, shape: tuple[int, int], size: tuple[int, int], device: torch.device) -> None:
@@ -80,15 +77,15 @@ class DeviceLabels:
 
 
 class _Axis(NamedTuple):
-    """How the pixels of one axis of the image lie between the samples of the logits.
+    """The positions of the pixels of one axis of the image between the samples of the logits.
 
     Cell i lies between samples i - 1 and i; the first and the last have the outermost sample on both sides.
     """
 
     cell: np.ndarray  #: (pixels,) the cell of each
-    weight: np.ndarray  #: (pixels,) float32, what the sample after it counts; the one before counts 1 - weight
+    weight: np.ndarray  #: (pixels,) float32, weight of the sample after it; the sample before has 1 - weight
     before: np.ndarray  #: (cells,) the sample before each
-    after: np.ndarray  #: (cells,) the one after
+    after: np.ndarray  #: (cells,) the sample after each
     holds_pixels: np.ndarray  #: (cells,) bool; false where samples lie closer than pixels
     pixels: np.ndarray  #: (most, cells) the pixels of each, the last one repeated where a cell has fewer
     weights: np.ndarray  #: (most, cells) float32, `weight` of these
@@ -128,19 +125,19 @@ def _both_orders(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _argmax(planes: np.ndarray) -> np.ndarray:
-    """(C, h, w) -> (h, w) uint8, of equal ones the lower: several times as fast as `argmax(0)`."""
+    """(C, h, w) -> (h, w) uint8, the lower of equal classes: several times as fast as `argmax(0)`."""
     best = planes[0].copy()
     labels = np.zeros(best.shape, np.uint8)
     for class_id, plane in enumerate(planes[1:], start=1):
         wins = np.asarray(cv2.compare(plane, best, cv2.CMP_GT))  # 255 where it wins
         cv2.max(best, plane, dst=best)
-        # Classes ascend, so the largest class id that ever won is the last that did.
+        # Classes ascend, so the largest class id that ever won is the last winner.
         cv2.max(labels, np.bitwise_and(wins, np.uint8(class_id), out=wins), dst=labels)
     return labels
 
 
 class _Candidates(NamedTuple):
-    """The classes that can win somewhere in each of some cells: cell by cell, ascending."""
+    """The classes that can win in each of some cells: cell by cell, ascending."""
 
     number: np.ndarray  #: (cells,) how many of each cell
     class_id: np.ndarray  #: (candidates,) uint8
@@ -168,12 +165,12 @@ def _candidates(samples: np.ndarray, corners: np.ndarray) -> _Candidates:
 def _label_cells(
     candidates: _Candidates, down: np.ndarray, across: np.ndarray, rows: _Axis, columns: _Axis, labels: np.ndarray
 ) -> None:
-    """Interpolate the candidates of cells (down, across), (cells,) each, and write who wins into `labels` (H, W).
+    """Interpolates the candidates of cells (down, across), (cells,) each, and writes the winners into `labels` (H, W).
 
     Every cell has two candidates or more: the winners at its samples, which differ.
     """
     start = np.cumsum(candidates.number) - candidates.number
-    # So that those of one block have about the same number. 16 bits: NumPy sorts these fastest.
+    # Cells of one block have about the same number of candidates. NumPy sorts 16 bits fastest.
     order = np.argsort(candidates.number.astype(np.uint16), kind="stable")
     flat, row_starts = labels.reshape(-1), rows.pixels * labels.shape[1]
     step = max(1, _BLOCK_NUMBERS // (2 * len(rows.pixels) * len(columns.pixels)))
@@ -183,15 +180,15 @@ def _label_cells(
         weight_below, weight_right = rows.weights.take(row, 1)[:, None], columns.weights.take(column, 1)
         first_logits = candidates.logits.take(start[block], 1)  # (4, block)
         winner, lead = candidates.class_id.take(start[block]), np.float32(0)
-        # Each is interpolated by what it has over the first: one class less to do, and little is lost to rounding.
+        # Differences from the first candidate: one class less to interpolate, and little rounding.
         for turn in range(1, last[-1] + 1):
-            chosen = start[block] + np.minimum(turn, last)  # a cell's last once more where it has no other
+            chosen = start[block] + np.minimum(turn, last)  # the last again in cells with fewer
             left, right = (candidates.logits.take(chosen, 1) - first_logits).reshape(2, 2, 1, -1)
             above, below = left + (right - left) * weight_right  # (columns of a cell, block) each
             ahead = (below - above) * weight_below
             ahead += above  # (rows of a cell, columns of a cell, block)
             wins = (ahead > lead).view(np.uint8)
-            # As in `_argmax`: the largest that ever won. (NumPy's `where` is twenty times as slow on bytes.)
+            # As in `_argmax`. NumPy's `where` is twenty times as slow on bytes.
             winner = np.maximum(winner, np.multiply(wins, candidates.class_id.take(chosen), out=wins))
             if turn < last[-1]:
                 lead = np.maximum(lead, ahead)

@@ -12,7 +12,7 @@ class OverlayPainter:
     """Paints masks over images in the colours of one label set."""
 
     def __init__(self, label_set: LabelSet) -> None:
-        # applyColorMap looks a colour up ten times faster than indexing does; it passes channels through as they are.
+        # applyColorMap is ten times as fast as indexing, and does not reorder channels.
         self._lookup = np.ascontiguousarray(label_set.palette()[:, None])  # (256, 1, 3)
 
     def colours(self, labels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ pytest.importorskip("diagnostic_msgs", reason="no ROS 2 in this environment")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from sdcpc_ros.inference import BackendStatus
-from sdcpc_ros.nodes.backend_reporter import BackendReporter
+from sdcpc_ros.nodes.diagnostics import BackendReporter
 
 
 class Log(list):

@@ -44,9 +44,7 @@ def test_gives_what_a_list_would(offsets, steps_s, start_s):
             assert [age for _, age in found] == pytest.approx([age for _, age in expected], rel=1e-6, abs=1e-6)
         buffer.push(_memory(frame), now_s)
         stamps_s.append(now_s)
-        assert len(buffer) == min(len(stamps_s), max(offsets))
-        assert buffer.stamps_s == stamps_s[-max(offsets) :]
-        assert buffer.fill == len(buffer) / max(offsets)
+        assert buffer.fill == min(len(stamps_s), max(offsets)) / max(offsets)
 
 
 @pytest.mark.parametrize("offsets", [(1,), (1, 2, 3), (3, 6, 9), (1, 3), (2, 3, 7)])
@@ -101,8 +99,8 @@ def test_another_size_is_refused_and_nothing_is_lost():
     buffer.push(_memory(1), 0.0)
     with pytest.raises(ValueError, match="needs a new buffer"):
         buffer.push(_memory(2, size=(5, 5)), 1.0)
-    references, _ = buffer.references(1.0)
-    assert (references.fine == 1).all() and buffer.stamps_s == [0.0]
+    references, age_s = buffer.references(1.0)
+    assert (references.fine == 1).all() and age_s.tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize("offsets", [(), (0, 1), (-3,)])
