@@ -1,10 +1,10 @@
 """`dynamic_object_mask`: masks in, feature masks for SLAM front ends out: 255 where features may be taken, else 0.
 
-Classes are named, never numbered; which id a name has comes from the LabelInfo. Run it in the camera's namespace:
+Parameters name the classes; the LabelInfo tells their ids. Run it in the camera's namespace:
 
     ros2 run sdcpc_ros dynamic_object_mask --ros-args -r __ns:=/segmentation_node/camera -p dilation:=7
 
-It publishes feature_mask/image_raw, `mono8`, with the very header of the mask, which is that of the camera image.
+It publishes feature_mask/image_raw, `mono8`, with the header of the mask, which is that of the camera image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
 from sdcpc_ros.consumers.running import Refused, label_info_type, run_node
 from sdcpc_ros.nodes.image_messages import ImageWriter
 
-#: What moves, as the usual label sets spell it.
+#: Classes that move, as common label sets spell them.
 DYNAMIC_CLASSES = (
     *("animal", "bicycle", "bicyclist", "bus", "car", "motorcycle", "pedestrian", "person", "rider", "train"),
     "truck",
@@ -33,7 +33,7 @@ _LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class DynamicObjectMask(Node):
-    """Raises Refused when it can't know which id a class has, or none of the classes is there."""
+    """Raises Refused if the ids of the classes cannot be known, or the masks have none of the classes."""
 
     def __init__(self) -> None:
         super().__init__("dynamic_object_mask")

@@ -1,4 +1,4 @@
-"""From class ids to the mask of a SLAM front end: where features may be taken, where things move. No ROS in here."""
+"""Label images to feature masks for SLAM front ends, which take no features on moving objects. No ROS in here."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ UNLABELLED = 255
 
 
 class FeatureMasker:
-    """Turns label images into feature masks, for one set of classes that move."""
+    """Makes feature masks from label images, for one set of moving classes."""
 
     def __init__(
         self, class_ids: Mapping[str, int], dynamic: Sequence[str], *, dilation: int, ignore_unlabelled: bool
     ) -> None:
-        """dilation: px by which ignored regions grow, for the features that sit on their edges.
+        """dilation: px by which ignored regions grow, to cover features on their edges.
 
-        Raises ValueError when none of the classes `dynamic` is in `class_ids`.
+        Raises ValueError if none of the classes `dynamic` is in `class_ids`.
         """
         found = [name for name in dynamic if name in class_ids]
         if not found:
@@ -35,9 +35,9 @@ class FeatureMasker:
         self._kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) if dilation else None
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 ids to (H, W) uint8, 255 where features may be taken and 0 where they are to be ignored."""
+        """(H, W) uint8 ids to (H, W) uint8, 255 where features may be taken, else 0."""
         mask = cv2.LUT(labels, self._lookup)
-        # What is kept shrinks; beyond the border of the image nothing moves.
+        # Erosion of the kept regions; pixels beyond the border count as kept.
         return mask if self._kernel is None else cv2.erode(mask, self._kernel)
 
 
@@ -58,5 +58,5 @@ def label_pixels(image: Any) -> np.ndarray:
     if size == 1:
         return np.ascontiguousarray(rows[:, : image.width])
     wide = np.ascontiguousarray(rows[:, : image.width * 2]).view(">u2" if image.is_bigendian else "<u2")
-    # Negative ids, read as unsigned ones, are large ones: unlabelled too.
+    # Negative ids are large as unsigned numbers, and become unlabelled too.
     return np.minimum(wide, UNLABELLED).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`sdcpc view --live`: what a running node publishes for a camera, in Rerun as it comes."""
+"""`sdcpc view --live`: shows the images and masks of a running node's camera in Rerun."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
 _SENSOR_DATA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_MOST_WAITING = 30  # frames whose parts have not all come; each holds an image
+_MOST_WAITING = 30  # incomplete frames; each holds an image
 _MOST_PIXELS = 1 << 26
 _PATIENCE_S = 15.0  # for the node's first report and its LabelInfo: discovery takes seconds on a busy machine
 
@@ -42,9 +42,9 @@ class _Parts:
 
 
 class LiveView(Node):
-    """Puts image, mask and confidence of one stamp together; a frame is shown when both of the latter have come.
+    """Joins image, mask and confidence by stamp; a frame is shown when mask and confidence have come.
 
-    A camera image that best-effort transport lost is left out. Resets are those that the node counts in /diagnostics.
+    A camera image that best-effort transport lost is left out. Resets come from the node's counters in /diagnostics.
     """
 
     def __init__(self, node_name: str, camera: str, label_set: LabelSet | None, context: Context) -> None:
@@ -118,12 +118,12 @@ class LiveView(Node):
 def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSet | None = None) -> int:
     """Show a running node's camera until Ctrl-C. Returns how many masks were shown.
 
-    `label_set`: the node's classes; None: those of its LabelInfo, with colours where a known label set has these names.
-    Raises ViewingError when the node does not tell its classes or its image topic within 15 s, or as RerunRecording.
+    label_set: the node's classes; None: those of its LabelInfo, with the colours of a known label set with these names.
+    Raises ViewingError if the node publishes no classes or no image topic within 15 s, or as RerunRecording.
     """
     node_name = "/" + node_name.strip("/")
     context = Context()
-    # SIGTERM ends it too, and Ctrl-C where a shell had started it in the background.
+    # SIGTERM ends it too, and SIGINT if a shell started it in the background.
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.ALL)
     executor = SingleThreadedExecutor(context=context)
     try:

@@ -1,10 +1,10 @@
 """`mask_checker`: reads a camera's label, confidence and LabelInfo as the Nav2 semantic segmentation layer does.
 
-Run it in the camera's namespace, and it says which of the layer's rules the masks break, each once:
+Run it in the camera's namespace. It logs each rule of the layer that the masks break, once:
 
     ros2 run sdcpc_ros mask_checker --ros-args -r __ns:=/segmentation_node/camera -p masks:=100
 
-With `masks` it ends after that many: exit status 0 when all was well, 1 when something was broken.
+With `masks` it ends after that many, with exit status 1 if a rule was broken, else 0.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from sdcpc_ros.consumers.mask_rules import (
 )
 from sdcpc_ros.consumers.running import Done, Refused, label_info_type, run_node
 
-#: Seconds that a LabelInfo may take to arrive after a mask that needs it: topics have no order among each other.
+#: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
 GRACE_S = 5.0
-_SENSOR_DATA = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # what the layer subscribes with
+_SENSOR_DATA = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the layer subscribes
 _LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class MaskChecker(Node):
-    """Checks every mask that comes against the rules; raises Refused without vision_msgs."""
+    """Checks every mask. Raises Refused without vision_msgs."""
 
     def __init__(self) -> None:
         super().__init__("mask_checker")
@@ -82,7 +82,7 @@ class MaskChecker(Node):
         if previous is None:
             self.get_logger().info("the first mask has arrived")
             self._need_label_info(1)
-        elif stamp_s(label) < stamp_s(previous):  # a bag began again: whoever joined on its clock is to be told anew
+        elif stamp_s(label) < stamp_s(previous):  # a bag started again
             self._need_label_info(self._label_infos_needed + 1)
         broken = broken_image_rules(label, "label")
         self._report(broken)
@@ -111,12 +111,12 @@ class MaskChecker(Node):
         self._overdue_s = time.monotonic() + GRACE_S
 
     def _on_time(self) -> None:
-        is_told = self._label_infos >= self._label_infos_needed
-        if not is_told and self._overdue_s is not None and time.monotonic() > self._overdue_s:
+        is_informed = self._label_infos >= self._label_infos_needed
+        if not is_informed and self._overdue_s is not None and time.monotonic() > self._overdue_s:
             what = "before the first mask" if self._label_infos_needed == 1 else "after the stamps jumped back"
             self._report([f"no LabelInfo came {what}"])
-            is_told = True
-        if not self._wanted_masks or self._masks < self._wanted_masks or not is_told:
+            is_informed = True
+        if not self._wanted_masks or self._masks < self._wanted_masks or not is_informed:
             return
         if not self._pairs:
             self._report(["no confidence came with the stamp of a mask"])

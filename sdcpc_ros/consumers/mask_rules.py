@@ -1,7 +1,7 @@
-"""What a reader that indexes masks by `data[v * width + u]` needs of them: the rules, without ROS.
+"""The rules that the Nav2 semantic segmentation layer (kiwicampus) expects masks to follow. No ROS in here.
 
-They are those of the Nav2 semantic segmentation layer (kiwicampus): it looks at neither encoding nor step, indexes the
-confidence by the label's pixels, finds classes by name, and drops masks as long as no LabelInfo has come.
+The layer indexes masks by `data[v * width + u]`, without a look at encoding and step, and the confidence by the same
+index; it finds classes by name, and drops masks until a LabelInfo has come.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_STAMP_GAP_S = 0.1
 
 
 def broken_image_rules(image: Any, what: str) -> list[str]:
-    """Sentences, one for each rule that a sensor_msgs/Image (or anything with its fields) breaks; `what` names it."""
+    """A sentence for each rule that an Image, or an object with its fields, breaks; `what` names it."""
     broken = []
     if image.encoding not in ("mono8", "8UC1"):
         broken.append(f"{what} is {image.encoding}; one byte a pixel is needed: mono8 or 8UC1")
@@ -29,7 +29,7 @@ def broken_image_rules(image: Any, what: str) -> list[str]:
 
 
 def broken_pair_rules(label: Any, confidence: Any) -> list[str]:
-    """What a label image and the confidence that goes with it break together."""
+    """A sentence for each rule that a label image and its confidence break together."""
     broken = []
     if (label.height, label.width) != (confidence.height, confidence.width):
         sizes = f"{label.width} x {label.height} and {confidence.width} x {confidence.height}"
@@ -43,7 +43,10 @@ def broken_pair_rules(label: Any, confidence: Any) -> list[str]:
 
 
 def broken_class_rules(class_ids: Mapping[str, int], listed: int, wanted: Sequence[str]) -> list[str]:
-    """What a LabelInfo breaks: `class_ids` by name, of `listed` entries, for a reader that looks for `wanted` names."""
+    """A sentence for each rule that a LabelInfo breaks.
+
+    class_ids: by name. listed: the number of its entries. wanted: names that a reader looks for.
+    """
     broken = []
     if len(class_ids) != listed:
         broken.append(f"the LabelInfo lists {listed} classes, but some share a name")
@@ -57,7 +60,7 @@ def broken_class_rules(class_ids: Mapping[str, int], listed: int, wanted: Sequen
 
 
 def broken_label_rules(label: Any, class_ids: Mapping[str, int]) -> list[str]:
-    """What the ids of a label image that breaks no image rule break."""
+    """A sentence if a label image that breaks no image rule has ids that are not in the LabelInfo."""
     counts = np.bincount(np.frombuffer(label.data, np.uint8), minlength=UNLABELLED + 1)
     unknown = set(np.flatnonzero(counts).tolist()) - set(class_ids.values()) - {UNLABELLED}
     return [f"ids {sorted(unknown)} are in the mask, but not in the LabelInfo"] if unknown else []

@@ -1,4 +1,4 @@
-"""How the small nodes run: until a signal, or until they are done by themselves."""
+"""Runs the small nodes until a signal, or until they end by themselves."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Done(Exception):
 
 
 class Refused(ValueError):
-    """Why a node cannot start, in a sentence."""
+    """A node cannot start; the message tells the reason in a sentence."""
 
 
 def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
-    """The exit status: 0 after a signal, that of Done, or 1 and a sentence on stderr when `create` refuses to start."""
+    """Returns the exit status: 0 after a signal, that of Done, or 1 with a sentence on stderr if `create` fails."""
     rclpy.init(args=args)
     try:
         rclpy.spin(create())
@@ -42,7 +42,7 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
 
 
 def label_info_type() -> Any | None:
-    """vision_msgs/LabelInfo, where it is installed."""
+    """vision_msgs/LabelInfo if it is installed, else None."""
     try:
         from vision_msgs.msg import LabelInfo
     except ImportError:

@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what to do about it."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OK, NOTE, WARNING, FAULT = "ok", "note", "warning", "FAULT"
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` was looked at and found `text`; a warning or fault has a `fix`. Only faults fail the doctor."""
+    """The check of `what` found `text`; a warning or fault has a `fix`. Only faults fail the doctor."""
 
     what: str
     text: str

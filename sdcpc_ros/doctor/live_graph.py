@@ -1,8 +1,7 @@
-"""What is going on over DDS right now: the node, its cameras' images, their quality of service, /clock.
+"""Checks the live ROS graph: the node, its cameras' images, their quality of service, /clock.
 
-Discovery takes seconds on a busy machine. So what is missing is only called missing after `patience_s`, counted from
-when the doctor came; what is there is believed at once. A running node is asked first, on /diagnostics: what reaches it
-is well whatever the graph looks like from here.
+Discovery takes seconds on a busy machine, so something counts as missing only after `patience_s` from the start. The
+/diagnostics of a running node come first: images that reach it are well, whatever the graph looks like from here.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check
 from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
-from sdcpc_ros.doctor.observer import Observer, Report, observer
+from sdcpc_ros.doctor.observer import Observer, Report, open_observer
 from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport
 
 _MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
@@ -40,10 +39,10 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
 
     Images are listened to for `listen_s`.
     """
-    with observer(patience_s) as eye:
-        graph = _Graph(eye, node_name, listen_s)
-        runs = eye.waits_for(lambda: node_name in eye.node_names())
-        yield from graph.check_node() if runs else graph.say_that_nobody_runs()
+    with open_observer(patience_s) as observer:
+        graph = _Graph(observer, node_name, listen_s)
+        runs = observer.waits_for(lambda: node_name in observer.node_names())
+        yield from graph.check_node() if runs else graph.report_missing_node()
         reports = graph.reports() if runs else {}
         yield from graph.check_reports(reports)
         used = graph.parameters() if runs else inputs
@@ -60,14 +59,14 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
 
 
 class _Graph:
-    def __init__(self, eye: Observer, node_name: str, listen_s: float) -> None:
-        self._eye, self._node, self._name, self._listen_s = eye, eye.node, node_name, listen_s
+    def __init__(self, observer: Observer, node_name: str, listen_s: float) -> None:
+        self._observer, self._node, self._name, self._listen_s = observer, observer.node, node_name, listen_s
 
-    def say_that_nobody_runs(self) -> Iterator[Finding]:
+    def report_missing_node(self) -> Iterator[Finding]:
         yield Finding("node", f"{self._name} does not run; its topics are checked for when it does", NOTE)
 
     def check_node(self) -> Iterator[Finding]:
-        answer = self._eye.call(GetState, f"{self._name}/get_state", GetState.Request())
+        answer = self._observer.call(GetState, f"{self._name}/get_state", GetState.Request())
         if answer is None:
             fix = "is it stopped, or a node of another kind? Its log says more"
             yield Finding("node", f"{self._name} is there, but does not tell its state", WARNING, fix)
@@ -79,11 +78,11 @@ class _Graph:
             yield Finding("node", text, WARNING, fix)
 
     def reports(self) -> dict[str, Report]:
-        """What the node tells on /diagnostics of the model and of each camera, over the time that images are heard."""
-        return self._eye.reports(self._name.strip("/"), self._listen_s)
+        """The node's /diagnostics of the model and of each camera, over `listen_s`."""
+        return self._observer.reports(self._name.strip("/"), self._listen_s)
 
     def check_reports(self, reports: Mapping[str, Report]) -> Iterator[Finding]:
-        """What the node itself complains of, and whether cameras' frames go through the network together."""
+        """The node's own warnings and faults, and whether cameras' frames run in batches."""
         for part, report in reports.items():
             level = _LEVELS.get(report.level, FAULT)
             if level != OK:
@@ -101,7 +100,7 @@ class _Graph:
             yield Finding("batches", together)
 
     def parameters(self) -> NodeInputs | None:
-        """What the running node works with, before any remapping; None when it does not answer."""
+        """The inputs of the running node, before any remapping; None if it does not answer."""
         values = self._parameters(["cameras", "use_sim_time"])
         if values is None or not values[0]:
             return None
@@ -119,7 +118,7 @@ class _Graph:
         return NodeInputs(tuple(topics), bool(use_sim_time))
 
     def reported_topics(self, reports: Mapping[str, Report]) -> tuple[tuple[str, str], ...]:
-        """The topics that the node says it listens to: after remapping."""
+        """The topics in the node's reports: after remapping."""
         values = [report.values for report in reports.values()]
         return tuple((v["image topic"], v.get("transport", "raw")) for v in values if v.get("image topic"))
 
@@ -127,7 +126,7 @@ class _Graph:
         def is_published() -> bool:
             return self._node.count_publishers("/clock") > 0
 
-        if use_sim_time and not self._eye.waits_for(is_published):
+        if use_sim_time and not self._observer.waits_for(is_published):
             fix = "ros2 bag play BAG --clock, or set use_sim_time to false"
             return Finding("/clock", "use_sim_time is true, but nobody publishes /clock", FAULT, fix)
         if is_published() and not use_sim_time:
@@ -140,8 +139,8 @@ class _Graph:
         if told is not None and told.received:
             yield Finding(topic, f"{told.received} images reached the node in {told.seconds:.0f} s")
             return
-        if not self._eye.waits_for(lambda: self._node.get_publishers_info_by_topic(topic)):
-            # A node that is not configured does not tell what its topics are remapped to.
+        if not self._observer.waits_for(lambda: self._node.get_publishers_info_by_topic(topic)):
+            # A node that is not configured does not report its topics after remapping.
             level = WARNING if reports and told is None else FAULT
             yield Finding(topic, "nobody publishes it", level, self._other_topics(topic))
             return
@@ -175,7 +174,7 @@ class _Graph:
         return Finding(topic, f"{text}: reaches the node")
 
     def _check_arrival(self, topic: str, message_type: Any) -> Finding:
-        sizes = self._eye.hear(topic, message_type, _SENSOR_DATA, self._listen_s)
+        sizes = self._observer.listen(topic, message_type, _SENSOR_DATA, self._listen_s)
         if not sizes:
             fix = "is the camera running? If so: the Fast DDS profile has to be set for its driver too"
             return Finding(topic, f"no image came within {self._listen_s:g} s", WARNING, fix)
@@ -205,7 +204,7 @@ class _Graph:
 
     def _parameters(self, names: list[str]) -> list[Any] | None:
         request = GetParameters.Request(names=names)
-        response = self._eye.call(GetParameters, f"{self._name}/get_parameters", request)
+        response = self._observer.call(GetParameters, f"{self._name}/get_parameters", request)
         return None if response is None else [parameter_value_to_python(value) for value in response.values]
 
 

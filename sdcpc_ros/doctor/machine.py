@@ -17,7 +17,7 @@ _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")  # of a driver on a PC, and o
 
 
 def check_machine(model: str) -> Iterator[Finding]:
-    """Everything that needs no ROS, for a node with this `model`."""
+    """The checks that need no ROS, for a node with this `model`."""
     yield check_python()
     numpy = check_import("NumPy", "numpy", "pip install 'numpy>=1.26'")
     yield numpy
@@ -38,7 +38,7 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Find
 
 
 def check_import(what: str, module: str, fix: str) -> Finding:
-    """That a module can be imported, with its version."""
+    """Checks that a module can be imported, and finds its version."""
     try:
         return Finding(what, str(importlib.import_module(module).__version__))
     except Exception as error:  # builds for another NumPy fail with more than ImportError
@@ -46,7 +46,7 @@ def check_import(what: str, module: str, fix: str) -> Finding:
 
 
 def check_torch() -> Finding:
-    """That PyTorch is there, new enough, and reads NumPy arrays."""
+    """Checks that PyTorch is new enough and reads NumPy arrays."""
     found = check_import("PyTorch", "torch", "pip install torch, or your board's wheels (JetPack)")
     if found.level == FAULT:
         return found
@@ -76,7 +76,7 @@ def check_gpu() -> Finding:
 
 
 def check_model(model: str) -> Finding:
-    """That the model can be read, whole, and what it is."""
+    """Checks that the model can be read completely."""
     from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint, resolve_model
 
     try:

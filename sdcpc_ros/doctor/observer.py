@@ -1,4 +1,4 @@
-"""The doctor's own ROS node: waits, asks, listens."""
+"""The doctor's own ROS node: it waits for the graph, calls services and counts messages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-#: An answer may get lost where DDS has not found both ends yet, so that a call is made twice.
+#: A call is made twice: an answer may get lost while DDS discovers the endpoints.
 _CALLS = 2
 _ANSWER_S = 5.0
-#: However much patience earlier waits have used up: reports come once a second.
+#: Every wait lasts at least this long: reports come once a second.
 _LEAST_WAIT_S = 4.0
 
 
@@ -34,7 +34,7 @@ class Report:
 
 
 @contextmanager
-def observer(patience_s: float) -> Iterator[Observer]:
+def open_observer(patience_s: float) -> Iterator[Observer]:
     context = Context()
     rclpy.init(context=context)
     node = rclpy.create_node("sdcpc_doctor", context=context)
@@ -49,14 +49,14 @@ def observer(patience_s: float) -> Iterator[Observer]:
 
 
 class Observer:
-    """Counts its patience from the start, for discovery goes on for all at once: only the first wait may be long."""
+    """Its patience counts from the start, as discovery finds everything at once: only the first wait may be long."""
 
     def __init__(self, node: Node, executor: SingleThreadedExecutor, patience_s: float) -> None:
         self.node, self._executor = node, executor
         self._give_up_s = time.monotonic() + patience_s
 
     def waits_for(self, condition: Callable[[], Any]) -> bool:
-        """Whether it comes true before the patience ends; looked at once more then, however late it is."""
+        """Waits until `condition` is true or the patience ends; returns whether it is true then."""
         self._spin(max(self._give_up_s - time.monotonic(), _LEAST_WAIT_S), until=condition)
         return bool(condition())
 
@@ -65,7 +65,7 @@ class Observer:
         return {f"{namespace.rstrip('/')}/{name}" for name, namespace in names}
 
     def call(self, service_type: Any, name: str, request: Any) -> Any | None:
-        """The answer, or None when there is no such service, or none in time."""
+        """The response, or None if there is no such service, or no response in time."""
         client = self.node.create_client(service_type, name)
         try:
             if not self.waits_for(client.service_is_ready):
@@ -80,7 +80,7 @@ class Observer:
             self.node.destroy_client(client)
 
     def reports(self, name: str, listen_s: float) -> dict[str, Report]:
-        """Part ("model" or a camera) -> what this node tells of it, from its first report for `listen_s`."""
+        """Part ("model" or a camera) -> what the node reports of it, from its first report for `listen_s`."""
         first: dict[str, tuple[float, int]] = {}
         found: dict[str, Report] = {}
 
@@ -96,14 +96,14 @@ class Observer:
 
         subscription = self.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
         if self.waits_for(lambda: found):
-            # Two reports at least, for what came between them; they are a second apart on a machine that has time.
+            # At least two reports, for the difference of their counters; a busy machine may delay them.
             self._spin(listen_s)
             self._spin(_ANSWER_S, until=lambda: all(report.seconds > 0 for report in found.values()))
         self.node.destroy_subscription(subscription)
         return found
 
-    def hear(self, topic: str, message_type: Any, qos: QoSProfile, seconds: float) -> list[int]:
-        """Sizes in bytes of the messages that come in this time, counted once the first one is there or late."""
+    def listen(self, topic: str, message_type: Any, qos: QoSProfile, seconds: float) -> list[int]:
+        """Sizes in bytes of the messages within this time, from the first one on or after the patience ends."""
         sizes: list[int] = []
         subscription = self.node.create_subscription(
             message_type, topic, lambda data: sizes.append(len(data)), qos, raw=True

@@ -17,8 +17,8 @@ from sdcpc_ros.runtime.installation import (
     fast_dds_profile,
 )
 
-_LEAST_SEGMENT_MIB = 16  # several 720p colour images; as it comes, Fast DDS has half of one
-#: Module -> what is missing without it, and whether the node can do without.
+_LEAST_SEGMENT_MIB = 16  # several 720p colour images; Fast DDS has half of one by default
+#: Module -> what is missing without it, and how bad that is.
 _MESSAGES = {
     "sensor_msgs.msg": ("images", FAULT),
     "diagnostic_msgs.msg": ("/diagnostics", FAULT),
@@ -39,7 +39,7 @@ def has_ros() -> bool:
 
 
 def check_ros() -> Iterator[Finding]:
-    """Everything that can be said without talking to anybody. One note where there is no ROS."""
+    """The checks that need no communication. One note if there is no ROS."""
     try:
         rclpy = importlib.import_module("rclpy")
     except ImportError as error:
@@ -55,7 +55,6 @@ def check_ros() -> Iterator[Finding]:
 
 
 def _no_ros(error: ImportError) -> Finding:
-    """rclpy is not installed, or it is and does not load."""
     if isinstance(error, ModuleNotFoundError) and error.name == "rclpy":
         text = "not in this shell: the library and the sdcpc command do without, the node does not"
         return Finding("ROS 2", text + " (source /opt/ros/<distro>/setup.bash to have it checked)", NOTE)
@@ -65,7 +64,7 @@ def _no_ros(error: ImportError) -> Finding:
 
 
 def check_messages() -> Iterator[Finding]:
-    missing = [(module, *what) for module, what in _MESSAGES.items() if not _is_there(module)]
+    missing = [(module, *what) for module, what in _MESSAGES.items() if not _is_importable(module)]
     if not missing:
         yield Finding("messages", f"all {len(_MESSAGES)} packages are here")
     for module, what, level in missing:
@@ -78,7 +77,7 @@ def check_messages() -> Iterator[Finding]:
 
 
 def check_profile(environment: Mapping[str, str]) -> Finding:
-    """That Fast DDS gives images more shared memory than it does by itself."""
+    """Checks that Fast DDS has more shared memory for images than by default."""
     what, shipped = "Fast DDS profile", fast_dds_profile() or "config/fastdds_profile.xml"
     fix = f"export {FAST_DDS_PROFILE_VARIABLES[0]}={shipped} here, and where the camera's driver is started"
     file = next((environment[variable] for variable in FAST_DDS_PROFILE_VARIABLES if environment.get(variable)), None)
@@ -120,7 +119,7 @@ def check_domain(environment: Mapping[str, str]) -> Finding:
     return Finding("ROS_DOMAIN_ID", f"{domain}, {'this machine only' if is_local else 'whole network'}", OK)
 
 
-def _is_there(module: str) -> bool:
+def _is_importable(module: str) -> bool:
     try:
         importlib.import_module(module)
     except ImportError:
@@ -129,7 +128,7 @@ def _is_there(module: str) -> bool:
 
 
 def _segment_mib(file: Path) -> float:
-    """The largest shared-memory segment that a profile asks for; 0 for none."""
+    """The largest shared-memory segment of a profile; 0 for none."""
     sizes = [
         int(element.text or 0) for element in ElementTree.parse(file).iter() if element.tag.endswith("segment_size")
     ]

@@ -6,7 +6,7 @@ The executor's thread offers images, the worker's thread takes them and reports 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,15 +65,7 @@ class CameraStream:
         self.name = name
         self._lock = threading.Lock()
         self._waiting: ReceivedImage | None = None
-        self._received = 0
-        self._processed = 0
-        self._dropped: Counter[str] = Counter()
-        self._faults = 0
-        self._bad_camera_info = 0
-        self._rejected: Counter[str] = Counter()
-        self._resets: Counter[str] = Counter()
-        self._last_received_s: float | None = None
-        self._input_age_s: float | None = None
+        self._status = StreamStatus()  # without what `status` summarises
         self._stages: dict[str, deque[float]] = {}
         self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
         self._warned_s: dict[str, float] = {}
@@ -82,9 +74,9 @@ class CameraStream:
         """Puts an image into the slot; one that still waits there counts as dropped."""
         with self._lock:
             self._note_arrival(image.received_s)
-            self._input_age_s = input_age_s
+            self._status = replace(self._status, input_age_s=input_age_s)
             if self._waiting is not None:
-                self._dropped["newer"] += 1
+                self._status = replace(self._status, dropped=_plus_one(self._status.dropped, "newer"))
             self._waiting = image
 
     def waiting(self) -> ReceivedImage | None:
@@ -105,7 +97,7 @@ class CameraStream:
         """Drops the image that waits. For a node that is deactivated; the counters stay."""
         with self._lock:
             if self._waiting is not None:
-                self._dropped["deactivated"] += 1
+                self._status = replace(self._status, dropped=_plus_one(self._status.dropped, "deactivated"))
             self._waiting = None
 
     def count_rejected(self, cause: str, received_s: float | None = None) -> None:
@@ -113,26 +105,26 @@ class CameraStream:
         with self._lock:
             if received_s is not None:
                 self._note_arrival(received_s)
-            self._rejected[cause] += 1
-
-    def count_bad_camera_info(self) -> None:
-        with self._lock:
-            self._bad_camera_info += 1
-
-    def count_fault(self) -> None:
-        """Counts an image that was lost to an exception."""
-        with self._lock:
-            self._faults += 1
+            self._status = replace(self._status, rejected=_plus_one(self._status.rejected, cause))
 
     def count_reset(self, cause: str) -> None:
         """Counts that the frame buffer was emptied, by one of RESET_CAUSES."""
         with self._lock:
-            self._resets[cause] += 1
+            self._status = replace(self._status, resets=_plus_one(self._status.resets, cause))
+
+    def count_bad_camera_info(self) -> None:
+        with self._lock:
+            self._status = replace(self._status, bad_camera_info=self._status.bad_camera_info + 1)
+
+    def count_fault(self) -> None:
+        """Counts an image that was lost to an exception."""
+        with self._lock:
+            self._status = replace(self._status, faults=self._status.faults + 1)
 
     def count_processed(self, stage_ms: Mapping[str, float], batch: int = 1) -> None:
         """Counts an image whose mask was published. batch: how many images ran at once with it."""
         with self._lock:
-            self._processed += 1
+            self._status = replace(self._status, processed=self._status.processed + 1)
             self._batches.append(batch)
             for stage, milliseconds in stage_ms.items():
                 self._stages.setdefault(stage, deque(maxlen=TIMING_WINDOW)).append(milliseconds)
@@ -150,17 +142,7 @@ class CameraStream:
         with self._lock:
             stages = {stage: list(times) for stage, times in self._stages.items()}
             batches = list(self._batches)
-            status = StreamStatus(
-                received=self._received,
-                processed=self._processed,
-                dropped=dict(self._dropped),
-                rejected=dict(self._rejected),
-                resets=dict(self._resets),
-                faults=self._faults,
-                bad_camera_info=self._bad_camera_info,
-                last_received_s=self._last_received_s,
-                input_age_s=self._input_age_s,
-            )
+            status = self._status
         # Sorting is done outside the lock: the worker must not wait for it.
         return replace(
             status,
@@ -169,8 +151,11 @@ class CameraStream:
         )
 
     def _note_arrival(self, received_s: float) -> None:
-        self._received += 1
-        self._last_received_s = received_s
+        self._status = replace(self._status, received=self._status.received + 1, last_received_s=received_s)
+
+
+def _plus_one(counts: Mapping[str, int], cause: str) -> dict[str, int]:
+    return {**counts, cause: counts.get(cause, 0) + 1}
 
 
 def _p50_p95(times: list[float]) -> tuple[float, float]:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from sdcpc_ros.nodes.camera_stream import CameraStream, ReceivedImage
 
+if TYPE_CHECKING:
+    from sdcpc_ros.nodes.batch_processor import BatchProcessor
+
 #: Images of different cameras, each with its camera's stream.
 Batch = Sequence[tuple[CameraStream, ReceivedImage]]
-
-
-class Processor(Protocol):
-    """The interface of BatchProcessor. No method may raise: an exception ends the thread."""
-
-    def batch_key(self, image: ReceivedImage) -> Any:
-        """Images with equal keys may be processed at once."""
-
-    def batch_size(self, key: Any, waiting: int) -> int:
-        """How many of `waiting` images with this key to take now, 1 or more."""
-
-    def process(self, batch: Batch) -> None:
-        """Processes images of one key."""
 
 
 class FrameWorker:
@@ -32,7 +22,7 @@ class FrameWorker:
     that finds no room in a batch stays in its slot, where a newer one may replace it.
     """
 
-    def __init__(self, streams: Sequence[CameraStream], processor: Processor) -> None:
+    def __init__(self, streams: Sequence[CameraStream], processor: BatchProcessor) -> None:
         self._streams = list(streams)  # the least recently served first
         self._processor = processor
         self._wake = threading.Condition()
