@@ -41,14 +41,12 @@ class Segmentation:
     """The mask of one image."""
 
     labels: np.ndarray  #: (H, W) uint8, class ids
-    confidence: np.ndarray | None  #: (H, W) uint8, probability of the label, 255 = certain; None unless asked for
+    confidence: np.ndarray | None  #: (H, W) uint8, probability of the label, 255 = certain; None unless requested
     references: int  #: how many earlier frames took part
-    reset: str | None = (
-        None  #: the cause, one of RESET_CAUSES, for which the frame buffer was emptied before this frame
-    )
-    #: Wall time of "preprocess", "network", "postprocess": of all frames that were run at once with this one.
+    reset: str | None = None  #: why the frame buffer was emptied before this frame, one of RESET_CAUSES
+    #: Wall time of "preprocess", "network", "postprocess", for all frames of the batch.
     stage_ms: dict[str, float] = field(default_factory=dict)
-    batch: int = 1  #: how many frames those were
+    batch: int = 1  #: how many frames ran at once, with this one
 
 
 class StreamingSegmenter:
@@ -75,15 +73,18 @@ class StreamingSegmenter:
         class_groups: Sequence[int] | None = None,
         max_gap_s: float = DEFAULT_MAX_GAP_S,
     ) -> None:
-        """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file. device: auto
-        takes the GPU where PyTorch finds one. precision: auto (float16 on a GPU, float32 on a CPU), float32, float16 or
-        bfloat16; of weights, activations and memories. input_size: (height, width) of the network's input; by default
-        each image keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build:
-        frames run eagerly while the backend is built, from now on when input_size says for what; else the first of each
-        size waits. fallback: they run eagerly where the backend cannot be had at all.
-        class_groups: of each class, the number of a group, from 0 on; the confidence is then that of the label's group,
-        the sum over its classes. max_gap_s: seconds between two frames of a stream beyond which the earlier frames are
-        forgotten, `math.inf` for none; it may be changed at any time."""
+        """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file.
+        device: cpu, cuda, cuda:N, or auto for the GPU if PyTorch finds one.
+        backend: one of `sdcpc_ros.inference.BACKENDS`.
+        precision: of weights, activations and memories: float32, float16, bfloat16, or auto (float16 on a GPU).
+        input_size: (height, width) that the network sees; by default the image's aspect ratio and the model's pixels.
+        background_build: run frames eagerly while the backend is built; else the first frame of each size waits.
+        fallback: run frames eagerly if the backend is not available.
+        class_groups: the group of each class, from 0 on; the confidence is then the sum over the label's group.
+        max_gap_s: seconds between two frames beyond which the earlier frames are forgotten, `math.inf` for no limit.
+        """
+        if not max_gap_s > 0:
+            raise ValueError(f"max_gap_s is {max_gap_s}; a positive number of seconds is needed")
         if input_size is not None and min(input_size) < MIN_SIDE:
             raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
         if not isinstance(checkpoint, Checkpoint):
@@ -107,10 +108,10 @@ class StreamingSegmenter:
         self._step = Step(model, checkpoint.mean, checkpoint.std, self._device, dtype)
         self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
-            self._backends.backend(input_size)  # begins
+            self._backends.backend(input_size)  # starts the build
         self._runners: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FrameRunner] = {}
         self._streams: dict[str, Stream] = {}
-        self.max_gap_s = max_gap_s
+        self.max_gap_s = max_gap_s  #: may be changed at any time
         self.failed_batches = 0  #: since the start; their frames then ran one by one
         self._batch_failure = ""
         self._one_by_one_until_s = 0.0  # steady clock

@@ -164,6 +164,8 @@ def test_close_ends_it(segmenter):
         ({"device": "meta"}, "not supported"),
         ({"backend": "magic"}, "one of eager"),
         ({"input_size": (16, 64)}, "input_size"),
+        ({"max_gap_s": 0.0}, "max_gap_s is 0.0; a positive number"),
+        ({"max_gap_s": float("nan")}, "max_gap_s is nan"),
     ],
 )
 def test_what_cannot_be_had_is_named(checkpoint, arguments, message):
