@@ -19,6 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.doctor.observer import Observer, Report, open_observer
+from sdcpc_ros.nodes.parameters import CameraParameters
 from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport
 
 _MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
@@ -42,11 +43,18 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
     with open_observer(patience_s) as observer:
         graph = _Graph(observer, node_name, listen_s)
         runs = observer.waits_for(lambda: node_name in observer.node_names())
-        yield from graph.check_node() if runs else graph.report_missing_node()
-        reports = graph.reports() if runs else {}
+        if runs:
+            yield from graph.check_node()
+        else:
+            yield Finding("node", f"{node_name} does not run; its topics are checked for when it does", NOTE)
+        reports = observer.reports(node_name.strip("/"), listen_s) if runs else {}
         yield from graph.check_reports(reports)
         used = graph.parameters() if runs else inputs
-        topics = graph.reported_topics(reports) or (used.topics if used else ())
+        reported = [report.values for report in reports.values() if report.values.get("image topic")]
+        topics = tuple(
+            (values["image topic"], values.get("transport", "raw")) for values in reported
+        )  # after remapping
+        topics = topics or (used.topics if used else ())
         if used is None and not topics:
             fix = "its log says more; run the doctor again when it answers"
             yield Finding(
@@ -62,9 +70,6 @@ class _Graph:
     def __init__(self, observer: Observer, node_name: str, listen_s: float) -> None:
         self._observer, self._node, self._name, self._listen_s = observer, observer.node, node_name, listen_s
 
-    def report_missing_node(self) -> Iterator[Finding]:
-        yield Finding("node", f"{self._name} does not run; its topics are checked for when it does", NOTE)
-
     def check_node(self) -> Iterator[Finding]:
         answer = self._observer.call(GetState, f"{self._name}/get_state", GetState.Request())
         if answer is None:
@@ -76,10 +81,6 @@ class _Graph:
             fix = f"ros2 lifecycle set {self._name} configure, then activate; its log and /diagnostics say what failed"
             text = f"{self._name} is {answer.current_state.label}: it segments nothing"
             yield Finding("node", text, WARNING, fix)
-
-    def reports(self) -> dict[str, Report]:
-        """The node's /diagnostics of the model and of each camera, over `listen_s`."""
-        return self._observer.reports(self._name.strip("/"), self._listen_s)
 
     def check_reports(self, reports: Mapping[str, Report]) -> Iterator[Finding]:
         """The node's own warnings and faults, and whether cameras' frames run in batches."""
@@ -113,14 +114,9 @@ class _Graph:
         topics = []
         for camera, topic, transport in zip(cameras, settings[::2], settings[1::2]):
             transport = transport or AUTO
-            topic = topic or f"{camera}/image_raw" + ("/compressed" if transport == "compressed" else "")
+            topic = CameraParameters.resolve(camera, topic, transport, "").image_topic
             topics.append((absolute_name(topic, self._name), transport))
         return NodeInputs(tuple(topics), bool(use_sim_time))
-
-    def reported_topics(self, reports: Mapping[str, Report]) -> tuple[tuple[str, str], ...]:
-        """The topics in the node's reports: after remapping."""
-        values = [report.values for report in reports.values()]
-        return tuple((v["image topic"], v.get("transport", "raw")) for v in values if v.get("image topic"))
 
     def check_clock(self, use_sim_time: bool) -> Finding:
         def is_published() -> bool:
