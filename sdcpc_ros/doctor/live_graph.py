@@ -131,13 +131,13 @@ class _Graph:
         return Finding("/clock", "published, as use_sim_time asks" if use_sim_time else "not needed, not there")
 
     def check_images(self, topic: str, transport: str, reports: Mapping[str, Report]) -> Iterator[Finding]:
-        told = next((report for report in reports.values() if report.values.get("image topic") == topic), None)
-        if told is not None and told.received:
-            yield Finding(topic, f"{told.received} images reached the node in {told.seconds:.0f} s")
+        report = next((r for r in reports.values() if r.values.get("image topic") == topic), None)
+        if report is not None and report.received:
+            yield Finding(topic, f"{report.received} images reached the node in {report.seconds:.0f} s")
             return
         if not self._observer.waits_for(lambda: self._node.get_publishers_info_by_topic(topic)):
             # A node that is not configured does not report its topics after remapping.
-            level = WARNING if reports and told is None else FAULT
+            level = WARNING if reports and report is None else FAULT
             yield Finding(topic, "nobody publishes it", level, self._other_topics(topic))
             return
         publishers = self._node.get_publishers_info_by_topic(topic)

@@ -138,6 +138,20 @@ def test_what_may_change_at_any_time_does(declare, configured):
         assert getattr(declared.read(), name) == value
 
 
+def test_the_snapshot_follows_every_change_and_stays_immutable(declare):
+    declared = declare("max_gap: 2")
+    with pytest.raises(ParameterError, match="have not been read"):
+        _ = declared.current
+    first = declared.read()
+    assert declared.current is first and declared.current is declared.current  # nothing is read twice
+    assert declared.set("overlay_opacity", 0.25).successful
+    assert not declared.set("overlay_opacity", 7.0).successful
+    assert (declared.current.overlay_opacity, declared.current.max_gap) == (0.25, 2.0)
+    assert first.overlay_opacity == 0.5
+    assert declared.set("model", "other").successful  # acts when it is configured again
+    assert declared.current.model == first.model and declared.read().model == "other"
+
+
 def test_new_cameras_bring_their_parameters(declare):
     declared = declare("rear.transport: compressed")
     assert declared.set("cameras", ["rear", "front"]).successful
