@@ -206,7 +206,7 @@ class StreamingSegmenter:
         """
         for name, state in list(self._streams.items()):
             if stream in (None, name):
-                state.pending_reset = "requested"
+                state.reset_requested = True
 
     def remove_stream(self, stream: str) -> None:
         """Removes a stream and its frame buffer. A later frame of this name starts a new stream, with no reset."""
@@ -216,7 +216,7 @@ class StreamingSegmenter:
     def buffer_fill(self, stream: str = "camera") -> float:
         """The share of the stream's frame buffer that is filled, 0..1; 0 once it is to be emptied."""
         state = self._streams.get(stream)
-        return 0.0 if state is None or state.pending_reset else state.buffer.fill
+        return 0.0 if state is None or state.reset_requested else state.buffer.fill
 
     def close(self) -> None:
         """Frees the memory of weights and buffers; the segmenter cannot be used afterwards."""
@@ -264,7 +264,6 @@ class StreamingSegmenter:
             # Else it would keep the tensors of what failed, while others may need the memory.
             traceback.clear_frames(error.__traceback__)
             if len(frames) == 1:
-                streams[0].fail()
                 return [error]
             self.failed_batches += 1
             self._batch_failure = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -19,7 +19,10 @@ class _Facts(NamedTuple):
 
 
 class Stream:
-    """Call `begin` before a frame runs, then `finish` or `fail`. Later frames are compared with finished ones only."""
+    """Call `begin` before a frame runs and `finish` after it. A frame without `finish` has failed.
+
+    The frame after a failed one begins with the reset that was due before the failed frame, or else with "fault".
+    """
 
     def __init__(self, new_buffer: Callable[[tuple[int, int]], FrameBuffer], image_size: tuple[int, int]) -> None:
         """new_buffer: makes an empty frame buffer for images of a size (height, width)."""
@@ -28,29 +31,27 @@ class Stream:
         self.image_size = image_size
         self.stamp_s = 0.0  #: of the frame that runs
         self.reset: str | None = None  #: the cause for which the buffer was emptied before the frame that runs
-        #: The cause for which the buffer is emptied before the next frame. Other threads may set it at any time.
-        self.pending_reset: str | None = None
+        self.reset_requested = False  #: whether to empty it before the next frame; any thread may set it at any time
+        self._unfinished: str | None = None  # the cause of the next reset unless `finish` is called
         self._frame: _Facts | None = None
-        self._last: _Facts | None = None
+        self._last: _Facts | None = None  # of the last finished frame
 
     def begin(self, frame: StreamFrame, max_gap_s: float) -> None:
         """Empties the buffer if the frame does not continue the last one, and sets `reset` to the cause."""
         height, width = frame.image.shape[:2]
         self.stamp_s = self.buffer.next_stamp_s if frame.stamp_s is None else frame.stamp_s
         self._frame = _Facts(self.stamp_s, frame.frame_id, (height, width, *frame.source_size), frame.encoding)
-        self.reset = self.pending_reset
-        if self.reset is not None:  # only then: a request that comes meanwhile is kept for the next frame
-            self.pending_reset = None
-        elif self._last is not None:
+        self.reset = self._unfinished
+        if self.reset_requested:  # cleared only then: a request that comes after this line is for the next frame
+            self.reset_requested = False
+            self.reset = self.reset or "requested"
+        if self.reset is None and self._last is not None:
             self.reset = break_between(self._last, self._frame, max_gap_s)
         if self.reset is not None:
             self.image_size, self.buffer = (height, width), self._new_buffer((height, width))
+        self._unfinished = self.reset or "fault"
 
     def finish(self, memory: FrameMemory) -> None:
         """Stores the memory of the frame that ran, (1, ...) each."""
         self.buffer.push(memory, self.stamp_s)
-        self._last = self._frame
-
-    def fail(self) -> None:
-        """Lets the next frame begin with the reset that the failed frame began with, or else with "fault"."""
-        self.pending_reset = self.pending_reset or self.reset or "fault"
+        self._last, self._unfinished = self._frame, None
