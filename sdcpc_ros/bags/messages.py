@@ -40,7 +40,8 @@ _FURTHER_TYPES = {
 #: Larger images are refused, since a damaged header can claim gigabytes.
 _MAX_PIXELS = 1 << 26
 _COLOUR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
-_LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
+#: NumPy type of an id, without its byte order.
+_LABEL_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "16SC1": "i2"}
 
 
 @lru_cache(maxsize=1)
@@ -192,8 +193,8 @@ def image_encoding(message: Any) -> str:
 def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray:
     """The class ids (H, W) uint8, 255 where there is none, of a deserialised Image or CompressedImage (PNG).
 
-    In 16-bit encodings 65535 means "no label", as 255 does in 8-bit ones. Colours are read by the `reader`, which knows
-    those of the classes. Raises BagError.
+    "No label" is 255 in 8-bit encodings, 65535 in unsigned and -1 in signed 16-bit ones. Colours are read by the
+    `reader`, which knows those of the classes. Raises BagError.
     """
     try:
         return _decode_labels(message, reader or LabelReader())
@@ -212,9 +213,6 @@ def _decode_labels(message: Any, reader: LabelReader) -> np.ndarray:
             f"labels cannot be read from '{message.encoding}'; {allowed} are allowed, and where the label set is known "
             f"{', '.join(_COLOUR_ENCODINGS)} in its colours"
         )
-    id_bytes = _LABEL_ENCODINGS[message.encoding]
-    rows = np.ascontiguousarray(_rows(message, id_bytes))
-    if id_bytes == 1:
-        return rows
-    ids = rows.view(">u2" if message.is_bigendian else "<u2")
-    return reader.from_picture(ids.astype(np.uint16))
+    id_type = np.dtype(_LABEL_ENCODINGS[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
+    ids = np.ascontiguousarray(_rows(message, id_type.itemsize)).view(id_type)
+    return reader.from_picture(ids.astype(id_type.newbyteorder("="), copy=False))
