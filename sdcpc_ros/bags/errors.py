@@ -7,7 +7,7 @@ class BagError(ValueError):
     """A bag is missing, unreadable or cut short, or lacks what was asked for."""
 
 
-class PlaybackError(RuntimeError):
+class PlaybackError(ValueError):
     """Playing a bag, or receiving the node's answers, failed."""
 
 

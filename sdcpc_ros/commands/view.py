@@ -63,40 +63,40 @@ def run(arguments: argparse.Namespace) -> None:
 def _view_recorded(arguments: argparse.Namespace) -> int:
     from sdcpc_ros.model_files.checkpoint import resolve_model
     from sdcpc_ros.replay.segmented_frames import load_segmenter
-    from sdcpc_ros.replay.view import has_masks, view_masks, view_pictures
+    from sdcpc_ros.replay.view import has_masks, view_masks, view_source
     from sdcpc_ros.runtime.progress import ProgressBar
 
     masks_there = arguments.model is None and has_masks(arguments.input)
-    if masks_there and (arguments.device, arguments.backend, arguments.rate) != ("auto", "eager", None):
+    if masks_there and (_network_options(arguments) or arguments.rate is not None):
         arguments.parser.error(
-            "--device, --backend and --rate do not go with masks that the bag holds; --model makes new ones"
+            "--device, --backend, --precision and --rate do not go with masks that the bag holds; "
+            "--model makes new ones"
         )
     if not masks_there and arguments.labels is not None:
         arguments.parser.error("--labels goes with a bag that holds masks, and without --model")
+    path, file, camera = arguments.input, arguments.output, arguments.camera
     with ProgressBar(doing="showing") as advance:
         if masks_there:
-            return view_masks(
-                arguments.input, arguments.output, camera=arguments.camera, labels=arguments.labels, on_frame=advance
-            )
-        model = resolve_model(arguments.model or DEFAULT_MODEL)
-        segmenter = load_segmenter(model, device=arguments.device, backend=arguments.backend)
-        return view_pictures(
-            arguments.input,
-            arguments.output,
-            segmenter,
-            camera=arguments.camera,
-            images_hz=arguments.rate,
-            on_frame=advance,
+            return view_masks(path, file, camera=camera, labels=arguments.labels, on_frame=advance)
+        segmenter = load_segmenter(
+            resolve_model(arguments.model or DEFAULT_MODEL),
+            device=arguments.device,
+            backend=arguments.backend,
+            precision=arguments.precision,
         )
+        return view_source(path, file, segmenter, camera=camera, images_hz=arguments.rate, on_frame=advance)
+
+
+def _network_options(arguments: argparse.Namespace) -> bool:
+    """Whether any option of how the network is run was given."""
+    return (arguments.device, arguments.backend, arguments.precision) != ("auto", "eager", "auto")
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
     error = arguments.parser.error
     if arguments.live == (arguments.input is not None):
         error("either what to show, or --live, is needed")
-    if arguments.live and (
-        (arguments.labels, arguments.rate) != (None, None) or (arguments.device, arguments.backend) != ("auto", "eager")
-    ):
-        error("--device, --backend, --labels and --rate do not go with --live: the node segments")
+    if arguments.live and (_network_options(arguments) or (arguments.labels, arguments.rate) != (None, None)):
+        error("--device, --backend, --precision, --labels and --rate do not go with --live: the node segments")
     if not arguments.live and arguments.node is not None:
         error("--node goes with --live")

@@ -39,9 +39,9 @@ CLASS_STATISTICS_TOPIC = f"/{NODE_NAME}/{CAMERA}/class_statistics"
 DIAGNOSTICS_TOPIC = "/diagnostics"
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-_DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
-_INTERRUPT_GRACE_S = 15.0  # for the node's cleanup after SIGINT on a slow machine
-_TERMINATE_GRACE_S = 5.0
+DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
+INTERRUPT_GRACE_S = 15.0  # for the node's cleanup after SIGINT on a slow machine
+TERMINATE_GRACE_S = 5.0
 
 
 def ros_environment(log_dir: Path) -> dict[str, str]:
@@ -105,23 +105,20 @@ def write_parameters(
     max_gap_s: float | None = None,
 ) -> None:
     """Writes a parameter file for a camera that is played from a bag; None keeps the node's default."""
-    camera = {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"}
     height, width = input_size or (None, None)
-    optional = {
+    parameters = {
+        "model": str(model.resolve()),
+        "use_sim_time": True,
         "device": device,
         "backend": backend,
         "precision": precision,
         "input_height": height,
         "input_width": width,
         "max_gap": max_gap_s,
-    }
-    parameters = {
-        "model": str(model.resolve()),
-        "use_sim_time": True,
-        **{name: value for name, value in optional.items() if value is not None},
         "cameras": [CAMERA],
-        CAMERA: camera,
+        CAMERA: {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"},
     }
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False))
 
 
@@ -135,8 +132,8 @@ class NodeCommand:
 
 
 def node_command(parameters: Path) -> NodeCommand:
-    """The launch file if the package is built and `ros2 launch` works, else the node's module."""
-    if _launch_file_is_usable():
+    """The launch file if it is usable, else the node's module."""
+    if launch_file_is_usable():
         words = ["ros2", "launch", "sdcpc_ros", "segment.launch.py", f"params_file:={parameters.resolve()}"]
         return NodeCommand(words, "ros2 launch sdcpc_ros segment.launch.py")
     module = "sdcpc_ros.nodes.segmentation_node"
@@ -145,28 +142,17 @@ def node_command(parameters: Path) -> NodeCommand:
     return NodeCommand(words, f"python -m {module}", {"PYTHONPATH": python_path})
 
 
-def _launch_file_is_usable() -> bool:
+def launch_file_is_usable() -> bool:
+    """Whether the package is built and `ros2 launch` works."""
     if shutil.which("ros2") is None or importlib.util.find_spec("launch_ros") is None:
         return False
     try:
-        from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-    except ImportError:
-        return False
-    try:
+        from ament_index_python.packages import get_package_prefix
+
         prefix = Path(get_package_prefix("sdcpc_ros"))
-    except PackageNotFoundError:
+    except (ImportError, LookupError):  # PackageNotFoundError
         return False
     return (prefix / "share" / "sdcpc_ros" / "launch" / "segment.launch.py").is_file()
-
-
-class ForeignNode:
-    """A node that was started elsewhere; it counts as running."""
-
-    def is_running(self) -> bool:
-        return True
-
-    def require_running(self) -> None:
-        pass
 
 
 class NodeProcess:
@@ -218,9 +204,9 @@ class NodeProcess:
             if self.is_running():
                 # To the leader only: `ros2 launch` passes the signal on to its nodes.
                 self._process.send_signal(signal.SIGINT)
-                self._wait(_INTERRUPT_GRACE_S)
+                self._wait(INTERRUPT_GRACE_S)
             if self._signal_group(signal.SIGTERM):
-                self._wait(_TERMINATE_GRACE_S)
+                self._wait(TERMINATE_GRACE_S)
         finally:  # even if another Ctrl-C interrupts the waiting
             self._signal_group(signal.SIGKILL)
             self._process.wait()
@@ -288,7 +274,7 @@ def _interruptible_children() -> Iterator[None]:
 
 def _free_domain_id() -> int:
     """A random domain whose first discovery ports are free."""
-    for domain_id in random.sample(_DOMAIN_IDS, len(_DOMAIN_IDS)):
+    for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):
         ports = (7400 + 250 * domain_id, 7410 + 250 * domain_id)  # DDS specification: multicast, first unicast
         try:
             for port in ports:

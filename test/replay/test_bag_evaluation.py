@@ -79,7 +79,7 @@ def report(street, tiny_model) -> dict:
 def test_the_report_has_what_the_frames_amount_to(street, tiny_model: Model, report):
     expected: list[int] = []
     passed: list[SegmentedFrame | Unusable] = []
-    evaluation = evaluate_bag(street, tiny_model, on_start=expected.append, watchers=[passed.append])
+    evaluation = evaluate_bag(street, tiny_model, on_start=expected.append, sinks=[passed.append])
     assert expected == [FRAMES]
     confusion = ConfusionMatrix(11)
     for frame in passed:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sdcpc_ros.replay.live_timing import LiveTiming
+from sdcpc_ros.replay.live_run import LiveTiming
 
 MS = 1_000_000
 

@@ -76,8 +76,8 @@ def test_a_node_can_be_interrupted_although_this_program_cannot(tmp_path):
 
 
 def test_a_node_that_does_not_listen_is_ended_with_its_children(tmp_path, monkeypatch):
-    monkeypatch.setattr(node_process, "_INTERRUPT_GRACE_S", 0.2)
-    monkeypatch.setattr(node_process, "_TERMINATE_GRACE_S", 0.2)
+    monkeypatch.setattr(node_process, "INTERRUPT_GRACE_S", 0.2)
+    monkeypatch.setattr(node_process, "TERMINATE_GRACE_S", 0.2)
     script = """
         import signal, subprocess, sys, time
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -117,7 +117,7 @@ def test_a_command_that_is_not_there_is_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("launch", [True, False])
 def test_the_command_takes_the_written_parameters(tmp_path, monkeypatch, launch):
-    monkeypatch.setattr(node_process, "_launch_file_is_usable", lambda: launch)
+    monkeypatch.setattr(node_process, "launch_file_is_usable", lambda: launch)
     path = tmp_path / "parameters.yaml"
     write_parameters(path, model=tmp_path / "my model: v2.safetensors", image_topic="/front/image", compressed=True)
     command = node_command(path)
@@ -163,11 +163,12 @@ def test_images_go_by_shared_memory_where_there_is_enough_of_it(tmp_path, monkey
     assert profile not in environment and transports not in environment
 
 
-def test_a_domain_in_use_is_not_chosen(monkeypatch):
-    monkeypatch.setattr(node_process, "_DOMAIN_IDS", range(90, 92))
+def test_a_domain_in_use_is_not_chosen(tmp_path, monkeypatch):
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+    monkeypatch.setattr(node_process, "DOMAIN_IDS", range(90, 92))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other_node:
         other_node.bind(("", 7400 + 250 * 91))
-        assert {node_process._free_domain_id() for _ in range(10)} == {90}
+        assert {ros_environment(tmp_path)["ROS_DOMAIN_ID"] for _ in range(10)} == {"90"}
 
 
 def test_a_node_can_be_told_how_to_run_the_network(tmp_path):

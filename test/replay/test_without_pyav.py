@@ -13,7 +13,7 @@ import pytest
 from sdcpc_ros import cli
 from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.replay import video_sources
-from sdcpc_ros.replay.picture_sources import picture_source
+from sdcpc_ros.replay.sources import open_source
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ def test_a_video_becomes_the_same_labels(segment, video, tmp_path, tiny_checkpoi
 
 def test_frames_keep_their_times(video, monkeypatch):
     monkeypatch.setattr(video_sources, "av", None)
-    with picture_source(str(video)) as source:
+    with open_source(str(video)) as source:
         stamps_s = [round(frame.stamp_ns / 1e9, 2) for frame in source.frames]
     assert stamps_s == [0.0, 0.1, 0.2, 0.5, 0.6]
 

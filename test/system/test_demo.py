@@ -81,7 +81,7 @@ def test_a_bag_goes_through_the_node_and_comes_back_labelled(street, tiny_checkp
     for words in ("[1/4]", "[4/4]", "frame rate", "latency p50 / p95", "dropped", "mIoU", "mVC8", "overlay.mp4"):
         assert words in result.stdout
     assert processes_about(output) == []
-    assert not (output / ".recording").exists()
+    assert not (output / ".live_recording").exists()
     assert "is ready after" in (output / "node.log").read_text()
 
     summary = json.loads((output / "summary.json").read_text())
