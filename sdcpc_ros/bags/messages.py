@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -108,14 +107,6 @@ def serialise_image(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: 
     height, width = pixels.shape[:2]
     layout = {"height": height, "width": width, "is_bigendian": 0, "step": pixels[0].nbytes}
     return _serialise(IMAGE, stamp_ns, frame_id, encoding=encoding, data=data, **layout)
-
-
-def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str, quality: int = 95) -> bytes:
-    """A sensor_msgs/CompressedImage of an (H, W, 3) uint8 RGB image, as CDR."""
-    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not encoded:
-        raise BagError(f"an image of shape {image.shape} could not be encoded as JPEG")
-    return serialise_compressed(jpeg.tobytes(), "rgb8; jpeg compressed bgr8", stamp_ns, frame_id)
 
 
 def serialise_compressed(data: bytes, image_format: str, stamp_ns: int, frame_id: str) -> bytes:

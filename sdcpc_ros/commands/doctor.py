@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_model_option
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 
 _STYLES = {OK: "green", NOTE: "dim", WARNING: "yellow", FAULT: "bold red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="default: %(default)s")
+    add_model_option(parser)
     parser.add_argument(
         "--node", default="/segmentation_node", metavar="NAME", help="the running node to ask, default %(default)s"
     )

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_device_options
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
@@ -23,9 +22,7 @@ _Number = TypeVar("_Number", int, float)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
-    )
+    add_model_option(parser)
     on_disk = parser.add_argument_group("for what is on disk (docs/datasets.md shows the layouts)")
     on_disk.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder; a bag, or a folder of bags")
     on_disk.add_argument("--split", help=f"{_DEFAULT_SPLIT}, if not given; of bags those in ROOT/SPLIT, else at ROOT")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_device_options
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option
 from sdcpc_ros.evaluation.gates import MEASURES, Gate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folders, .mcap or .db3 files")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
-    )
+    add_model_option(parser)
     parser.add_argument(
         *("-o", "--output"),
         type=Path,

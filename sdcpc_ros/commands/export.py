@@ -7,21 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_precision_option
+from sdcpc_ros.commands.model_options import add_model_argument, add_precision_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.model_files.checkpoint import Checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=DEFAULT_MODEL,
-        metavar="NAME_OR_PATH",
-        help="a shipped model, or a .safetensors file, default %(default)s",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "--format",
         required=True,

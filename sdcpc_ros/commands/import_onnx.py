@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sdcpc_ros.commands.config_field import add_config_fields
+from sdcpc_ros.commands.model_options import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

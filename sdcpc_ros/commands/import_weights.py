@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdcpc_ros.commands.config_field import add_config_fields
+from sdcpc_ros.commands.model_options import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.demo_summary import demo_headline, demo_hint, demo_table
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
-from sdcpc_ros.replay.live_run import LivePlan, LiveRun, LiveTiming, live_run, require_ros
+from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
 from sdcpc_ros.replay.preview import render_preview, write_contact_sheet
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
@@ -81,7 +81,7 @@ def run_demo(
         "ground_truth": truth_topic,
         "playback_rate": rate,
         "machine": {"cpus": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version()},
-        "timing": live.timing.summary(),
+        "timing": live.summary(),
         "quality": quality,
         "node_diagnostics": live.node_diagnostics,
     }
@@ -127,13 +127,12 @@ def _play(
     if seconds is not None and seconds < bag.duration_s:
         images = math.ceil(images * seconds / bag.duration_s)
 
-    def on_ready() -> None:
-        bar.restart(images, "playing")
-        speed = "as fast as it was recorded" if plan.rate == 1 else f"at {plan.rate:g} times the recorded speed"
-        _step(console, 3, f"Playing {camera}, {speed}")
-
-    def on_progress(timing: LiveTiming) -> None:
-        bar.update(len(timing.published_ns), f"{len(timing.arrived_ns)} masks, frames played")
+    def on_progress(run: LiveRun) -> None:
+        if not run.published_ns:
+            bar.restart(images, "playing")
+            speed = "as fast as it was recorded" if plan.rate == 1 else f"at {plan.rate:g} times the recorded speed"
+            _step(console, 3, f"Playing {camera}, {speed}")
+        bar.update(len(run.published_ns), f"{len(run.arrived_ns)} masks, frames played")
 
     with (
         ProgressBar(None, "loading the model", console=console) as bar,
@@ -144,7 +143,6 @@ def _play(
             plan,
             {"model": model},
             on_start=lambda node: _step(console, 2, f"The node: {node}"),
-            on_ready=on_ready,
             on_progress=on_progress,
         ) as (live, answers),
     ):

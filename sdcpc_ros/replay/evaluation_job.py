@@ -25,7 +25,7 @@ from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, ModelChoice, evaluate_bag
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.live_comparison import LiveComparison
-from sdcpc_ros.replay.live_run import LivePlan, LiveTiming, live_run, require_ros
+from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.segmented_frames import Sink, load_segmenter
 from sdcpc_ros.replay.view import rerun_sink
 from sdcpc_ros.runtime.atomic_file import remove_leftovers
@@ -130,12 +130,12 @@ def run_job(
     *,
     on_start: Callable[[int], None] = lambda frames: None,
     on_frame: Callable[[], None] = lambda: None,
-    on_live: Callable[[LiveTiming | None], None] = lambda timing: None,
+    on_live: Callable[[LiveRun], None] = lambda run: None,
 ) -> dict[str, Any]:
     """Runs the job and returns its report. The report's file is written last: it marks a finished job.
 
     `on_start` gets the number of images to come, `on_frame` is called after each. A live job calls `on_live` before:
-    with None when the node is ready, then with the times so far for each published frame.
+    when playing starts, and for each published frame.
     Raises BagError, PlaybackError, CheckpointError or OSError.
     """
     key = job.key()  # before the work, in case the bag changes meanwhile
@@ -163,9 +163,7 @@ def run_job(
 
 
 @contextmanager
-def _live_comparison(
-    job: Job, plan: LivePlan, on_live: Callable[[LiveTiming | None], None]
-) -> Iterator[LiveComparison]:
+def _live_comparison(job: Job, plan: LivePlan, on_live: Callable[[LiveRun], None]) -> Iterator[LiveComparison]:
     """Plays the bag to a node, and yields a comparison for its offline frames."""
     require_ros(" for --live")
     settings, config = job.settings, load_checkpoint(job.model.path).config
@@ -179,7 +177,6 @@ def _live_comparison(
             job.output,
             plan,
             {**parameters, "max_gap_s": settings.max_gap_s},
-            on_ready=lambda: on_live(None),
             on_progress=on_live,
         ) as (run, answers),
     ):

@@ -22,7 +22,7 @@ from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.fleet import Outcome, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.fleet_report import fleet_report, fleet_table
-from sdcpc_ros.replay.live_run import LivePlan, LiveTiming
+from sdcpc_ros.replay.live_run import LivePlan, LiveRun
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
 from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -101,8 +101,8 @@ def _run_with_progress(job: Job, bar: ProgressBar, position: str) -> None:
     name = position + job.output.name
     bar.restart(None, name if job.live is None else f"{name}: starting the node")
 
-    def play(timing: LiveTiming | None) -> None:
-        bar.update(0 if timing is None else len(timing.published_ns), f"{name}: playing")
+    def play(run: LiveRun) -> None:
+        bar.update(len(run.published_ns), f"{name}: playing")
 
     run_job(job, on_start=lambda frames: bar.restart(frames, name), on_frame=bar, on_live=play)
 

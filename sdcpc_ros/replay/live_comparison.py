@@ -60,16 +60,16 @@ class LiveComparison:
         if live_labels is not None:
             agreement = self._compare(source, labels, live_labels)
         self._offline.push(source.stamp_ns)
-        latency_ns = self._run.timing.latency_ns(source.stamp_ns)
+        latency_ns = self._run.latency_ns(source.stamp_ns)
         self._columns["stamp_ns"].append(source.stamp_ns)
         self._columns["latency_ms"].append(None if latency_ns is None else round(latency_ns / 1e6, 2))
         self._columns["agreement"].append(None if agreement is None else round(agreement, 6))
 
     def summary(self) -> dict[str, Any]:
-        """For the report: `LiveTiming.summary`, then the comparison; None where there is no mask to compare."""
+        """For the report: `LiveRun.summary`, then the comparison; None where there is no mask to compare."""
         shares = [share for share in self._columns["agreement"] if share is not None]
         return {
-            **self._run.timing.summary(),
+            **self._run.summary(),
             "compared": len(shares),
             "equal": sum(share == 1 for share in shares),
             "agreement": round(sum(shares) / len(shares), 6) if shares else None,

@@ -23,6 +23,7 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.replay.node_process import (
     DIAGNOSTICS_TOPIC,
+    NODE_MODULE,
     NodeProcess,
     NodeTopics,
     node_command,
@@ -62,11 +63,37 @@ class LivePlan:
 
 
 @dataclass
-class LiveTiming:
-    """When each camera frame was published and when its mask arrived, by stamp; system clock, ns."""
+class LiveRun:
+    """What was played and answered, by the stamps of the frames, and the node's diagnostics."""
 
-    published_ns: dict[int, int] = field(default_factory=dict)
-    arrived_ns: dict[int, int] = field(default_factory=dict)
+    topics: NodeTopics
+    bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when each frame was recorded
+    published_ns: dict[int, int] = field(default_factory=dict)  #: when it was published, on the system clock
+    arrived_ns: dict[int, int] = field(default_factory=dict)  #: when its mask arrived, on the system clock
+    node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last values
+    node_failure: str = ""  #: the node's message, if it cannot become ready
+
+    def note_frame(self, message: RawMessage) -> None:
+        """Called before a camera image is published. Raises BagError if its stamp does not increase."""
+        stamp_ns = message.stamp_ns
+        if self.bag_times_ns and stamp_ns <= next(reversed(self.bag_times_ns)):
+            raise BagError(
+                f"the stamps on {message.topic} do not increase (at {stamp_ns / 1e9:.3f} s), "
+                "so masks could not be matched with their images"
+            )
+        self.bag_times_ns[stamp_ns] = message.time_ns
+        self.published_ns[stamp_ns] = time_ns()
+
+    def note_answer(self, message: RawMessage) -> None:
+        """Called for each message of the node."""
+        if message.topic == self.topics.label:
+            self.arrived_ns[message.stamp_ns] = message.time_ns
+        elif message.topic == DIAGNOSTICS_TOPIC:
+            for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
+                if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.reported_as}:"):
+                    self.node_diagnostics = {pair.key: pair.value for pair in status.values}
+                elif status.name == f"{self.topics.reported_as}: model":
+                    self.node_failure = status.message if status.level == _ERROR else ""
 
     def latency_ns(self, stamp_ns: int) -> int | None:
         """Of one frame; None if it was not published, or got no mask."""
@@ -89,39 +116,6 @@ class LiveTiming:
         }
 
 
-@dataclass
-class LiveRun:
-    """What was played and answered, and the node's diagnostics."""
-
-    topics: NodeTopics
-    timing: LiveTiming = field(default_factory=LiveTiming)
-    bag_times_ns: dict[int, int] = field(default_factory=dict)  #: a frame's stamp -> its time in the bag
-    node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last values
-    node_failure: str = ""  #: the node's message, if it cannot become ready
-
-    def note_frame(self, message: RawMessage) -> None:
-        """Called before a camera image is published. Raises BagError if its stamp does not increase."""
-        stamp_ns = message.stamp_ns
-        if self.bag_times_ns and stamp_ns <= next(reversed(self.bag_times_ns)):
-            raise BagError(
-                f"the stamps on {message.topic} do not increase (at {stamp_ns / 1e9:.3f} s), "
-                "so masks could not be matched with their images"
-            )
-        self.bag_times_ns[stamp_ns] = message.time_ns
-        self.timing.published_ns[stamp_ns] = time_ns()
-
-    def note_answer(self, message: RawMessage) -> None:
-        """Called for each message of the node."""
-        if message.topic == self.topics.label:
-            self.timing.arrived_ns[message.stamp_ns] = message.time_ns
-        elif message.topic == DIAGNOSTICS_TOPIC:
-            for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
-                if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.reported_as}:"):
-                    self.node_diagnostics = {pair.key: pair.value for pair in status.values}
-                elif status.name == f"{self.topics.reported_as}: model":
-                    self.node_failure = status.message if status.level == _ERROR else ""
-
-
 def require_ros(hint: str) -> None:
     """Raises PlaybackError, with a hint, where there is no ROS."""
     if find_spec("rclpy") is None:
@@ -137,15 +131,14 @@ def live_run(
     parameters: Mapping[str, Any],
     *,
     on_start: Callable[[str], None] = lambda node: None,
-    on_ready: Callable[[], None] = lambda: None,
-    on_progress: Callable[[LiveTiming], None] = lambda timing: None,
+    on_progress: Callable[[LiveRun], None] = lambda run: None,
 ) -> Iterator[tuple[LiveRun, BagReader]]:
     """Plays the camera's topic and its CameraInfo, and yields the run and the recording of the answers.
 
     A node that is started here gets `parameters`, see `write_parameters`; its log stays in `folder`. The recording
-    is deleted afterwards. `on_start` gets a description of the node before it is started; `on_ready` is called when
-    playing starts, `on_progress` with every published frame. Raises PlaybackError if the node ends, does not become
-    ready or does not answer; BagError for a fault of the bag.
+    is deleted afterwards. `on_start` gets a description of the node before it is started; `on_progress` is called when
+    playing starts, and with every published frame. Raises PlaybackError if the node ends, does not become ready or does
+    not answer; BagError for a fault of the bag.
     """
     recording, log = folder / ".live_recording", folder / "node.log"
     live = LiveRun(plan.topics)
@@ -157,11 +150,10 @@ def live_run(
                 compressed = bag.topics[camera].type == COMPRESSED_IMAGE
                 file = folder / "node_parameters.yaml"
                 write_parameters(file, image_topic=camera, compressed=compressed, **parameters)
-                command = node_command(file)
-                on_start(f"{command.description}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
-                process = stack.enter_context(NodeProcess(command, log))
+                on_start(f"python -m {NODE_MODULE}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
+                process = stack.enter_context(NodeProcess(node_command(file), log))
             try:
-                _play(live, bag, camera, plan, process, recording, on_ready, on_progress)
+                _play(live, bag, camera, plan, process, recording, on_progress)
             except PlaybackError as error:
                 if process is None:
                     raise
@@ -179,8 +171,7 @@ def _play(
     plan: LivePlan,
     process: NodeProcess | None,
     recording: Path,
-    on_ready: Callable[[], None],
-    on_progress: Callable[[LiveTiming], None],
+    on_progress: Callable[[LiveRun], None],
 ) -> None:
     from sdcpc_ros.replay.dds import BagRecorder, spinning_node, wait_until
     from sdcpc_ros.replay.player import BagPlayer, Playback
@@ -197,7 +188,7 @@ def _play(
     def on_publish(message: RawMessage) -> None:
         if message.topic == camera:
             live.note_frame(message)
-            on_progress(live.timing)
+            on_progress(live)
 
     with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
         recorded = {**dict.fromkeys(outputs, IMAGE), DIAGNOSTICS_TOPIC: DIAGNOSTICS}
@@ -217,15 +208,15 @@ def _play(
         # The node's publishers find our subscriptions in the order of their making, that of reports last; a mask that
         # is published before is lost.
         wait_until(lambda: recorder.received[DIAGNOSTICS_TOPIC] > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
-        on_ready()
+        on_progress(live)
         player.play(on_publish, is_running)
         if process is not None:
             process.require_running()
         if not live.bag_times_ns:
             raise BagError(f"what was to be played of bag '{bag.path}' holds no image on {camera}")
         _drain(player, recorder, outputs, next(reversed(live.bag_times_ns)))
-        on_progress(live.timing)
-    if not live.timing.arrived_ns:
+        on_progress(live)
+    if not live.arrived_ns:
         raise PlaybackError(f"the node answered none of the {len(live.bag_times_ns)} images")
 
 

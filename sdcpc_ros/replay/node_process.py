@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import re
@@ -11,11 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +28,7 @@ from sdcpc_ros.runtime.installation import (
 from sdcpc_ros.runtime.process_memory import MALLOC_VARIABLES
 
 NODE_NAME = "segmentation_node"
+NODE_MODULE = "sdcpc_ros.nodes.segmentation_node"
 CAMERA = "camera"  #: the node's only camera by default
 LABEL_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/image_raw"
 LABEL_INFO_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/label_info"
@@ -40,8 +38,7 @@ DIAGNOSTICS_TOPIC = "/diagnostics"
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
-INTERRUPT_GRACE_S = 15.0  # for the node's cleanup after SIGINT on a slow machine
-TERMINATE_GRACE_S = 5.0
+STOP_GRACE_S = 15.0  # for the node's cleanup on a slow machine
 
 
 def ros_environment(log_dir: Path) -> dict[str, str]:
@@ -122,37 +119,9 @@ def write_parameters(
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False))
 
 
-@dataclass(frozen=True)
-class NodeCommand:
-    """The node's command line and a short description of it."""
-
-    words: list[str]
-    description: str
-    environment: dict[str, str] = field(default_factory=dict)  #: in addition to this process's
-
-
-def node_command(parameters: Path) -> NodeCommand:
-    """The launch file if it is usable, else the node's module."""
-    if launch_file_is_usable():
-        words = ["ros2", "launch", "sdcpc_ros", "segment.launch.py", f"params_file:={parameters.resolve()}"]
-        return NodeCommand(words, "ros2 launch sdcpc_ros segment.launch.py")
-    module = "sdcpc_ros.nodes.segmentation_node"
-    words = [sys.executable, "-m", module, "--ros-args", "--params-file", str(parameters.resolve())]
-    python_path = os.pathsep.join(part for part in (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
-    return NodeCommand(words, f"python -m {module}", {"PYTHONPATH": python_path})
-
-
-def launch_file_is_usable() -> bool:
-    """Whether the package is built and `ros2 launch` works."""
-    if shutil.which("ros2") is None or importlib.util.find_spec("launch_ros") is None:
-        return False
-    try:
-        from ament_index_python.packages import get_package_prefix
-
-        prefix = Path(get_package_prefix("sdcpc_ros"))
-    except (ImportError, LookupError):  # PackageNotFoundError
-        return False
-    return (prefix / "share" / "sdcpc_ros" / "launch" / "segment.launch.py").is_file()
+def node_command(parameters: Path) -> list[str]:
+    """The command line of the node with a parameter file."""
+    return [sys.executable, "-m", NODE_MODULE, "--ros-args", "--params-file", str(parameters.resolve())]
 
 
 class NodeProcess:
@@ -161,20 +130,19 @@ class NodeProcess:
     Its output goes to `log_path`. Raises PlaybackError if it cannot be started.
     """
 
-    def __init__(self, command: NodeCommand, log_path: Path) -> None:
+    def __init__(self, command: Sequence[str], log_path: Path) -> None:
         self.log_path = log_path
-        environment = {**os.environ, **command.environment, "PYTHONUNBUFFERED": "1"}
+        search_path = os.pathsep.join(part for part in (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
         with log_path.open("w") as log:
             try:
-                with _interruptible_children():
-                    self._process = subprocess.Popen(
-                        command.words,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        env=environment,
-                        start_new_session=True,
-                    )
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"},
+                    start_new_session=True,
+                )
             except OSError as error:
                 raise PlaybackError(f"the node could not be started: {error}") from None
 
@@ -189,7 +157,9 @@ class NodeProcess:
         """Raises PlaybackError, with the last line of the node's log, if it has ended."""
         status = self._process.poll()
         if status is not None:
-            raise PlaybackError(f"the node ended by itself (exit status {status}){self._last_line()}")
+            lines = [line.strip() for line in self.log_path.read_text(errors="replace").splitlines() if line.strip()]
+            last = f": {lines[-1]}" if lines else ""
+            raise PlaybackError(f"the node ended by itself (exit status {status}){last}")
 
     def wait_for_end(self, timeout_s: float) -> int:
         """Returns the exit status. Raises PlaybackError if it still runs after `timeout_s`."""
@@ -199,14 +169,11 @@ class NodeProcess:
             raise PlaybackError(f"the node still runs after {timeout_s:g} s") from None
 
     def stop(self) -> None:
-        """Sends SIGINT, then SIGTERM and SIGKILL to the whole group."""
+        """Sends SIGTERM and, to what is left after a while, SIGKILL to the whole group."""
         try:
-            if self.is_running():
-                # To the leader only: `ros2 launch` passes the signal on to its nodes.
-                self._process.send_signal(signal.SIGINT)
-                self._wait(INTERRUPT_GRACE_S)
             if self._signal_group(signal.SIGTERM):
-                self._wait(TERMINATE_GRACE_S)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_GRACE_S)
         finally:  # even if another Ctrl-C interrupts the waiting
             self._signal_group(signal.SIGKILL)
             self._process.wait()
@@ -224,15 +191,6 @@ class NodeProcess:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
-
-    def _wait(self, timeout_s: float) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
-
-    def _last_line(self) -> str:
-        with self.log_path.open(errors="replace") as log:
-            lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
-        return f": {lines[0]}" if lines else ""
 
 
 @contextmanager
@@ -257,19 +215,6 @@ def _image_transport() -> dict[str, str]:
     if not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free < SHARED_MEMORY_NEEDED_MIB << 20:
         return {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
     return dict.fromkeys(FAST_DDS_PROFILE_VARIABLES, str(profile))
-
-
-@contextmanager
-def _interruptible_children() -> Iterator[None]:
-    """Starts processes that react to SIGINT. Background jobs of a shell ignore it, and children inherit this."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a new program gets the default action
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-    else:
-        yield
 
 
 def _free_domain_id() -> int:

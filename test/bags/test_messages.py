@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import serialise_jpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -21,7 +22,6 @@ from sdcpc_ros.bags.messages import (
     serialise_camera_info,
     serialise_compressed,
     serialise_image,
-    serialise_jpeg,
     standard_types,
 )
 from sdcpc_ros.images.label_pictures import LabelReader

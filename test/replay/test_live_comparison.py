@@ -59,13 +59,12 @@ def compare(write_bag):
         offline, live = Stream(max_gap_s, [], recurrent), Stream(max_gap_s, [], recurrent)
         sources = [SourceFrame(n, (n + 1) * PERIOD_NS, np.zeros((*SIZE, 3), np.uint8)) for n in range(frames)]
         live_run, masks = LiveRun(NodeTopics(), node_diagnostics={"received": "9"}), []
-        timing = live_run.timing
         for source in sources:
             sent_ns = 10**18 + source.stamp_ns
-            timing.published_ns[source.stamp_ns] = sent_ns
+            live_run.published_ns[source.stamp_ns] = sent_ns
             if source.number not in dropped:
                 labels = spoil(source.number, live.segment(source)[0])
-                arrived_ns = timing.arrived_ns[source.stamp_ns] = sent_ns + 20_000_000 * (1 + source.number % 2)
+                arrived_ns = live_run.arrived_ns[source.stamp_ns] = sent_ns + 20_000_000 * (1 + source.number % 2)
                 data = serialise_image(labels, "mono8", source.stamp_ns, "")
                 masks.append(RawMessage(LABEL_TOPIC, IMAGE, arrived_ns, data))
         with BagReader(write_bag(masks)) as recording:

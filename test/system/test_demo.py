@@ -16,10 +16,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import serialise_jpeg
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_jpeg
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.cli import main
