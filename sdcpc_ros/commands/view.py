@@ -89,7 +89,8 @@ def _view_recorded(arguments: argparse.Namespace) -> int:
 
 def _network_options(arguments: argparse.Namespace) -> bool:
     """Whether any option of how the network is run was given."""
-    return (arguments.device, arguments.backend, arguments.precision) != ("auto", "eager", "auto")
+    default = arguments.parser.get_default
+    return any(getattr(arguments, name) != default(name) for name in ("device", "backend", "precision"))
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

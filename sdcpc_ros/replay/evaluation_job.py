@@ -187,9 +187,7 @@ def _live_comparison(job: Job, plan: LivePlan, on_live: Callable[[LiveRun], None
 @lru_cache(maxsize=1)
 def _load_model(choice: ModelChoice, sha256: str) -> Model:
     """The last model is kept, since the bags of a fleet share it."""
-    how = {key: value for key, value in vars(choice).items() if key != "path"}
-    segmenter = load_segmenter(choice.path, **how)
-    return Model(segmenter, choice.path.stem, sha256)
+    return Model(load_segmenter(**vars(choice)), choice.path.stem, sha256)
 
 
 def _fingerprints(path: Path) -> list[tuple[str, int, int]]:

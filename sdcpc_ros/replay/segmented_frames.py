@@ -109,7 +109,7 @@ def feed(frames: Iterable[SegmentedFrame | Unusable], sinks: Sequence[Sink], not
 
 
 def load_segmenter(
-    model: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
+    path: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
 ) -> StreamingSegmenter:
     """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
 
@@ -119,7 +119,7 @@ def load_segmenter(
 
     def load() -> StreamingSegmenter:
         return StreamingSegmenter(
-            load_checkpoint(model), device=device, backend=backend, precision=precision, input_size=input_size
+            load_checkpoint(path), device=device, backend=backend, precision=precision, input_size=input_size
         )
 
     with ThreadPoolExecutor(1) as loader:
