@@ -28,37 +28,10 @@ from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.replay.ground_truth import GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, Unusable, feed, segment_frames
-from sdcpc_ros.replay.sources import bag_frames
-from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
+from sdcpc_ros.replay.sources import BagSettings, bag_frames
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _BACKDROP_WIDTH = 640
-
-
-@dataclass(frozen=True)
-class BagSettings:
-    """The part of a bag to evaluate, and how. Raises BagError for a value out of range."""
-
-    camera: str | None = None  #: the image topic; None: the only one
-    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth, if any
-    void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
-    resize_truth: bool = False  #: a truth of another size is resized to its image, by the nearest pixel
-    unknown_colours_are_void: bool = False  #: in a truth in colours, those of no class mean "no truth"
-    start_s: float = 0.0
-    duration_s: float | None = None
-    every: int = 1  #: only every n-th image, from the first one on
-    max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start_s < float("inf"):
-            raise BagError(f"the start is {self.start_s} s; zero or a positive number is needed")
-        for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
-            if value is not None and not 0 < value < float("inf"):
-                raise BagError(f"the {name} is {value} s; a positive number is needed")
-        if self.every < 1:
-            raise BagError(f"every n-th image: n is {self.every}; a whole number of 1 or more is needed")
-        if any(not 0 <= label <= 255 for label in self.void):
-            raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
 
 
 @dataclass(frozen=True)
@@ -119,15 +92,7 @@ def evaluate_bag(
                 raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
 
         on_start(_expected_frames(bag, camera, settings))
-        source = bag_frames(
-            bag,
-            camera,
-            truth,
-            start_s=settings.start_s,
-            duration_s=settings.duration_s,
-            every=settings.every,
-            resize_truth=settings.resize_truth,
-        )
+        source = bag_frames(bag, camera, truth, settings)
         frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
         started = time.perf_counter()
         run = feed(frames, [score, *sinks], f"bag '{path}' has no usable image on {camera}")

@@ -25,6 +25,7 @@ from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
 from sdcpc_ros.replay.preview import render_preview, write_contact_sheet
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -65,7 +66,8 @@ def run_demo(
             if bag_path is not None:
                 images = bag.topics[camera].message_count
                 _step(console, 1, f"The bag: {bag_path}, {bag.duration_s:.1f} s with {images} images on {camera}")
-            live = _play(bag, camera, LivePlan(rate, duration_s=seconds), model, output, labelled_bag, console)
+            settings = BagSettings(camera=camera, duration_s=seconds)
+            live = _play(bag, settings, LivePlan(rate), model, output, labelled_bag, console)
         _step(console, 4, "Measuring and drawing")
         if bag_path is None and label_set.class_names != CAMVID_11.class_names:
             truth_topic = None  # the street's ids are CamVid's; the model's mean something else
@@ -120,10 +122,17 @@ def _prepare_street(seconds: float | None, path: Path, console: Console) -> Path
 
 
 def _play(
-    bag: BagReader, camera: str, plan: LivePlan, model: Path, output: Path, labelled_bag: Path, console: Console
+    bag: BagReader,
+    settings: BagSettings,
+    plan: LivePlan,
+    model: Path,
+    output: Path,
+    labelled_bag: Path,
+    console: Console,
 ) -> LiveRun:
     """Plays the bag to a node and writes the labelled bag of its answers."""
-    images, seconds = bag.topics[camera].message_count, plan.duration_s
+    camera, seconds = bag.camera_topic(settings.camera), settings.duration_s
+    images = bag.topics[camera].message_count
     if seconds is not None and seconds < bag.duration_s:
         images = math.ceil(images * seconds / bag.duration_s)
 
@@ -138,7 +147,7 @@ def _play(
         ProgressBar(None, "loading the model", console=console) as bar,
         live_run(
             bag,
-            camera,
+            settings,
             output,
             plan,
             {"model": model},
@@ -147,9 +156,7 @@ def _play(
         ) as (live, answers),
     ):
         outputs = (live.topics.label, live.topics.confidence)
-        write_labelled_bag(
-            labelled_bag, bag.path, answers, outputs, live.bag_times_ns, camera=camera, duration_s=seconds
-        )
+        write_labelled_bag(labelled_bag, bag.path, answers, outputs, live.bag_times_ns, settings)
     return live
 
 

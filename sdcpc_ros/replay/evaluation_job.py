@@ -11,7 +11,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT, ReportError, read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, ModelChoice, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import Model, ModelChoice, evaluate_bag
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.live_comparison import LiveComparison
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.segmented_frames import Sink, load_segmenter
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.view import rerun_sink
 from sdcpc_ros.runtime.atomic_file import remove_leftovers
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
@@ -148,8 +149,7 @@ def run_job(
             comparison = stack.enter_context(_live_comparison(job, job.live, on_live))
             sinks.append(comparison.add)
         if job.labelled_bag:
-            part = {name: getattr(settings, name) for name in ("camera", "truth", "start_s", "duration_s")}
-            sinks.append(stack.enter_context(labelled_bag_sink(job.labelled_bag_path, job.bag, label_set, **part)))
+            sinks.append(stack.enter_context(labelled_bag_sink(job.labelled_bag_path, job.bag, label_set, settings)))
         if job.rerun is not None:
             sinks.append(stack.enter_context(rerun_sink(label_set, job.bag.name, job.rerun)))
         sinks.append(lambda frame: on_frame())
@@ -166,22 +166,15 @@ def run_job(
 def _live_comparison(job: Job, plan: LivePlan, on_live: Callable[[LiveRun], None]) -> Iterator[LiveComparison]:
     """Plays the bag to a node, and yields a comparison for its offline frames."""
     require_ros(" for --live")
-    settings, config = job.settings, load_checkpoint(job.model.path).config
-    plan = replace(plan, start_s=settings.start_s, duration_s=settings.duration_s)
+    max_gap_s, config = job.settings.max_gap_s, load_checkpoint(job.model.path).config
     parameters = {"model" if name == "path" else name: value for name, value in vars(job.model).items()}
+    parameters["max_gap_s"] = max_gap_s
     with (
         BagReader(job.bag) as bag,
-        live_run(
-            bag,
-            bag.camera_topic(settings.camera),
-            job.output,
-            plan,
-            {**parameters, "max_gap_s": settings.max_gap_s},
-            on_progress=on_live,
-        ) as (run, answers),
+        live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_live) as (run, answers),
     ):
         offsets, recurrent = config.reference_offsets, config.recurrent
-        yield LiveComparison(run, answers, offsets=offsets, max_gap_s=settings.max_gap_s, recurrent=recurrent)
+        yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)
 
 
 @lru_cache(maxsize=1)

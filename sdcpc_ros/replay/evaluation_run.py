@@ -18,12 +18,13 @@ from rich.table import Table
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.fleet import Outcome, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.fleet_report import fleet_report, fleet_table
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
 OK, MISSED, SOME_FAILED = 0, 1, 3

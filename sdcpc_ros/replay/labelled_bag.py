@@ -29,6 +29,7 @@ from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Sink, Unusable
+from sdcpc_ros.replay.sources import BagSettings
 
 _TRANSFORMS = ("/tf", "/tf_static")  # RViz needs them
 _OUTPUTS = (LABEL_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, CLASS_STATISTICS_TOPIC)
@@ -40,11 +41,9 @@ def write_labelled_bag(
     answers: BagReader,
     answer_topics: Iterable[str],
     frame_times_ns: Mapping[int, int],
-    *,
-    camera: str | None = None,
-    duration_s: float | None = None,
+    settings: BagSettings,
 ) -> None:
-    """Writes the first `duration_s` of the bag `source`, and the answers of a node that were recorded for it.
+    """Writes the part of the bag `source` that was played to a node, and the answers of the node.
 
     An answer gets the bag time of its image (`frame_times_ns`: stamp -> time) instead of its time of arrival. Answers
     with other stamps are left out.
@@ -57,23 +56,14 @@ def write_labelled_bag(
                 yield replace(message, time_ns=time_ns)
 
     streams = [in_bag_time(topic) for topic in answer_topics if topic in answers.topics]
-    with _copy_of(path, source, camera=camera, duration_s=duration_s) as write:
+    with _copy_of(path, source, settings) as write:
         for message in heapq.merge(*streams, key=lambda message: message.time_ns):
             write(message)
 
 
 @contextmanager
-def labelled_bag_sink(
-    path: Path,
-    source: Path,
-    label_set: LabelSet,
-    *,
-    camera: str | None = None,
-    truth: str | None = None,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-) -> Iterator[Sink]:
-    """Writes the labelled bag of an evaluation. `truth`: its topic, if not the bag's own ground truth.
+def labelled_bag_sink(path: Path, source: Path, label_set: LabelSet, settings: BagSettings) -> Iterator[Sink]:
+    """Writes the labelled bag of an evaluation of the bag `source`.
 
     Outputs have the image's header and the node's topic names: label and confidence (mono8), label_info,
     class_statistics. The image of an unusable frame is copied, without labels. Raises BagError when the source cannot
@@ -97,25 +87,17 @@ def labelled_bag_sink(
         statistics = serialise_class_statistics(labels, confidence, *header)
         copy(RawMessage(CLASS_STATISTICS_TOPIC, CLASS_STATISTICS, time_ns, statistics))
 
-    with _copy_of(path, source, camera=camera, truth=truth, start_s=start_s, duration_s=duration_s) as copy:
+    with _copy_of(path, source, settings) as copy:
         yield write
 
 
 @contextmanager
-def _copy_of(
-    path: Path,
-    source: Path,
-    *,
-    camera: str | None = None,
-    truth: str | None = None,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-) -> Iterator[Callable[[RawMessage], None]]:
+def _copy_of(path: Path, source: Path, settings: BagSettings) -> Iterator[Callable[[RawMessage], None]]:
     """Copies a part of a bag, and adds the messages that the yielded function gets, which come in order of time."""
     with BagReader(source) as bag:
-        topics = _inputs(bag, camera, truth)
+        topics, start_s = _inputs(bag, settings), settings.start_s
         latched = [topic for topic in topics if bag.topics[topic].latched]
-        inputs = bag.messages(*topics, start_s=start_s, duration_s=duration_s)
+        inputs = bag.messages(*topics, start_s=start_s, duration_s=settings.duration_s)
         if start_s and latched:  # those from before the start get the time of the start
             start_ns = bag.start_ns + int(start_s * 1e9)
             earlier = bag.messages(*latched, duration_s=start_s)
@@ -137,10 +119,10 @@ def _copy_of(
             copy_until(math.inf)
 
 
-def _inputs(bag: BagReader, camera: str | None, truth: str | None) -> tuple[str, ...]:
+def _inputs(bag: BagReader, settings: BagSettings) -> tuple[str, ...]:
     """The topics that are copied."""
-    camera = bag.camera_topic(camera)
-    truth_topic = bag.ground_truth_topic(camera) if truth is None else truth
+    camera = bag.camera_topic(settings.camera)
+    truth_topic = bag.ground_truth_topic(camera) if settings.truth is None else settings.truth
     wanted = (camera, bag.camera_info_topic(camera), truth_topic, *_TRANSFORMS)
     found = tuple(dict.fromkeys(topic for topic in wanted if topic in bag.topics and topic is not None))
     for topic in found:

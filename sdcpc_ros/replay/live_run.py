@@ -30,6 +30,7 @@ from sdcpc_ros.replay.node_process import (
     ros_environment,
     write_parameters,
 )
+from sdcpc_ros.replay.sources import BagSettings
 
 if TYPE_CHECKING:
     from sdcpc_ros.replay.dds import BagRecorder
@@ -44,12 +45,10 @@ _DIAGNOSTICS_TIMEOUT_S = 3.0  # they come once a second
 
 @dataclass(frozen=True)
 class LivePlan:
-    """What is played, and to which node. Raises BagError for a bad rate or label topic."""
+    """How a bag is played, and to which node. Raises BagError for a bad rate or label topic."""
 
     rate: float = 1.0
     label_topic: str | None = None  #: of a node that runs in this shell's ROS domain; None: start one
-    start_s: float = 0.0
-    duration_s: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < float("inf"):
@@ -125,7 +124,7 @@ def require_ros(hint: str) -> None:
 @contextmanager
 def live_run(
     bag: BagReader,
-    camera: str,
+    settings: BagSettings,
     folder: Path,
     plan: LivePlan,
     parameters: Mapping[str, Any],
@@ -133,7 +132,7 @@ def live_run(
     on_start: Callable[[str], None] = lambda node: None,
     on_progress: Callable[[LiveRun], None] = lambda run: None,
 ) -> Iterator[tuple[LiveRun, BagReader]]:
-    """Plays the camera's topic and its CameraInfo, and yields the run and the recording of the answers.
+    """Plays a camera's topic and its CameraInfo, and yields the run and the recording of the answers.
 
     A node that is started here gets `parameters`, see `write_parameters`; its log stays in `folder`. The recording
     is deleted afterwards. `on_start` gets a description of the node before it is started; `on_progress` is called when
@@ -141,7 +140,7 @@ def live_run(
     not answer; BagError for a fault of the bag.
     """
     recording, log = folder / ".live_recording", folder / "node.log"
-    live = LiveRun(plan.topics)
+    live, camera = LiveRun(plan.topics), bag.camera_topic(settings.camera)
     try:
         with ExitStack() as stack:
             process = None
@@ -153,7 +152,7 @@ def live_run(
                 on_start(f"python -m {NODE_MODULE}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
                 process = stack.enter_context(NodeProcess(node_command(file), log))
             try:
-                _play(live, bag, camera, plan, process, recording, on_progress)
+                _play(live, bag, camera, settings, plan.rate, process, recording, on_progress)
             except PlaybackError as error:
                 if process is None:
                     raise
@@ -168,7 +167,8 @@ def _play(
     live: LiveRun,
     bag: BagReader,
     camera: str,
-    plan: LivePlan,
+    settings: BagSettings,
+    rate: float,
     process: NodeProcess | None,
     recording: Path,
     on_progress: Callable[[LiveRun], None],
@@ -193,7 +193,7 @@ def _play(
     with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
         recorded = {**dict.fromkeys(outputs, IMAGE), DIAGNOSTICS_TOPIC: DIAGNOSTICS}
         recorder = BagRecorder(node, writer, recorded, live.note_answer)
-        playback = Playback(plan.rate, plan.start_s, plan.duration_s)
+        playback = Playback(rate, settings.start_s, settings.duration_s)
         player = BagPlayer(node, bag, [camera, *([] if info is None else [info])], playback)
         ready = wait_until(lambda: node.count_publishers(live.topics.label) > 0, timeout_s, may_get_ready)
         ready = ready and player.wait_for_subscribers([camera], timeout_s, may_get_ready)

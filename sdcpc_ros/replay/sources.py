@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,36 @@ from sdcpc_ros.replay.ground_truth import NO_TRUTH, GroundTruth, find_ground_tru
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.replay.video_sources import RATES_HZ, FrameSource, open_video, open_webcam, sane_rate_hz
 from sdcpc_ros.runtime.git_lfs import pointer_reason
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+@dataclass(frozen=True)
+class BagSettings:
+    """The part of a bag to evaluate, and how. Raises BagError for a value out of range."""
+
+    camera: str | None = None  #: the image topic; None: the only one
+    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth, if any
+    void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
+    resize_truth: bool = False  #: a truth of another size is resized to its image, by the nearest pixel
+    unknown_colours_are_void: bool = False  #: in a truth in colours, those of no class mean "no truth"
+    start_s: float = 0.0
+    duration_s: float | None = None
+    every: int = 1  #: only every n-th image, from the first one on
+    max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < float("inf"):
+            raise BagError(f"the start is {self.start_s} s; zero or a positive number is needed")
+        for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
+            if value is not None and not 0 < value < float("inf"):
+                raise BagError(f"the {name} is {value} s; a positive number is needed")
+        if self.every < 1:
+            raise BagError(f"every n-th image: n is {self.every}; a whole number of 1 or more is needed")
+        if any(not 0 <= label <= 255 for label in self.void):
+            raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
 
 
 @contextmanager
@@ -70,22 +98,21 @@ def bag_frames(
     bag: BagReader,
     camera: str,
     truth: GroundTruth = NO_TRUTH,
+    settings: BagSettings | None = None,
     *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-    every: int = 1,
-    resize_truth: bool = False,
     companions: Sequence[str | None] = (),
 ) -> Iterator[SourceFrame | Unusable]:
     """The images of a bag's camera with their ground truth.
 
-    `every`: only images whose number is a multiple of this; the others are not decoded and keep their numbers.
-    `resize_truth`: a truth of another size is resized to its image, by the nearest pixel; BagError without it.
-    `companions`: further topics, whose messages come with the `bag_frame` of each image.
+    Images that `settings.every` skips are not decoded and keep their numbers. Raises BagError for a truth of another
+    size than its image without `settings.resize_truth`. `companions`: further topics, whose messages come with the
+    `bag_frame` of each image.
     """
+    settings = settings or BagSettings()
+    start_s, duration_s = settings.start_s, settings.duration_s
     frames = bag.frames(camera, truth.topic, *companions, start_s=start_s, duration_s=duration_s)
     for number, frame in enumerate(frames):
-        if number % every:
+        if number % settings.every:
             continue
         try:
             image, frame_id, encoding = bag.decode(frame.camera, _decode)
@@ -93,7 +120,7 @@ def bag_frames(
             yield Unusable(number, str(error))
             continue
         name = f"bag '{bag.path}': the truth of image {number}"
-        labels = _fit(truth.of(frame, number), image.shape[:2], name, resize_truth)
+        labels = _fit(truth.of(frame, number), image.shape[:2], name, settings.resize_truth)
         yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
@@ -122,7 +149,7 @@ def _bag_source(bag: BagReader, camera: str | None, truth_reader: LabelReader | 
     truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
     images = bag.topics[topic].message_count
     rate_hz = sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
-    frames = bag_frames(bag, topic, truth, resize_truth=True)
+    frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True))
     return FrameSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
 
 

@@ -14,7 +14,7 @@ from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.replay.ground_truth import find_ground_truth
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Sink, SourceFrame, Unusable, feed, segment_frames
-from sdcpc_ros.replay.sources import bag_frames, kind_of, open_source
+from sdcpc_ros.replay.sources import BagSettings, bag_frames, kind_of, open_source
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
@@ -50,7 +50,9 @@ def view_masks(
         masks = _mask_topics(bag, labels)
         label_set, topic = _recorded_label_set(bag, masks), bag.camera_topic(camera)
         truth = find_ground_truth(None, bag, topic, reader=LabelReader(label_set.colours))
-        frames = bag_frames(bag, topic, truth, resize_truth=True, companions=(masks.label, masks.confidence))
+        frames = bag_frames(
+            bag, topic, truth, BagSettings(resize_truth=True), companions=(masks.label, masks.confidence)
+        )
         with rerun_sink(label_set, Path(path).name, file) as show:
             return feed(_recorded_frames(frames, masks), [show, lambda frame: on_frame()], _NOTHING).frames
 

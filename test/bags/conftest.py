@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
+from sdcpc_ros.replay.sources import BagSettings
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.replay import evaluation_job
-from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.live_run import LivePlan
+from sdcpc_ros.replay.sources import BagSettings
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image, standard
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
-from sdcpc_ros.replay.bag_evaluation import BagSettings, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import evaluate_bag
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink, write_labelled_bag
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
@@ -34,7 +35,7 @@ def test_masks_lie_beside_the_images_they_were_made_of(write_bag, camera_message
     source = write_bag(drive, "drive", storage)
     with BagReader(write_bag(arrivals, "recording", storage)) as recording:
         outputs = (LABEL, "/node/camera/confidence/image_raw")  # the second was never published
-        write_labelled_bag(tmp_path / "labelled", source, recording, outputs, frame_times)
+        write_labelled_bag(tmp_path / "labelled", source, recording, outputs, frame_times, BagSettings())
 
     with BagReader(tmp_path / "labelled") as labelled:
         assert set(labelled.topics) == {*(message.topic for message in drive), LABEL}
@@ -57,8 +58,9 @@ def labelled(bag, path, model, *, break_after: int | None = None, **part) -> lis
         if len(frames) == break_after:
             raise KeyboardInterrupt
 
-    with labelled_bag_sink(path, bag, model.segmenter.label_set, **part) as write:
-        evaluate_bag(bag, model, BagSettings(**part), sinks=[write, watch])
+    settings = BagSettings(**part)
+    with labelled_bag_sink(path, bag, model.segmenter.label_set, settings) as write:
+        evaluate_bag(bag, model, settings, sinks=[write, watch])
     return frames
 
 
