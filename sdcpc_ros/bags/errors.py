@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BagError(ValueError):
-    """A bag is missing, unreadable or cut short, or lacks what was asked for."""
+    """A bag is missing, unreadable or cut short, or lacks a requested topic."""
 
 
 class PlaybackError(ValueError):

@@ -1,4 +1,4 @@
-"""The ROS messages that this room reads and writes, without ROS: stamps, and images and labels as numpy.
+"""ROS messages without ROS: stamps, and images and labels as numpy.
 
 Messages are those of `rosbags`, with the field names of ROS.
 """

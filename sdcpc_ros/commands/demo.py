@@ -1,4 +1,4 @@
-"""`sdcpc demo`: play a bag to the ROS node and show what it makes of it."""
+"""`sdcpc demo`: play a bag to the ROS node and show the masks and the measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sdcpc export`: write what a robot loads instead of a checkpoint."""
+"""`sdcpc export`: write a model for a robot: ONNX, a compiled package, a TensorRT engine."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="what the network sees, as the node's input_height and input_width; the model's own if not given",
+        help="input of the network, as the node's input_height and input_width; default: the model's own",
     )
-    parser.add_argument("--device", help="torch device, cuda for tensorrt and cpu for the others if not given")
+    parser.add_argument("--device", help="torch device, default cuda for tensorrt and cpu for the others")
     add_precision_option(parser)
 
 
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def metadata(name: str, checkpoint: Checkpoint, size: tuple[int, int]) -> dict[str, str]:
-    """What a file says of itself: text, and JSON where a value has parts."""
+    """The metadata of an exported file: text, and JSON for structured values."""
     from sdcpc_ros import __version__
 
     return {

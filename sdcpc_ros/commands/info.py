@@ -1,4 +1,4 @@
-"""`sdcpc info`: what a model says about itself."""
+"""`sdcpc info`: print a model card."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="ID",
-        help="ids in the labels without truth: written as 255",
+        help="void ids in the labels, written as 255",
     )
     parser.add_argument(
         "--label-set",
         metavar="NAME_OR_JSON",
-        help="what the colours mean of label images that hold colours: a label set by name, or a JSON file",
+        help="the label set, by name or as a JSON file, of label images in colours",
     )
     parser.add_argument("--compressed", action="store_true", help="keep the JPEG and PNG files as CompressedImage")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")

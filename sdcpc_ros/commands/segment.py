@@ -1,4 +1,4 @@
-"""`sdcpc segment`: a video, images or a bag in, a painted video or label images out."""
+"""`sdcpc segment`: a video, images or a bag in, an overlay video or label images out."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="OUT",
-        help="OUT.mp4: a video with the class colours over it; else a folder of PNG images of class ids",
+        help="OUT.mp4: an overlay video; any other name: a folder of PNG images of class ids",
     )
     add_model_options(parser)
-    parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, 0.6 if not given")
+    parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, default 0.6")
     parser.add_argument("--camera", metavar="TOPIC", help="of a bag with several cameras")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="how fast images follow each other, 15 if not given")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
     parser.set_defaults(parser=parser)
 
 

@@ -1,4 +1,4 @@
-"""`sdcpc view`: pictures, masks, confidence and scores in Rerun."""
+"""`sdcpc view`: images, masks, confidence and scores in Rerun."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         nargs="?",
         metavar="BAG|VIDEO|IMAGES|N",
-        help="a bag, whose masks are shown if it holds any; or what `sdcpc segment` takes, segmented here",
+        help="a bag with masks, which are shown; or any input of `sdcpc segment`, which is segmented",
     )
-    parser.add_argument("--live", action="store_true", help="show what a running node publishes, until Ctrl-C")
+    parser.add_argument("--live", action="store_true", help="show the topics of a running node, until Ctrl-C")
     parser.add_argument(
         *("-o", "--output"),
         type=Path,
@@ -26,18 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME_OR_PATH",
-        help=f"segment with it, even what holds masks; default for what holds none: {DEFAULT_MODEL}. With --live: the "
-        "node's model, for its classes; the node's LabelInfo names them if not given",
+        help=f"segment with this model, even a bag with masks; default without masks: {DEFAULT_MODEL}. With --live: "
+        "the node's model, for its classes; default: the classes of the node's LabelInfo",
     )
     add_device_options(parser)
     parser.add_argument(
         "--camera",
         metavar="TOPIC|NAME",
-        help="of a bag with several cameras, the topic; with --live the node's name of it",
+        help="the topic, for a bag with several cameras; with --live the camera's name in the node",
     )
-    parser.add_argument("--labels", metavar="TOPIC", help="the masks to show, of a bag that has several topics of them")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="how fast images follow each other, 15 if not given")
-    parser.add_argument("--node", metavar="NAME", help="with --live: the running node, /segmentation_node if not given")
+    parser.add_argument("--labels", metavar="TOPIC", help="the masks to show, for a bag with several topics of masks")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
+    parser.add_argument("--node", metavar="NAME", help="with --live: the running node, default /segmentation_node")
     parser.set_defaults(parser=parser)
 
 

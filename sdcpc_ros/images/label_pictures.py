@@ -1,4 +1,4 @@
-"""Label images as people store them: ids of 8 or 16 bits, palette PNG, or the colours of the classes."""
+"""Reads label images: ids of 8 or 16 bits, palette PNG, or the colours of the classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plays and records bags over DDS: a node that is spun, message types, and a recorder."""
+"""Helpers to play and record bags over DDS: a spinning node, message classes, and a recorder."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from sdcpc_ros.runtime.progress import ProgressBar
 
 _STREET = StreetBag()
 _STEPS = 4
-#: What is left in the output folder, by its name in the list that is printed.
+#: The results in the output folder, by their names in the printed list.
 _RESULTS = {
     "video": "overlay.mp4",
     "picture": "contact_sheet.png",

@@ -1,6 +1,6 @@
 """Plays a bag over DDS to the segmentation node, which is started here or runs already, and records its answers.
 
-rclpy is imported while a run begins: it is missing without ROS, and reads the environment that is set for the run.
+rclpy is imported when a run begins: it is missing without ROS, and reads the environment of the run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class LivePlan:
 
 @dataclass
 class LiveRun:
-    """What was played and answered, by the stamps of the frames, and the node's diagnostics."""
+    """The times of the frames and of their masks, by the frames' stamps, and the node's diagnostics."""
 
     topics: NodeTopics
     bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when each frame was recorded
@@ -213,7 +213,7 @@ def _play(
         if process is not None:
             process.require_running()
         if not live.bag_times_ns:
-            raise BagError(f"what was to be played of bag '{bag.path}' holds no image on {camera}")
+            raise BagError(f"the part to play of bag '{bag.path}' holds no image on {camera}")
         _drain(player, recorder, outputs, next(reversed(live.bag_times_ns)))
         on_progress(live)
     if not live.arrived_ns:

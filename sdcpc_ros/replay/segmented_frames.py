@@ -76,7 +76,7 @@ Sink = Callable[[SegmentedFrame | Unusable], None]
 
 @dataclass
 class Run:
-    """What became of the frames of a source."""
+    """Counts, times and problems of the frames of a source."""
 
     unusable: int = 0
     problems: list[str] = field(default_factory=list)  #: of the first unusable images

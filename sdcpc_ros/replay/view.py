@@ -135,7 +135,9 @@ def _mask_topics(bag: BagReader, wanted: str | None) -> MaskTopics:
     found = _label_topics(bag)
     if wanted is not None and wanted not in found:
         raise BagError(f"bag '{bag.path}' has no masks on '{wanted}'; it has them on: {', '.join(found) or 'none'}")
-    if wanted is None and len(found) != 1:
+    if not found:
+        raise BagError(f"bag '{bag.path}' holds no masks")
+    if wanted is None and len(found) > 1:
         raise BagError(
             f"bag '{bag.path}' has several topics of masks, so one has to be chosen (--labels): {', '.join(found)}"
         )
