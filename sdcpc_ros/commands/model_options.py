@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdcpc_ros import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 #: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds them together.
 BACKENDS = ("eager", "inductor", "aot", "onnxruntime", "tensorrt")
@@ -55,6 +58,15 @@ def add_precision_option(parser: argparse._ActionsContainer) -> None:
         choices=PRECISIONS,
         help="of weights, activations and memories; auto is float16 on a GPU and float32 on a CPU, default %(default)s",
     )
+
+
+def load_chosen_model(arguments: argparse.Namespace) -> StreamingSegmenter:
+    """The model of `add_model_option`, run as `add_device_options` say. Raises CheckpointError or BackendError."""
+    from sdcpc_ros.model_files.checkpoint import resolve_model
+    from sdcpc_ros.replay.segmented_frames import load_segmenter
+
+    path = resolve_model(arguments.model or DEFAULT_MODEL)
+    return load_segmenter(path, device=arguments.device, backend=arguments.backend, precision=arguments.precision)
 
 
 def add_config_fields(parser: argparse.ArgumentParser, examples: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_model_options
+from sdcpc_ros.commands.model_options import add_model_options, load_chosen_model
 
 _LISTED_PROBLEMS = 20
 
@@ -37,17 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
     as_video = output.suffix.lower() == ".mp4"
     _check_options(arguments, as_video)
 
-    from sdcpc_ros.model_files.checkpoint import resolve_model
     from sdcpc_ros.replay.segment import segment_source
-    from sdcpc_ros.replay.segmented_frames import load_segmenter
     from sdcpc_ros.replay.sources import open_source
     from sdcpc_ros.runtime.progress import ProgressBar
 
     with open_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
-        model = resolve_model(arguments.model)
-        segmenter = load_segmenter(
-            model, device=arguments.device, backend=arguments.backend, precision=arguments.precision
-        )
+        segmenter = load_chosen_model(arguments)
         with ProgressBar(source.expected, "segmenting") as advance:
             run = segment_source(segmenter, source, output, opacity=arguments.opacity, on_frame=advance)
     for problem in run.problems[:_LISTED_PROBLEMS]:

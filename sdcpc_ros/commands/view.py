@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_device_options
+from sdcpc_ros.commands.model_options import add_device_options, load_chosen_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _view_recorded(arguments: argparse.Namespace) -> int:
-    from sdcpc_ros.model_files.checkpoint import resolve_model
-    from sdcpc_ros.replay.segmented_frames import load_segmenter
     from sdcpc_ros.replay.view import has_masks, view_masks, view_source
     from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -78,12 +76,7 @@ def _view_recorded(arguments: argparse.Namespace) -> int:
     with ProgressBar(doing="showing") as advance:
         if masks_there:
             return view_masks(path, file, camera=camera, labels=arguments.labels, on_frame=advance)
-        segmenter = load_segmenter(
-            resolve_model(arguments.model or DEFAULT_MODEL),
-            device=arguments.device,
-            backend=arguments.backend,
-            precision=arguments.precision,
-        )
+        segmenter = load_chosen_model(arguments)
         return view_source(path, file, segmenter, camera=camera, images_hz=arguments.rate, on_frame=advance)
 
 
