@@ -8,12 +8,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import picture
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.evaluation.pictures import fit_into, overlay
-from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.segment import overlay_video, segment_source
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
@@ -26,30 +26,6 @@ SIZE = (48, 64)
 @pytest.fixture(scope="module")
 def segmenter(tiny_checkpoint):
     return StreamingSegmenter(load_checkpoint(tiny_checkpoint))
-
-
-def picture(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Bright at the left, dark at the right, and a little brighter with every frame."""
-    ramp = np.linspace(220, 20, size[1], dtype=np.float32)[None, :, None] + 4 * index
-    return np.broadcast_to(ramp, (*size, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def video(tmp_path):
-    path = tmp_path / "drive.mp4"
-    with VideoWriter(path, rate_hz=10) as writer:
-        for index, time_s in enumerate((0.0, 0.1, 0.2, 0.5, 0.6)):  # a frame or two were dropped
-            writer.write(picture(index), time_s)
-    return path
-
-
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in (9, 10, 11):
-        cv2.imwrite(str(folder / f"frame_{number}.png"), picture(number))
-    return folder
 
 
 def taken(path, **options) -> tuple[list[SourceFrame], list[Unusable], list[str]]:

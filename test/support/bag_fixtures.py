@@ -1,4 +1,4 @@
-"""Bags small enough to make for every test."""
+"""Bags, and other input, small enough to make for every test."""
 
 from __future__ import annotations
 
@@ -48,6 +48,12 @@ def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
     encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert encoded
     return serialise_compressed(jpeg.tobytes(), "rgb8; jpeg compressed bgr8", stamp_ns, frame_id)
+
+
+def picture(index: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """An RGB image: bright at the left, dark at the right, and a little brighter with every frame."""
+    ramp = np.linspace(220, 20, size[1], dtype=np.float32)[None, :, None] + 4 * index
+    return np.broadcast_to(ramp, (*size, 3)).astype(np.uint8)
 
 
 @pytest.fixture(name="camera_messages")
