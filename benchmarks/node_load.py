@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.bags.errors import PlaybackError
-from sdcpc_ros.replay.node_process import NodeCommand, NodeProcess, ros_environment
+from sdcpc_ros.replay.node_process import NodeProcess, ros_environment
 
 NODE = "/segmentation_node"
 START_S = 120.0  # the longest that a node may take until it segments
@@ -215,7 +215,7 @@ def running_bench(model: str, cameras: Sequence[str], size: tuple[int, int], out
     parameters = {"model": model, "device": "auto", "cameras": f"[{', '.join(cameras)}]", "max_gap": "3600.0"}
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     words = [sys.executable, "-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", *options]
-    with NodeProcess(NodeCommand(words, "the node"), output / "node.log") as process:
+    with NodeProcess(words, output / "node.log") as process:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is ours: what was measured is kept
         bench = Bench(cameras, size, process)
         try:

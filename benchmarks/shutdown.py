@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.node_load import START_S, Bench
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.errors import PlaybackError
-from sdcpc_ros.replay.node_process import NodeCommand, NodeProcess, ros_environment
+from sdcpc_ros.replay.node_process import NodeProcess, ros_environment
 
 LIMIT_S = 2.0
 _SIZE = (480, 640)  # of the images, height and width
@@ -119,7 +119,7 @@ def end(moment: str, number: signal.Signals, model: str, output: Path) -> Ending
     parameters, wait = MOMENTS[moment]
     options = ("-p", f"model:={model}", "-p", "max_gap:=3600.0", *parameters)
     words = [sys.executable, "-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", *options]
-    with NodeProcess(NodeCommand(words, "the node"), output / "node.log") as process:
+    with NodeProcess(words, output / "node.log") as process:
         wait(process)
         children = descendants(process.pid)
         begun_s = time.monotonic()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class BagError(ValueError):
-    """A bag is missing, unreadable or cut short, or lacks what was asked for."""
+    """A bag is missing, unreadable or cut short, or lacks a requested topic."""
 
 
-class PlaybackError(RuntimeError):
+class PlaybackError(ValueError):
     """Playing a bag, or receiving the node's answers, failed."""
 
 

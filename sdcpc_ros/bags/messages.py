@@ -1,4 +1,4 @@
-"""The ROS messages that this room reads and writes, without ROS: stamps, and images and labels as numpy.
+"""ROS messages without ROS: stamps, and images and labels as numpy.
 
 Messages are those of `rosbags`, with the field names of ROS.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -40,7 +39,8 @@ _FURTHER_TYPES = {
 #: Larger images are refused, since a damaged header can claim gigabytes.
 _MAX_PIXELS = 1 << 26
 _COLOUR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
-_LABEL_ENCODINGS = {"mono8": 1, "8UC1": 1, "mono16": 2, "16UC1": 2}
+#: NumPy type of an id, without its byte order.
+_LABEL_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "16SC1": "i2"}
 
 
 @lru_cache(maxsize=1)
@@ -107,14 +107,6 @@ def serialise_image(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: 
     height, width = pixels.shape[:2]
     layout = {"height": height, "width": width, "is_bigendian": 0, "step": pixels[0].nbytes}
     return _serialise(IMAGE, stamp_ns, frame_id, encoding=encoding, data=data, **layout)
-
-
-def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str, quality: int = 95) -> bytes:
-    """A sensor_msgs/CompressedImage of an (H, W, 3) uint8 RGB image, as CDR."""
-    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not encoded:
-        raise BagError(f"an image of shape {image.shape} could not be encoded as JPEG")
-    return serialise_compressed(jpeg.tobytes(), "rgb8; jpeg compressed bgr8", stamp_ns, frame_id)
 
 
 def serialise_compressed(data: bytes, image_format: str, stamp_ns: int, frame_id: str) -> bytes:
@@ -192,8 +184,8 @@ def image_encoding(message: Any) -> str:
 def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray:
     """The class ids (H, W) uint8, 255 where there is none, of a deserialised Image or CompressedImage (PNG).
 
-    In 16-bit encodings 65535 means "no label", as 255 does in 8-bit ones. Colours are read by the `reader`, which knows
-    those of the classes. Raises BagError.
+    "No label" is 255 in 8-bit encodings, 65535 in unsigned and -1 in signed 16-bit ones. Colours are read by the
+    `reader`, which knows those of the classes. Raises BagError.
     """
     try:
         return _decode_labels(message, reader or LabelReader())
@@ -212,9 +204,6 @@ def _decode_labels(message: Any, reader: LabelReader) -> np.ndarray:
             f"labels cannot be read from '{message.encoding}'; {allowed} are allowed, and where the label set is known "
             f"{', '.join(_COLOUR_ENCODINGS)} in its colours"
         )
-    id_bytes = _LABEL_ENCODINGS[message.encoding]
-    rows = np.ascontiguousarray(_rows(message, id_bytes))
-    if id_bytes == 1:
-        return rows
-    ids = rows.view(">u2" if message.is_bigendian else "<u2")
-    return reader.from_picture(ids.astype(np.uint16))
+    id_type = np.dtype(_LABEL_ENCODINGS[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
+    ids = np.ascontiguousarray(_rows(message, id_type.itemsize)).view(id_type)
+    return reader.from_picture(ids.astype(id_type.newbyteorder("="), copy=False))

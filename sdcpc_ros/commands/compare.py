@@ -10,7 +10,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help="a report.json of `sdcpc evaluate-bag`")
-    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT", help="those to compare with it")
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT", help="reports to compare with it")
     parser.add_argument(
         "--fail-if",
         action="append",
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """What makes the same comparison again."""
+    """The command line that repeats the comparison."""
     words = ["sdcpc", "compare", str(arguments.baseline), *map(str, arguments.reports)]
     words += [word for text in arguments.fail_if for word in ("--fail-if", text)]
     words += ["--draws", str(arguments.draws), "--level", str(arguments.level), "--seed", str(arguments.seed)]

@@ -1,33 +1,33 @@
-"""`sdcpc doctor`: what keeps the node from working on this machine, and what to do about it."""
+"""`sdcpc doctor`: faults of this machine and the ROS graph that affect the node, each with its fix."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 
-from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_model_option
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 
 _STYLES = {OK: "green", NOTE: "dim", WARNING: "yellow", FAULT: "bold red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="default: %(default)s")
+    add_model_option(parser)
     parser.add_argument(
-        "--node", default="/segmentation_node", metavar="NAME", help="the running node to ask, default %(default)s"
+        "--node", default="/segmentation_node", metavar="NAME", help="the running node, default %(default)s"
     )
     parser.add_argument(
         "--image-topic",
         action="append",
         metavar="TOPIC",
-        help="what a node that does not run yet would listen to, default camera/image_raw; may be given again",
+        help="image topic of a node that is not running yet, default camera/image_raw; may be repeated",
     )
     parser.add_argument(
         "--compressed",
         action="store_true",
-        help="the image topics are CompressedImage; without it the type of the publisher is taken",
+        help="the image topics are CompressedImage; by default the type of the publisher",
     )
-    parser.add_argument("--use-sim-time", action="store_true", help="the node that does not run yet would take /clock")
+    parser.add_argument("--use-sim-time", action="store_true", help="a node that is not running yet will use /clock")
     parser.add_argument(
         "--listen", type=float, default=2.0, metavar="S", help="seconds to listen to images, default %(default)s"
     )
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=15.0,
         metavar="S",
-        help="seconds after which what is missing is said to be missing, default %(default)s: discovery takes a while",
+        help="seconds to wait for discovery before something counts as missing, default %(default)s",
     )
-    parser.add_argument("--no-graph", action="store_true", help="look at this machine only")
+    parser.add_argument("--no-graph", action="store_true", help="check this machine only")
     parser.set_defaults(parser=parser)
 
 

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_device_options
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
@@ -24,15 +23,13 @@ _Number = TypeVar("_Number", int, float)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
-    )
-    on_disk = parser.add_argument_group("for what is on disk (docs/datasets.md shows the layouts)")
+    add_model_option(parser)
+    on_disk = parser.add_argument_group("data sets on disk (layouts: docs/datasets.md)")
     on_disk.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder; a bag, or a folder of bags")
-    on_disk.add_argument("--split", help=f"{_DEFAULT_SPLIT}, if not given; of bags those in ROOT/SPLIT, else at ROOT")
-    synthetic = parser.add_argument_group("for --dataset synthetic")
-    synthetic.add_argument("--seed", type=int, help="which street, 0 if not given; training uses 1000 and up")
-    synthetic.add_argument("--frames", type=int, help="how many frames, 90 if not given")
+    on_disk.add_argument("--split", help=f"default {_DEFAULT_SPLIT}; for bags: those in ROOT/SPLIT, by default in ROOT")
+    synthetic = parser.add_argument_group("--dataset synthetic")
+    synthetic.add_argument("--seed", type=int, help="seed of the street, default 0; training uses 1000 and up")
+    synthetic.add_argument("--frames", type=int, help="number of frames, default 90")
     tests = parser.add_argument_group(
         "tests of the temporal path: with any of these, one row a test, streaming beside single frame; N,... is a list"
     )
@@ -102,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
-    """The data set. `label_set`, the model's, is what the ids in a bag mean where nothing beside it says otherwise."""
+    """The data set. `label_set`, the model's, gives the ids in a bag their meaning if no label_set.json does."""
     if arguments.dataset == "synthetic":
         from sdcpc_ros.datasets.street_dataset import StreetDataset
 

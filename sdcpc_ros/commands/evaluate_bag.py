@@ -1,59 +1,58 @@
-"""`sdcpc evaluate-bag`: every frame of a bag through the node's segmenter, and a report of what came of it."""
+"""`sdcpc evaluate-bag`: run every frame of bags through the node's segmenter and report the scores."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_device_options
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option
 from sdcpc_ros.evaluation.gates import MEASURES, Gate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folders, .mcap or .db3 files")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
-    )
+    add_model_option(parser)
     parser.add_argument(
         *("-o", "--output"),
         type=Path,
         default=Path("bag_evaluation"),
         metavar="DIR",
-        help="each bag's results go into a folder of its name in there, default %(default)s",
+        help="holds a folder of results for each bag, default %(default)s",
     )
-    what = parser.add_argument_group("what of a bag")
-    what.add_argument("--camera", metavar="TOPIC", help="the image topic, needed where there are several")
+    what = parser.add_argument_group("input")
+    what.add_argument("--camera", metavar="TOPIC", help="the image topic, needed if there are several")
     what.add_argument(
         "--truth",
         metavar="TOPIC|DIR|none",
         help="a topic of label images, a folder of masks named by stamp, frame or number, or none; "
-        "the bag's own ground_truth topic if not given",
+        "default: the bag's own ground_truth topic",
     )
-    what.add_argument("--void", type=int, nargs="+", default=[], metavar="ID", help="ids without truth, besides 255")
+    what.add_argument(
+        "--void", type=int, nargs="+", default=[], metavar="ID", help="void ids in the truth, besides 255"
+    )
     what.add_argument(
         "--resize-truth", action="store_true", help="resize masks of another size to their image, by the nearest pixel"
     )
     what.add_argument(
         "--unknown-colours-void",
         action="store_true",
-        help="in masks that hold colours, those that no class of the model has mean no truth",
+        help="in masks in colours, a colour of no class is void instead of an error",
     )
     what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
-    what.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to evaluate, all if not given")
+    what.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to evaluate, default all")
     what.add_argument("--every", type=_count, default=1, metavar="N", help="every N-th image only, default all")
     what.add_argument("--max-gap", type=float, metavar="S", help="as the node's parameter max_gap")
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("run")
     add_device_options(how)
     how.add_argument(
-        "--input-size", type=int, nargs=2, metavar=("H", "W"), help="what the network sees, px; as the node by default"
+        "--input-size", type=int, nargs=2, metavar=("H", "W"), help="input of the network, px; default as the node"
     )
     how.add_argument("--workers", type=int, metavar="N", help="evaluate N bags at a time, with one core each")
     how.add_argument(
         "--ray", metavar="ADDRESS", help="evaluate on a Ray cluster, as ray.init takes it; 'local' starts one here"
     )
-    how.add_argument("--force", action="store_true", help="also what was evaluated before, and has not changed since")
-    more = parser.add_argument_group("what else")
+    how.add_argument("--force", action="store_true", help="evaluate bags again that have not changed since")
+    more = parser.add_argument_group("further outputs")
     more.add_argument("--labelled-bag", action="store_true", help="write the bag with the masks in it")
     more.add_argument("--rerun", type=Path, metavar="FILE.rrd", help="write a recording of one bag for Rerun's viewer")
     more.add_argument("--live", action="store_true", help="play the bag to the ROS node too, and compare")

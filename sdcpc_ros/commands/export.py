@@ -1,4 +1,4 @@
-"""`sdcpc export`: write what a robot loads instead of a checkpoint."""
+"""`sdcpc export`: write a model for a robot: ONNX, a compiled package, a TensorRT engine."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_precision_option
+from sdcpc_ros.commands.model_options import add_model_argument, add_precision_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.model_files.checkpoint import Checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=DEFAULT_MODEL,
-        metavar="NAME_OR_PATH",
-        help="a shipped model, or a .safetensors file, default %(default)s",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "--format",
         required=True,
@@ -42,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="what the network sees, as the node's input_height and input_width; the model's own if not given",
+        help="input of the network, as the node's input_height and input_width; default: the model's own",
     )
-    parser.add_argument("--device", help="torch device, cuda for tensorrt and cpu for the others if not given")
+    parser.add_argument("--device", help="torch device, default cuda for tensorrt and cpu for the others")
     add_precision_option(parser)
 
 
@@ -80,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def metadata(name: str, checkpoint: Checkpoint, size: tuple[int, int]) -> dict[str, str]:
-    """What a file says of itself: text, and JSON where a value has parts."""
+    """The metadata of an exported file: text, and JSON for structured values."""
     from sdcpc_ros import __version__
 
     return {

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sdcpc_ros.commands.config_field import add_config_fields
+from sdcpc_ros.commands.model_options import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,18 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=float,
             nargs=3,
             metavar=("R", "G", "B"),
-            help="of the pixels, in units of 0..255; ImageNet's if not given; 0 0 0 and 255 255 255 for input in 0..1",
+            help="of the pixels, in units of 0..255, default ImageNet's; 0 0 0 and 255 255 255 for input in 0..1",
         )
     parser.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the input, where the file leaves it open; 512 512 if not given",
+        help="of the input, if the file leaves it open; default 512 512",
     )
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the input, read from its shape if not given")
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the input; default: from its shape")
     parser.add_argument("--channel-order", choices=("rgb", "bgr"), default="rgb", help="default %(default)s")
-    parser.add_argument("--output", metavar="NAME", help="which output holds the classes, where there are several")
+    parser.add_argument("--output", metavar="NAME", help="the output that holds the classes, if there are several")
     parser.add_argument("--licence", metavar="TEXT", help="for the record, shown by `sdcpc info`")
     add_config_fields(parser, "temporal=false, reference_offsets=[2,4]")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdcpc_ros.commands.config_field import add_config_fields
+from sdcpc_ros.commands.model_options import add_config_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="360 480 if not given; with --segmenter the preprocessor's",
+        help="default 360 480, or with --segmenter the preprocessor's",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
     add_config_fields(parser, "output_stride=8, reference_offsets=[2,4]")

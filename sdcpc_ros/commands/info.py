@@ -1,20 +1,14 @@
-"""`sdcpc info`: what a model says about itself."""
+"""`sdcpc info`: print a model card."""
 
 from __future__ import annotations
 
 import argparse
 
-from sdcpc_ros import DEFAULT_MODEL
+from sdcpc_ros.commands.model_options import add_model_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=DEFAULT_MODEL,
-        metavar="NAME_OR_PATH",
-        help="a shipped model, or a .safetensors file, default %(default)s",
-    )
+    add_model_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

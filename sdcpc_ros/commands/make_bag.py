@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="ID",
-        help="ids in the labels without truth: written as 255",
+        help="void ids in the labels, written as 255",
     )
     parser.add_argument(
         "--label-set",
         metavar="NAME_OR_JSON",
-        help="what the colours mean of label images that hold colours: a label set by name, or a JSON file",
+        help="the label set, by name or as a JSON file, of label images in colours",
     )
     parser.add_argument("--compressed", action="store_true", help="keep the JPEG and PNG files as CompressedImage")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")
@@ -36,23 +36,25 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sdcpc_ros.labels.label_set import read_label_set
-    from sdcpc_ros.replay.folder_bag import FolderBag, write_folder_bag
+    from sdcpc_ros.replay.folder_bag import list_frames, write_folder_bag
     from sdcpc_ros.runtime.progress import ProgressBar
 
-    folder_bag = FolderBag(
-        folder=arguments.folder,
-        labels=arguments.labels,
-        rate_hz=arguments.rate,
-        void=frozenset(arguments.void),
-        compressed=arguments.compressed,
-        colours=read_label_set(arguments.label_set).colours if arguments.label_set else (),
-    )
-    frames = len(folder_bag.files)
-    with ProgressBar(frames, "writing") as advance:
-        write_folder_bag(arguments.output, folder_bag, storage=arguments.storage, on_frame=advance)
+    frames = list_frames(arguments.folder, arguments.labels)
+    with ProgressBar(len(frames), "writing") as advance:
+        topic = write_folder_bag(
+            arguments.output,
+            frames,
+            rate_hz=arguments.rate,
+            void=frozenset(arguments.void),
+            colours=read_label_set(arguments.label_set).colours if arguments.label_set else (),
+            compressed=arguments.compressed,
+            storage=arguments.storage,
+            on_frame=advance,
+        )
+    labelled = sum(label is not None for _, label in frames)
     Console(highlight=False).print(
-        f"wrote {arguments.output}: {frames} images on {folder_bag.image_topic}, "
-        f"{folder_bag.labelled} with ground truth, {frames / folder_bag.rate_hz:.1f} s",
+        f"wrote {arguments.output}: {len(frames)} images on {topic}, "
+        f"{labelled} with ground truth, {len(frames) / arguments.rate:.1f} s",
         soft_wrap=True,
         markup=False,
     )

@@ -1,10 +1,15 @@
-"""Options of every command that runs a network: which, where and how."""
+"""Options that several commands share: the model, where and how it runs, and fields of its configuration."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from typing import TYPE_CHECKING, Any
 
 from sdcpc_ros import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 #: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds them together.
 BACKENDS = ("eager", "inductor", "aot", "onnxruntime", "tensorrt")
@@ -12,10 +17,25 @@ PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
+    add_model_option(parser)
+    add_device_options(parser)
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"
     )
-    add_device_options(parser)
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """The model as a positional argument."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_PATH",
+        help="a shipped model, or a .safetensors file, default %(default)s",
+    )
 
 
 def add_device_options(parser: argparse._ActionsContainer) -> None:
@@ -38,3 +58,36 @@ def add_precision_option(parser: argparse._ActionsContainer) -> None:
         choices=PRECISIONS,
         help="of weights, activations and memories; auto is float16 on a GPU and float32 on a CPU, default %(default)s",
     )
+
+
+def load_chosen_model(arguments: argparse.Namespace) -> StreamingSegmenter:
+    """The model of `add_model_option`, run as `add_device_options` say. Raises CheckpointError or BackendError."""
+    from sdcpc_ros.model_files.checkpoint import resolve_model
+    from sdcpc_ros.replay.segmented_frames import load_segmenter
+
+    path = resolve_model(arguments.model or DEFAULT_MODEL)
+    return load_segmenter(path, device=arguments.device, backend=arguments.backend, precision=arguments.precision)
+
+
+def add_config_fields(parser: argparse.ArgumentParser, examples: str) -> None:
+    """`--set FIELD=VALUE`, any number of times; pairs in `config_fields`."""
+    parser.add_argument(
+        "--set",
+        dest="config_fields",
+        type=_config_field,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"a field of the network configuration, its value as JSON: {examples}",
+    )
+
+
+def _config_field(text: str) -> tuple[str, Any]:
+    """The field and its value, read as JSON or, where it is none, as a bare word."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

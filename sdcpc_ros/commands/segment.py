@@ -1,4 +1,4 @@
-"""`sdcpc segment`: a video, images or a bag in, a painted video or label images out."""
+"""`sdcpc segment`: a video, images or a bag in, an overlay video or label images out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_model_options
+from sdcpc_ros.commands.model_options import add_model_options, load_chosen_model
+
+_LISTED_PROBLEMS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="OUT",
-        help="OUT.mp4: a video with the class colours over it; else a folder of PNG images of class ids",
+        help="OUT.mp4: an overlay video; any other name: a folder of PNG images of class ids",
     )
     add_model_options(parser)
-    parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, 0.6 if not given")
+    parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, default 0.6")
     parser.add_argument("--camera", metavar="TOPIC", help="of a bag with several cameras")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="how fast images follow each other, 15 if not given")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
     parser.set_defaults(parser=parser)
 
 
@@ -35,30 +37,19 @@ def run(arguments: argparse.Namespace) -> None:
     as_video = output.suffix.lower() == ".mp4"
     _check_options(arguments, as_video)
 
-    from sdcpc_ros.model_files.checkpoint import resolve_model
-    from sdcpc_ros.replay.picture_sources import picture_source
-    from sdcpc_ros.replay.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
-    from sdcpc_ros.replay.segmented_frames import load_segmenter
+    from sdcpc_ros.replay.segment import segment_source
+    from sdcpc_ros.replay.sources import open_source
     from sdcpc_ros.runtime.progress import ProgressBar
 
-    with picture_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
-        model = resolve_model(arguments.model)
-        segmenter = load_segmenter(
-            model, device=arguments.device, backend=arguments.backend, precision=arguments.precision
-        )
-        opacity = 0.6 if arguments.opacity is None else arguments.opacity
-        to = (
-            OverlayVideo(output, segmenter.label_set, rate_hz=source.rate_hz, opacity=opacity)
-            if as_video
-            else LabelFolder(output)
-        )
-        with ProgressBar(source.expected or 0, "segmenting") as advance:
-            done = segment_pictures(segmenter, source, to, on_frame=advance)
-    for problem in done.problems:
+    with open_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
+        segmenter = load_chosen_model(arguments)
+        with ProgressBar(source.expected, "segmenting") as advance:
+            run = segment_source(segmenter, source, output, opacity=arguments.opacity, on_frame=advance)
+    for problem in run.problems[:_LISTED_PROBLEMS]:
         print(f"sdcpc segment: left out: {problem}", file=sys.stderr)
-    if done.unusable > len(done.problems):
-        print(f"sdcpc segment: and {done.unusable - len(done.problems)} more were left out", file=sys.stderr)
-    print(f"wrote {output}: {done.frames} pictures, {done.elapsed_ms / done.frames:.0f} ms each from image to labels")
+    if run.unusable > _LISTED_PROBLEMS:
+        print(f"sdcpc segment: and {run.unusable - _LISTED_PROBLEMS} more were left out", file=sys.stderr)
+    print(f"wrote {output}: {run.frames} pictures, {sum(run.elapsed_ms) / run.frames:.0f} ms each from image to labels")
 
 
 def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:

@@ -1,4 +1,4 @@
-"""`sdcpc train`: train by a recipe, or go on where a stopped run left off."""
+"""`sdcpc train`: train by a recipe, or resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="start",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin with these weights, as of `sdcpc import-weights`; at random if not given",
+        help="initial weights, as from `sdcpc import-weights`; default random",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is a GPU, if not given")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
     parser.add_argument(
         "--leave-out",
         action="append",
         default=[],
         metavar="VIDEO",
-        help="do not train on this video of the training split, as 0006R0 of CamVid; may be given again",
+        help="do not train on this video of the training split, as 0006R0 of CamVid; may be repeated",
     )
     parser.add_argument(
         "--score",
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.training.trainer import train
 
-    what = _scoring(arguments) if arguments.score else None  # what it lacks is said before the training
+    what = _scoring(arguments) if arguments.score else None  # before the training, as it may raise
     places = arguments.config, arguments.root, arguments.output
     model = train(*places, arguments.start, arguments.device, arguments.leave_out)
     if what is not None:

@@ -1,4 +1,4 @@
-"""`sdcpc view`: pictures, masks, confidence and scores in Rerun."""
+"""`sdcpc view`: images, masks, confidence and scores in Rerun."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.commands.model_options import add_device_options
+from sdcpc_ros.commands.model_options import add_device_options, load_chosen_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         nargs="?",
         metavar="BAG|VIDEO|IMAGES|N",
-        help="a bag, whose masks are shown if it holds any; or what `sdcpc segment` takes, segmented here",
+        help="a bag with masks, which are shown; or any input of `sdcpc segment`, which is segmented",
     )
-    parser.add_argument("--live", action="store_true", help="show what a running node publishes, until Ctrl-C")
+    parser.add_argument("--live", action="store_true", help="show the topics of a running node, until Ctrl-C")
     parser.add_argument(
         *("-o", "--output"),
         type=Path,
@@ -26,18 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME_OR_PATH",
-        help=f"segment with it, even what holds masks; default for what holds none: {DEFAULT_MODEL}. With --live: the "
-        "node's model, for its classes; the node's LabelInfo names them if not given",
+        help=f"segment with this model, even a bag with masks; default without masks: {DEFAULT_MODEL}. With --live: "
+        "the node's model, for its classes; default: the classes of the node's LabelInfo",
     )
     add_device_options(parser)
     parser.add_argument(
         "--camera",
         metavar="TOPIC|NAME",
-        help="of a bag with several cameras, the topic; with --live the node's name of it",
+        help="the topic, for a bag with several cameras; with --live the camera's name in the node",
     )
-    parser.add_argument("--labels", metavar="TOPIC", help="the masks to show, of a bag that has several topics of them")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="how fast images follow each other, 15 if not given")
-    parser.add_argument("--node", metavar="NAME", help="with --live: the running node, /segmentation_node if not given")
+    parser.add_argument("--labels", metavar="TOPIC", help="the masks to show, for a bag with several topics of masks")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
+    parser.add_argument("--node", metavar="NAME", help="with --live: the running node, default /segmentation_node")
     parser.set_defaults(parser=parser)
 
 
@@ -61,42 +61,36 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _view_recorded(arguments: argparse.Namespace) -> int:
-    from sdcpc_ros.model_files.checkpoint import resolve_model
-    from sdcpc_ros.replay.segmented_frames import load_segmenter
-    from sdcpc_ros.replay.view import has_masks, view_masks, view_pictures
+    from sdcpc_ros.replay.view import has_masks, view_masks, view_source
     from sdcpc_ros.runtime.progress import ProgressBar
 
     masks_there = arguments.model is None and has_masks(arguments.input)
-    if masks_there and (arguments.device, arguments.backend, arguments.rate) != ("auto", "eager", None):
+    if masks_there and (_network_options(arguments) or arguments.rate is not None):
         arguments.parser.error(
-            "--device, --backend and --rate do not go with masks that the bag holds; --model makes new ones"
+            "--device, --backend, --precision and --rate do not go with masks that the bag holds; "
+            "--model makes new ones"
         )
     if not masks_there and arguments.labels is not None:
         arguments.parser.error("--labels goes with a bag that holds masks, and without --model")
+    path, file, camera = arguments.input, arguments.output, arguments.camera
     with ProgressBar(doing="showing") as advance:
         if masks_there:
-            return view_masks(
-                arguments.input, arguments.output, camera=arguments.camera, labels=arguments.labels, on_frame=advance
-            )
-        model = resolve_model(arguments.model or DEFAULT_MODEL)
-        segmenter = load_segmenter(model, device=arguments.device, backend=arguments.backend)
-        return view_pictures(
-            arguments.input,
-            arguments.output,
-            segmenter,
-            camera=arguments.camera,
-            images_hz=arguments.rate,
-            on_frame=advance,
-        )
+            return view_masks(path, file, camera=camera, labels=arguments.labels, on_frame=advance)
+        segmenter = load_chosen_model(arguments)
+        return view_source(path, file, segmenter, camera=camera, images_hz=arguments.rate, on_frame=advance)
+
+
+def _network_options(arguments: argparse.Namespace) -> bool:
+    """Whether any option of how the network is run was given."""
+    default = arguments.parser.get_default
+    return any(getattr(arguments, name) != default(name) for name in ("device", "backend", "precision"))
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
     error = arguments.parser.error
     if arguments.live == (arguments.input is not None):
         error("either what to show, or --live, is needed")
-    if arguments.live and (
-        (arguments.labels, arguments.rate) != (None, None) or (arguments.device, arguments.backend) != ("auto", "eager")
-    ):
-        error("--device, --backend, --labels and --rate do not go with --live: the node segments")
+    if arguments.live and (_network_options(arguments) or (arguments.labels, arguments.rate) != (None, None)):
+        error("--device, --backend, --precision, --labels and --rate do not go with --live: the node segments")
     if not arguments.live and arguments.node is not None:
         error("--node goes with --live")

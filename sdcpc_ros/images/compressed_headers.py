@@ -1,7 +1,7 @@
-"""What a compressed picture says about itself before it is decoded: its kind, its size and whether its end is there.
+"""The header of a compressed image, before it is decoded: kind, size, and whether its end marker is present.
 
 A few kilobytes can decode to gigabytes, and OpenCV fills the missing part of a shortened JPEG with grey without an
-error; both are found here, from the header and the end marker alone.
+error. Both are detected here from the header and the end marker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_END = b"\xff\xd9"
 #: Markers that carry no length: TEM, RST0..RST7, SOI.
 _JPEG_BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD9)))
-#: Start-of-frame markers of every JPEG process; 0xC4, 0xC8 and 0xCC in their midst mean something else.
+#: Start-of-frame markers of every JPEG process; 0xC4, 0xC8 and 0xCC have other meanings.
 _JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN_MARKER = 0xDA
 
@@ -29,7 +29,7 @@ class PictureHeader:
 
 
 def read_header(data: memoryview) -> PictureHeader | None:
-    """The header of a JPEG or PNG picture in `data` (one dimension of bytes); None when there is none to be read."""
+    """The header of a JPEG or PNG picture in `data` (one dimension of bytes); None if there is none."""
     if bytes(data[:8]) == _PNG_SIGNATURE:
         return _read_png(data)
     if bytes(data[:2]) == b"\xff\xd8":

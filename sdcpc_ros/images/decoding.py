@@ -1,8 +1,8 @@
-"""Pictures as cameras and bags hold them, to numpy: raw encodings, JPEG and PNG. The only file that knows encodings.
+"""Decodes images of cameras and bags to numpy: raw encodings, JPEG and PNG.
 
-An image is anything with the fields of sensor_msgs/Image or CompressedImage, whoever deserialised it; nothing here
-needs ROS. Whatever is wrong with it raises BadImage. An image whose last row ends early counts as truncated; bytes
-after the last row are ignored, for some drivers send whole pages.
+An image is any object with the fields of sensor_msgs/Image or CompressedImage; ROS is not needed. Every fault raises
+BadImage. An image whose last row ends early is truncated; bytes after the last row are ignored, as some drivers send
+whole memory pages.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ RAW_ENCODINGS = tuple(_ENCODINGS)
 def image_format(message: Any, max_pixels: int) -> ImageFormat:
     """Checks an Image or CompressedImage without decoding it: microseconds, whatever its size.
 
-    Raises BadImage for everything that can be known before decoding, which leaves `corrupt` data to `to_rgb`.
+    Raises BadImage for every fault but `corrupt` data, which only `to_rgb` finds.
     """
     return _compressed_format(message, max_pixels) if hasattr(message, "format") else _raw_format(message, max_pixels)
 

@@ -1,4 +1,4 @@
-"""Label images as people store them: ids of 8 or 16 bits, palette PNG, or the colours of the classes."""
+"""Reads label images: ids of 8 or 16 bits, palette PNG, or the colours of the classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sdcpc_ros.images.compressed_headers import read_header
 from sdcpc_ros.runtime.git_lfs import is_pointer
 
-_VOID, _VOID_16 = 255, 65535
+_VOID = 255
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
 _COLOUR_CHUNKS = (b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT")
@@ -41,20 +41,22 @@ class LabelReader:
         return self.from_picture(decode_label_file(content))
 
     def from_picture(self, picture: np.ndarray) -> np.ndarray:
-        """The ids (H, W) uint8, 255 = void, of (H, W) uint8 or uint16, or of (H, W, 3 or 4) uint8 RGB or RGBA colours.
+        """The ids (H, W) uint8, 255 = void, of (H, W) ids, or of (H, W, 3 or 4) uint8 RGB or RGBA colours.
 
-        Raises BadLabels for an id above 255 (65535 is void in 16 bits), and for a colour that no class has.
+        Ids are uint8, uint16 (65535 = void) or int16 (-1 = void). Raises BadLabels for any other id below 0 or above
+        255, and for a colour that no class has.
         """
         if picture.ndim == 3 and picture.dtype == np.uint8 and picture.shape[2] in (3, 4):
             return self._of_colours(picture)
-        if picture.ndim != 2 or picture.dtype not in (np.uint8, np.uint16):
+        if picture.ndim != 2 or picture.dtype not in (np.uint8, np.uint16, np.int16):
             raise BadLabels(f"is {picture.shape} {picture.dtype}; ids of 8 or 16 bits, or colours, are needed")
         if picture.dtype == np.uint8:
             return picture
-        void = picture == _VOID_16
-        largest = int(picture[~void].max(initial=0))
-        if largest > _VOID:
-            raise BadLabels(f"holds the 16-bit id {largest}; 0 to {_VOID} and {_VOID_16} are allowed")
+        void_id = -1 if picture.dtype == np.int16 else 65535
+        void = picture == void_id
+        wrong = picture[~void & ((picture < 0) | (picture > _VOID))]
+        if wrong.size:
+            raise BadLabels(f"holds the 16-bit id {wrong[0]}; 0 to {_VOID} and {void_id} are allowed")
         return np.where(void, _VOID, picture).astype(np.uint8)
 
     def _of_colours(self, picture: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def demo_table(summary: dict[str, Any]) -> Table:
     table = Table(title=f"{summary['model']} on {summary['bag']}", title_justify="left")
     table.add_column("measure")
     table.add_column("value", justify="right", style="bold")
-    table.add_column("what it is")
+    table.add_column("meaning")
     table.add_row("frames", str(published), f"images published, at {_number(timing['input_rate_hz'], '.1f Hz')}")
     table.add_row("frame rate", _number(timing["frame_rate_hz"], ".1f Hz"), "masks received a second")
     reasons = "frames without a mask"
@@ -65,8 +65,8 @@ def demo_hint(summary: dict[str, Any]) -> str | None:
         return None
     slower = math.floor(90 * summary["playback_rate"] * frame_rate / input_rate) / 100
     return (
-        f"This machine makes {frame_rate:.1f} masks a second of {input_rate:.1f} images: the newest frame wins, the "
-        f"others are dropped. `sdcpc demo --rate {max(slower, 0.01):g}` plays slowly enough for all."
+        f"This machine makes {frame_rate:.1f} masks a second from {input_rate:.1f} images: the node takes the newest "
+        f"frame and drops the others. `sdcpc demo --rate {max(slower, 0.01):g}` plays slowly enough for all."
     )
 
 

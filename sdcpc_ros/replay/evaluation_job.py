@@ -9,8 +9,8 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,46 +18,19 @@ from typing import Any
 
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT, ReportError, read_report, write_json
-from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, ModelChoice, evaluate_bag
-from sdcpc_ros.replay.labelled_bag import LabelledBagWriter
-from sdcpc_ros.replay.live_evaluation import LivePlan, live_comparison
-from sdcpc_ros.replay.live_timing import LiveTiming
-from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Unusable, load_segmenter
-from sdcpc_ros.replay.view import recorder
+from sdcpc_ros.model_files.checkpoint import load_checkpoint
+from sdcpc_ros.replay.bag_evaluation import Model, ModelChoice, evaluate_bag
+from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
+from sdcpc_ros.replay.live_comparison import LiveComparison
+from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
+from sdcpc_ros.replay.segmented_frames import Sink, load_segmenter
+from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.view import rerun_sink
 from sdcpc_ros.runtime.atomic_file import remove_leftovers
-
-
-@dataclass(frozen=True)
-class JobFiles:
-    """The output files of an evaluation."""
-
-    folder: Path
-
-    @property
-    def report(self) -> Path:
-        """All numbers."""
-        return self.folder / "report.json"
-
-    @property
-    def page(self) -> Path:
-        """The report for a browser, with images."""
-        return self.folder / "report.html"
-
-    @property
-    def labelled_bag(self) -> Path:
-        return self.folder / "labelled_bag"
-
-    def clear(self) -> None:
-        """Makes the folder and removes the results of an earlier evaluation, finished or not."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in (self.report, self.page, self.labelled_bag):
-            remove_leftovers(path)
-        for file in (self.report, self.page):
-            file.unlink(missing_ok=True)
-        if (self.labelled_bag / "metadata.yaml").is_file():
-            shutil.rmtree(self.labelled_bag)
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
 
 @dataclass(frozen=True)
@@ -73,8 +46,28 @@ class Job:
     rerun: Path | None = None  #: a recording to write for Rerun, see `RerunRecording`
 
     @property
-    def files(self) -> JobFiles:
-        return JobFiles(self.output)
+    def report_path(self) -> Path:
+        """All numbers."""
+        return self.output / "report.json"
+
+    @property
+    def page_path(self) -> Path:
+        """The report for a browser, with images."""
+        return self.output / "report.html"
+
+    @property
+    def labelled_bag_path(self) -> Path:
+        return self.output / "labelled_bag"
+
+    def clear(self) -> None:
+        """Makes the output folder and removes the results of an earlier evaluation, finished or not."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        for path in (self.report_path, self.page_path, self.labelled_bag_path):
+            remove_leftovers(path)
+        for file in (self.report_path, self.page_path):
+            file.unlink(missing_ok=True)
+        if (self.labelled_bag_path / "metadata.yaml").is_file():
+            shutil.rmtree(self.labelled_bag_path)
 
     def key(self) -> str:
         """A digest of all that the result depends on: the files of the bag and its masks, the model, the settings."""
@@ -94,35 +87,42 @@ class Job:
 
     def earlier_report(self) -> dict[str, Any] | None:
         """The report of this very evaluation if all its files are there, else None."""
-        wanted = [self.files.page, *([self.files.labelled_bag] if self.labelled_bag else [])]
+        wanted = [self.page_path, *([self.labelled_bag_path] if self.labelled_bag else [])]
         try:
-            report = read_report(self.files.report)
+            report = read_report(self.report_path)
         except (OSError, ReportError):
             return None
         return report if report.get("key") == self.key() and all(path.exists() for path in wanted) else None
 
     def command(self) -> str:
         """The command line that repeats the evaluation."""
-        settings, model = self.settings, self.model
-        words = ["sdcpc", "evaluate-bag", str(self.bag), "--model", str(model.path)]
-        options: dict[str, Any] = {
+        settings, model, live = self.settings, self.model, self.live
+        options = {
             "--camera": settings.camera,
             "--truth": settings.truth,
-            "--start": settings.start_s or None,
+            "--void": settings.void,
+            "--resize-truth": settings.resize_truth,
+            "--unknown-colours-void": settings.unknown_colours_are_void,
+            "--start": settings.start_s,
             "--duration": settings.duration_s,
-            "--every": None if settings.every == 1 else settings.every,
-            "--max-gap": None if settings.max_gap_s == BagSettings().max_gap_s else settings.max_gap_s,
+            "--every": settings.every,
+            "--max-gap": settings.max_gap_s,
             "--device": model.device,
-            "--backend": None if model.backend == "eager" else model.backend,
-            "--precision": None if model.precision == "auto" else model.precision,
+            "--backend": model.backend,
+            "--precision": model.precision,
+            "--input-size": model.input_size,
+            "--labelled-bag": self.labelled_bag,
+            "--live": live is not None,
+            "--live-rate": None if live is None else live.rate,
+            "--live-node": None if live is None else live.label_topic,
         }
-        words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        for name, values in (("--void", settings.void), ("--input-size", model.input_size)):
-            words += [name, *map(str, values)] if values else []
-        words += ["--resize-truth"] if settings.resize_truth else []
-        words += ["--unknown-colours-void"] if settings.unknown_colours_are_void else []
-        words += ["--labelled-bag"] if self.labelled_bag else []
-        words += [] if self.live is None else ["--live", *self.live.options()]
+        defaults: dict[str, Any] = {"--every": 1, "--max-gap": DEFAULT_MAX_GAP_S, "--live-rate": 1.0}
+        defaults |= {"--backend": "eager", "--precision": "auto"}
+        words = ["sdcpc", "evaluate-bag", str(self.bag), "--model", str(model.path)]
+        for name, value in options.items():
+            if value and value != defaults.get(name):
+                values = () if value is True else value if isinstance(value, tuple) else (value,)
+                words += [name, *map(str, values)]
         return shlex.join(words)
 
 
@@ -131,53 +131,56 @@ def run_job(
     *,
     on_start: Callable[[int], None] = lambda frames: None,
     on_frame: Callable[[], None] = lambda: None,
-    on_live: Callable[[LiveTiming | None], None] = lambda timing: None,
+    on_live: Callable[[LiveRun], None] = lambda run: None,
 ) -> dict[str, Any]:
     """Runs the job and returns its report. The report's file is written last: it marks a finished job.
 
     `on_start` gets the number of images to come, `on_frame` is called after each. A live job calls `on_live` before:
-    with None when the node is ready, then with the times so far for each published frame.
+    when playing starts, and for each published frame.
     Raises BagError, PlaybackError, CheckpointError or OSError.
     """
     key = job.key()  # before the work, in case the bag changes meanwhile
     model = _load_model(job.model, job.model.sha256())
-    job.files.clear()
-    settings, comparison = job.settings, None
-    watchers: list[Callable[[SegmentedFrame | Unusable], None]] = []
+    job.clear()
+    label_set, settings, comparison = model.segmenter.label_set, job.settings, None
+    sinks: list[Sink] = []
     with ExitStack() as stack:
         if job.live is not None:
-            plan = live_comparison(job.bag, job.output, job.model, settings, job.live, on_live)
-            comparison = stack.enter_context(plan)
-            watchers.append(comparison.add)
+            comparison = stack.enter_context(_live_comparison(job, job.live, on_live))
+            sinks.append(comparison.add)
         if job.labelled_bag:
-            writer = LabelledBagWriter(
-                job.files.labelled_bag,
-                job.bag,
-                model.segmenter.label_set,
-                camera=settings.camera,
-                truth=settings.truth,
-                start_s=settings.start_s,
-                duration_s=settings.duration_s,
-            )
-            watchers.append(stack.enter_context(writer).write)
+            sinks.append(stack.enter_context(labelled_bag_sink(job.labelled_bag_path, job.bag, label_set, settings)))
         if job.rerun is not None:
-            watchers.append(stack.enter_context(recorder(model.segmenter.label_set, job.bag.name, job.rerun)))
-        watchers.append(lambda frame: on_frame())
-        evaluation = evaluate_bag(job.bag, model, settings, on_start=on_start, watchers=watchers)
+            sinks.append(stack.enter_context(rerun_sink(label_set, job.bag.name, job.rerun)))
+        sinks.append(lambda frame: on_frame())
+        evaluation = evaluate_bag(job.bag, model, settings, on_start=on_start, sinks=sinks)
     report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}
     if comparison is not None:
         report["live"] = comparison.summary()
-    write_report(job.files.page, report, evaluation.pictures)
-    write_json(job.files.report, report)
+    write_report(job.page_path, report, evaluation.pictures)
+    write_json(job.report_path, report)
     return report
+
+
+@contextmanager
+def _live_comparison(job: Job, plan: LivePlan, on_live: Callable[[LiveRun], None]) -> Iterator[LiveComparison]:
+    """Plays the bag to a node, and yields a comparison for its offline frames."""
+    require_ros(" for --live")
+    max_gap_s, config = job.settings.max_gap_s, load_checkpoint(job.model.path).config
+    parameters = {"model" if name == "path" else name: value for name, value in vars(job.model).items()}
+    parameters["max_gap_s"] = max_gap_s
+    with (
+        BagReader(job.bag) as bag,
+        live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_live) as (run, answers),
+    ):
+        offsets, recurrent = config.reference_offsets, config.recurrent
+        yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)
 
 
 @lru_cache(maxsize=1)
 def _load_model(choice: ModelChoice, sha256: str) -> Model:
     """The last model is kept, since the bags of a fleet share it."""
-    how = {key: value for key, value in vars(choice).items() if key != "path"}
-    segmenter = load_segmenter(choice.path, **how)
-    return Model(segmenter, choice.path.stem, sha256)
+    return Model(load_segmenter(**vars(choice)), choice.path.stem, sha256)
 
 
 def _fingerprints(path: Path) -> list[tuple[str, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from rich.table import Table
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
-from sdcpc_ros.replay.fleet import InProcess, LocalProcesses, Outcome, RayCluster, Workers, output_folders, run_jobs
+from sdcpc_ros.replay.fleet import Outcome, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.fleet_report import fleet_report, fleet_table
-from sdcpc_ros.replay.live_evaluation import LivePlan
-from sdcpc_ros.replay.live_timing import LiveTiming
+from sdcpc_ros.replay.live_run import LivePlan, LiveRun
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
@@ -36,16 +36,13 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     by_job: dict[Job, Outcome] = {}
-    with terminated_as_interrupted(), ProgressBar() as bar:
-        workers = _workers(arguments, jobs, bar)
-        running = run_jobs(jobs, workers, force=arguments.force, on_poll=bar.update)
-        with closing(running):
-            for outcome in running:
-                by_job[outcome.job] = outcome
-                if len(jobs) > 1:
-                    bar.update(doing=f"{len(by_job)} of {len(jobs)} bags")
-                    if outcome.status == "failed":
-                        bar.print(f"{outcome.job.output.name}: {outcome.problem}")
+    with terminated_as_interrupted(), ProgressBar() as bar, closing(_outcomes(arguments, jobs, bar)) as running:
+        for outcome in running:
+            by_job[outcome.job] = outcome
+            if len(jobs) > 1:
+                bar.update(doing=f"{len(by_job)} of {len(jobs)} bags")
+                if outcome.status == "failed":
+                    bar.print(f"{outcome.job.output.name}: {outcome.problem}")
     outcomes = [by_job[job] for job in jobs]
     if len(jobs) == 1:
         return _print_result(outcomes[0], gates, console)
@@ -90,20 +87,23 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     ]
 
 
-def _workers(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBar) -> Workers:
+def _outcomes(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBar) -> Generator[Outcome, None, None]:
+    force, workers = arguments.force, arguments.workers
     if arguments.ray is not None:
-        return RayCluster(arguments.ray, arguments.workers or len(jobs))
-    if arguments.workers is not None and len(jobs) > 1:
-        return LocalProcesses(min(arguments.workers, len(jobs)))
-    return InProcess(lambda job: _run_with_progress(job, bar, f"{jobs.index(job) + 1} of {len(jobs)}: "))
+        return run_on_ray(jobs, arguments.ray, workers or len(jobs), force=force)
+    if workers is not None and len(jobs) > 1:
+        return run_in_processes(jobs, min(workers, len(jobs)), force=force, on_poll=bar.update)
+    return run_here(
+        jobs, force=force, run=lambda job: _run_with_progress(job, bar, f"{jobs.index(job) + 1} of {len(jobs)}: ")
+    )
 
 
 def _run_with_progress(job: Job, bar: ProgressBar, position: str) -> None:
     name = position + job.output.name
     bar.restart(None, name if job.live is None else f"{name}: starting the node")
 
-    def play(timing: LiveTiming | None) -> None:
-        bar.update(0 if timing is None else len(timing.published_ns), f"{name}: playing")
+    def play(run: LiveRun) -> None:
+        bar.update(len(run.published_ns), f"{name}: playing")
 
     run_job(job, on_start=lambda frames: bar.restart(frames, name), on_frame=bar, on_live=play)
 
@@ -112,15 +112,15 @@ def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> 
     if outcome.status == "failed":
         print(f"sdcpc evaluate-bag: {outcome.problem}", file=sys.stderr)
         return MISSED
-    files = outcome.job.files
-    report = read_report(files.report)
+    job = outcome.job
+    report = read_report(job.report_path)
     console.print(report_table(report))
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")
     if report["problems"]:
         left_out = f"{report['bag']['unusable']} images were left out"
         console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
-    named = {"numbers": files.report, "page": files.page, "labelled bag": files.labelled_bag}
+    named = {"numbers": job.report_path, "page": job.page_path, "labelled bag": job.labelled_bag_path}
     for what, path in named.items():
         if path.exists():
             console.print(f"  {what:<13}{escape(str(path))}", soft_wrap=True)

@@ -29,24 +29,24 @@ def fleet_report(outcomes: Sequence[Outcome], gates: Sequence[Gate], output: Pat
     """
     reports, entries = [], []
     for outcome in outcomes:
-        files, status, problem = outcome.job.files, outcome.status, outcome.problem
+        job, status, problem = outcome.job, outcome.status, outcome.problem
         found: dict[str, Any] = {}
         if status != "failed":
             try:
-                report = read_report(files.report)
+                report = read_report(job.report_path)
             except (OSError, ReportError) as error:
                 status, problem = "failed", f"its report cannot be read back: {error}"
             else:
                 reports.append(report)
                 found = {
-                    "report": files.report.relative_to(output).as_posix(),
-                    "page": files.page.relative_to(output).as_posix(),
+                    "report": job.report_path.relative_to(output).as_posix(),
+                    "page": job.page_path.relative_to(output).as_posix(),
                     "scores": report["scores"],
                     "unusable": report["bag"]["unusable"],
                     "labels_sha256": report["labels_sha256"],
                     "missed": missed_gates(gates, report),
                 }
-        named = {"name": outcome.job.output.name, "path": str(outcome.job.bag)}
+        named = {"name": job.output.name, "path": str(job.bag)}
         entries.append({**named, "status": status, "problem": problem, **found})
     return {
         "format": FLEET_FORMAT,

@@ -1,14 +1,18 @@
-"""Writes labelled bags: the camera's topics, and beside each image its mask."""
+"""Writes labelled bags: the camera's topics, and beside each image its mask.
+
+They are mcap bags with compressed chunks. They hold the camera's topics, the ground truth and /tf unchanged; and beside
+each image, under its bag time, what the node publishes. Memory does not grow with the bag.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import (
@@ -24,125 +28,101 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Unusable
+from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Sink, Unusable
+from sdcpc_ros.replay.sources import BagSettings
 
 _TRANSFORMS = ("/tf", "/tf_static")  # RViz needs them
 _OUTPUTS = (LABEL_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, CLASS_STATISTICS_TOPIC)
 
 
 def write_labelled_bag(
-    path: str | Path,
-    inputs: Iterable[RawMessage],
-    outputs: BagReader,
-    output_topics: Iterable[str],
+    path: Path,
+    source: Path,
+    answers: BagReader,
+    answer_topics: Iterable[str],
     frame_times_ns: Mapping[int, int],
-    *,
-    source: BagReader,
+    settings: BagSettings,
 ) -> None:
-    """Writes `inputs`, messages of the bag `source` in order of time, and the outputs that were recorded for them.
+    """Writes the part of the bag `source` that was played to a node, and the answers of the node.
 
-    An output gets the bag time of its image (`frame_times_ns`: stamp -> time) instead of its time of arrival, so that
-    image and mask come together. Outputs with other stamps are left out.
-    """
-    outputs_in_bag_time = [
-        _in_bag_time(outputs.messages(topic), frame_times_ns) for topic in output_topics if topic in outputs.topics
-    ]
-    with BagWriter(path) as bag:
-        for message in heapq.merge(inputs, *outputs_in_bag_time, key=lambda message: message.time_ns):
-            bag.write(message, source.typestore if message.topic in source.topics else outputs.typestore)
-
-
-def _in_bag_time(messages: Iterable[RawMessage], frame_times_ns: Mapping[int, int]) -> Iterator[RawMessage]:
-    for message in messages:
-        time_ns = frame_times_ns.get(message.stamp_ns)
-        if time_ns is not None:
-            yield replace(message, time_ns=time_ns)
-
-
-class LabelledBagWriter:
-    """Writes the labelled bag of an evaluation frame by frame; memory does not grow with the bag.
-
-    The bag holds the camera's topics, the ground truth (`truth`, or the bag's own) and /tf unchanged; and beside each
-    image, under its bag time and header, what the node would publish under its topic names: label and confidence
-    (mono8), label_info, class_statistics. It is an mcap bag with compressed chunks. Raises BagError when the source
-    cannot be read, or a topic to copy has the name of one to write.
+    An answer gets the bag time of its image (`frame_times_ns`: stamp -> time) instead of its time of arrival. Answers
+    with other stamps are left out.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        source: Path,
-        label_set: LabelSet,
-        *,
-        camera: str | None = None,
-        truth: str | None = None,
-        start_s: float = 0.0,
-        duration_s: float | None = None,
-    ) -> None:
-        self._label_set = label_set
-        self._has_label_info = False
-        with ExitStack() as opened:
-            self._bag = opened.enter_context(BagReader(source))
-            topics = _inputs(self._bag, camera, truth)
-            self._inputs = self._input_messages(topics, start_s, duration_s)
-            self._waiting = next(self._inputs, None)
-            latched = {topic for topic in topics if self._bag.topics[topic].latched}
-            self._writer = BagWriter(path, compressed=True, latched={LABEL_INFO_TOPIC, *latched})
-            opened.push(self._writer)
-            self._opened = opened.pop_all()
+    def in_bag_time(topic: str) -> Iterator[RawMessage]:
+        for message in answers.messages(topic):
+            time_ns = frame_times_ns.get(message.stamp_ns)
+            if time_ns is not None:
+                yield replace(message, time_ns=time_ns)
 
-    def write(self, frame: SegmentedFrame | Unusable) -> None:
-        """Writes the next frame. The image of an unusable one is copied, without labels."""
+    streams = [in_bag_time(topic) for topic in answer_topics if topic in answers.topics]
+    with _copy_of(path, source, settings) as write:
+        for message in heapq.merge(*streams, key=lambda message: message.time_ns):
+            write(message)
+
+
+@contextmanager
+def labelled_bag_sink(path: Path, source: Path, label_set: LabelSet, settings: BagSettings) -> Iterator[Sink]:
+    """Writes the labelled bag of an evaluation of the bag `source`.
+
+    Outputs have the image's header and the node's topic names: label and confidence (mono8), label_info,
+    class_statistics. The image of an unusable frame is copied, without labels. Raises BagError when the source cannot
+    be read, or a topic to copy has the name of one to write.
+    """
+    has_label_info = False
+
+    def write(frame: SegmentedFrame | Unusable) -> None:
+        nonlocal has_label_info
         if isinstance(frame, Unusable):
             return
         assert frame.source.bag_frame is not None and frame.segmentation.confidence is not None
         time_ns = frame.source.bag_frame.camera.time_ns
-        self._copy_inputs(until_ns=time_ns)
         labels, confidence = frame.segmentation.labels, frame.segmentation.confidence
         header = frame.source.stamp_ns, frame.source.frame_id
-        if not self._has_label_info or frame.reset == "backward":  # as the node does, for subscribers after the jump
-            self._has_label_info = True
-            self._write(LABEL_INFO_TOPIC, LABEL_INFO, time_ns, serialise_label_info(self._label_set, *header))
+        if not has_label_info or frame.reset == "backward":  # as the node does, for subscribers after the jump
+            has_label_info = True
+            copy(RawMessage(LABEL_INFO_TOPIC, LABEL_INFO, time_ns, serialise_label_info(label_set, *header)))
         for topic, pixels in ((LABEL_TOPIC, labels), (CONFIDENCE_TOPIC, confidence)):
-            self._write(topic, IMAGE, time_ns, serialise_image(pixels, "mono8", *header))
+            copy(RawMessage(topic, IMAGE, time_ns, serialise_image(pixels, "mono8", *header)))
         statistics = serialise_class_statistics(labels, confidence, *header)
-        self._write(CLASS_STATISTICS_TOPIC, CLASS_STATISTICS, time_ns, statistics)
+        copy(RawMessage(CLASS_STATISTICS_TOPIC, CLASS_STATISTICS, time_ns, statistics))
 
-    def _input_messages(
-        self, topics: tuple[str, ...], start_s: float, duration_s: float | None
-    ) -> Iterator[RawMessage]:
-        """The messages to copy; those of latched topics from before the start get the time of the start."""
-        latched = [topic for topic in topics if self._bag.topics[topic].latched]
-        start_ns = self._bag.start_ns + int(start_s * 1e9)
-        earlier = self._bag.messages(*latched, duration_s=start_s) if start_s and latched else iter(())
-        return chain(
-            (replace(message, time_ns=start_ns) for message in earlier),
-            self._bag.messages(*topics, start_s=start_s, duration_s=duration_s),
-        )
-
-    def _copy_inputs(self, until_ns: int | None) -> None:
-        while self._waiting is not None and (until_ns is None or self._waiting.time_ns <= until_ns):
-            self._writer.write(self._waiting, self._bag.typestore)
-            self._waiting = next(self._inputs, None)
-
-    def _write(self, topic: str, message_type: str, time_ns: int, data: bytes) -> None:
-        self._writer.write(RawMessage(topic, message_type, time_ns, data))
-
-    def __enter__(self) -> LabelledBagWriter:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            with self._opened:
-                self._copy_inputs(until_ns=None)
-        else:
-            self._opened.__exit__(*error)
+    with _copy_of(path, source, settings) as copy:
+        yield write
 
 
-def _inputs(bag: BagReader, camera: str | None, truth: str | None) -> tuple[str, ...]:
+@contextmanager
+def _copy_of(path: Path, source: Path, settings: BagSettings) -> Iterator[Callable[[RawMessage], None]]:
+    """Copies a part of a bag, and adds the messages that the yielded function gets, which come in order of time."""
+    with BagReader(source) as bag:
+        topics, start_s = _inputs(bag, settings), settings.start_s
+        latched = [topic for topic in topics if bag.topics[topic].latched]
+        inputs = bag.messages(*topics, start_s=start_s, duration_s=settings.duration_s)
+        if start_s and latched:  # those from before the start get the time of the start
+            start_ns = bag.start_ns + int(start_s * 1e9)
+            earlier = bag.messages(*latched, duration_s=start_s)
+            inputs = chain((replace(message, time_ns=start_ns) for message in earlier), inputs)
+        waiting = next(inputs, None)
+        with BagWriter(path, compressed=True, latched={LABEL_INFO_TOPIC, *latched}) as writer:
+
+            def copy_until(time_ns: float) -> None:
+                nonlocal waiting
+                while waiting is not None and waiting.time_ns <= time_ns:
+                    writer.write(waiting, bag.typestore)
+                    waiting = next(inputs, None)
+
+            def write(message: RawMessage) -> None:
+                copy_until(message.time_ns)
+                writer.write(message)
+
+            yield write
+            copy_until(math.inf)
+
+
+def _inputs(bag: BagReader, settings: BagSettings) -> tuple[str, ...]:
     """The topics that are copied."""
-    camera = bag.camera_topic(camera)
-    truth_topic = bag.ground_truth_topic(camera) if truth is None else truth
+    camera = bag.camera_topic(settings.camera)
+    truth_topic = bag.ground_truth_topic(camera) if settings.truth is None else settings.truth
     wanted = (camera, bag.camera_info_topic(camera), truth_topic, *_TRANSFORMS)
     found = tuple(dict.fromkeys(topic for topic in wanted if topic in bag.topics and topic is not None))
     for topic in found:

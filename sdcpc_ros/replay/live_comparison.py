@@ -17,7 +17,7 @@ import numpy as np
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import RawMessage, decode_labels
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.replay.live_timing import LiveTiming
+from sdcpc_ros.replay.live_run import LiveRun
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, SourceFrame, Unusable
 from sdcpc_ros.streaming.continuity import break_between
 
@@ -30,23 +30,16 @@ UNEXPLAINED = "unexplained"  # same references: another model, backend, device, 
 
 
 class LiveComparison:
-    """Gets the offline frames in order and compares them with the masks in a recording of the live run.
+    """Gets the offline frames in order and compares them with the masks in the recording of a live run.
 
     `offsets`: the references' distances in frames (SDCPCConfig.reference_offsets). `recurrent`: as in SDCPCConfig.
     """
 
     def __init__(
-        self,
-        recording: BagReader,
-        label_topic: str,
-        timing: LiveTiming,
-        node_diagnostics: dict[str, str],
-        offsets: Sequence[int],
-        max_gap_s: float,
-        recurrent: bool,
+        self, run: LiveRun, recording: BagReader, *, offsets: Sequence[int], max_gap_s: float, recurrent: bool
     ) -> None:
-        self._recording, self._timing, self._diagnostics = recording, timing, node_diagnostics
-        self._masks = recording.messages(label_topic)  # in the order of their stamps, as the frames were played
+        self._run, self._recording = run, recording
+        self._masks = recording.messages(run.topics.label)  # in the order of their stamps, as the frames were played
         self._mask: RawMessage | None = next(self._masks, None)
         self._offline, self._live = _References(offsets), _References(offsets)
         self._max_gap_s, self._recurrent = max_gap_s, recurrent
@@ -67,23 +60,23 @@ class LiveComparison:
         if live_labels is not None:
             agreement = self._compare(source, labels, live_labels)
         self._offline.push(source.stamp_ns)
-        latency_ns = self._timing.latency_ns(source.stamp_ns)
+        latency_ns = self._run.latency_ns(source.stamp_ns)
         self._columns["stamp_ns"].append(source.stamp_ns)
         self._columns["latency_ms"].append(None if latency_ns is None else round(latency_ns / 1e6, 2))
         self._columns["agreement"].append(None if agreement is None else round(agreement, 6))
 
     def summary(self) -> dict[str, Any]:
-        """For the report: `LiveTiming.summary`, then the comparison; None where there is no mask to compare."""
+        """For the report: `LiveRun.summary`, then the comparison; None where there is no mask to compare."""
         shares = [share for share in self._columns["agreement"] if share is not None]
         return {
-            **self._timing.summary(),
+            **self._run.summary(),
             "compared": len(shares),
             "equal": sum(share == 1 for share in shares),
             "agreement": round(sum(shares) / len(shares), 6) if shares else None,
             "causes": dict(sorted(self._causes.items())),
             "differences": self._differences,
             "frames": self._columns,
-            "node": self._diagnostics,
+            "node": self._run.node_diagnostics,
         }
 
     def _live_labels(self, stamp_ns: int) -> np.ndarray | None:

@@ -1,35 +1,74 @@
-"""Plays a bag to a running segmentation node and records its answers, with the times of both."""
+"""Plays a bag over DDS to the segmentation node, which is started here or runs already, and records its answers.
+
+rclpy is imported when a run begins: it is missing without ROS, and reads the environment of the run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sdcpc_ros.bags.errors import BagError, PlaybackError
-from sdcpc_ros.bags.messages import DIAGNOSTICS, IMAGE, RawMessage, standard_types
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, DIAGNOSTICS, IMAGE, RawMessage, standard_types
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
-from sdcpc_ros.replay.live_timing import LiveTiming
-from sdcpc_ros.replay.node_process import DIAGNOSTICS_TOPIC, ForeignNode, NodeProcess, NodeTopics
-from sdcpc_ros.replay.player import BagPlayer, Playback, spinning_node, wait_until
-from sdcpc_ros.replay.recorder import BagRecorder
+from sdcpc_ros.replay.node_process import (
+    DIAGNOSTICS_TOPIC,
+    NODE_MODULE,
+    NodeProcess,
+    NodeTopics,
+    node_command,
+    ros_environment,
+    write_parameters,
+)
+from sdcpc_ros.replay.sources import BagSettings
+
+if TYPE_CHECKING:
+    from sdcpc_ros.replay.dds import BagRecorder
+    from sdcpc_ros.replay.player import BagPlayer
 
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 _START_TIMEOUT_S = 180.0  # to import torch, and load and warm up the model on a slow machine
-_FOREIGN_TIMEOUT_S = 20.0  # to discover a node that runs already
+RUNNING_TIMEOUT_S = 20.0  # to discover a node that runs already
 _DRAIN_TIMEOUT_S = 20.0
 _DIAGNOSTICS_TIMEOUT_S = 3.0  # they come once a second
 
 
+@dataclass(frozen=True)
+class LivePlan:
+    """How a bag is played, and to which node. Raises BagError for a bad rate or label topic."""
+
+    rate: float = 1.0
+    label_topic: str | None = None  #: of a node that runs in this shell's ROS domain; None: start one
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < float("inf"):
+            raise BagError(f"the playing rate is {self.rate}; a positive number is needed")
+        if self.label_topic is not None:
+            NodeTopics.of(self.label_topic)
+
+    @property
+    def topics(self) -> NodeTopics:
+        return NodeTopics() if self.label_topic is None else NodeTopics.of(self.label_topic)
+
+
 @dataclass
 class LiveRun:
-    """What was played and answered, and the node's diagnostics."""
+    """The times of the frames and of their masks, by the frames' stamps, and the node's diagnostics."""
 
-    topics: NodeTopics = field(default_factory=NodeTopics)
-    timing: LiveTiming = field(default_factory=LiveTiming)
-    bag_times_ns: dict[int, int] = field(default_factory=dict)  #: a frame's stamp -> its time in the bag
+    topics: NodeTopics
+    bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when each frame was recorded
+    published_ns: dict[int, int] = field(default_factory=dict)  #: when it was published, on the system clock
+    arrived_ns: dict[int, int] = field(default_factory=dict)  #: when its mask arrived, on the system clock
     node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last values
     node_failure: str = ""  #: the node's message, if it cannot become ready
 
@@ -42,12 +81,12 @@ class LiveRun:
                 "so masks could not be matched with their images"
             )
         self.bag_times_ns[stamp_ns] = message.time_ns
-        self.timing.published_ns[stamp_ns] = time_ns()
+        self.published_ns[stamp_ns] = time_ns()
 
     def note_answer(self, message: RawMessage) -> None:
         """Called for each message of the node."""
         if message.topic == self.topics.label:
-            self.timing.arrived_ns[message.stamp_ns] = message.time_ns
+            self.arrived_ns[message.stamp_ns] = message.time_ns
         elif message.topic == DIAGNOSTICS_TOPIC:
             for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
                 if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.reported_as}:"):
@@ -55,64 +94,130 @@ class LiveRun:
                 elif status.name == f"{self.topics.reported_as}: model":
                     self.node_failure = status.message if status.level == _ERROR else ""
 
+    def latency_ns(self, stamp_ns: int) -> int | None:
+        """Of one frame; None if it was not published, or got no mask."""
+        if stamp_ns not in self.published_ns or stamp_ns not in self.arrived_ns:
+            return None
+        return self.arrived_ns[stamp_ns] - self.published_ns[stamp_ns]
 
-def run_live(
+    def summary(self) -> dict[str, Any]:
+        """For JSON. Latency is from publication to the arrival of the mask, jitter its change from mask to mask."""
+        answered = [stamp for stamp in self.published_ns if stamp in self.arrived_ns]
+        latencies_ms = np.array([(self.arrived_ns[stamp] - self.published_ns[stamp]) / 1e6 for stamp in answered])
+        return {
+            "frames_published": len(self.published_ns),
+            "frames_labelled": len(answered),
+            "frames_dropped": len(self.published_ns) - len(answered),
+            "input_rate_hz": _rate_hz(list(self.published_ns.values())),
+            "frame_rate_hz": _rate_hz([self.arrived_ns[stamp] for stamp in answered]),
+            "latency_ms": _percentiles(latencies_ms),
+            "jitter_ms": _percentiles(np.abs(np.diff(latencies_ms))),
+        }
+
+
+def require_ros(hint: str) -> None:
+    """Raises PlaybackError, with a hint, where there is no ROS."""
+    if find_spec("rclpy") is None:
+        raise PlaybackError(f"ROS 2 is not here (no rclpy): source a ROS installation{hint}")
+
+
+@contextmanager
+def live_run(
+    bag: BagReader,
+    settings: BagSettings,
+    folder: Path,
+    plan: LivePlan,
+    parameters: Mapping[str, Any],
+    *,
+    on_start: Callable[[str], None] = lambda node: None,
+    on_progress: Callable[[LiveRun], None] = lambda run: None,
+) -> Iterator[tuple[LiveRun, BagReader]]:
+    """Plays a camera's topic and its CameraInfo, and yields the run and the recording of the answers.
+
+    A node that is started here gets `parameters`, see `write_parameters`; its log stays in `folder`. The recording
+    is deleted afterwards. `on_start` gets a description of the node before it is started; `on_progress` is called when
+    playing starts, and with every published frame. Raises PlaybackError if the node ends, does not become ready or does
+    not answer; BagError for a fault of the bag.
+    """
+    recording, log = folder / ".live_recording", folder / "node.log"
+    live, camera = LiveRun(plan.topics), bag.camera_topic(settings.camera)
+    try:
+        with ExitStack() as stack:
+            process = None
+            if plan.label_topic is None:
+                stack.enter_context(_environment(ros_environment(folder / "ros_logs")))
+                compressed = bag.topics[camera].type == COMPRESSED_IMAGE
+                file = folder / "node_parameters.yaml"
+                write_parameters(file, image_topic=camera, compressed=compressed, **parameters)
+                on_start(f"python -m {NODE_MODULE}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
+                process = stack.enter_context(NodeProcess(node_command(file), log))
+            try:
+                _play(live, bag, camera, settings, plan.rate, process, recording, on_progress)
+            except PlaybackError as error:
+                if process is None:
+                    raise
+                raise PlaybackError(f"{error} (the node's log: {log})") from None
+        with BagReader(recording) as recorded:
+            yield live, recorded
+    finally:
+        shutil.rmtree(recording, ignore_errors=True)
+
+
+def _play(
+    live: LiveRun,
     bag: BagReader,
     camera: str,
-    companions: Sequence[str],
-    playback: Playback,
-    node_process: NodeProcess | ForeignNode,
+    settings: BagSettings,
+    rate: float,
+    process: NodeProcess | None,
     recording: Path,
-    *,
-    topics: NodeTopics | None = None,
-    on_ready: Callable[[], None] = lambda: None,
-    on_progress: Callable[[LiveTiming], None] = lambda timing: None,
-) -> LiveRun:
-    """Waits for the node, plays the camera's topic and its companions, and records the answers into a new bag.
+    on_progress: Callable[[LiveRun], None],
+) -> None:
+    from sdcpc_ros.replay.dds import BagRecorder, spinning_node, wait_until
+    from sdcpc_ros.replay.player import BagPlayer, Playback
 
-    `topics`: of the answers, if not those of the node that is started here. `on_ready` is called when playing starts,
-    `on_progress` with every published frame. Raises PlaybackError if the node ends, does not become ready or does not
-    answer; BagError for a fault of the bag.
-    """
-    live = LiveRun(topics or NodeTopics())
-    timeout_s = _FOREIGN_TIMEOUT_S if isinstance(node_process, ForeignNode) else _START_TIMEOUT_S
-    outputs = (live.topics.label, live.topics.confidence)
+    info, outputs = bag.camera_info_topic(camera), (live.topics.label, live.topics.confidence)
+    timeout_s = RUNNING_TIMEOUT_S if process is None else _START_TIMEOUT_S
+
+    def is_running() -> bool:
+        return process is None or process.is_running()
+
+    def may_get_ready() -> bool:
+        return is_running() and not live.node_failure
+
+    def on_publish(message: RawMessage) -> None:
+        if message.topic == camera:
+            live.note_frame(message)
+            on_progress(live)
+
     with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
         recorded = {**dict.fromkeys(outputs, IMAGE), DIAGNOSTICS_TOPIC: DIAGNOSTICS}
         recorder = BagRecorder(node, writer, recorded, live.note_answer)
-        player = BagPlayer(node, bag, (camera, *companions), playback)
-
-        def keep_waiting() -> bool:
-            return node_process.is_running() and not live.node_failure
-
-        ready = wait_until(lambda: node.count_publishers(live.topics.label) > 0, timeout_s, keep_waiting)
-        ready = ready and player.wait_for_subscribers([camera], timeout_s, keep_waiting)
-        if not ready and keep_waiting():
+        playback = Playback(rate, settings.start_s, settings.duration_s)
+        player = BagPlayer(node, bag, [camera, *([] if info is None else [info])], playback)
+        ready = wait_until(lambda: node.count_publishers(live.topics.label) > 0, timeout_s, may_get_ready)
+        ready = ready and player.wait_for_subscribers([camera], timeout_s, may_get_ready)
+        if not ready and may_get_ready():
             raise PlaybackError(
                 f"no node publishes {live.topics.label} and listens to {camera} after {timeout_s:.0f} s"
             )
-        node_process.require_running()
+        if process is not None:
+            process.require_running()
         if live.node_failure:
             raise PlaybackError(f"the node {live.node_failure}")
         # The node's publishers find our subscriptions in the order of their making, that of reports last; a mask that
         # is published before is lost.
-        wait_until(lambda: recorder.received[DIAGNOSTICS_TOPIC] > 0, _DIAGNOSTICS_TIMEOUT_S, keep_waiting)
-        on_ready()
-
-        def on_publish(message: RawMessage) -> None:
-            if message.topic == camera:
-                live.note_frame(message)
-                on_progress(live.timing)
-
-        player.play(on_publish, node_process.is_running)
-        node_process.require_running()
+        wait_until(lambda: recorder.received[DIAGNOSTICS_TOPIC] > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
+        on_progress(live)
+        player.play(on_publish, is_running)
+        if process is not None:
+            process.require_running()
         if not live.bag_times_ns:
-            raise BagError(f"what was to be played of bag '{bag.path}' holds no image on {camera}")
+            raise BagError(f"the part to play of bag '{bag.path}' holds no image on {camera}")
         _drain(player, recorder, outputs, next(reversed(live.bag_times_ns)))
-        on_progress(live.timing)
-    if not live.timing.arrived_ns:
+        on_progress(live)
+    if not live.arrived_ns:
         raise PlaybackError(f"the node answered none of the {len(live.bag_times_ns)} images")
-    return live
 
 
 def _drain(player: BagPlayer, recorder: BagRecorder, outputs: Sequence[str], last_stamp_ns: int) -> None:
@@ -124,3 +229,24 @@ def _drain(player: BagPlayer, recorder: BagRecorder, outputs: Sequence[str], las
     player.linger(lambda: all(map(answered, outputs)), _DRAIN_TIMEOUT_S)
     reports = recorder.received[DIAGNOSTICS_TOPIC]
     player.linger(lambda: recorder.received[DIAGNOSTICS_TOPIC] > reports, _DIAGNOSTICS_TIMEOUT_S)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets variables for the block and its child processes. None of them may be set outside."""
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
+def _rate_hz(times_ns: list[int]) -> float | None:
+    span_ns = max(times_ns) - min(times_ns) if times_ns else 0
+    return (len(times_ns) - 1) * 1e9 / span_ns if span_ns else None
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float | None]:
+    percentiles = np.percentile(values, (50, 95, 100)).tolist() if values.size else [None] * 3
+    return dict(zip(("p50", "p95", "max"), percentiles))

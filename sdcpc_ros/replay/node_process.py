@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import re
@@ -11,11 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +28,7 @@ from sdcpc_ros.runtime.installation import (
 from sdcpc_ros.runtime.process_memory import MALLOC_VARIABLES
 
 NODE_NAME = "segmentation_node"
+NODE_MODULE = "sdcpc_ros.nodes.segmentation_node"
 CAMERA = "camera"  #: the node's only camera by default
 LABEL_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/image_raw"
 LABEL_INFO_TOPIC = f"/{NODE_NAME}/{CAMERA}/label/label_info"
@@ -39,9 +37,8 @@ CLASS_STATISTICS_TOPIC = f"/{NODE_NAME}/{CAMERA}/class_statistics"
 DIAGNOSTICS_TOPIC = "/diagnostics"
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-_DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
-_INTERRUPT_GRACE_S = 15.0  # for the node's cleanup after SIGINT on a slow machine
-_TERMINATE_GRACE_S = 5.0
+DOMAIN_IDS = range(1, 102)  # above, the DDS ports overlap the ephemeral ports of Linux
+STOP_GRACE_S = 15.0  # for the node's cleanup on a slow machine
 
 
 def ros_environment(log_dir: Path) -> dict[str, str]:
@@ -105,68 +102,26 @@ def write_parameters(
     max_gap_s: float | None = None,
 ) -> None:
     """Writes a parameter file for a camera that is played from a bag; None keeps the node's default."""
-    camera = {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"}
     height, width = input_size or (None, None)
-    optional = {
+    parameters = {
+        "model": str(model.resolve()),
+        "use_sim_time": True,
         "device": device,
         "backend": backend,
         "precision": precision,
         "input_height": height,
         "input_width": width,
         "max_gap": max_gap_s,
-    }
-    parameters = {
-        "model": str(model.resolve()),
-        "use_sim_time": True,
-        **{name: value for name, value in optional.items() if value is not None},
         "cameras": [CAMERA],
-        CAMERA: camera,
+        CAMERA: {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"},
     }
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False))
 
 
-@dataclass(frozen=True)
-class NodeCommand:
-    """The node's command line and a short description of it."""
-
-    words: list[str]
-    description: str
-    environment: dict[str, str] = field(default_factory=dict)  #: in addition to this process's
-
-
-def node_command(parameters: Path) -> NodeCommand:
-    """The launch file if the package is built and `ros2 launch` works, else the node's module."""
-    if _launch_file_is_usable():
-        words = ["ros2", "launch", "sdcpc_ros", "segment.launch.py", f"params_file:={parameters.resolve()}"]
-        return NodeCommand(words, "ros2 launch sdcpc_ros segment.launch.py")
-    module = "sdcpc_ros.nodes.segmentation_node"
-    words = [sys.executable, "-m", module, "--ros-args", "--params-file", str(parameters.resolve())]
-    python_path = os.pathsep.join(part for part in (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
-    return NodeCommand(words, f"python -m {module}", {"PYTHONPATH": python_path})
-
-
-def _launch_file_is_usable() -> bool:
-    if shutil.which("ros2") is None or importlib.util.find_spec("launch_ros") is None:
-        return False
-    try:
-        from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-    except ImportError:
-        return False
-    try:
-        prefix = Path(get_package_prefix("sdcpc_ros"))
-    except PackageNotFoundError:
-        return False
-    return (prefix / "share" / "sdcpc_ros" / "launch" / "segment.launch.py").is_file()
-
-
-class ForeignNode:
-    """A node that was started elsewhere; it counts as running."""
-
-    def is_running(self) -> bool:
-        return True
-
-    def require_running(self) -> None:
-        pass
+def node_command(parameters: Path) -> list[str]:
+    """The command line of the node with a parameter file."""
+    return [sys.executable, "-m", NODE_MODULE, "--ros-args", "--params-file", str(parameters.resolve())]
 
 
 class NodeProcess:
@@ -175,20 +130,19 @@ class NodeProcess:
     Its output goes to `log_path`. Raises PlaybackError if it cannot be started.
     """
 
-    def __init__(self, command: NodeCommand, log_path: Path) -> None:
+    def __init__(self, command: Sequence[str], log_path: Path) -> None:
         self.log_path = log_path
-        environment = {**os.environ, **command.environment, "PYTHONUNBUFFERED": "1"}
+        search_path = os.pathsep.join(part for part in (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
         with log_path.open("w") as log:
             try:
-                with _interruptible_children():
-                    self._process = subprocess.Popen(
-                        command.words,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        env=environment,
-                        start_new_session=True,
-                    )
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"},
+                    start_new_session=True,
+                )
             except OSError as error:
                 raise PlaybackError(f"the node could not be started: {error}") from None
 
@@ -203,7 +157,9 @@ class NodeProcess:
         """Raises PlaybackError, with the last line of the node's log, if it has ended."""
         status = self._process.poll()
         if status is not None:
-            raise PlaybackError(f"the node ended by itself (exit status {status}){self._last_line()}")
+            lines = [line.strip() for line in self.log_path.read_text(errors="replace").splitlines() if line.strip()]
+            last = f": {lines[-1]}" if lines else ""
+            raise PlaybackError(f"the node ended by itself (exit status {status}){last}")
 
     def wait_for_end(self, timeout_s: float) -> int:
         """Returns the exit status. Raises PlaybackError if it still runs after `timeout_s`."""
@@ -213,14 +169,11 @@ class NodeProcess:
             raise PlaybackError(f"the node still runs after {timeout_s:g} s") from None
 
     def stop(self) -> None:
-        """Sends SIGINT, then SIGTERM and SIGKILL to the whole group."""
+        """Sends SIGTERM and, to what is left after a while, SIGKILL to the whole group."""
         try:
-            if self.is_running():
-                # To the leader only: `ros2 launch` passes the signal on to its nodes.
-                self._process.send_signal(signal.SIGINT)
-                self._wait(_INTERRUPT_GRACE_S)
             if self._signal_group(signal.SIGTERM):
-                self._wait(_TERMINATE_GRACE_S)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_GRACE_S)
         finally:  # even if another Ctrl-C interrupts the waiting
             self._signal_group(signal.SIGKILL)
             self._process.wait()
@@ -238,15 +191,6 @@ class NodeProcess:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
-
-    def _wait(self, timeout_s: float) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
-
-    def _last_line(self) -> str:
-        with self.log_path.open(errors="replace") as log:
-            lines = deque((line.strip() for line in log if line.strip()), maxlen=1)
-        return f": {lines[0]}" if lines else ""
 
 
 @contextmanager
@@ -273,22 +217,9 @@ def _image_transport() -> dict[str, str]:
     return dict.fromkeys(FAST_DDS_PROFILE_VARIABLES, str(profile))
 
 
-@contextmanager
-def _interruptible_children() -> Iterator[None]:
-    """Starts processes that react to SIGINT. Background jobs of a shell ignore it, and children inherit this."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a new program gets the default action
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-    else:
-        yield
-
-
 def _free_domain_id() -> int:
     """A random domain whose first discovery ports are free."""
-    for domain_id in random.sample(_DOMAIN_IDS, len(_DOMAIN_IDS)):
+    for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):
         ports = (7400 + 250 * domain_id, 7410 + 250 * domain_id)  # DDS specification: multicast, first unicast
         try:
             for port in ports:

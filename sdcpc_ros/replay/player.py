@@ -8,35 +8,28 @@ To pause it: ros2 service call /bag_player/set_paused std_srvs/srv/SetBool "{dat
 from __future__ import annotations
 
 import argparse
-import importlib
-import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import rclpy
 from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
-from sdcpc_ros.bags.errors import BagError, PlaybackError
+from sdcpc_ros.bags.errors import PlaybackError
 from sdcpc_ros.bags.messages import RawMessage
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.replay.dds import message_class, spinning_node, wait_until
 
 _CLOCK_PERIOD_S = 1 / 40  # as `ros2 bag play --clock`
-_POLL_S = 0.02
-_SPIN_S = 0.1
-_SETTLE_S = (
-    1.0  # a subscriber may discover a publisher later than the reverse; best-effort messages are lost until then
-)
+# A subscriber may discover a publisher later than the reverse; best-effort messages are lost until then.
+_SETTLE_S = 1.0
 _ACKNOWLEDGED_S = 5.0  # for reliable subscribers to get the last message
 
 
@@ -58,17 +51,6 @@ class Playback:
             raise ValueError(f"start_s is {self.start_s}; zero or a positive number of seconds is needed")
         if self.duration_s is not None and not 0 < self.duration_s < float("inf"):
             raise ValueError(f"duration_s is {self.duration_s}; a positive number of seconds, or None, is needed")
-
-
-def message_class(message_type: str) -> Any:
-    """The Python class of a type as `sensor_msgs/msg/Image`. Raises PlaybackError if ROS here does not have it."""
-    if re.fullmatch(r"[a-z][a-z0-9_]*/msg/[A-Z][A-Za-z0-9]*", message_type):
-        package, _, name = message_type.split("/")
-        try:
-            return getattr(importlib.import_module(f"{package}.msg"), name)
-        except (ImportError, AttributeError):
-            pass
-    raise PlaybackError(f"the message type '{message_type}' is not installed here")
 
 
 def playable_topics(bag: BagReader) -> list[str]:
@@ -212,44 +194,6 @@ class BagPlayer:
             self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, keep_going: Callable[[], bool] = lambda: True) -> bool:
-    """Polls until the condition holds. False if `timeout_s` passes, or `keep_going` is False, before."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline or not keep_going():
-            return False
-        time.sleep(_POLL_S)
-    return True
-
-
-@contextmanager
-def spinning_node(name: str) -> Iterator[Node]:
-    """A ROS node in its own context; a thread spins it until the block ends."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = Node(name, context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    ended = threading.Event()
-
-    def spin() -> None:
-        with suppress(ExternalShutdownException):
-            while not ended.is_set():
-                executor.spin_once(timeout_sec=_SPIN_S)
-
-    thread = threading.Thread(target=spin, name=f"{name} spin")
-    thread.start()
-    try:
-        yield node
-    finally:
-        ended.set()
-        thread.join()  # before the shutdown: an executor that has not begun to spin would fail
-        executor.shutdown()
-        node.destroy_node()
-        context.try_shutdown()
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sdcpc_ros.replay.player", description="Play a rosbag2 bag over DDS."
@@ -278,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
             if args.wait and not player.wait_for_subscribers(topics, args.wait):
                 raise PlaybackError(f"nobody subscribed to all of {', '.join(topics)} within {args.wait:g} s")
             player.play()
-    except (BagError, PlaybackError, ValueError) as error:
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

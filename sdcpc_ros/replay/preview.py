@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +22,10 @@ _SHEET_PANEL_WIDTH = 448
 _SHEET_ROWS = 3
 
 
-@dataclass(frozen=True)
-class LabelledTopics:
-    """The topics of a bag, and of the labelled bag made of it."""
-
-    camera: str
-    camera_info: str | None
-    ground_truth: str | None
-    label: str = LABEL_TOPIC
-    confidence: str = CONFIDENCE_TOPIC
-
-    @classmethod
-    def of(cls, bag: BagReader, camera: str | None = None) -> LabelledTopics:
-        """The topics beside `camera`, or beside the only camera. Raises BagError if there is none."""
-        camera = bag.camera_topic(camera)
-        return cls(camera, bag.camera_info_topic(camera), bag.ground_truth_topic(camera))
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return tuple(topic for topic in (self.camera, self.camera_info, self.ground_truth) if topic is not None)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.label, self.confidence
-
-
 def render_preview(
     labelled_bag: BagReader,
-    topics: LabelledTopics,
+    camera: str,
+    truth_topic: str | None,
     label_set: LabelSet,
     video_path: Path,
     *,
@@ -62,34 +37,36 @@ def render_preview(
     windows consist of consecutive labelled frames, so dropped frames are left out.
     """
     scorer = Scorer(label_set)
-    count = labelled_bag.topics[topics.label].message_count
+    count = labelled_bag.topics[LABEL_TOPIC].message_count
     sheet_frames = {int((index + 0.5) * count / _SHEET_ROWS) for index in range(_SHEET_ROWS)}  # away from the ends
     rows: list[SheetRow] = []
-    newest: tuple[np.ndarray, str] | None = None
+    right: np.ndarray | None = None  # the newest mask, and its caption
+    caption = "no mask yet"
     foot: np.ndarray | None = None
     start_ns: int | None = None
-    with VideoWriter(video_path, rate_hz=_rate_hz(labelled_bag, topics.camera)) as video:
-        for frame in labelled_bag.frames(topics.camera, topics.label, topics.confidence, topics.ground_truth):
+    with VideoWriter(video_path, rate_hz=_rate_hz(labelled_bag, camera)) as video:
+        for frame in labelled_bag.frames(camera, LABEL_TOPIC, CONFIDENCE_TOPIC, truth_topic):
             start_ns = frame.stamp_ns if start_ns is None else start_ns
             time_s = (frame.stamp_ns - start_ns) / 1e9
-            image, labels = frame.image(), frame.labels(topics.label)
+            image, labels = frame.image(), frame.labels(LABEL_TOPIC)
             if labels is not None:
-                truth = frame.labels(topics.ground_truth) if topics.ground_truth else None
+                truth = frame.labels(truth_topic) if truth_topic else None
                 try:
-                    scorer.update(labels, truth, frame.labels(topics.confidence))
+                    scorer.update(labels, truth, frame.labels(CONFIDENCE_TOPIC))
                 except ValueError as error:
                     raise BagError(f"the bag's ground truth does not go with the masks of the node: {error}") from error
                 if len(scorer.log) - 1 in sheet_frames:
                     rows.append(_sheet_row(image, labels, truth, label_set, f"{time_s:.2f} s"))
-                newest = _overlay_panel(image, labels, label_set, _VIDEO_PANEL_WIDTH), f"segmentation  {time_s:.2f} s"
+                right = _overlay_panel(image, labels, label_set, _VIDEO_PANEL_WIDTH)
+                caption = f"segmentation  {time_s:.2f} s"
             panel = shrink(image, _VIDEO_PANEL_WIDTH)
             if foot is None:
                 panel_shape, foot = panel.shape, legend(label_set, 2 * panel.shape[1])
                 foot = foot[: foot.shape[0] // 2 * 2]  # an even height, as the video needs
             if panel.shape != panel_shape:
-                raise BagError(f"the images on {topics.camera} change their size at {time_s:.3f} s")
-            right, caption = newest if newest is not None else (panel // 2, "no mask yet")
-            video.write(side_by_side(panel, right, foot, (f"camera  {time_s:.2f} s", caption)), time_s)
+                raise BagError(f"the images on {camera} change their size at {time_s:.3f} s")
+            captions = (f"camera  {time_s:.2f} s", caption)
+            video.write(side_by_side(panel, panel // 2 if right is None else right, foot, captions), time_s)
             on_frame()
     return quality_summary(scorer), rows
 

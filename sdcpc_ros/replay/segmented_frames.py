@@ -1,29 +1,38 @@
-"""Runs the frames of any source through the streaming segmenter; decoding overlaps inference."""
+"""Runs the frames of any source through the streaming segmenter, and the results through any number of sinks.
+
+    frames = segment_frames(segmenter, source.frames, max_gap_s=source.max_gap_s)
+    with overlay_video(...) as paint, rerun_sink(...) as show:
+        run = feed(frames, [paint, show], "there is no usable image")
+
+One thread reads and decodes, one runs the network, and the calling one feeds the sinks.
+"""
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import decode_image, image_encoding
-from sdcpc_ros.bags.reader import BagFrame, BagReader
-from sdcpc_ros.images.label_pictures import BadLabels, resized_labels
+from sdcpc_ros.bags.reader import BagFrame
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.ground_truth import GroundTruth
-from sdcpc_ros.replay.prefetch import prefetch
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.geometry import MIN_SIDE
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _STREAM = "offline"
+_LISTED_PROBLEMS = 100  # all are counted
+_POLL_S = 0.1
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,47 @@ class SegmentedFrame:
     reset: str | None  #: why the memory was emptied before this frame
     elapsed_ms: float  #: from image to labels
 
+
+#: Takes each frame in turn.
+Sink = Callable[[SegmentedFrame | Unusable], None]
+
+
+@dataclass
+class Run:
+    """Counts, times and problems of the frames of a source."""
+
+    unusable: int = 0
+    problems: list[str] = field(default_factory=list)  #: of the first unusable images
+    elapsed_ms: array[float] = field(default_factory=lambda: array("f"))  #: of each frame, from image to labels
+
     @property
-    def number(self) -> int:
-        return self.source.number
+    def frames(self) -> int:
+        return len(self.elapsed_ms)
+
+
+def feed(frames: Iterable[SegmentedFrame | Unusable], sinks: Sequence[Sink], nothing: str) -> Run:
+    """Passes each frame to all sinks; the next frames are made meanwhile, in another thread.
+
+    Raises BagError, which begins with `nothing`, if no frame is usable.
+    """
+    run = Run()
+    with closing(prefetch(frames, depth=2)) as ahead:
+        for frame in ahead:
+            if isinstance(frame, SegmentedFrame):
+                run.elapsed_ms.append(frame.elapsed_ms)
+            else:
+                run.unusable += 1
+                run.problems += [frame.problem] if len(run.problems) < _LISTED_PROBLEMS else []
+            for sink in sinks:
+                sink(frame)
+    if not run.frames:
+        first = f"; the first: {run.problems[0]}" if run.problems else ""
+        raise BagError(f"{nothing} ({run.unusable} unusable{first})")
+    return run
 
 
 def load_segmenter(
-    model: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
+    path: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
 ) -> StreamingSegmenter:
     """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
 
@@ -80,42 +123,11 @@ def load_segmenter(
 
     def load() -> StreamingSegmenter:
         return StreamingSegmenter(
-            load_checkpoint(model), device=device, backend=backend, precision=precision, input_size=input_size
+            load_checkpoint(path), device=device, backend=backend, precision=precision, input_size=input_size
         )
 
     with ThreadPoolExecutor(1) as loader:
         return loader.submit(load).result()
-
-
-def bag_frames(
-    bag: BagReader,
-    camera: str,
-    truth: GroundTruth,
-    *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-    every: int = 1,
-    resize_truth: bool = False,
-    companions: tuple[str, ...] = (),
-) -> Iterator[SourceFrame | Unusable]:
-    """The images of a bag's camera with their ground truth.
-
-    `every`: only images whose number is a multiple of this; the others are not decoded and keep their numbers.
-    `resize_truth`: a truth of another size is resized to its image, by the nearest pixel; BagError without it.
-    `companions`: further topics, whose messages come with the `bag_frame` of each image.
-    """
-    frames = bag.frames(camera, truth.topic, *companions, start_s=start_s, duration_s=duration_s)
-    for number, frame in enumerate(frames):
-        if number % every:
-            continue
-        try:
-            image, frame_id, encoding = bag.decode(frame.camera, _decode)
-        except BagError as error:
-            yield Unusable(number, str(error))
-            continue
-        name = f"bag '{bag.path}': the truth of image {number}"
-        labels = _fit(truth.of(frame, number), image.shape[:2], name, resize_truth)
-        yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
 def segment_frames(
@@ -155,22 +167,47 @@ def segment_frames(
     segmenter.remove_stream(_STREAM)
 
 
-def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
-    """The truth at the size (height, width) of its image. BagError, with `name`, if it has another size."""
-    if truth is None or truth.shape == size:
-        return truth
-    if not resize:
-        raise BagError(
-            f"{name} is {truth.shape[1]}x{truth.shape[0]} and the image {size[1]}x{size[0]}; they must be of one size "
-            "(`--resize-truth` resizes the truth, by the nearest pixel)"
-        )
+def prefetch(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, None]:
+    """The same items in the same order, made up to `depth` ahead in another thread.
+
+    An exception of the source is raised here, after the items before it. Closing this iterator waits until the thread
+    has closed the source.
+    """
+    waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(kind: str, value: object) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put((kind, value), timeout=_POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put("item", item):
+                    return
+        except BaseException as error:  # raised in the other thread
+            put("error", error)
+        else:
+            put("end", None)
+        finally:
+            if isinstance(items, Generator):  # its cleanup, in the thread that it ran in
+                items.close()
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
     try:
-        return resized_labels(truth, (size[0], size[1]))
-    except BadLabels as error:
-        raise BagError(f"{name} {error}") from error
-
-
-def _decode(message: Any) -> tuple[np.ndarray, str, str]:
-    # PyTorch takes no view of a bag's read-only bytes, so such an image is copied.
-    image = np.require(decode_image(message), requirements="W")
-    return image, str(message.header.frame_id), image_encoding(message)
+        while True:
+            kind, value = waiting.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise cast(BaseException, value)
+            yield cast(_Item, value)
+    finally:
+        stopped.set()
+        thread.join()

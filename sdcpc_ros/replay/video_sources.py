@@ -6,9 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
+from sdcpc_ros.runtime.git_lfs import pointer_reason
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
 try:
     import av
@@ -31,12 +34,19 @@ _ONLY_FILES = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file"}
 
 
 @dataclass(frozen=True)
-class VideoFrames:
-    """The frames of one video, for a single pass."""
+class FrameSource:
+    """Images in order, for a single pass."""
 
     frames: Iterator[SourceFrame | Unusable]
-    expected: int | None  #: the number of frames, if known
-    rate_hz: float
+    expected: int | None  #: the number of images, if known
+    rate_hz: float  #: for a player
+    #: A file name without suffix for the result of an image.
+    name_of: Callable[[SourceFrame], str] = lambda frame: f"{frame.number:06d}"
+
+    @property
+    def max_gap_s(self) -> float:
+        """The node's limit, but longer where images come at a lower rate."""
+        return max(DEFAULT_MAX_GAP_S, 3 / self.rate_hz)
 
 
 def sane_rate_hz(rate_hz: float) -> float:
@@ -45,14 +55,19 @@ def sane_rate_hz(rate_hz: float) -> float:
 
 
 @contextmanager
-def open_video(path: str) -> Iterator[VideoFrames]:
+def open_video(path: str) -> Iterator[FrameSource]:
     """The frames of a video file with their times. Raises BagError if it cannot be read."""
+    if not Path(path).is_file():
+        raise BagError(f"there is no file at '{path}'")
+    pointer = pointer_reason(path)
+    if pointer is not None:
+        raise BagError(f"'{path}' is no video that can be read: {pointer}")
     with _open_with_opencv(path) if av is None else _open_with_pyav(path) as video:
         yield video
 
 
 @contextmanager
-def open_webcam(index: int) -> Iterator[VideoFrames]:
+def open_webcam(index: int) -> Iterator[FrameSource]:
     """The frames of OpenCV's camera `index`, with the time since the first.
 
     The first Ctrl-C ends the stream, a second one the program. Raises BagError if there is no such camera.
@@ -77,13 +92,13 @@ def open_webcam(index: int) -> Iterator[VideoFrames]:
                 "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"
             )
         with _set_when_interrupted(stop):
-            yield VideoFrames(frames(), None, sane_rate_hz(capture.get(cv2.CAP_PROP_FPS)))
+            yield FrameSource(frames(), None, sane_rate_hz(capture.get(cv2.CAP_PROP_FPS)))
     finally:
         capture.release()
 
 
 @contextmanager
-def _open_with_pyav(path: str) -> Iterator[VideoFrames]:
+def _open_with_pyav(path: str) -> Iterator[FrameSource]:
     try:
         container = av.open(path, options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
@@ -111,7 +126,7 @@ def _open_with_pyav(path: str) -> Iterator[VideoFrames]:
             except av.FFmpegError as error:
                 yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s: {_reason(error)}")
 
-        yield VideoFrames(frames(), expected, rate_hz)
+        yield FrameSource(frames(), expected, rate_hz)
 
 
 def _reason(error: Any) -> str:
@@ -119,7 +134,7 @@ def _reason(error: Any) -> str:
 
 
 @contextmanager
-def _open_with_opencv(path: str) -> Iterator[VideoFrames]:
+def _open_with_opencv(path: str) -> Iterator[FrameSource]:
     os.environ.update({name: value for name, value in _ONLY_FILES.items() if name not in os.environ})
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     try:
@@ -141,7 +156,7 @@ def _open_with_opencv(path: str) -> Iterator[VideoFrames]:
             if number == 0 or number < expected - 1:  # some containers count one frame too many
                 yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
 
-        yield VideoFrames(frames(), expected if expected > 0 else None, rate_hz)
+        yield FrameSource(frames(), expected if expected > 0 else None, rate_hz)
     finally:
         capture.release()
 

@@ -1,9 +1,9 @@
-"""`sdcpc view`: pictures and their masks as a Rerun recording; masks that a bag holds, or made here."""
+"""`sdcpc view`: images and their masks as a Rerun recording; masks that a bag holds, or made here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,55 +13,22 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.replay.ground_truth import find_ground_truth
-from sdcpc_ros.replay.picture_sources import kind_of, picture_source
-from sdcpc_ros.replay.prefetch import prefetch
-from sdcpc_ros.replay.segmented_frames import SegmentedFrame, SourceFrame, Unusable, bag_frames, segment_frames
+from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Sink, SourceFrame, Unusable, feed, segment_frames
+from sdcpc_ros.replay.sources import BagSettings, bag_frames, kind_of, open_source
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S, break_between
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _LABEL, _CONFIDENCE, _LABEL_INFO = "/label/image_raw", "/confidence/image_raw", "/label/label_info"
+_NOTHING = "there is no picture that can be shown"
 
 
 @dataclass(frozen=True)
-class Masks:
+class MaskTopics:
     """Topics of the masks that a bag holds."""
 
     label: str
     label_info: str
     confidence: str | None
-
-    @classmethod
-    def of(cls, bag: BagReader, wanted: str | None = None) -> Masks | None:
-        """Those of the wanted label topic, or of the only one; None when there is none.
-
-        Raises BagError when the wanted one is missing, there are several, or the classes' names are not in the bag.
-        """
-        found = sorted(
-            t.name for t in bag.topics.values() if t.type == IMAGE and t.message_count and t.name.endswith(_LABEL)
-        )
-        if wanted is not None and wanted not in found:
-            raise BagError(f"bag '{bag.path}' has no masks on '{wanted}'; it has them on: {', '.join(found) or 'none'}")
-        if not found:
-            return None
-        if wanted is None and len(found) > 1:
-            raise BagError(
-                f"bag '{bag.path}' has several topics of masks, so one has to be chosen (--labels): {', '.join(found)}"
-            )
-        label = wanted or found[0]
-        base = label.removesuffix(_LABEL)
-        if base + _LABEL_INFO not in bag.topics:
-            raise BagError(
-                f"bag '{bag.path}' has masks on {label}, but no {base}{_LABEL_INFO} that names the classes; "
-                "with --model the pictures are segmented anew"
-            )
-        return cls(label, base + _LABEL_INFO, base + _CONFIDENCE if base + _CONFIDENCE in bag.topics else None)
-
-    def label_set(self, bag: BagReader) -> LabelSet:
-        """The classes by name, with the colours of the known label set that has these names. BagError if none came."""
-        for message in bag.messages(self.label_info):
-            classes = bag.deserialise(message).class_map
-            return label_set_of_ids("as recorded", ((entry.class_id, entry.class_name) for entry in classes))
-        raise BagError(f"bag '{bag.path}' has no message on {self.label_info}, which names the classes")
 
 
 def has_masks(path: str) -> bool:
@@ -69,26 +36,28 @@ def has_masks(path: str) -> bool:
     if kind_of(path) != "bag":
         return False
     with BagReader(path) as bag:
-        return any(name.endswith(_LABEL) and topic.message_count for name, topic in bag.topics.items())
+        return bool(_label_topics(bag))
 
 
 def view_masks(
     path: str, file: Path | None, *, camera: str | None, labels: str | None, on_frame: Callable[[], None]
 ) -> int:
-    """Show the masks that a bag holds. Returns how many frames were shown; raises BagError or ViewingError."""
+    """Shows the masks that a bag holds, on the topic `labels` or the only one.
+
+    Returns how many frames were shown; raises BagError or ViewingError.
+    """
     with BagReader(path) as bag:
-        masks = Masks.of(bag, labels)
-        if masks is None:
-            raise BagError(f"bag '{path}' holds no masks")
-        label_set, topic = masks.label_set(bag), bag.camera_topic(camera)
+        masks = _mask_topics(bag, labels)
+        label_set, topic = _recorded_label_set(bag, masks), bag.camera_topic(camera)
         truth = find_ground_truth(None, bag, topic, reader=LabelReader(label_set.colours))
-        companions = (masks.label,) if masks.confidence is None else (masks.label, masks.confidence)
-        frames = bag_frames(bag, topic, truth, resize_truth=True, companions=companions)
-        with closing(prefetch(recorded(frames, masks))) as ahead:
-            return _show(ahead, recorder(label_set, Path(path).name, file), on_frame)
+        frames = bag_frames(
+            bag, topic, truth, BagSettings(resize_truth=True), companions=(masks.label, masks.confidence)
+        )
+        with rerun_sink(label_set, Path(path).name, file) as show:
+            return feed(_recorded_frames(frames, masks), [show, lambda frame: on_frame()], _NOTHING).frames
 
 
-def view_pictures(
+def view_source(
     path: str,
     file: Path | None,
     segmenter: StreamingSegmenter,
@@ -97,19 +66,48 @@ def view_pictures(
     images_hz: float | None,
     on_frame: Callable[[], None],
 ) -> int:
-    """Segment pictures of any source and show them. Returns how many; raises BagError or ViewingError."""
+    """Segments images of any source and shows them. Returns how many; raises BagError or ViewingError."""
     reader = LabelReader(segmenter.label_set.colours)
-    with picture_source(path, camera=camera, images_hz=images_hz, truth_reader=reader) as source:
-        # As `sdcpc segment`: pictures that come rarer than a second would never be compared.
-        frames = segment_frames(segmenter, source.frames, max_gap_s=max(DEFAULT_MAX_GAP_S, 3 / source.rate_hz))
-        with closing(prefetch(frames, depth=2)) as ahead:  # recording overlaps the network
-            return _show(ahead, recorder(segmenter.label_set, Path(path).name, file), on_frame)
+    with open_source(path, camera=camera, images_hz=images_hz, truth_reader=reader) as source:
+        frames = segment_frames(segmenter, source.frames, max_gap_s=source.max_gap_s)
+        with rerun_sink(segmenter.label_set, Path(path).name, file) as show:
+            return feed(frames, [show, lambda frame: on_frame()], _NOTHING).frames
 
 
-def recorded(frames: Iterable[SourceFrame | Unusable], masks: Masks) -> Iterator[SegmentedFrame | Unusable]:
-    """The pictures of a bag with their masks in place of a network's; those without a mask are unusable.
+@contextmanager
+def rerun_sink(label_set: LabelSet, name: str, file: Path | None) -> Iterator[Sink]:
+    """Adds frames to a RerunRecording, and the problems of unusable ones to its log.
 
-    Where the node, with its default `max_gap`, emptied its memory is worked out again: bags do not tell.
+    The sink raises ValueError when a frame's truth and labels cannot be compared.
+    """
+    from sdcpc_ros.viewing.recording import RerunRecording  # needs rerun-sdk, which evaluations do without
+
+    with RerunRecording(label_set, name, file) as recording:
+
+        def show(frame: SegmentedFrame | Unusable) -> None:
+            if isinstance(frame, Unusable):
+                recording.note(frame.number, frame.problem)
+                return
+            source, result = frame.source, frame.segmentation
+            recording.add(
+                source.number,
+                source.stamp_ns,
+                result.labels,
+                image=source.image,
+                confidence=result.confidence,
+                truth=source.truth,
+                reset=frame.reset,
+            )
+
+        yield show
+
+
+def _recorded_frames(
+    frames: Iterable[SourceFrame | Unusable], masks: MaskTopics
+) -> Iterator[SegmentedFrame | Unusable]:
+    """The images of a bag with their recorded masks; those without a mask are unusable.
+
+    Bags do not say where the node reset its memory, so this is computed again with the node's default `max_gap`.
     """
     previous: SourceFrame | None = None
     for frame in frames:
@@ -127,48 +125,35 @@ def recorded(frames: Iterable[SourceFrame | Unusable], masks: Masks) -> Iterator
         yield SegmentedFrame(frame, Segmentation(labels, confidence, references=0), reset, elapsed_ms=0.0)
 
 
-@contextmanager
-def recorder(
-    label_set: LabelSet, name: str, file: Path | None
-) -> Iterator[Callable[[SegmentedFrame | Unusable], None]]:
-    """What takes each frame, or why there is none, into a RerunRecording.
-
-    It raises ValueError when a frame's truth and labels cannot be compared.
-    """
-    from sdcpc_ros.viewing.recording import RerunRecording  # needs rerun-sdk, which evaluations do without
-
-    with RerunRecording(label_set, name, file) as recording:
-
-        def take(frame: SegmentedFrame | Unusable) -> None:
-            if isinstance(frame, Unusable):
-                recording.note(frame.number, frame.problem)
-                return
-            source, result = frame.source, frame.segmentation
-            recording.add(
-                source.number,
-                source.stamp_ns,
-                result.labels,
-                image=source.image,
-                confidence=result.confidence,
-                truth=source.truth,
-                reset=frame.reset,
-            )
-
-        yield take
+def _label_topics(bag: BagReader) -> list[str]:
+    topics = bag.topics.values()
+    return sorted(t.name for t in topics if t.type == IMAGE and t.message_count and t.name.endswith(_LABEL))
 
 
-def _show(
-    frames: Iterable[SegmentedFrame | Unusable],
-    to: AbstractContextManager[Callable[[SegmentedFrame | Unusable], None]],
-    on_frame: Callable[[], None],
-) -> int:
-    shown, problem = 0, ""
-    with to as take:
-        for frame in frames:
-            take(frame)
-            shown += isinstance(frame, SegmentedFrame)
-            problem = problem or (frame.problem if isinstance(frame, Unusable) else "")
-            on_frame()
-        if not shown:
-            raise BagError(f"there is no picture that can be shown; {problem or 'none came'}")
-    return shown
+def _mask_topics(bag: BagReader, wanted: str | None) -> MaskTopics:
+    """Raises BagError if the wanted topic is missing, several could be meant, or the classes' names are missing."""
+    found = _label_topics(bag)
+    if wanted is not None and wanted not in found:
+        raise BagError(f"bag '{bag.path}' has no masks on '{wanted}'; it has them on: {', '.join(found) or 'none'}")
+    if not found:
+        raise BagError(f"bag '{bag.path}' holds no masks")
+    if wanted is None and len(found) > 1:
+        raise BagError(
+            f"bag '{bag.path}' has several topics of masks, so one has to be chosen (--labels): {', '.join(found)}"
+        )
+    label = wanted or found[0]
+    base = label.removesuffix(_LABEL)
+    if base + _LABEL_INFO not in bag.topics:
+        raise BagError(
+            f"bag '{bag.path}' has masks on {label}, but no {base}{_LABEL_INFO} that names the classes; "
+            "with --model the pictures are segmented anew"
+        )
+    return MaskTopics(label, base + _LABEL_INFO, base + _CONFIDENCE if base + _CONFIDENCE in bag.topics else None)
+
+
+def _recorded_label_set(bag: BagReader, masks: MaskTopics) -> LabelSet:
+    """The classes by name, with the colours of the known label set that has these names. BagError if none came."""
+    for message in bag.messages(masks.label_info):
+        classes = bag.deserialise(message).class_map
+        return label_set_of_ids("as recorded", ((entry.class_id, entry.class_name) for entry in classes))
+    raise BagError(f"bag '{bag.path}' has no message on {masks.label_info}, which names the classes")

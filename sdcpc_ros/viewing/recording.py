@@ -22,7 +22,7 @@ _SCORES = {"miou": "mIoU", "mvc8": "mVC8", "steady": "pixels that keep their lab
 
 
 class ViewingError(ValueError):
-    """A recording cannot be shown or written; the message says why, and what can be done."""
+    """A recording cannot be shown or written; the message names the reason and the remedy."""
 
 
 class RerunRecording:
@@ -32,7 +32,7 @@ class RerunRecording:
     colours as AnnotationContext), camera/confidence, scores/NAME (shares of 0 to 1) and log (resets, and pictures that
     could not be used). The overlay is a view of labels over image, so that the viewer can change its opacity.
 
-    `file`: appears, whole, when the block ends without an error; None: Rerun's viewer is started and fed.
+    `file`: appears complete when the block ends without an error; None: starts Rerun's viewer.
     Raises ViewingError when there is no such folder, or no display.
     """
 
@@ -76,13 +76,13 @@ class RerunRecording:
             self._stream.log("log", rr.TextLog(f"frame {number}: memory emptied: {reset}", level="WARN"))
 
     def note(self, number: int, problem: str) -> None:
-        """Why a picture is not shown: on the timeline `frame` alone, for its stamp may not be known."""
+        """Logs why an image is missing, on the timeline `frame` only, as its stamp may be unknown."""
         self._stream.reset_time()
         self._stream.set_time("frame", sequence=number)
         self._stream.log("log", rr.TextLog(problem, level="ERROR"))
 
     def _show(self, entity: str, picture: Any | None) -> None:
-        """What this frame has none of is cleared, for the viewer shows an entity until it is logged again."""
+        """Clears an entity that this frame lacks, as the viewer shows an entity until it is logged again."""
         if picture is not None:
             self._stream.log(entity, picture)
         elif entity in self._shown:

@@ -1,55 +1,33 @@
-"""What others record: odd, but legal. Each bag is evaluated, or what is wrong with it is said, and where."""
+"""Images as others record them: every encoding is evaluated, or what is wrong with an image is said, and where."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import (
-    CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
     RawMessage,
-    serialise_camera_info,
     serialise_compressed,
     serialise_image,
     standard_types,
 )
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import Model
 
 pytestmark = pytest.mark.slow
 
-CAMERA, TRUTH = "/front/image", "/front/ground_truth"
+CAMERA = "/front/image"
 SIZE = (64, 96)
 FRAMES = 6
 START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 100_000_000
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images and their labels."""
-    street = SyntheticStreet(seed=2, size=SIZE, length=FRAMES, rate_hz=10.0)
-    return [street.image_and_labels(index) for index in range(FRAMES)]
-
-
-@pytest.fixture
-def evaluated(tiny_model: Model) -> Callable[..., dict[str, Any]]:
-    """The report of a bag, by the network that knows nothing."""
-
-    def evaluate(path: Path, **settings: Any) -> dict[str, Any]:
-        return evaluate_bag(path, tiny_model, BagSettings(**settings)).report
-
-    return evaluate
 
 
 def raw(index: int, pixels: np.ndarray, encoding: str, topic: str = CAMERA, **fields: Any) -> RawMessage:
@@ -91,9 +69,6 @@ def bayer(image: np.ndarray) -> np.ndarray:
     mosaic = image[..., 1].copy()
     mosaic[::2, ::2], mosaic[1::2, 1::2] = image[::2, ::2, 0], image[1::2, 1::2, 2]
     return mosaic
-
-
-# --- encodings ---------------------------------------------------------------------------------------------------
 
 
 SAME_PICTURE: dict[str, Callable[[int, np.ndarray], RawMessage]] = {
@@ -233,112 +208,3 @@ def test_a_bag_of_nothing_usable_says_what_the_first_trouble_was(pictures, write
     messages = [compressed(index, b"\x00\x00\x00\x01\x67", "h264") for index in range(3)]
     with pytest.raises(BagError, match=r"no usable image on /front/image/compressed \(3 unusable; the first: .*'h264'"):
         evaluated(write_bag(messages))
-
-
-# --- topics and times --------------------------------------------------------------------------------------------
-
-
-def truth(index: int, labels: np.ndarray, topic: str = TRUTH) -> RawMessage:
-    return raw(index, labels, "mono8", topic)
-
-
-def by_time(messages: Iterable[RawMessage]) -> list[RawMessage]:
-    return sorted(messages, key=lambda message: message.time_ns)
-
-
-def test_no_camera_info_is_needed(pictures, write_bag, evaluated):
-    report = evaluated(write_bag([raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]))
-    assert (report["scores"]["frames"], report["bag"]["truth"]) == (FRAMES, "none")
-
-
-def test_topics_may_start_late(pictures, write_bag, evaluated):
-    """The truth with the third image, and the camera itself long after something else."""
-    info = serialise_camera_info(SIZE, np.eye(3), START_NS, "optical")
-    early = RawMessage("/front/camera_info", CAMERA_INFO, START_NS - 30_000_000_000, info)
-    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
-    messages += [truth(index, labels) for index, (_, labels) in enumerate(pictures) if index >= 3]
-    report = evaluated(write_bag([early, *by_time(messages)]))
-    assert (report["scores"]["frames"], report["scores"]["judged_frames"]) == (FRAMES, FRAMES - 3)
-    assert [miou is None for miou in report["frames"]["miou"]] == [True] * 3 + [False] * 3
-    assert report["bag"]["duration_s"] == pytest.approx(30.5)
-
-
-def test_truth_that_comes_before_its_image_or_after_belongs_to_it(pictures, write_bag, evaluated):
-    shifts = (-900_000_000, 700_000_000, 0, 1_500_000_000, -50_000_000, 400_000_000)
-    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
-    for index, (_, labels) in enumerate(pictures):
-        message = truth(index, labels)
-        messages.append(RawMessage(TRUTH, IMAGE, message.time_ns + shifts[index], message.data))
-    assert evaluated(write_bag(by_time(messages)))["scores"]["judged_frames"] == FRAMES
-
-
-def test_drivers_that_never_set_a_stamp(pictures, write_bag, evaluated):
-    messages = [
-        RawMessage(CAMERA, IMAGE, START_NS + index * PERIOD_NS, serialise_image(image, "rgb8", 0, "optical"))
-        for index, (image, _) in enumerate(pictures)
-    ]
-    report = evaluated(write_bag(messages))
-    assert report["scores"]["frames"] == FRAMES
-    assert report["frames"]["stamp_ns"] == [0] * FRAMES and report["resets"] == []
-
-
-def test_a_clock_of_its_own_and_a_jump_in_it(pictures, write_bag, evaluated):
-    """Stamps since the camera was switched on, which then was switched off and on again."""
-    stamps = [5.0, 5.1, 5.2, 0.4, 0.5, 3.5]
-    messages = [
-        RawMessage(CAMERA, IMAGE, START_NS + i * PERIOD_NS, serialise_image(image, "rgb8", round(stamp * 1e9), "o"))
-        for i, (stamp, (image, _)) in enumerate(zip(stamps, pictures))
-    ]
-    report = evaluated(write_bag(messages))
-    assert report["scores"]["frames"] == FRAMES
-    assert report["resets"] == [{"number": 3, "cause": "backward"}, {"number": 5, "cause": "gap"}]
-
-
-def test_another_frame_id_and_another_size_begin_anew(pictures, write_bag, evaluated):
-    frame_ids = ("a", "a", "b", "b", "b", "b")
-    messages = [
-        RawMessage(
-            CAMERA,
-            IMAGE,
-            START_NS + i * PERIOD_NS,
-            serialise_image(image[: 48 if i > 3 else None], "rgb8", START_NS + i * PERIOD_NS, frame_id),
-        )
-        for i, (frame_id, (image, _)) in enumerate(zip(frame_ids, pictures))
-    ]
-    report = evaluated(write_bag(messages))
-    assert report["scores"]["frames"] == FRAMES
-    assert report["resets"] == [{"number": 2, "cause": "frame_id"}, {"number": 4, "cause": "size"}]
-
-
-def test_of_several_cameras_one_is_chosen_and_its_own_truth_judges_it(pictures, write_bag, evaluated):
-    left, right = "/left/image_raw", "/right/image_raw"
-    messages = []
-    for index, (image, labels) in enumerate(pictures):
-        messages += [raw(index, image, "rgb8", left), raw(index, image[:, ::-1], "rgb8", right)]
-        messages.append(truth(index, labels[:, ::-1], "/right/ground_truth"))
-    path = write_bag(messages)
-    with pytest.raises(BagError, match=r"several camera topics.*: /left/image_raw, /right/image_raw"):
-        evaluated(path)
-    report = evaluated(path, camera=right)
-    assert (report["bag"]["camera"], report["bag"]["truth"]) == (right, "topic /right/ground_truth")
-    assert report["scores"]["judged_frames"] == FRAMES
-
-
-def test_truth_of_another_size_is_told(pictures, write_bag, evaluated):
-    messages = [raw(index, image, "rgb8") for index, (image, _) in enumerate(pictures)]
-    messages += [truth(index, labels[::2, ::2]) for index, (_, labels) in enumerate(pictures)]
-    with pytest.raises(BagError, match=r"drive': the truth of image 0 is 48x32 and the image 96x64; they must be"):
-        evaluated(write_bag(by_time(messages)))
-
-
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_an_empty_bag_and_a_silent_camera_are_told(write_bag, evaluated, storage, tmp_path):
-    with pytest.raises(BagError, match="drive' has no camera images; it is empty"):
-        evaluated(write_bag([], storage=storage))
-    plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
-    with Writer(tmp_path / "silent", version=8, storage_plugin=plugin) as writer:
-        writer.add_connection(CAMERA, IMAGE, typestore=standard_types())
-    with pytest.raises(BagError, match=r"has no camera images; it has /front/image \(sensor_msgs/msg/Image\)"):
-        evaluated(tmp_path / "silent")
-    with pytest.raises(BagError, match=r"silent' has no usable image on /front/image \(0 unusable\)"):
-        evaluated(tmp_path / "silent", camera=CAMERA)

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import serialise_jpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -21,7 +22,6 @@ from sdcpc_ros.bags.messages import (
     serialise_camera_info,
     serialise_compressed,
     serialise_image,
-    serialise_jpeg,
     standard_types,
 )
 from sdcpc_ros.images.label_pictures import LabelReader
@@ -83,15 +83,20 @@ def test_labels_keep_their_ids(height, width, padding, encoding):
 
 
 @pytest.mark.parametrize("big_endian", [0, 1])
-def test_sixteen_bit_labels_keep_their_ids_and_65535_is_no_label(big_endian):
-    ids = np.array([[0, 1, 254], [65535, 7, 10]], ">u2" if big_endian else "<u2")
-    message = image_message(ids, "16UC1", big_endian=big_endian)
+@pytest.mark.parametrize(("encoding", "kind", "no_label"), [("16UC1", "u2", 65535), ("16SC1", "i2", -1)])
+def test_sixteen_bit_labels_keep_their_ids_and_their_no_label_is_255(big_endian, encoding, kind, no_label):
+    ids = np.array([[0, 1, 254], [no_label, 7, 10]], (">" if big_endian else "<") + kind)
+    message = image_message(ids, encoding, padding=2, big_endian=big_endian)
     np.testing.assert_array_equal(decode_labels(message), [[0, 1, 254], [255, 7, 10]])
 
 
-def test_a_sixteen_bit_id_that_does_not_fit_is_refused():
-    with pytest.raises(BagError, match="holds the 16-bit id 300; 0 to 255 and 65535 are allowed"):
-        decode_labels(image_message(np.array([[300, 65535]], "<u2"), "16UC1"))
+@pytest.mark.parametrize(
+    ("encoding", "kind", "number", "no_label"),
+    [("16UC1", "<u2", 300, 65535), ("16SC1", "<i2", 300, -1), ("16SC1", "<i2", -2, -1)],
+)
+def test_a_sixteen_bit_id_that_does_not_fit_is_refused(encoding, kind, number, no_label):
+    with pytest.raises(BagError, match=f"holds the 16-bit id {number}; 0 to 255 and {no_label} are allowed"):
+        decode_labels(image_message(np.array([[no_label, number]], kind), encoding))
 
 
 @pytest.mark.parametrize(

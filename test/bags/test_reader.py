@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_fixtures import serialise_jpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_image, serialise_jpeg
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install '.[rerun]'")
 
 from sdcpc_ros import cli
-from sdcpc_ros.bags.messages import LABEL_INFO, serialise_label_info
+from sdcpc_ros.bags.messages import LABEL_INFO, decode_labels, serialise_image, serialise_label_info
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
@@ -86,6 +87,20 @@ def test_a_labelled_bag_is_shown_as_it_is(view, evaluated):
         assert row["stamp"] == other["stamp"]
     for name in ("miou", "steady", "confidence"):
         assert recording.scores(name) == made.scores(name)
+
+
+def test_masks_in_16sc1_are_shown_as_those_in_mono8(view, evaluated, tmp_path):
+    """The node publishes them with label_encoding 16SC1."""
+    with BagReader(evaluated / "labelled_bag") as bag, BagWriter(tmp_path / "signed") as signed:
+        for message in bag.messages():
+            if message.topic == LABEL:
+                ids = decode_labels(bag.deserialise(message)).astype("<i2")
+                data = serialise_image(np.where(ids == 255, -1, ids).astype("<i2"), "16SC1", message.stamp_ns, "")
+                message = replace(message, data=data)
+            signed.write(message)
+    shown, expected = view(tmp_path / "signed"), _READING.Recording(evaluated / "street.rrd")
+    for row, other in zip(shown.rows["/camera/labels"], expected.rows["/camera/labels"], strict=True):
+        assert row["SegmentationImage:buffer"] == other["SegmentationImage:buffer"]
 
 
 def test_a_bag_without_masks_is_segmented_and_judged(view, street, tiny_checkpoint):

@@ -18,8 +18,9 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Unusable
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC, IMAGE_TOPIC
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -79,7 +80,7 @@ def report(street, tiny_model) -> dict:
 def test_the_report_has_what_the_frames_amount_to(street, tiny_model: Model, report):
     expected: list[int] = []
     passed: list[SegmentedFrame | Unusable] = []
-    evaluation = evaluate_bag(street, tiny_model, on_start=expected.append, watchers=[passed.append])
+    evaluation = evaluate_bag(street, tiny_model, on_start=expected.append, sinks=[passed.append])
     assert expected == [FRAMES]
     confusion = ConfusionMatrix(11)
     for frame in passed:

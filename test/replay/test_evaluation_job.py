@@ -14,9 +14,10 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.replay import evaluation_job
-from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
-from sdcpc_ros.replay.live_evaluation import LivePlan
+from sdcpc_ros.replay.live_run import LivePlan
+from sdcpc_ros.replay.sources import BagSettings
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def test_a_job_leaves_its_files_and_need_not_be_done_again(job, monkeypatch):
     counts: list[int] = []
     report = run_job(job, on_start=counts.append, on_frame=lambda: counts.append(1))
     assert counts == [5, 1, 1, 1, 1, 1]  # 0.3 s at 15 Hz
-    assert read_report(job.files.report) == report == job.earlier_report()
-    assert "<html" in job.files.page.read_text() and not job.files.labelled_bag.exists()
+    assert read_report(job.report_path) == report == job.earlier_report()
+    assert "<html" in job.page_path.read_text() and not job.labelled_bag_path.exists()
 
     monkeypatch.setattr(evaluation_job, "write_report", lambda path, report, pictures: path.write_text("a page"))
     # A labelled bag that is wanted now is not there yet; one that is there is not in the way.
@@ -48,13 +49,13 @@ def test_a_job_leaves_its_files_and_need_not_be_done_again(job, monkeypatch):
     assert {**again, "timing": None, "command": None} == {**report, "timing": None, "command": None}
     assert with_bag.earlier_report() is not None and job.earlier_report() is not None
     run_job(job)
-    assert not job.files.labelled_bag.exists()  # it was an earlier evaluation's
+    assert not job.labelled_bag_path.exists()  # it was an earlier evaluation's
 
 
 @pytest.mark.parametrize("missing", ["report", "page"])
 def test_a_result_that_is_not_whole_is_made_again(job, missing, quick_page):
     run_job(job)
-    file: Path = getattr(job.files, missing)
+    file: Path = getattr(job, f"{missing}_path")
     file.unlink()
     assert job.earlier_report() is None
     file.write_text('{"cut')
@@ -112,8 +113,8 @@ def test_a_job_that_fails_leaves_no_report(job, quick_page):
     storage.write_bytes(storage.read_bytes()[:-200])
     with pytest.raises(BagError, match="is cut short"):
         run_job(replace(job, labelled_bag=True))
-    assert not job.files.report.exists()
-    assert not job.files.labelled_bag.exists()
+    assert not job.report_path.exists()
+    assert not job.labelled_bag_path.exists()
     with BagReader(job.bag.parent / "sound") as sound:
         assert sound.topics
 

@@ -14,10 +14,11 @@ from sdcpc_ros.evaluation.gates import MEASURES
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.report_file import read_report
 from sdcpc_ros.replay import evaluation_job, fleet
-from sdcpc_ros.replay.bag_evaluation import BagSettings, ModelChoice
+from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job
-from sdcpc_ros.replay.fleet import InProcess, LocalProcesses, Outcome, RayCluster, output_folders, run_jobs
+from sdcpc_ros.replay.fleet import Outcome, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.fleet_report import fleet_report
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 
 pytestmark = pytest.mark.slow
@@ -45,12 +46,12 @@ def told(outcomes: list[Outcome]) -> list[tuple[str, str]]:
 
 
 def test_a_bag_that_fails_fails_alone_and_what_is_done_is_not_done_again(jobs):
-    outcomes = list(run_jobs(jobs, InProcess(), force=False))
+    outcomes = list(run_here(jobs, force=False))
     assert told(outcomes) == [("first", "done"), ("torn.mcap", "failed"), ("second", "done")]
     assert "torn.mcap" in outcomes[1].problem and outcomes[0].problem == ""
-    again = list(run_jobs(jobs, InProcess(), force=False))
+    again = list(run_here(jobs, force=False))
     assert told(again) == [("first", "reused"), ("torn.mcap", "failed"), ("second", "reused")]
-    forced = list(run_jobs(jobs[:1], InProcess(), force=True))
+    forced = list(run_here(jobs[:1], force=True))
     assert told(forced) == [("first", "done")]
 
 
@@ -59,11 +60,11 @@ def test_a_bug_is_not_an_outcome(jobs):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(run_jobs(jobs, InProcess(run), force=True))
+        list(run_here(jobs, force=True, run=run))
 
 
 def test_the_report_pools_what_the_bags_hold(jobs, tmp_path):
-    outcomes = list(run_jobs(jobs, InProcess(), force=False))
+    outcomes = list(run_here(jobs, force=False))
     gate = next(measure for measure in MEASURES if measure.name == "miou").gate(1.0)
     report = fleet_report(outcomes, [gate], tmp_path / "out")
     assert [(bag["name"], bag["status"]) for bag in report["bags"]] == [
@@ -73,7 +74,7 @@ def test_the_report_pools_what_the_bags_hold(jobs, tmp_path):
     assert "--min-miou 1 is missed" in report["bags"][0]["missed"][0]
     assert (tmp_path / "out" / report["bags"][2]["report"]).is_file()
     assert report["scores"]["frames"] == 28
-    singles = [read_report(job.files.report) for job in (jobs[0], jobs[2])]
+    singles = [read_report(job.report_path) for job in (jobs[0], jobs[2])]
     pooled = ConfusionMatrix(11)
     for single in singles:
         assert single is not None
@@ -97,28 +98,28 @@ def test_folders_are_named_for_their_bags_and_never_shared(tmp_path):
 
 class TestWorkers:
     def test_they_do_what_one_process_does(self, jobs, street):
-        expected = list(run_jobs(jobs, InProcess(), force=True))
-        reports = [read_report(job.files.report) for job in (jobs[0], jobs[2])]
-        frames: list[int | None] = []
-        outcomes = list(run_jobs(jobs, LocalProcesses(2), force=True, on_poll=frames.append))
+        expected = list(run_here(jobs, force=True))
+        reports = [read_report(job.report_path) for job in (jobs[0], jobs[2])]
+        frames: list[int] = []
+        outcomes = list(run_in_processes(jobs, 2, force=True, on_poll=frames.append))
         assert sorted(told(outcomes)) == sorted(told(expected))
         assert frames[-1] == 28 and frames == sorted(frames)
         for job, before in zip((jobs[0], jobs[2]), reports):
-            after = read_report(job.files.report)
+            after = read_report(job.report_path)
             assert before is not None and after is not None
             assert after["labels_sha256"] == before["labels_sha256"] and after["settings"]["threads"] == 1
-            assert "<html" in job.files.page.read_text()  # another process, where nothing is patched
+            assert "<html" in job.page_path.read_text()  # another process, where nothing is patched
 
     def test_a_worker_that_dies_takes_no_other_bag_along(self, jobs):
         killed: list[int] = []
 
-        def kill_once(frames: int | None) -> None:
+        def kill_once(frames: int) -> None:
             for child in [] if killed else multiprocessing.active_children():
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGKILL)  # as the kernel does when memory runs out
                 killed.append(child.pid)
 
-        outcomes = list(run_jobs(jobs[:2], LocalProcesses(1), force=False, on_poll=kill_once))
+        outcomes = list(run_in_processes(jobs[:2], 1, force=False, on_poll=kill_once))
         assert told(outcomes) == [("first", "failed"), ("torn.mcap", "failed")]
         assert outcomes[0].problem == f"the process that evaluated '{jobs[0].bag}' ended abruptly"
         assert "torn.mcap' cannot be read" in outcomes[1].problem
@@ -126,7 +127,7 @@ class TestWorkers:
     def test_a_bug_in_a_worker_comes_out(self, jobs):
         wrong = replace(jobs[0], settings=None)
         with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'truth'"):
-            list(run_jobs([wrong], LocalProcesses(1), force=False))
+            list(run_in_processes([wrong], 1, force=False))
 
 
 # Kills the process that opens a damaged bag, as a crash in a decoder would.
@@ -151,15 +152,15 @@ class TestRay:
         monkeypatch.setenv("RAY_worker_niceness", "0")  # at Ray's own 15 they starve on a machine that is busy
 
     def test_a_local_cluster_does_what_one_process_does(self, jobs):
-        outcomes = list(run_jobs(jobs, RayCluster("local", 2), force=False))
+        outcomes = list(run_on_ray(jobs, "local", 2, force=False))
         assert sorted(told(outcomes)) == [("first", "done"), ("second", "done"), ("torn.mcap", "failed")]
-        again = list(run_jobs(jobs, InProcess(), force=False))
+        again = list(run_here(jobs, force=False))
         assert told(again) == [("first", "reused"), ("torn.mcap", "failed"), ("second", "reused")]
 
     def test_a_worker_that_dies_takes_no_other_bag_along(self, jobs, tmp_path):
         (tmp_path / "sitecustomize.py").write_text(DIES_OF_TORN_BAGS)
         os.environ["PYTHONPATH"] += os.pathsep + str(tmp_path)
-        outcomes = list(run_jobs(jobs, RayCluster("local", 2), force=False))
+        outcomes = list(run_on_ray(jobs, "local", 2, force=False))
         assert sorted(told(outcomes)) == [("first", "done"), ("second", "done"), ("torn.mcap", "failed")]
         (problem,) = [outcome.problem for outcome in outcomes if outcome.status == "failed"]
         assert problem.startswith(f"the process that evaluated '{jobs[1].bag}' ended abruptly: ")
@@ -169,4 +170,4 @@ class TestRay:
 def test_a_cluster_that_is_not_there_is_a_sentence(address):
     pytest.importorskip("ray", reason="Ray is not here: pip install 'sdcpc_ros[fleet]'")
     with pytest.raises(FleetError, match=f"no Ray cluster answers at '{address}'"):
-        RayCluster(address, 2)
+        list(run_on_ray([], address, 2, force=False))

@@ -9,8 +9,9 @@ import pytest
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.replay.folder_bag import FolderBag, image_files, write_folder_bag
-from sdcpc_ros.replay.ground_truth import MaskFolder
+from sdcpc_ros.replay.folder_bag import list_frames, write_folder_bag
+from sdcpc_ros.replay.ground_truth import find_ground_truth
+from sdcpc_ros.replay.sources import image_files
 from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC, START_NS
 
 
@@ -34,8 +35,8 @@ def split(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
     done: list[int] = []
-    folder_bag = FolderBag(split, rate_hz=10, void=frozenset({11}))
-    write_folder_bag(tmp_path / "bag", folder_bag, storage=storage, on_frame=lambda: done.append(1))
+    options = {"rate_hz": 10, "void": frozenset({11}), "storage": storage}
+    write_folder_bag(tmp_path / "bag", list_frames(split), **options, on_frame=lambda: done.append(1))
     assert len(done) == 3
     with BagReader(tmp_path / "bag") as bag:
         frames = list(bag.frames(bag.camera_topic(), GROUND_TRUTH_TOPIC))
@@ -46,27 +47,27 @@ def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
         assert labels[1] is None
         assert [(int(ids[0, 0]), int(ids[1, 1])) for ids in (labels[0], labels[2])] == [(IGNORE, 0), (IGNORE, 2)]
         # The bag names its frames, so that masks elsewhere find them.
-        truth = MaskFolder(split / "labels", bag)
-        assert truth.matched_by == "name"
+        truth = find_ground_truth(str(split / "labels"), bag, bag.camera_topic())
+        assert truth.description == "masks in labels/, matched by name"
         assert [truth.of(frame, number) is None for number, frame in enumerate(frames)] == [False, True, False]
 
 
 def test_compressed_images_stay_the_files_they_are(split, tmp_path):
     write_image(split / "images" / "f12.jpg", np.full((4, 6, 3), 128, np.uint8))
-    folder_bag = FolderBag(split / "images", compressed=True)
-    assert folder_bag.labelled == 0  # only a folder of images was named
-    write_folder_bag(tmp_path / "bag", folder_bag)
+    frames = list_frames(split / "images")
+    assert [label for _, label in frames] == [None] * 4  # only a folder of images was named
+    topic = write_folder_bag(tmp_path / "bag", frames, compressed=True)
     with BagReader(tmp_path / "bag") as bag:
-        assert bag.camera_topic() == folder_bag.image_topic
-        messages = [bag.deserialise(message) for message in bag.messages(folder_bag.image_topic)]
+        assert bag.camera_topic() == topic
+        messages = [bag.deserialise(message) for message in bag.messages(topic)]
     assert [message.format for message in messages] == ["png", "png", "png", "jpeg"]
     assert bytes(messages[0].data) == (split / "images" / "f9.png").read_bytes()
 
 
 def test_labels_may_lie_elsewhere(split, tmp_path):
     (split / "labels").rename(tmp_path / "masks")
-    assert FolderBag(split).labelled == 0
-    assert FolderBag(split, labels=tmp_path / "masks").labelled == 2
+    assert not any(label for _, label in list_frames(split))
+    assert [label is not None for _, label in list_frames(split, tmp_path / "masks")] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -92,14 +93,16 @@ def test_numbers_in_names_are_counted(tmp_path, names, ordered):
         ({"labels": Path("nowhere")}, "there is no folder 'nowhere'"),
     ],
 )
-def test_what_makes_no_drive_is_refused(split, options, sentence):
+def test_what_makes_no_drive_is_refused(split, tmp_path, options, sentence):
     with pytest.raises(BagError, match=sentence):
-        FolderBag(**({"folder": split} | options))
+        frames = list_frames(options.pop("folder", split), options.pop("labels", None))
+        write_folder_bag(tmp_path / "bag", frames, **options)
+    assert not (tmp_path / "bag").exists()
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(BagError, match=r"no images in .*; files ending in \.png, \.jpg, \.jpeg are read"):
-        FolderBag(tmp_path)
+        list_frames(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -117,5 +120,5 @@ def test_a_file_that_does_not_go_is_named_and_no_bag_is_left(split, tmp_path, fi
     else:
         write_image(split / file, content)
     with pytest.raises(BagError, match=sentence):
-        write_folder_bag(tmp_path / "bag", FolderBag(split))
+        write_folder_bag(tmp_path / "bag", list_frames(split))
     assert not (tmp_path / "bag").exists()

@@ -9,7 +9,7 @@ import pytest
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.replay.ground_truth import NoTruth, find_ground_truth
+from sdcpc_ros.replay.ground_truth import NO_TRUTH, find_ground_truth
 
 CAMERA = "/camera/image_raw"
 START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 100_000_000  # as the drive of conftest has them
@@ -46,7 +46,7 @@ def test_void_ids_become_255(drive, tmp_path):
 def test_a_bag_without_truth_has_none(write_bag, camera_messages):
     path = write_bag([message for message in camera_messages(2) if "ground_truth" not in message.topic])
     with BagReader(path) as bag:
-        assert isinstance(find_ground_truth(None, bag, CAMERA), NoTruth)
+        assert find_ground_truth(None, bag, CAMERA) is NO_TRUTH
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image, standard
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
-from sdcpc_ros.replay.bag_evaluation import BagSettings, evaluate_bag
-from sdcpc_ros.replay.labelled_bag import LabelledBagWriter, write_labelled_bag
+from sdcpc_ros.replay.bag_evaluation import evaluate_bag
+from sdcpc_ros.replay.labelled_bag import labelled_bag_sink, write_labelled_bag
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
@@ -31,19 +32,16 @@ def test_masks_lie_beside_the_images_they_were_made_of(write_bag, camera_message
         for index, stamp in enumerate([image.stamp_ns for image in answered] + [foreign_stamp])
     ]
     frame_times = {image.stamp_ns: image.time_ns for image in images}
-    with (
-        BagReader(write_bag(drive, "drive", storage)) as bag,
-        BagReader(write_bag(arrivals, "recording", storage)) as recording,
-    ):
-        inputs = bag.messages("/camera/image_raw", "/camera/ground_truth")
+    source = write_bag(drive, "drive", storage)
+    with BagReader(write_bag(arrivals, "recording", storage)) as recording:
         outputs = (LABEL, "/node/camera/confidence/image_raw")  # the second was never published
-        write_labelled_bag(tmp_path / "labelled", inputs, recording, outputs, frame_times, source=bag)
+        write_labelled_bag(tmp_path / "labelled", source, recording, outputs, frame_times, BagSettings())
 
     with BagReader(tmp_path / "labelled") as labelled:
-        assert set(labelled.topics) == {"/camera/image_raw", "/camera/ground_truth", LABEL}
+        assert set(labelled.topics) == {*(message.topic for message in drive), LABEL}
         assert labelled.camera_topic() == "/camera/image_raw"
         copied = [message for message in labelled.messages() if message.topic != LABEL]
-        assert copied == [m for m in drive if m.topic in ("/camera/image_raw", "/camera/ground_truth")]
+        assert copied == drive
         labels = list(labelled.messages(LABEL))
         assert [m.time_ns for m in labels] == [image.time_ns for image in answered]
         assert [m.data for m in labels] == [arrival.data for arrival in arrivals[:2]]
@@ -60,8 +58,9 @@ def labelled(bag, path, model, *, break_after: int | None = None, **part) -> lis
         if len(frames) == break_after:
             raise KeyboardInterrupt
 
-    with LabelledBagWriter(path, bag, model.segmenter.label_set, **part) as writer:
-        evaluate_bag(bag, model, BagSettings(**part), watchers=[writer.write, watch])
+    settings = BagSettings(**part)
+    with labelled_bag_sink(path, bag, model.segmenter.label_set, settings) as write:
+        evaluate_bag(bag, model, settings, sinks=[write, watch])
     return frames
 
 

@@ -9,8 +9,8 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.replay.live_comparison import LiveComparison
-from sdcpc_ros.replay.live_timing import LiveTiming
-from sdcpc_ros.replay.node_process import LABEL_TOPIC
+from sdcpc_ros.replay.live_run import LiveRun
+from sdcpc_ros.replay.node_process import LABEL_TOPIC, NodeTopics
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, SourceFrame, Unusable
 from sdcpc_ros.streaming.continuity import break_between
 from sdcpc_ros.streaming.segmenter import Segmentation
@@ -58,19 +58,17 @@ def compare(write_bag):
     ):
         offline, live = Stream(max_gap_s, [], recurrent), Stream(max_gap_s, [], recurrent)
         sources = [SourceFrame(n, (n + 1) * PERIOD_NS, np.zeros((*SIZE, 3), np.uint8)) for n in range(frames)]
-        timing, masks = LiveTiming(), []
+        live_run, masks = LiveRun(NodeTopics(), node_diagnostics={"received": "9"}), []
         for source in sources:
             sent_ns = 10**18 + source.stamp_ns
-            timing.published_ns[source.stamp_ns] = sent_ns
+            live_run.published_ns[source.stamp_ns] = sent_ns
             if source.number not in dropped:
                 labels = spoil(source.number, live.segment(source)[0])
-                arrived_ns = timing.arrived_ns[source.stamp_ns] = sent_ns + 20_000_000 * (1 + source.number % 2)
+                arrived_ns = live_run.arrived_ns[source.stamp_ns] = sent_ns + 20_000_000 * (1 + source.number % 2)
                 data = serialise_image(labels, "mono8", source.stamp_ns, "")
                 masks.append(RawMessage(LABEL_TOPIC, IMAGE, arrived_ns, data))
         with BagReader(write_bag(masks)) as recording:
-            comparison = LiveComparison(
-                recording, LABEL_TOPIC, timing, {"received": "9"}, OFFSETS, max_gap_s, recurrent
-            )
+            comparison = LiveComparison(live_run, recording, offsets=OFFSETS, max_gap_s=max_gap_s, recurrent=recurrent)
             for source in sources:
                 labels, reset = offline.segment(source)
                 comparison.add(SegmentedFrame(source, Segmentation(labels, None, 0), reset, 1.0))

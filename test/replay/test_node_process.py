@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import textwrap
@@ -22,7 +21,6 @@ from sdcpc_ros.replay.node_process import (
     LABEL_INFO_TOPIC,
     LABEL_TOPIC,
     NODE_NAME,
-    NodeCommand,
     NodeProcess,
     NodeTopics,
     node_command,
@@ -33,8 +31,7 @@ from sdcpc_ros.replay.node_process import (
 
 def start(tmp_path: Path, script: str, ready: str = "ready") -> NodeProcess:
     """A Python script as the node, once it has printed `ready`."""
-    command = NodeCommand([sys.executable, "-c", textwrap.dedent(script)], "a script")
-    process = NodeProcess(command, tmp_path / "node.log")
+    process = NodeProcess([sys.executable, "-c", textwrap.dedent(script)], tmp_path / "node.log")
     deadline = time.monotonic() + 60
     while ready not in process.log_path.read_text():
         assert time.monotonic() < deadline, "the script did not get ready"
@@ -52,11 +49,12 @@ def gone(pid: int) -> bool:
 
 def test_a_node_is_asked_to_end_and_may_clean_up(tmp_path):
     script = """
-        import time
-        print("ready")
+        import signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         try:
+            print("ready")
             time.sleep(60)
-        except KeyboardInterrupt:
+        finally:
             print("cleaned up")
     """
     with start(tmp_path, script) as process:
@@ -66,18 +64,8 @@ def test_a_node_is_asked_to_end_and_may_clean_up(tmp_path):
     assert process.log_path.read_text() == "ready\ncleaned up\n"
 
 
-def test_a_node_can_be_interrupted_although_this_program_cannot(tmp_path):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
-    try:
-        test_a_node_is_asked_to_end_and_may_clean_up(tmp_path)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def test_a_node_that_does_not_listen_is_ended_with_its_children(tmp_path, monkeypatch):
-    monkeypatch.setattr(node_process, "_INTERRUPT_GRACE_S", 0.2)
-    monkeypatch.setattr(node_process, "_TERMINATE_GRACE_S", 0.2)
+    monkeypatch.setattr(node_process, "STOP_GRACE_S", 0.2)
     script = """
         import signal, subprocess, sys, time
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,20 +100,13 @@ def test_a_node_that_ended_by_itself_is_quoted(tmp_path):
 
 def test_a_command_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(PlaybackError, match=r"the node could not be started: .*no-such-program"):
-        NodeProcess(NodeCommand(["no-such-program"], ""), tmp_path / "node.log")
+        NodeProcess(["no-such-program"], tmp_path / "node.log")
 
 
-@pytest.mark.parametrize("launch", [True, False])
-def test_the_command_takes_the_written_parameters(tmp_path, monkeypatch, launch):
-    monkeypatch.setattr(node_process, "_launch_file_is_usable", lambda: launch)
+def test_the_command_takes_the_written_parameters(tmp_path):
     path = tmp_path / "parameters.yaml"
     write_parameters(path, model=tmp_path / "my model: v2.safetensors", image_topic="/front/image", compressed=True)
-    command = node_command(path)
-    if launch:
-        assert command.words == ["ros2", "launch", "sdcpc_ros", "segment.launch.py", f"params_file:={path}"]
-    else:
-        module = "sdcpc_ros.nodes.segmentation_node"
-        assert command.words == [sys.executable, "-m", module, "--ros-args", "--params-file", str(path)]
+    assert node_command(path)[-2:] == ["--params-file", str(path)]
     assert yaml.safe_load(path.read_text())["/**"]["ros__parameters"] == {
         "model": str(tmp_path / "my model: v2.safetensors"),
         "use_sim_time": True,
@@ -163,11 +144,12 @@ def test_images_go_by_shared_memory_where_there_is_enough_of_it(tmp_path, monkey
     assert profile not in environment and transports not in environment
 
 
-def test_a_domain_in_use_is_not_chosen(monkeypatch):
-    monkeypatch.setattr(node_process, "_DOMAIN_IDS", range(90, 92))
+def test_a_domain_in_use_is_not_chosen(tmp_path, monkeypatch):
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+    monkeypatch.setattr(node_process, "DOMAIN_IDS", range(90, 92))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other_node:
         other_node.bind(("", 7400 + 250 * 91))
-        assert {node_process._free_domain_id() for _ in range(10)} == {90}
+        assert {ros_environment(tmp_path)["ROS_DOMAIN_ID"] for _ in range(10)} == {"90"}
 
 
 def test_a_node_can_be_told_how_to_run_the_network(tmp_path):

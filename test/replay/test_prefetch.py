@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdcpc_ros.replay.prefetch import prefetch
+from sdcpc_ros.replay.segmented_frames import prefetch
 
 
 def test_items_come_in_order_and_a_thread_makes_them_ahead():

@@ -12,7 +12,7 @@ import pytest
 from sdcpc_ros import cli
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.replay import video_sources
-from sdcpc_ros.replay.picture_sources import picture_source
+from sdcpc_ros.replay.sources import open_source
 
 
 class StandIn:
@@ -46,17 +46,17 @@ def test_ctrl_c_ends_the_pictures_and_the_video_is_whole(tiny_checkpoint, monkey
     monkeypatch.undo()
     assert signal.getsignal(signal.SIGINT) is before
     assert f"wrote {output}: " in capsys.readouterr().out
-    with picture_source(str(output)) as source:
+    with open_source(str(output)) as source:
         assert len(list(source.frames)) >= 5
 
 
 def test_red_is_red(monkeypatch):
     monkeypatch.setattr(video_sources.cv2, "VideoCapture", StandIn)
-    with picture_source("0") as source:
+    with open_source("0") as source:
         first = next(source.frames)
     assert first.image[0, 0].tolist() == [40, 0, 0] and source.expected is None
 
 
 def test_a_camera_that_is_not_there_is_named():
-    with pytest.raises(BagError, match="there is no camera 97"), picture_source("97"):
+    with pytest.raises(BagError, match="there is no camera 97"), open_source("97"):
         pass

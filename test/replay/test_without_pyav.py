@@ -7,39 +7,13 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 from sdcpc_ros import cli
-from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.replay import video_sources
-from sdcpc_ros.replay.picture_sources import picture_source
+from sdcpc_ros.replay.sources import open_source
 
 pytestmark = pytest.mark.slow
-
-
-def picture(index: int) -> np.ndarray:
-    """(48, 64, 3), bright at the left, dark at the right, and a little brighter with every frame."""
-    ramp = np.linspace(220, 20, 64, dtype=np.float32)[None, :, None] + 4 * index
-    return np.broadcast_to(ramp, (48, 64, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def video(tmp_path):
-    path = tmp_path / "drive.mp4"
-    with VideoWriter(path, rate_hz=10) as writer:
-        for index, time_s in enumerate((0.0, 0.1, 0.2, 0.5, 0.6)):  # a frame or two were dropped
-            writer.write(picture(index), time_s)
-    return path
-
-
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in (9, 10, 11):
-        cv2.imwrite(str(folder / f"frame_{number}.png"), picture(number))
-    return folder
 
 
 @pytest.fixture
@@ -75,7 +49,7 @@ def test_a_video_becomes_the_same_labels(segment, video, tmp_path, tiny_checkpoi
 
 def test_frames_keep_their_times(video, monkeypatch):
     monkeypatch.setattr(video_sources, "av", None)
-    with picture_source(str(video)) as source:
+    with open_source(str(video)) as source:
         stamps_s = [round(frame.stamp_ns / 1e9, 2) for frame in source.frames]
     assert stamps_s == [0.0, 0.1, 0.2, 0.5, 0.6]
 

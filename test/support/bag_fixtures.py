@@ -1,14 +1,22 @@
-"""Bags small enough to make for every test."""
+"""Bags, and other input, small enough to make for every test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, RawMessage, serialise_camera_info, serialise_image
+from sdcpc_ros.bags.messages import (
+    CAMERA_INFO,
+    IMAGE,
+    RawMessage,
+    serialise_camera_info,
+    serialise_compressed,
+    serialise_image,
+)
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model
@@ -33,6 +41,19 @@ def camera_messages(frames: int, camera: str = "/camera") -> list[RawMessage]:
             RawMessage(f"{camera}/ground_truth", IMAGE, time_ns, serialise_image(labels, "mono8", time_ns, "optical")),
         ]
     return messages
+
+
+def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
+    """A sensor_msgs/CompressedImage of an (H, W, 3) uint8 RGB image, as CDR."""
+    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    assert encoded
+    return serialise_compressed(jpeg.tobytes(), "rgb8; jpeg compressed bgr8", stamp_ns, frame_id)
+
+
+def picture(index: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """An RGB image: bright at the left, dark at the right, and a little brighter with every frame."""
+    ramp = np.linspace(220, 20, size[1], dtype=np.float32)[None, :, None] + 4 * index
+    return np.broadcast_to(ramp, (*size, 3)).astype(np.uint8)
 
 
 @pytest.fixture(name="camera_messages")

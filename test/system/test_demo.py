@@ -16,10 +16,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import serialise_jpeg
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_jpeg
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.cli import main
@@ -81,7 +82,7 @@ def test_a_bag_goes_through_the_node_and_comes_back_labelled(street, tiny_checkp
     for words in ("[1/4]", "[4/4]", "frame rate", "latency p50 / p95", "dropped", "mIoU", "mVC8", "overlay.mp4"):
         assert words in result.stdout
     assert processes_about(output) == []
-    assert not (output / ".recording").exists()
+    assert not (output / ".live_recording").exists()
     assert "is ready after" in (output / "node.log").read_text()
 
     summary = json.loads((output / "summary.json").read_text())

@@ -79,7 +79,7 @@ def test_a_node_that_runs_already_is_played_to_twice(running_node, street, tiny_
 
 
 def test_a_node_that_is_not_there_is_a_sentence(street, tiny_checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sdcpc_ros.replay.live_run._FOREIGN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("sdcpc_ros.replay.live_run.RUNNING_TIMEOUT_S", 0.5)
     topic = "/nobody/front/label/image_raw"
     assert evaluate(street, tiny_checkpoint, tmp_path, "--live", "--live-node", topic) == (1, {})
     assert f"sdcpc evaluate-bag: no node publishes {topic} and listens to {IMAGE_TOPIC}" in capsys.readouterr().err

@@ -18,7 +18,8 @@ from sdcpc_ros.evaluation.fleet_page import write_fleet_report
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.html_report import report_page
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.bag_evaluation import BagSettings, Model, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 

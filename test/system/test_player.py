@@ -27,10 +27,11 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
-from sdcpc_ros.replay.labelled_bag import LabelledBagWriter
+from sdcpc_ros.replay.dds import BagRecorder, message_class, spinning_node
+from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.player import BagPlayer, Playback, message_class, playable_topics, spinning_node
-from sdcpc_ros.replay.recorder import BagRecorder
+from sdcpc_ros.replay.player import BagPlayer, Playback, playable_topics
+from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -211,8 +212,10 @@ def test_a_paused_bag_stands_still_and_goes_on_where_it_stopped(drive):
 def test_a_labelled_bag_is_played_as_far_as_its_types_are_installed(tiny_checkpoint, tmp_path, capsys):
     write_street_bag(tmp_path / "street", StreetBag(seed=3, size=(60, 80), length=4, rate_hz=15.0))
     model = Model(StreamingSegmenter(load_checkpoint(tiny_checkpoint)), "tiny", "")
-    with LabelledBagWriter(tmp_path / "labelled", tmp_path / "street", model.segmenter.label_set) as writer:
-        evaluate_bag(tmp_path / "street", model, watchers=[writer.write])
+    with labelled_bag_sink(
+        tmp_path / "labelled", tmp_path / "street", model.segmenter.label_set, BagSettings()
+    ) as write:
+        evaluate_bag(tmp_path / "street", model, sinks=[write])
 
     masks = (LABEL_TOPIC, CONFIDENCE_TOPIC)
     with (

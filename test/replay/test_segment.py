@@ -8,16 +8,16 @@ import av
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import picture
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.evaluation.pictures import fit_into, overlay
-from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.picture_sources import picture_source
-from sdcpc_ros.replay.segment_pictures import LabelFolder, OverlayVideo, segment_pictures
+from sdcpc_ros.replay.segment import overlay_video, segment_source
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
+from sdcpc_ros.replay.sources import open_source
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 SIZE = (48, 64)
@@ -28,33 +28,9 @@ def segmenter(tiny_checkpoint):
     return StreamingSegmenter(load_checkpoint(tiny_checkpoint))
 
 
-def picture(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Bright at the left, dark at the right, and a little brighter with every frame."""
-    ramp = np.linspace(220, 20, size[1], dtype=np.float32)[None, :, None] + 4 * index
-    return np.broadcast_to(ramp, (*size, 3)).astype(np.uint8)
-
-
-@pytest.fixture
-def video(tmp_path):
-    path = tmp_path / "drive.mp4"
-    with VideoWriter(path, rate_hz=10) as writer:
-        for index, time_s in enumerate((0.0, 0.1, 0.2, 0.5, 0.6)):  # a frame or two were dropped
-            writer.write(picture(index), time_s)
-    return path
-
-
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in (9, 10, 11):
-        cv2.imwrite(str(folder / f"frame_{number}.png"), picture(number))
-    return folder
-
-
 def taken(path, **options) -> tuple[list[SourceFrame], list[Unusable], list[str]]:
     """All that a source holds: pictures, problems, names."""
-    with picture_source(str(path), **options) as source:
+    with open_source(str(path), **options) as source:
         everything = list(source.frames)
         assert source.expected is None or source.expected >= len(everything)
         frames = [each for each in everything if isinstance(each, SourceFrame)]
@@ -122,7 +98,7 @@ class TestSources:
         messages = [
             RawMessage("/camera", IMAGE, index, serialise_image(picture(index), "rgb8", index, "o")) for index in (0, 1)
         ]
-        with picture_source(str(write_bag(messages))) as source:
+        with open_source(str(write_bag(messages))) as source:
             assert source.rate_hz == 30.0
 
     def test_a_bag_gives_its_camera_and_its_stamps(self, drive):
@@ -174,8 +150,8 @@ class TestSources:
 
 class TestOutputs:
     def test_labels_are_those_of_the_segmenter(self, segmenter, images, tmp_path):
-        with picture_source(str(images)) as source:
-            done = segment_pictures(segmenter, source, LabelFolder(tmp_path / "out" / "labels"))
+        with open_source(str(images)) as source:
+            done = segment_source(segmenter, source, tmp_path / "out" / "labels")
         assert (done.frames, done.unusable) == (3, 0)
         segmenter.reset()
         for number in (9, 10, 11):
@@ -184,10 +160,8 @@ class TestOutputs:
             np.testing.assert_array_equal(written, segmenter.segment(picture(number), number / 15).labels)
 
     def test_the_video_shows_the_overlay_at_the_times_of_the_input(self, segmenter, video, tmp_path):
-        with picture_source(str(video)) as source:
-            segment_pictures(
-                segmenter, source, OverlayVideo(tmp_path / "out.mp4", segmenter.label_set, rate_hz=10, opacity=0.5)
-            )
+        with open_source(str(video)) as source:
+            segment_source(segmenter, source, tmp_path / "out.mp4", opacity=0.5)
         frames, _, _ = taken(tmp_path / "out.mp4")
         assert [frame.stamp_ns / 1e9 for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.5, 0.6], abs=1e-3)
         (first, *_), _, _ = taken(video)
@@ -199,10 +173,8 @@ class TestOutputs:
     def test_odd_and_changing_sizes_make_one_video(self, segmenter, images, tmp_path):
         cv2.imwrite(str(images / "frame_1.png"), picture(0, (49, 65)))
         cv2.imwrite(str(images / "frame_12.png"), picture(0, (96, 64)))
-        with picture_source(str(images)) as source:
-            segment_pictures(
-                segmenter, source, OverlayVideo(tmp_path / "out.mp4", segmenter.label_set, rate_hz=15, opacity=0.5)
-            )
+        with open_source(str(images)) as source:
+            segment_source(segmenter, source, tmp_path / "out.mp4", opacity=0.5)
         frames, _, _ = taken(tmp_path / "out.mp4")
         assert {frame.image.shape for frame in frames} == {(48, 64, 3)} and len(frames) == 5
         assert frames[-1].image[:, :8].mean() < 20 < frames[-1].image[:, 28:36].mean()  # as tall as fits, bars beside
@@ -210,13 +182,16 @@ class TestOutputs:
     def test_where_a_clock_jumps_the_video_goes_on(self, segmenter, write_bag, tmp_path):
         stamps = [10.0, 10.1, 10.2, 5.0, 5.1, 5.1, 1.7e9, 1.7e9 + 0.25]
         messages = [
-            RawMessage("/camera", IMAGE, index, serialise_image(picture(index), "rgb8", round(stamp * 1e9), "optical"))
+            RawMessage(
+                "/camera",
+                IMAGE,
+                index * 100_000_000,
+                serialise_image(picture(index), "rgb8", round(stamp * 1e9), "optical"),
+            )
             for index, stamp in enumerate(stamps)
         ]
-        with picture_source(str(write_bag(messages))) as source:
-            segment_pictures(
-                segmenter, source, OverlayVideo(tmp_path / "out.mp4", segmenter.label_set, rate_hz=10, opacity=0.5)
-            )
+        with open_source(str(write_bag(messages))) as source:
+            segment_source(segmenter, source, tmp_path / "out.mp4", opacity=0.5)
         frames, _, _ = taken(tmp_path / "out.mp4")
         times = [frame.stamp_ns / 1e9 for frame in frames]
         assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.85], abs=1e-3)
@@ -225,17 +200,17 @@ class TestOutputs:
         for path in images.iterdir():
             path.write_bytes(b"spoilt")
         before = sorted(tmp_path.iterdir())
-        output = OverlayVideo(tmp_path / "out.mp4", segmenter.label_set, rate_hz=15, opacity=0.5)
         with (
-            picture_source(str(images)) as source,
-            pytest.raises(BagError, match=r"no picture that can be used; .*frame_9.png' is not an image"),
+            open_source(str(images)) as source,
+            pytest.raises(BagError, match=r"can be used \(3 unusable; the first: .*frame_9.png' is not an image"),
         ):
-            segment_pictures(segmenter, source, output)
+            segment_source(segmenter, source, tmp_path / "out.mp4")
         assert sorted(tmp_path.iterdir()) == before
 
     def test_an_opacity_that_makes_no_sense_is_refused(self, segmenter, tmp_path):
-        with pytest.raises(BagError, match=r"the opacity is 1.5; 0 to 1 is allowed"):
-            OverlayVideo(tmp_path / "out.mp4", segmenter.label_set, rate_hz=15, opacity=1.5)
+        output = overlay_video(tmp_path / "out.mp4", segmenter.label_set, rate_hz=15, opacity=1.5)
+        with pytest.raises(BagError, match=r"the opacity is 1.5; 0 to 1 is allowed"), output:
+            pass
 
     def test_fitting_keeps_the_shape(self):
         page = fit_into(np.full((10, 40, 3), 200, np.uint8), (20, 20))

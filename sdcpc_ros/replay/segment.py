@@ -1,0 +1,92 @@
+"""`sdcpc segment`: segments images without ROS, into a video with class colours or a folder of label images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.evaluation.pictures import fit_into, overlay, shrink
+from sdcpc_ros.labels.label_set import LabelSet
+from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, SourceFrame, Unusable, feed, segment_frames
+from sdcpc_ros.replay.video_sources import FrameSource
+from sdcpc_ros.runtime.atomic_file import atomic_path
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+#: Allowed steps between two images of the video. Other steps come from a clock that was set.
+_SHORTEST_S, _LONGEST_S = 0.001, 60.0
+
+
+def segment_source(
+    segmenter: StreamingSegmenter,
+    source: FrameSource,
+    output: Path,
+    *,
+    opacity: float | None = None,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Run:
+    """Segments all images of a source as one stream, into OUTPUT.mp4 or a folder of label images.
+
+    `opacity`: of the colours in the video, 0.6 by default. Unusable images are skipped and listed.
+    Raises BagError if no image is usable.
+    """
+    if output.suffix.lower() == ".mp4":
+        opacity = 0.6 if opacity is None else opacity
+        sink = overlay_video(output, segmenter.label_set, rate_hz=source.rate_hz, opacity=opacity)
+    else:
+        sink = label_folder(output, source.name_of)
+    frames = segment_frames(segmenter, source.frames, max_gap_s=source.max_gap_s, confidence=False)
+    with sink as write:
+        return feed(frames, [write, lambda frame: on_frame()], "there is no picture that can be used")
+
+
+@contextmanager
+def overlay_video(path: Path, label_set: LabelSet, *, rate_hz: float, opacity: float) -> Iterator[Sink]:
+    """Writes class colours over the images, as an mp4 in which each image has its own time.
+
+    The video has the size of the first image, made even; others are fitted into it. Where a bag's clock jumps, back or
+    by more than a minute, the video continues. The file appears complete or not at all.
+    Raises BagError for an opacity outside of 0 to 1.
+    """
+    if not 0 <= opacity <= 1:
+        raise BagError(f"the opacity is {opacity}; 0 to 1 is allowed")
+    from sdcpc_ros.evaluation.video import VideoWriter  # needs PyAV, which label images do not
+
+    size: tuple[int, int] | None = None
+    last_ns, time_s = 0, 0.0
+
+    def write(frame: SegmentedFrame | Unusable) -> None:
+        nonlocal size, last_ns, time_s
+        if isinstance(frame, Unusable):
+            return
+        painted = overlay(frame.source.image, frame.segmentation.labels, label_set, opacity)
+        if size is None:
+            painted = shrink(painted, painted.shape[1])
+            size = painted.shape[0], painted.shape[1]
+        else:
+            step_s = (frame.source.stamp_ns - last_ns) / 1e9
+            time_s += step_s if _SHORTEST_S <= step_s <= _LONGEST_S else 1 / rate_hz
+        last_ns = frame.source.stamp_ns
+        video.write(fit_into(painted, size), time_s)
+
+    with atomic_path(path) as unfinished, VideoWriter(unfinished, rate_hz=rate_hz) as video:
+        yield write
+
+
+@contextmanager
+def label_folder(path: Path, name_of: Callable[[SourceFrame], str]) -> Iterator[Sink]:
+    """Writes a PNG of class ids for each image, 255 for no label. Existing files are overwritten."""
+    path.mkdir(parents=True, exist_ok=True)
+
+    def write(frame: SegmentedFrame | Unusable) -> None:
+        if isinstance(frame, SegmentedFrame):
+            file = path / f"{name_of(frame.source)}.png"
+            encoded, png = cv2.imencode(".png", frame.segmentation.labels)
+            if not encoded:
+                raise BagError(f"'{file}' could not be encoded as PNG")
+            file.write_bytes(png.tobytes())
+
+    yield write

@@ -1,0 +1,215 @@
+"""Sources of frames: the input of `sdcpc segment` and `view`, and the camera of a bag with its ground truth."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.messages import decode_image, image_encoding
+from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
+from sdcpc_ros.replay.ground_truth import NO_TRUTH, GroundTruth, find_ground_truth
+from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
+from sdcpc_ros.replay.video_sources import RATES_HZ, FrameSource, open_video, open_webcam, sane_rate_hz
+from sdcpc_ros.runtime.git_lfs import pointer_reason
+from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+@dataclass(frozen=True)
+class BagSettings:
+    """The part of a bag to evaluate, and how. Raises BagError for a value out of range."""
+
+    camera: str | None = None  #: the image topic; None: the only one
+    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth, if any
+    void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
+    resize_truth: bool = False  #: a truth of another size is resized to its image, by the nearest pixel
+    unknown_colours_are_void: bool = False  #: in a truth in colours, those of no class mean "no truth"
+    start_s: float = 0.0
+    duration_s: float | None = None
+    every: int = 1  #: only every n-th image, from the first one on
+    max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < float("inf"):
+            raise BagError(f"the start is {self.start_s} s; zero or a positive number is needed")
+        for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
+            if value is not None and not 0 < value < float("inf"):
+                raise BagError(f"the {name} is {value} s; a positive number is needed")
+        if self.every < 1:
+            raise BagError(f"every n-th image: n is {self.every}; a whole number of 1 or more is needed")
+        if any(not 0 <= label <= 255 for label in self.void):
+            raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
+
+
+@contextmanager
+def open_source(
+    path: str, *, camera: str | None = None, images_hz: float | None = None, truth_reader: LabelReader | None = None
+) -> Iterator[FrameSource]:
+    """Opens a video, an image, a folder or a glob of images, a bag, or a camera of this machine by its number.
+
+    `camera`: the topic, of a bag with several. `images_hz`: how fast images follow each other, 15 by default.
+    `truth_reader`: reads the ground truth of a bag, resized to its images; None: frames have no truth.
+    Raises BagError for an input that cannot be read, and for an option that the input does not have.
+    """
+    kind = kind_of(path)
+    if camera is not None and kind != "bag":
+        raise BagError(f"a camera topic can be chosen of a bag, and '{path}' is none")
+    if images_hz is not None and kind != "images":
+        raise BagError(f"'{path}' has times of its own; a rate goes with images")
+    if kind == "bag":
+        with BagReader(path) as bag:
+            yield _bag_source(bag, camera, truth_reader)
+    elif kind == "images":
+        yield _image_source(_find_images(path), 15.0 if images_hz is None else images_hz)
+    elif kind == "webcam":
+        with open_webcam(int(path)) as source:
+            yield source
+    else:
+        with open_video(path) as source:
+            yield source
+
+
+def kind_of(path: str) -> str:
+    """The kind of a path, by its name: "bag", "images", "webcam" or "video"."""
+    found = Path(path)
+    if path.isdecimal() and not found.exists():
+        return "webcam"
+    if found.is_dir():
+        storage = any(file.suffix in _BAG_SUFFIXES for file in found.iterdir())
+        return "bag" if storage or (found / "metadata.yaml").is_file() else "images"
+    if found.suffix.lower() in _BAG_SUFFIXES:
+        return "bag"
+    return "images" if found.suffix.lower() in IMAGE_SUFFIXES or _is_pattern(path) else "video"
+
+
+def bag_frames(
+    bag: BagReader,
+    camera: str,
+    truth: GroundTruth = NO_TRUTH,
+    settings: BagSettings | None = None,
+    *,
+    companions: Sequence[str | None] = (),
+) -> Iterator[SourceFrame | Unusable]:
+    """The images of a bag's camera with their ground truth.
+
+    Images that `settings.every` skips are not decoded and keep their numbers. Raises BagError for a truth of another
+    size than its image without `settings.resize_truth`. `companions`: further topics, whose messages come with the
+    `bag_frame` of each image.
+    """
+    settings = settings or BagSettings()
+    start_s, duration_s = settings.start_s, settings.duration_s
+    frames = bag.frames(camera, truth.topic, *companions, start_s=start_s, duration_s=duration_s)
+    for number, frame in enumerate(frames):
+        if number % settings.every:
+            continue
+        try:
+            image, frame_id, encoding = bag.decode(frame.camera, _decode)
+        except BagError as error:
+            yield Unusable(number, str(error))
+            continue
+        name = f"bag '{bag.path}': the truth of image {number}"
+        labels = _fit(truth.of(frame, number), image.shape[:2], name, settings.resize_truth)
+        yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder, by name, but numbers by value: `frame_2.png` before `frame_10.png`.
+
+    Raises BagError if there is none.
+    """
+    files = _in_order(folder.iterdir())
+    if not files:
+        raise BagError(f"no images in '{folder}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
+    return files
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 RGB. Raises BagError if it cannot be decoded."""
+    bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if bgr is None:
+        reason = pointer_reason(path)
+        raise BagError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _bag_source(bag: BagReader, camera: str | None, truth_reader: LabelReader | None) -> FrameSource:
+    topic = bag.camera_topic(camera)
+    truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
+    images = bag.topics[topic].message_count
+    rate_hz = sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
+    frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True))
+    return FrameSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
+
+
+def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
+    low, high = RATES_HZ
+    if not low <= rate_hz <= high:
+        raise BagError(f"the rate is {rate_hz}; {low:g} to {high:g} images a second are allowed")
+    names = [file.stem for file in files]
+    if len(set(names)) < len(names):  # of several folders: numbers, so that labels do not overwrite each other
+        names = [f"{number:06d}" for number in range(len(files))]
+
+    def frames() -> Iterator[SourceFrame | Unusable]:
+        for number, file in enumerate(files):
+            try:
+                yield SourceFrame(number, round(number * 1e9 / rate_hz), read_image(file))
+            except (BagError, OSError) as error:
+                yield Unusable(number, str(error))
+
+    return FrameSource(frames(), len(files), rate_hz, lambda frame: names[frame.number])
+
+
+def _find_images(path: str) -> list[Path]:
+    found = Path(path)
+    if found.is_dir():
+        return image_files(found)
+    if not _is_pattern(path):
+        if not found.is_file():
+            raise BagError(f"there is no image at '{path}'")
+        return [found]
+    images = _in_order(Path(name) for name in glob.glob(path, recursive=True))
+    if not images:
+        raise BagError(f"no images match '{path}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
+    return images
+
+
+def _is_pattern(path: str) -> bool:
+    return glob.has_magic(path) and not Path(path).exists()
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(images, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
+
+
+def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
+    """The truth at the size (height, width) of its image. BagError, with `name`, if it has another size."""
+    if truth is None or truth.shape == size:
+        return truth
+    if not resize:
+        raise BagError(
+            f"{name} is {truth.shape[1]}x{truth.shape[0]} and the image {size[1]}x{size[0]}; they must be of one size "
+            "(`--resize-truth` resizes the truth, by the nearest pixel)"
+        )
+    try:
+        return resized_labels(truth, (size[0], size[1]))
+    except BadLabels as error:
+        raise BagError(f"{name} {error}") from error
+
+
+def _decode(message: Any) -> tuple[np.ndarray, str, str]:
+    # PyTorch takes no view of a bag's read-only bytes, so such an image is copied.
+    image = np.require(decode_image(message), requirements="W")
+    return image, str(message.header.frame_id), image_encoding(message)
