@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
+from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames, ReportPictures
 from sdcpc_ros.evaluation.pictures import shrink
-from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Unusable
 
