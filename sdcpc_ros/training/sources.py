@@ -100,7 +100,7 @@ def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) ->
         recipe,
         dataset.labelled,
         [dataset.run_of(index) for index in dataset.labelled],
-        [dataset.stamp_s(index) for index in range(len(dataset))],
+        [dataset.frames[index].stamp_s for index in range(len(dataset))],
         {trains: [drives[number] for number in recipe.towns_for(trains)] for trains in ("all", "temporal")},
         STREET_RATE_HZ,
         store.size,

@@ -62,12 +62,6 @@ def test_frames_in_order_and_at_random(camera_messages: Messages, write_bag: Wri
         assert image.flags.writeable and labels.flags.writeable  # augmentation may draw in them
 
 
-def test_clips_reach_back(drive: Path) -> None:
-    clip = opened(drive).clip(4, (1, 3))
-    assert clip.indices == [1, 3, 4] and clip.present.all()
-    assert [int(image[0, 0, 0]) for image in clip.images] == [1, 3, 4]
-
-
 def test_frames_without_labels_are_there_to_be_remembered(camera_messages: Messages, write_bag: Write) -> None:
     messages = camera_messages(5)
     truths = [message for message in messages if message.topic == TRUTH]
