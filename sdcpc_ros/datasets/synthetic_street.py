@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.projection import SKY, Camera, View, warp
+from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera, View, warp
 from sdcpc_ros.datasets.street.scene import Scene
 
 MIN_SIZE = 32
@@ -50,7 +50,7 @@ class SyntheticStreet:
         if not (np.isfinite(self.rate_hz) and self.rate_hz > 0):
             raise ValueError(f"rate_hz is {rate_hz}; a positive number of frames a second is needed")
         self._scene = Scene(self.seed, duration_s=self.length / self.rate_hz)
-        self._camera = Camera(self.size, self._scene.ego)
+        self._camera = PinholeCamera(self.size, self._scene.ego)
         x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
         grain = self._scene.town.atmosphere.grain

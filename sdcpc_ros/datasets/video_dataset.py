@@ -17,7 +17,7 @@ from sdcpc_ros.labels.label_set import LabelSet
 _RUN_GAP = 1.5
 
 
-class Frame(NamedTuple):
+class VideoFrame(NamedTuple):
     """One frame of a data set."""
 
     video: str
@@ -34,7 +34,7 @@ class VideoDataset(ABC):
     """
 
     def __init__(
-        self, name: str, label_set: LabelSet, frames: Sequence[Frame], *, max_gap_s: float | None = None
+        self, name: str, label_set: LabelSet, frames: Sequence[VideoFrame], *, max_gap_s: float | None = None
     ) -> None:
         """frames: in order, those of one video together. max_gap_s: a longer step between two frames starts a new run;
         None: half as much again as the shortest step of their video."""
@@ -102,7 +102,7 @@ def size_text(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
 
 
-def _runs(frames: Sequence[Frame], max_gap_s: float | None) -> list[range]:
+def _runs(frames: Sequence[VideoFrame], max_gap_s: float | None) -> list[range]:
     """Indices of frames that follow each other in one video."""
     shortest: dict[str, float] = {}
     for before, after in pairwise(frames):

@@ -12,13 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.training.progress import tracked
-from sdcpc_ros.training.town import Town
+from sdcpc_ros.runtime.progress import tracked
 
 #: Frames that need no more than this are kept on the device, bytes.
 RESIDENT_BYTES = 4 << 30
+
+
+class StreetDrive:
+    """A drive through one town of the synthetic street, rendered."""
+
+    def __init__(self, seed: int, frames: int, size: tuple[int, int]) -> None:
+        street = SyntheticStreet(seed=seed, size=size, length=frames)
+        images, labels = zip(*(street.image_and_labels(i) for i in range(len(street))))
+        self.images, self.labels = np.stack(images), np.stack(labels)  # (F, H, W, 3), (F, H, W) uint8
 
 
 class FrameStore:
@@ -32,7 +41,7 @@ class FrameStore:
         self,
         dataset: VideoDataset,
         used: Sequence[int],
-        towns: Sequence[Town],
+        towns: Sequence[StreetDrive],
         size: tuple[int, int],
         device: torch.device,
         workers: int,

@@ -7,7 +7,7 @@ import pytest
 
 from sdcpc_ros.datasets.dataset_views import DatasetView, Pan, every_nth_frame, single_videos, spliced
 from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 RATE_HZ = 15.0
@@ -21,7 +21,7 @@ class Film(VideoDataset):
 
     def __init__(self, *runs: str, width: int = 40) -> None:
         named = [(f"video {i}", at / RATE_HZ, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
-        super().__init__("film", CAMVID_11, [Frame(video, at, name, name.isupper()) for video, at, name in named])
+        super().__init__("film", CAMVID_11, [VideoFrame(video, at, name, name.isupper()) for video, at, name in named])
         self._columns = np.broadcast_to(np.arange(width, dtype=np.uint8), (2, width))
 
     def image(self, index: int) -> np.ndarray:

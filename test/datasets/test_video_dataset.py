@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 
@@ -16,7 +16,9 @@ class Film(VideoDataset):
     """An image holds its frame's index."""
 
     def __init__(self, videos: list[list[float]], max_gap_s: float | None = None) -> None:
-        frames = [Frame(f"video {i}", stamp, f"{stamp:g}", True) for i, stamps in enumerate(videos) for stamp in stamps]
+        frames = [
+            VideoFrame(f"video {i}", stamp, f"{stamp:g}", True) for i, stamps in enumerate(videos) for stamp in stamps
+        ]
         super().__init__("film", CAMVID_11, frames, max_gap_s=max_gap_s)
 
     def image(self, index: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.street_dataset import StreetDataset
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.report import evaluation_table
@@ -142,7 +142,7 @@ class TestFramesWithoutLabels:
         assert (evaluation.frames, evaluation.labelled_frames) == (20, 1)
         assert [call[1] for call in segmenter.calls] == ["reset", *range(20), "reset"]
         assert segmenter.single_calls == [19]
-        # Frame by frame, the thing of an odd frame is missed: one frame, one pixel of three.
+        # VideoFrame by frame, the thing of an odd frame is missed: one frame, one pixel of three.
         assert evaluation.single_frame.class_iou == pytest.approx({"ground": 2 / 3, "thing": 0})
         for scores in (evaluation.streaming, evaluation.single_frame):
             assert math.isnan(scores.mvc8) and math.isnan(scores.tc)
@@ -222,7 +222,7 @@ class Film(VideoDataset):
 
     def __init__(self, *runs: str) -> None:
         names = [(f"video {i}", at, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
-        super().__init__("film", TWO, [Frame(video, float(at), name, name.isupper()) for video, at, name in names])
+        super().__init__("film", TWO, [VideoFrame(video, float(at), name, name.isupper()) for video, at, name in names])
 
     def image(self, index: int) -> np.ndarray:
         return np.full((1, 4, 3), index, np.uint8)

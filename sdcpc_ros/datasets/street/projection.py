@@ -47,7 +47,7 @@ class View:
     inverse_depth: np.ndarray  # (H, W) float32, 1/m
 
 
-class Camera:
+class PinholeCamera:
     """A pinhole camera with images of `size` (height, width), carried by `ego`."""
 
     def __init__(self, size: tuple[int, int], ego: EgoMotion) -> None:
