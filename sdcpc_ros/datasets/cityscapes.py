@@ -72,7 +72,7 @@ class Cityscapes(FolderDataset):
         return translate(read_ids(path), _FROM_LABEL_IDS, path, "0 to 33, and 255 for void,")
 
     def _require_labels(self, labels_folder: Path, *, snippets: bool) -> None:
-        """Every image has labels, of a snippet one. What is shorter may be what is left of a broken snippet."""
+        """Raises DatasetError for a still, or a whole snippet, without labels. Shorter runs may be broken snippets."""
         for run in self.runs:
             if any(self.frames[index].labelled for index in run) or (snippets and len(run) < SNIPPET_FRAMES):
                 continue

@@ -1,6 +1,6 @@
 """Views of a labelled video that test a temporal path: fewer frames a second, cuts between two clips, sideways turns.
 
-A view holds no pixels: it reads its source when a frame is asked for, as every VideoDataset does.
+A view holds no pixels: it reads its source on request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, as one sentence."""
+"""The error of data sets."""
 
 from __future__ import annotations
 

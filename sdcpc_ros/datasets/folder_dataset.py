@@ -25,7 +25,7 @@ class FrameFiles(NamedTuple):
 
 
 class FolderDataset(VideoDataset):
-    """A VideoDataset of files. A subclass finds them and knows what a label image says."""
+    """A VideoDataset of files. A subclass lists them and decodes label images."""
 
     def __init__(
         self, name: str, label_set: LabelSet, files: Iterable[FrameFiles], *, max_gap_s: float | None = None

@@ -13,7 +13,7 @@ from sdcpc_ros.labels.label_set import CAMVID_11
 
 
 class StreetDataset(VideoDataset):
-    """One video a seed. Frames are drawn when they are asked for; changing from one street to another costs a second.
+    """One video a seed. Frames are drawn on request; changing from one street to another costs a second.
 
     Raises ValueError for what SyntheticStreet refuses, a seed that comes twice, or none.
     """

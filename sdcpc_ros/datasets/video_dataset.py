@@ -29,8 +29,8 @@ class VideoFrame(NamedTuple):
 class VideoDataset(ABC):
     """A split of a data set as one sequence of frames, by video and time.
 
-    A subclass reads images and labels; files are opened when asked for, never before. Objects hold plain data, so that
-    they can be sent to the worker processes of a loader. All methods raise DatasetError, naming the file and the rule.
+    A subclass reads images and labels; files are opened on request. Objects hold plain data, so that
+    they can be sent to worker processes. All methods raise DatasetError, naming the file and the rule.
     """
 
     def __init__(

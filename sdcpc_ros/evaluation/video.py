@@ -18,7 +18,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, *, rate_hz: float = 30.0, quality: int = 20) -> None:
-        """`rate_hz` is what players are told to expect; `quality` is x264's CRF: 18 looks lossless, 28 is rough."""
+        """`rate_hz`: the nominal frame rate in the file; `quality` is x264's CRF: 18 looks lossless, 28 is rough."""
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream(
             "libx264",

@@ -1,4 +1,4 @@
-"""What training minimises: the network with its losses as one module, so that one wrapper spreads it over ranks."""
+"""The network with its losses as one module, for DistributedDataParallel."""
 
 from __future__ import annotations
 

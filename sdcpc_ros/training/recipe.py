@@ -44,7 +44,7 @@ class Phase:
     references: int = setting(integer(0, 16))
     #: "all" of the network, or "temporal": the DSSA alone, on the averaged weights of the rest as they are.
     trains: str = setting(one_of("all", "temporal"), "all")
-    #: Where references come from, as shares of the clips (`clip_plan`); what is left is synthetic.
+    #: The sources of references, as shares of the clips (`clip_plan`); the rest is synthetic.
     street_share: float = setting(SHARE, 0.0)  #: the synthetic street, not the data set
     filmed_share: float = setting(SHARE, 0.0)  #: the data set's own neighbouring frames
     cut_share: float = setting(SHARE, 0.0)  #: another frame, as after a cut
@@ -91,7 +91,7 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training run is made of; raises RecipeError naming the field and what is allowed."""
+    """The settings of a training run; raises RecipeError naming the field and the allowed values."""
 
     #: Fields of SDCPCConfig, without num_classes.
     network: Mapping[str, Any] = setting(_NETWORK)
@@ -113,8 +113,8 @@ class Recipe:
     scale_range: tuple[float, float] = setting(interval(0.1, 10), (0.5, 2.0))  #: random rescaling before the crop
     #: Drawn by the street's seeds from STREET_SEED on, where a phase has a street_share.
     street_towns: int = setting(integer(1), 40)
-    #: The towns after those, through which only phases that train "temporal" drive: where the rest of the network has
-    #: learnt the town it rarely errs, and there is little to learn from references. 0: they share the first ones.
+    #: Further towns for phases that train "temporal". On towns of earlier phases the network rarely errs, so the
+    #: temporal path gets little gradient. 0: all phases share the first towns.
     temporal_towns: int = setting(integer(0), 0)
     street_frames: int = setting(integer(1), 20)  #: rendered per town, at 15 Hz
     seed: int = setting(integer(0), 0)
@@ -131,7 +131,7 @@ class Recipe:
     warmup_steps: int = setting(integer(0), 0)
     schedule_power: float = setting(NON_NEGATIVE, 0.9)  #: of the polynomial by which the learning rate falls to 0
     gradient_clip: float = setting(POSITIVE, 5.0)  #: largest norm of all gradients together
-    #: Of the moving average of the weights, which is what is exported; 0: none.
+    #: Of the moving average of the weights, which is exported; 0: none.
     ema_decay: float = setting(number(0, 1, without_high=True), 0.0)
     #: Of a GPU's arithmetic, "float16" with loss scaling; a CPU always uses float32.
     precision: str = setting(one_of("float32", "float16", "bfloat16"), "float32")
@@ -145,15 +145,15 @@ class Recipe:
     #: Of the divergence between two views of the newest frame (`losses.consistency_loss`). Above 0, half of a batch
     #: are second views of the other half.
     consistency_weight: float = setting(NON_NEGATIVE, 0.0)
-    #: In phases with references (`losses.temporal_losses`): of each reference's vote by itself, of the trust in it, and
-    #: of the divergence of the result from what trusted references rightly vote for.
+    #: In phases with references (`losses.temporal_losses`): of each reference's vote, of the trust in it, and of the
+    #: divergence of the result from the right votes of trusted references.
     vote_weight: float = setting(NON_NEGATIVE, 0.5)
     trust_weight: float = setting(NON_NEGATIVE, 0.5)
     stability_weight: float = setting(NON_NEGATIVE, 4.0)
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
-    # What is kept.
-    #: Steps between saved states, from which a stopped run goes on, and lines of the log.
+    # Output.
+    #: Steps between saved states, from which a stopped run resumes, and between lines of the log.
     save_every: int = setting(integer(1), 100)
     validation: ValidationSettings | None = None
 
@@ -228,7 +228,7 @@ class Recipe:
         return before, sum(phase.steps for phase in self.phases if phase.trains == trains)
 
     def network_config(self, num_classes: int) -> SDCPCConfig:
-        """Raises RecipeError naming the field of `network` and what is allowed."""
+        """Raises RecipeError naming the field of `network` and the allowed values."""
         try:
             return SDCPCConfig.from_dict({"num_classes": num_classes, **self.network})
         except ValueError as error:
@@ -249,7 +249,7 @@ def load_recipe(path: str | os.PathLike[str], leave_out: Sequence[str] = ()) -> 
 
 
 def recipe_from(values: Any) -> Recipe:
-    """A recipe from what a YAML file held. Raises RecipeError naming the field and what is allowed."""
+    """A recipe from the values of a YAML file. Raises RecipeError naming the field and the allowed values."""
     values = dict(mapping(values, "a recipe"))
     if isinstance(values.get("phases"), list):
         values["phases"] = tuple(built(Phase, phase, "a phase") for phase in values["phases"])

@@ -1,4 +1,4 @@
-"""Rules for the values of a recipe: each is a test with words for what it allows, and a failure is one sentence."""
+"""Rules for the values of a recipe: a test, and the allowed values in words for the error message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RecipeError(ValueError):
 
 
 class Rule(NamedTuple):
-    """What a value must be, as a test and as words."""
+    """A test of a value, and the allowed values in words."""
 
     holds: Callable[[Any], bool]
     allowed: str

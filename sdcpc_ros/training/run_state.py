@@ -28,7 +28,10 @@ def save_state(path: Path, recipe: Recipe, parts: dict[str, dict[str, Tensor]], 
 
 
 def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """What `save_state` wrote, or None without a file. Raises RecipeError if it is unreadable or of another recipe."""
+    """The tensors and values of `save_state`, or None without a file.
+
+    Raises RecipeError if the file is unreadable or of another recipe.
+    """
     remove_leftovers(path)
     if not path.exists():
         return None
@@ -58,7 +61,7 @@ def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]]
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON holds it, without fields that do not change what is learnt: they may change on the way."""
+    """The recipe for JSON, without the fields that do not change the weights; a resumed run may change those."""
     values = {name: _plain(value) for name, value in vars(recipe).items()}
     for name in ("workers", "save_every", "validation"):
         del values[name]

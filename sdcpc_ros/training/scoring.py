@@ -19,17 +19,16 @@ from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError, ValidationSettings
 from sdcpc_ros.training.sources import training_split
 
-#: What is logged of a validation: shares in percent, streaming, then the same weights frame by frame.
+#: Columns of the validation log: shares in percent, streaming, then the same weights on single frames.
 VALIDATION_COLUMNS = ("miou", "weighted_iou", "mvc8", "mvc16", "single_miou", "single_mvc8", "single_mvc16")
 #: The file in a run's folder.
 SCORES = "scores.json"
-#: What is tested, as `temporal_tests` takes it: every n-th frame, a cut every n frames, a turn by this share of the
-#: width a frame.
+#: Arguments of `temporal_tests`: every n-th frame, a cut every n frames, a turn by this share of the width a frame.
 TESTS: dict[str, tuple[float, ...]] = {"every": (1, 2, 3, 5, 8, 15), "cuts": (5,), "turns": (0.05, 0.2)}
 
 
 def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVideo | None:
-    """What a recipe is validated on; None if it is not. Raises DatasetError or RecipeError."""
+    """The clips for validation, or None without one. Raises DatasetError or RecipeError."""
     settings = recipe.validation
     if settings is None:
         return None
@@ -53,7 +52,7 @@ def validation_row(evaluation: Evaluation) -> list[str]:
 
 
 def check_label_sets(theirs: LabelSet, ours: LabelSet, video: str) -> None:
-    """Raises RecipeError when a video to validate on has other classes than those that are learnt."""
+    """Raises RecipeError if the validation video and the training data have different classes."""
     if theirs.class_names != ours.class_names:
         raise RecipeError(
             f"recipe: validation: {video} has the classes of {theirs.name}, the training those of {ours.name}"
@@ -61,7 +60,7 @@ def check_label_sets(theirs: LabelSet, ours: LabelSet, video: str) -> None:
 
 
 class Scoring(NamedTuple):
-    """What a run will be scored in."""
+    """The tests of a finished run."""
 
     dataset: str  #: name of the split
     tests: list[TemporalTest]
@@ -71,7 +70,7 @@ class Scoring(NamedTuple):
 def scoring(recipe: Recipe, root: str | os.PathLike[str]) -> Scoring:
     """The tests of a recipe's validation split ("val" where it names none), and each left-out video by itself.
 
-    No image is read, so that it can be asked for before the training. Raises DatasetError or RecipeError.
+    No image is read, so it can be called before the training. Raises DatasetError or RecipeError.
     """
     split = recipe.validation.split if recipe.validation is not None else ValidationSettings.split
     dataset = open_dataset(recipe.dataset, Path(root), split)

@@ -1,4 +1,4 @@
-"""Where training frames come from: a split of a data set, and towns of the synthetic street."""
+"""Sources of training frames: a split of a data set, and towns of the synthetic street."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _town_numbers(recipe: Recipe) -> range:
 
 
 def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
-    """The batches of a run, from a data set and, where the recipe asks for it, the street."""
+    """The batches of a run, from a data set and, if the recipe uses it, the street."""
     height, width = dataset.image(dataset.labelled[0]).shape[:2]
     towns = render_towns(recipe, (height, width))
     films = any(phase.filmed_share > 0 for phase in recipe.phases)
@@ -136,7 +136,7 @@ def class_frequencies(dataset: VideoDataset, path: Path, world: DistributedConte
     """(C,) share of each class among the labelled pixels; counted once, by all ranks together, then kept at `path`."""
     whose = {"dataset": dataset.name, "labelled_frames": len(dataset.labelled)}
     kept = _read_counts(path, whose, len(dataset.label_set))
-    world.barrier()  # nobody writes while another has not read
+    world.barrier()  # every rank has read before one writes
     if kept is None:
         counts = torch.zeros(256, dtype=torch.int64, device=world.device)
         for index in tracked(

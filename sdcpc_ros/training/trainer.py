@@ -1,4 +1,4 @@
-"""The trainer: one recipe, one output folder, gone on with from where it stopped."""
+"""The trainer: one recipe, one output folder; a stopped run resumes from its saved state."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class _Run:
         self.best: float | None = None  # mIoU of BEST, in percent
 
     def resume(self) -> bool:
-        """Take up the saved state, if there is one. Raises RecipeError when it is unreadable or another's."""
+        """Loads the saved state, if there is one. Raises RecipeError if it is unreadable or of another recipe."""
         found = load_state(self.folder / STATE, self.recipe)
         if found is not None:
             parts, values = found
@@ -176,7 +176,7 @@ class _Run:
         self.average.restart()
 
     def fit(self, batches: ClipBatches, video: LabelledVideo | None) -> None:
-        """Go through the rest of the steps; leaves the checkpoint, the logs and the state in the run's folder."""
+        """Trains for the remaining steps; writes the checkpoint, the logs and the state into the run's folder."""
         clips, own = self.recipe.clips_per_step, self.world.share_of(self.recipe.clips_per_step)
         with ProgressBar(self.recipe.steps, "training", disabled=not self.world.is_main) as bar:
             bar.update(completed=self.step)
@@ -196,7 +196,7 @@ class _Run:
         return torch.zeros(3, device=self.world.device)
 
     def _enter_stage(self) -> None:
-        """Set what is trained in this step. The temporal stage begins from the averaged weights, which it keeps."""
+        """Freezes all but the DSSA in the temporal stage, which begins from the averaged weights."""
         network, temporal = self.objective.network, self.recipe.phase_at(self.step).trains == "temporal"
         if not temporal:
             self.module.train()
@@ -235,7 +235,7 @@ class _Run:
         return self.step % settings.every == 0 or self.step == self.recipe.steps
 
     def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: ProgressBar) -> None:
-        """Write down what has been reached. The state comes last: what it does not know of is done again."""
+        """Logs, validates, exports and saves the state, which comes last, since a run resumes from it."""
         totals = summed(sums).cpu()
         if not (totals.isfinite().all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
             raise RecipeError(

@@ -102,8 +102,8 @@ def test_progress_advances_once_a_frame() -> None:
     seen = []
 
     class Progress:
-        def __init__(self, frames: int) -> None:
-            seen.append(frames)
+        def __init__(self, frames: int, doing: str) -> None:
+            seen.append((frames, doing))
 
         def __enter__(self):
             return lambda: seen.append("advance")
@@ -111,8 +111,8 @@ def test_progress_advances_once_a_frame() -> None:
         def __exit__(self, *exception: object) -> None:
             seen.append("end")
 
-    evaluate(PerfectStream(), video(clip(2), frames=2), progress=Progress)
-    assert seen == [2, "advance", "advance", "end"]
+    evaluate(PerfectStream(), video(clip(2), frames=2), progress=Progress, doing="testing")
+    assert seen == [(2, "testing"), "advance", "advance", "end"]
 
 
 def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,7 @@ class Surface:
 
 
 class World:
-    """Collects what is seen, and the shadows on the ground."""
+    """Collects the surfaces, and the shadows on the ground."""
 
     def __init__(self, light: Sunlight) -> None:
         self.light = light
