@@ -100,10 +100,8 @@ def _limits(values: np.ndarray, strip: Strip) -> tuple[float, float]:
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
     """An SVG path that breaks where y is nan. A lone point is drawn twice, which round line caps show as a dot."""
-    return "".join(
-        f"M{_points(x[run], y[run])}" if len(run) > 1 else f"M{_points(x[[*run] * 2], y[[*run] * 2])}"
-        for run in _runs(y)
-    )
+    runs = [run if len(run) > 1 else np.repeat(run, 2) for run in _runs(y)]
+    return "".join(f"M{_points(x[run], y[run])}" for run in runs)
 
 
 def _band(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> str:
@@ -121,12 +119,12 @@ def _points(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _marks(x: np.ndarray, marks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
-    """Lines with names; a name that would overlap the one before is left to the tooltip."""
+    """Lines with names; a long name, or one that would overlap the name before, is in the tooltip only."""
     found, free = [], 0.0
     for index, name in sorted(marks):
         at, width = 100 * float(x[index]), 0.7 * len(name)  # percent of a wide page
         left = min(max(at - width / 2, 0.0), 100 - width)
-        shown = left >= free
+        shown = width < 50 and left >= free
         free = left + width if shown else free
         found.append({"x": _WIDTH * float(x[index]), "left": left, "name": name, "shown": shown})
     return found

@@ -73,14 +73,15 @@ def test_a_long_series_has_a_band_from_least_to_most():
 
 
 def test_marks_are_named_unless_the_name_would_overlap():
-    marks = [(80, "other size"), (10, "gap in time"), (11, "gap in time")]
+    marks = [(80, "other size"), (10, "gap in time"), (11, "gap in time"), (50, "long " * 20)]
     chart = timeline(np.arange(100.0), "seconds", [Strip({"first": np.arange(100.0)})], marks)
     assert [(mark["name"], mark["shown"]) for mark in chart["marks"]] == [
         ("gap in time", True),
         ("gap in time", False),
+        ("long " * 20, False),
         ("other size", True),
     ]
-    assert chart["marks"][2]["x"] == pytest.approx(1000 * 80 / 99)
+    assert chart["marks"][3]["x"] == pytest.approx(1000 * 80 / 99)
 
 
 def test_an_outlier_gets_a_note_and_does_not_flatten_the_rest():
