@@ -14,9 +14,8 @@ import numpy as np
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import decode_image, decode_labels
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.image_files import found_in
-from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet, LabelSetError, read_label_set
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S

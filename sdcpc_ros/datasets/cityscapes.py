@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
 from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_ids, require_folders, translate
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 VIDEO_RATE_HZ = 17.0

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.cityscapes import Cityscapes
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.datasets.vspw import VSPW
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.installation import install_advice

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 
 
 class DatasetView(VideoDataset):

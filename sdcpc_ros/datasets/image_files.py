@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.compressed_headers import read_header
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.runtime.git_lfs import pointer_reason

@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.labels.label_set import LabelSet
 
 #: A step this much longer than the video's shortest starts a new run of frames.
 _RUN_GAP = 1.5
+
+
+class DatasetError(ValueError):
+    """A data set on disk is not laid out as it should be, or a file of it cannot be used."""
 
 
 class VideoFrame(NamedTuple):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.labels.label_set import LabelSet
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.report_file import write_json

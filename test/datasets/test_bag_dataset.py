@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.bag_dataset import BagDataset, open_bags
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet
 
 TRUTH = "/camera/ground_truth"

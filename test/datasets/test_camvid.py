@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.camvid import CamVid, segnet_split
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 REAL_ROOT = Path(os.environ.get("SDCPC_CAMVID", Path(__file__).resolve().parents[2].parent / "shared" / "camvid"))

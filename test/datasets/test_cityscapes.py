@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.cityscapes import Cityscapes
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 TRAIN_IDS = np.array([[0, 18, IGNORE], [1, 13, 10]], np.uint8)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.dataset_views import DatasetView, Pan, every_nth_frame, single_videos, spliced
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 RATE_HZ = 15.0

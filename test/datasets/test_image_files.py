@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_ids, read_image, translate
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import IGNORE
 
 

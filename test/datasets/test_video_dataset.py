@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.datasets.vspw import VSPW
 from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 

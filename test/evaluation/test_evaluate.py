@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.street_dataset import StreetDataset
-from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.report import evaluation_table

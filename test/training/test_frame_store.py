@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.training.frame_store import FrameStore, StreetDrive
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.training import sources
 from sdcpc_ros.training.distributed import DistributedContext
