@@ -18,7 +18,7 @@ from benchmarks import backends, batches, ros_node, segformer, streaming, window
 from benchmarks.measure import Effort, busy_share, device_name
 from benchmarks.record import FOLDER, BadRecord, record_name, write_record, write_rows
 from benchmarks.rows import Row, to_table
-from sdcpc_ros.runtime.process_memory import keep_freed_memory
+from sdcpc_ros.runtime.process_memory import configure_malloc
 
 QUESTIONS: dict[str, ModuleType] = {
     "a": window_attention,
@@ -159,5 +159,5 @@ def _progress(console: Console) -> Progress:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()  # as the node does: else what is measured last pays for what was freed before
+    configure_malloc()  # as the node does: else what is measured last pays for what was freed before
     raise SystemExit(main())

@@ -27,8 +27,8 @@ from sdcpc_ros.evaluation.labelled_video import labelled_video
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.training.recipe import Recipe, load_recipe, recipe_from
+from sdcpc_ros.training.scoring import validate
 from sdcpc_ros.training.trainer import train
-from sdcpc_ros.training.validation import validate
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The street that TC is taken on; training uses the seeds from 1000 up.

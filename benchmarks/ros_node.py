@@ -35,9 +35,9 @@ def rows(effort: Effort) -> Iterator[Row]:
         folder = Path(name)
         # Read before rclpy starts: a domain of its own, and a transport that takes whole images.
         from sdcpc_ros.replay.node_process import NodeProcess, node_command, ros_environment, write_parameters
-        from sdcpc_ros.runtime.process_memory import keep_freed_memory
+        from sdcpc_ros.runtime.process_memory import configure_malloc
 
-        keep_freed_memory()  # the variables for it, below, are too late for this process
+        configure_malloc()  # the variables for it, below, are too late for this process
         before = dict(os.environ)
         os.environ.update(ros_environment(folder))
         rclpy.init()

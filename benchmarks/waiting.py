@@ -2,7 +2,7 @@
 
 The shipped model at its own size, in a thread that is not the main one, as in the node: on a quiet machine and beside
 as many busy loops as there are processors. Each setting is a process of its own, one after the other, round after
-round. What the node does about it: `sdcpc_ros/runtime/processor_time.py`.
+round. What the node does about it: `sdcpc_ros/runtime/openmp.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from rich.progress import track
 from rich.table import Table
 
 from sdcpc_ros import DEFAULT_MODEL
-from sdcpc_ros.runtime.process_memory import keep_freed_memory
-from sdcpc_ros.runtime.processor_time import SETTINGS, let_waiting_threads_sleep
+from sdcpc_ros.runtime.openmp import SETTINGS, limit_omp_spin
+from sdcpc_ros.runtime.process_memory import configure_malloc
 
 _WARM_UP = 5  # frames
 _BUSY_LOOP = "while True: pass"
@@ -50,9 +50,9 @@ WAYS = (
 
 def frame_ms(way: Way, model: str, frames: int) -> float:
     """The median time of a frame, in this process, which has not imported PyTorch yet."""
-    keep_freed_memory()
+    configure_malloc()
     if way.as_node:
-        let_waiting_threads_sleep()
+        limit_omp_spin()
     import numpy as np
 
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model

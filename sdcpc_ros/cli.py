@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from sdcpc_ros import __version__
 from sdcpc_ros.runtime.installation import install_advice
-from sdcpc_ros.runtime.process_memory import keep_freed_memory
-from sdcpc_ros.runtime.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.runtime.openmp import limit_omp_spin
+from sdcpc_ros.runtime.process_memory import configure_malloc
 
 #: Subcommand -> what `sdcpc --help` says of it, and what its own help begins with.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         _complete()
     # As the node does: before PyTorch is imported, and threads start.
-    keep_freed_memory()
-    let_waiting_threads_sleep()
+    configure_malloc()
+    limit_omp_spin()
     parsed = _parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
     try:
         return parsed.run(parsed) or 0

@@ -21,7 +21,7 @@ from sdcpc_ros.commands import model_options
 from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
-from sdcpc_ros.runtime.processor_time import SETTINGS
+from sdcpc_ros.runtime.openmp import SETTINGS
 
 pytestmark = pytest.mark.slow
 

@@ -39,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare_files
-    from sdcpc_ros.evaluation.comparison_gates import check_gates
+    from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare_files
     from sdcpc_ros.evaluation.comparison_table import comparison_tables
     from sdcpc_ros.evaluation.gates import Gate
     from sdcpc_ros.evaluation.report_file import write_json

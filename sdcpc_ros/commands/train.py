@@ -60,10 +60,10 @@ def _score(model: Path, what: Scoring, device: str | None) -> None:
     from rich.console import Console
 
     from sdcpc_ros.evaluation.report import temporal_test_table
-    from sdcpc_ros.training.distributed import leads
+    from sdcpc_ros.training.distributed import is_main_process
     from sdcpc_ros.training.scoring import SCORES, score
 
-    if not leads():
+    if not is_main_process():
         return
     Console().print(temporal_test_table(score(model, what, device)))
     for sentence in what.skipped:

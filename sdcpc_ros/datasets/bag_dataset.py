@@ -14,9 +14,8 @@ import numpy as np
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import decode_image, decode_labels
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.image_files import found_in
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet, LabelSetError, read_label_set
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
@@ -72,7 +71,7 @@ class BagDataset(VideoDataset):
 
     def __init__(self, bags: Sequence[Path], label_set: LabelSet, *, name: str) -> None:
         self._places: list[_Place] = []
-        frames: list[Frame] = []
+        frames: list[VideoFrame] = []
         for path in bags:
             part, last_ns = 1, None
             for place in _explained(_places, path):
@@ -81,7 +80,7 @@ class BagDataset(VideoDataset):
                 last_ns = place.stamp_ns
                 video = str(path) if part == 1 else f"{path}, part {part}"
                 shown = f"{path.name} at {place.image[1] / 1e9:.3f} s"
-                frames.append(Frame(video, place.stamp_ns / 1e9, shown, place.labels is not None))
+                frames.append(VideoFrame(video, place.stamp_ns / 1e9, shown, place.labels is not None))
                 self._places.append(place)
         self._open: dict[Path, BagReader] = {}
         self._process = os.getpid()
@@ -166,7 +165,7 @@ def _each_once(places: Sequence[_Place]) -> list[_Place]:
     return once
 
 
-def _max_gap_s(frames: Sequence[Frame]) -> float:
+def _max_gap_s(frames: Sequence[VideoFrame]) -> float:
     steps = [b.stamp_s - a.stamp_s for a, b in pairwise(frames) if a.video == b.video]
     return max(DEFAULT_MAX_GAP_S, 1.5 * median(steps)) if steps else DEFAULT_MAX_GAP_S
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
 from sdcpc_ros.datasets.image_files import (
     found_in,
@@ -30,6 +29,7 @@ from sdcpc_ros.datasets.image_files import (
     require_pairs,
     translate,
 )
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 VIDEO_RATE_HZ = 30.0
@@ -41,37 +41,22 @@ _LAYOUTS = (
     f"or ROOT/{_STILLS} and ROOT/{_APPROVED}"
 )
 
-#: The original's 32 classes by colour (red, green, blue), under the one of the eleven that each belongs to, as SegNet
-#: grouped them.
-_COLOURS: dict[str, dict[str, tuple[int, int, int]]] = {
-    "sky": {"Sky": (128, 128, 128)},
-    "building": {
-        "Archway": (192, 0, 128),
-        "Bridge": (0, 128, 64),
-        "Building": (128, 0, 0),
-        "Tunnel": (64, 0, 64),
-        "Wall": (64, 192, 0),
-    },
-    "pole": {"Column_Pole": (192, 192, 128), "TrafficCone": (0, 0, 64)},
-    "road": {"LaneMkgsDriv": (128, 0, 192), "LaneMkgsNonDriv": (192, 0, 64), "Road": (128, 64, 128)},
-    "pavement": {"ParkingBlock": (64, 192, 128), "RoadShoulder": (128, 128, 192), "Sidewalk": (0, 0, 192)},
-    "tree": {"Tree": (128, 128, 0), "VegetationMisc": (192, 192, 0)},
-    "sign_symbol": {"Misc_Text": (128, 128, 64), "SignSymbol": (192, 128, 128), "TrafficLight": (0, 64, 64)},
-    "fence": {"Fence": (64, 64, 128)},
-    "car": {
-        "Car": (64, 0, 128),
-        "OtherMoving": (128, 64, 64),
-        "SUVPickupTruck": (64, 128, 192),
-        "Train": (192, 64, 128),
-        "Truck_Bus": (192, 128, 192),
-    },
-    "pedestrian": {
-        "Animal": (64, 128, 64),
-        "CartLuggagePram": (64, 0, 192),
-        "Child": (192, 128, 64),
-        "Pedestrian": (64, 64, 0),
-    },
-    "bicyclist": {"Bicyclist": (0, 128, 192), "MotorcycleScooter": (192, 0, 192)},
+#: The colours (red, green, blue) of the original's 32 classes by the one of the eleven that SegNet put each into.
+_COLOURS: dict[str, list[tuple[int, int, int]]] = {
+    "sky": [(128, 128, 128)],
+    # Archway, Bridge, Building, Tunnel, Wall
+    "building": [(192, 0, 128), (0, 128, 64), (128, 0, 0), (64, 0, 64), (64, 192, 0)],
+    "pole": [(192, 192, 128), (0, 0, 64)],  # Column_Pole, TrafficCone
+    "road": [(128, 0, 192), (192, 0, 64), (128, 64, 128)],  # LaneMkgsDriv, LaneMkgsNonDriv, Road
+    "pavement": [(64, 192, 128), (128, 128, 192), (0, 0, 192)],  # ParkingBlock, RoadShoulder, Sidewalk
+    "tree": [(128, 128, 0), (192, 192, 0)],  # Tree, VegetationMisc
+    "sign_symbol": [(128, 128, 64), (192, 128, 128), (0, 64, 64)],  # Misc_Text, SignSymbol, TrafficLight
+    "fence": [(64, 64, 128)],
+    # Car, OtherMoving, SUVPickupTruck, Train, Truck_Bus
+    "car": [(64, 0, 128), (128, 64, 64), (64, 128, 192), (192, 64, 128), (192, 128, 192)],
+    # Animal, CartLuggagePram, Child, Pedestrian
+    "pedestrian": [(64, 128, 64), (64, 0, 192), (192, 128, 64), (64, 64, 0)],
+    "bicyclist": [(0, 128, 192), (192, 0, 192)],  # Bicyclist, MotorcycleScooter
 }
 _VOID_COLOUR = (0, 0, 0)
 
@@ -148,9 +133,7 @@ def _video_and_number(path: Path) -> tuple[str, int]:
 
 def _colour_table() -> np.ndarray:
     """(256,) int16: class id by `_packed` colour, 255 for void, -1 for none of the 32."""
-    classes = {
-        colour: CAMVID_11.class_names.index(name) for name, group in _COLOURS.items() for colour in group.values()
-    }
+    classes = {colour: CAMVID_11.class_names.index(name) for name, colours in _COLOURS.items() for colour in colours}
     classes[_VOID_COLOUR] = IGNORE
     packed = _packed(np.array(list(classes), np.uint8)).tolist()
     return id_table(dict(zip(packed, classes.values())))

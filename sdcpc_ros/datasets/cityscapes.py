@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
 from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_ids, require_folders, translate
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 VIDEO_RATE_HZ = 17.0
@@ -72,7 +72,7 @@ class Cityscapes(FolderDataset):
         return translate(read_ids(path), _FROM_LABEL_IDS, path, "0 to 33, and 255 for void,")
 
     def _require_labels(self, labels_folder: Path, *, snippets: bool) -> None:
-        """Every image has labels, of a snippet one. What is shorter may be what is left of a broken snippet."""
+        """Raises DatasetError for a still, or a whole snippet, without labels. Shorter runs may be broken snippets."""
         for run in self.runs:
             if any(self.frames[index].labelled for index in run) or (snippets and len(run) < SNIPPET_FRAMES):
                 continue

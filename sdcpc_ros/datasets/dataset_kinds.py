@@ -1,4 +1,4 @@
-"""The kinds of data set that there are, by name: one way to open them all, for commands and recipes."""
+"""The kinds of data sets by name, for commands and recipes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from pathlib import Path
 
 from sdcpc_ros.datasets.camvid import CamVid
 from sdcpc_ros.datasets.cityscapes import Cityscapes
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.datasets.vspw import VSPW
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.installation import install_advice
 
-#: Kinds that say themselves what their ids mean -> what opens a split of one: (root, split).
+#: Kinds with published label sets, and their constructors (root, split).
 _PUBLISHED: dict[str, Callable[[Path, str], VideoDataset]] = {
     "camvid": CamVid,
     "cityscapes": Cityscapes,
@@ -27,7 +26,7 @@ def open_dataset(
 ) -> VideoDataset:
     """A split of the data set at `root`; of bags, those in ROOT/SPLIT, or without a split those at ROOT.
 
-    label_set: what the ids in bags mean where no label_set.json beside them says so; the other kinds know.
+    label_set: the classes of the ids in bags without a label_set.json; other kinds have their own.
     Raises DatasetError for an unknown kind or a missing split, or naming the file and the rule it breaks.
     """
     if kind == "bag":

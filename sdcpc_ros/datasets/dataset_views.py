@@ -1,6 +1,6 @@
 """Views of a labelled video that test a temporal path: fewer frames a second, cuts between two clips, sideways turns.
 
-A view holds no pixels: it reads its source when a frame is asked for, as every VideoDataset does.
+A view holds no pixels: it reads its source on request.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 
 
 class DatasetView(VideoDataset):
     """Frames of another data set, in an order and under stamps of the view's own."""
 
-    def __init__(self, source: VideoDataset, name: str, indices: Sequence[int], frames: Sequence[Frame]) -> None:
+    def __init__(self, source: VideoDataset, name: str, indices: Sequence[int], frames: Sequence[VideoFrame]) -> None:
         """indices: where in `source` each of `frames` is; a frame's `video` says which run of the view it is in."""
         self.source = source
         self.indices = list(indices)
@@ -89,7 +88,7 @@ def every_nth_frame(source: VideoDataset, n: int) -> VideoDataset:
     for run in source.runs:
         first = next((index for index in run if source.frames[index].labelled), run.start)
         indices += range(run.start + (first - run.start) % n, run.stop, n)
-    return DatasetView(source, f"{source.name}, one frame in {n}", indices, _in_runs(source, indices))
+    return view_of(source, f"{source.name}, one frame in {n}", indices)
 
 
 def spliced(source: VideoDataset, n: int) -> DatasetView:
@@ -108,7 +107,7 @@ def spliced(source: VideoDataset, n: int) -> DatasetView:
     indices = [run[i] for start in range(0, shortest - n + 1, n) for run in runs for i in range(start, start + n)]
     period_s = 1 / (source.rate_hz or 1.0)
     frames = [
-        Frame("spliced", i * period_s, frame.name, frame.labelled and i > 0 and i % n == 0)
+        VideoFrame("spliced", i * period_s, frame.name, frame.labelled and i > 0 and i % n == 0)
         for i, frame in enumerate(source.frames[index] for index in indices)
     ]
     return DatasetView(source, f"{source.name}, cut every {n} frames", indices, frames)
@@ -119,13 +118,15 @@ def single_videos(source: VideoDataset) -> list[DatasetView]:
     by_video: dict[str, list[int]] = {}
     for index, frame in enumerate(source.frames):
         by_video.setdefault(frame.video, []).append(index)
-    return [
-        DatasetView(source, f"{source.name}, {video}", indices, _in_runs(source, indices))
-        for video, indices in by_video.items()
-    ]
+    return [view_of(source, f"{source.name}, {video}", indices) for video, indices in by_video.items()]
 
 
-def _in_runs(source: VideoDataset, indices: Sequence[int]) -> list[Frame]:
+def view_of(source: VideoDataset, name: str, indices: Sequence[int]) -> DatasetView:
+    """These frames of a data set under their stamps. No run of the view has frames of two runs of the source."""
+    return DatasetView(source, name, indices, _in_runs(source, indices))
+
+
+def _in_runs(source: VideoDataset, indices: Sequence[int]) -> list[VideoFrame]:
     """These frames of the source, each run as a video of its own: a view's longer steps must not join or part runs."""
     return [source.frames[index]._replace(video=f"run {source.run_of(index).start}") for index in indices]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sdcpc_ros.datasets.image_files import read_image
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import LabelSet
 
 
@@ -25,14 +25,14 @@ class FrameFiles(NamedTuple):
 
 
 class FolderDataset(VideoDataset):
-    """A VideoDataset of files. A subclass finds them and knows what a label image says."""
+    """A VideoDataset of files. A subclass lists them and decodes label images."""
 
     def __init__(
         self, name: str, label_set: LabelSet, files: Iterable[FrameFiles], *, max_gap_s: float | None = None
     ) -> None:
         """files: in any order; they are sorted by video and time."""
         ordered = sorted(files, key=lambda file: (file.video, file.stamp_s))
-        frames = [Frame(file.video, file.stamp_s, file.name, file.labels is not None) for file in ordered]
+        frames = [VideoFrame(file.video, file.stamp_s, file.name, file.labels is not None) for file in ordered]
         super().__init__(name, label_set, frames, max_gap_s=max_gap_s)
         self._files = [(file.image, file.labels) for file in ordered]
 

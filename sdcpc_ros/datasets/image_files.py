@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.compressed_headers import read_header
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.runtime.git_lfs import pointer_reason
@@ -20,7 +20,7 @@ _LISTED = 8
 
 
 def require_folders(folders: Iterable[Path], rule: str) -> None:
-    """Raises DatasetError for the first that is missing, with the rule and what lies there instead."""
+    """Raises DatasetError for the first missing folder, with the rule and the content of its parent."""
     for folder in folders:
         if not folder.is_dir():
             raise DatasetError(f"no folder '{folder}'; {rule}; {found_in(folder.parent)}")
@@ -49,7 +49,7 @@ def require_pairs(
 
 
 def found_in(folder: Path) -> str:
-    """What lies in a folder, or in the nearest one above it that exists, as a clause of a message."""
+    """The content of a folder, or of the nearest existing one above it, for an error message."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -74,14 +74,14 @@ def read_ids(path: Path) -> np.ndarray:
 
 
 def id_table(ids: dict[int, int]) -> np.ndarray:
-    """(256,) int16: what an id on disk means, -1 where it means nothing."""
+    """(256,) int16: the class of an id on disk, -1 for none."""
     table = np.full(256, -1, np.int16)
     table[list(ids)] = list(ids.values())
     return table
 
 
 def translate(ids: np.ndarray, table: np.ndarray, path: Path, allowed: str) -> np.ndarray:
-    """Ids (H, W) uint8 as on disk -> class ids and 255, by an `id_table`. Raises DatasetError for one that has none."""
+    """Ids (H, W) uint8 as on disk -> class ids and 255, by an `id_table`. Raises DatasetError for other ids."""
     found = np.bincount(ids.ravel(), minlength=256)
     strays = np.flatnonzero((found > 0) & (table < 0))
     if strays.size:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 
 class StreetDataset(VideoDataset):
-    """One video a seed. Frames are drawn when they are asked for; changing from one street to another costs a second.
+    """One video a seed. Frames are drawn on request; changing from one street to another costs a second.
 
     Raises ValueError for what SyntheticStreet refuses, a seed that comes twice, or none.
     """
@@ -28,7 +28,9 @@ class StreetDataset(VideoDataset):
         self._how: dict[str, Any] = {"length": length, "size": size, "rate_hz": rate_hz}
         self._newest = SyntheticStreet(seed=self.seeds[0], **self._how)
         self._places = [(seed, i) for seed in self.seeds for i in range(length)]
-        frames = [Frame(f"street {seed}", i / rate_hz, f"street {seed}, frame {i}", True) for seed, i in self._places]
+        frames = [
+            VideoFrame(f"street {seed}", i / rate_hz, f"street {seed}, frame {i}", True) for seed, i in self._places
+        ]
         listed = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {', '.join(map(str, self.seeds))}"
         super().__init__(f"synthetic street, {listed}", CAMVID_11, frames)
 

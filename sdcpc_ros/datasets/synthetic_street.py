@@ -1,4 +1,4 @@
-"""A synthetic street: ego-motion video with exact labels and exact optical flow, made up from a seed."""
+"""A synthetic street: ego-motion video with exact labels and exact optical flow, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.projection import SKY, Camera, View, warp
+from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera, View, warp
 from sdcpc_ros.datasets.street.scene import Scene
 
 MIN_SIZE = 32
@@ -17,11 +17,11 @@ LONGEST_VIEW_M = 300.0  # haze grows no thicker than at this distance
 
 @dataclass(frozen=True)
 class StreetFrame:
-    """One frame: what the camera saw, and what is true of it."""
+    """One frame with its ground truth."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     labels: np.ndarray  # (H, W) uint8, ids of CAMVID_11
-    flow: np.ndarray  # (H, W, 2) float32: what is seen at (x, y) is at (x + dx, y + dy) in the next frame
+    flow: np.ndarray  # (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) in the next frame
     flow_valid: np.ndarray  # (H, W) bool: it is inside the next frame and not hidden there
 
 
@@ -50,7 +50,7 @@ class SyntheticStreet:
         if not (np.isfinite(self.rate_hz) and self.rate_hz > 0):
             raise ValueError(f"rate_hz is {rate_hz}; a positive number of frames a second is needed")
         self._scene = Scene(self.seed, duration_s=self.length / self.rate_hz)
-        self._camera = Camera(self.size, self._scene.ego)
+        self._camera = PinholeCamera(self.size, self._scene.ego)
         x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
         grain = self._scene.town.atmosphere.grain
@@ -87,13 +87,13 @@ class SyntheticStreet:
         return self._camera.flow(self._scene.surfaces, self._view(i), self._view(i + 1))
 
     def _checked(self, i: int) -> int:
-        """A frame's number from 0, of one that may count from the end."""
+        """The number of a frame from 0; negative ones count from the end."""
         if not -self.length <= i < self.length:
             raise IndexError(f"frame {i} of a street of {self.length} frames")
         return range(self.length)[i]
 
     def _view(self, i: int) -> View:
-        """What is seen in frame i. The last two are kept, since the flow of a frame needs the next one too."""
+        """The view of frame i. The last two are cached, since the flow of a frame needs the next one."""
         if i not in self._views:
             if len(self._views) > 1:
                 self._views.pop(next(iter(self._views)))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
 from sdcpc_ros.datasets.image_files import (
     found_in,
@@ -26,6 +25,7 @@ from sdcpc_ros.datasets.image_files import (
     require_pairs,
     translate,
 )
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 
 VIDEO_RATE_HZ = 15.0

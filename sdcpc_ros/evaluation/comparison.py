@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from sdcpc_ros.evaluation.bootstrap import block_length, resampled_sums
 from sdcpc_ros.evaluation.frame_metrics import FrameMetric, frame_metrics
+from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of, read_report
 
 COMPARISON_FORMAT = "sdcpc comparison 1"
@@ -69,6 +70,10 @@ class Difference:
             return "higher" if self.low > 0 else "lower"
         return "better" if (self.low > 0) == (self.better > 0) else "worse"
 
+    @property
+    def interval(self) -> str:
+        return "–" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
+
     def to_dict(self) -> dict[str, Any]:
         names = ("unit", "baseline", "value", "difference", "low", "high", "verdict")
         return {name: _rounded(getattr(self, name)) for name in names}
@@ -125,6 +130,30 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True)
+class GateResult:
+    """One gate on one report."""
+
+    gate: Gate
+    report: str
+    value: float
+
+    @property
+    def failed(self) -> bool:
+        return self.gate.fails(self.value)
+
+    @property
+    def sentence(self) -> str:
+        """For a failed gate."""
+        return (
+            f"{self.report}: {self.gate.name} is {self.value:+.2f} against the baseline, which "
+            f"--fail-if '{self.gate.text}' does not let pass"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"gate": self.gate.text, "report": self.report, "value": _rounded(self.value), "failed": self.failed}
+
+
 def compare_files(paths: Sequence[str | Path], settings: ComparisonSettings | None = None) -> Comparison:
     """Compare reports by their files, all with the first. Raises ReportError, OSError."""
     names = [str(path) for path in paths]
@@ -143,6 +172,56 @@ def compare(
         _check_same_frames(first_name, first, name, report)
     compared = [_compared(name, first, report, settings) for name, report in zip(other_names, others)]
     return Comparison(first_name, first, tuple(compared), settings)
+
+
+def check_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[GateResult]:
+    """Checks every gate on every report except the baseline.
+
+    A gate names METRIC, or METRIC.low or METRIC.high for an end of the interval, in percent points (`ms` in ms).
+    Raises ReportError for a metric that the reports lack.
+    """
+    return [
+        GateResult(gate, each.name, _gate_value(gate, each.differences))
+        for each in comparison.compared
+        for gate in gates
+    ]
+
+
+def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference, tuple[float, float, float]]]]:
+    """Scores, IoU by class, and times, each with the low end, the value and the high end of its difference.
+
+    Each group has one scale from -1, worse, to 1, better. Without an interval, both ends are the value.
+    """
+    groups: dict[str, list[Difference]] = {}
+    for each in differences:
+        groups.setdefault("iou" if each.metric.startswith("iou.") else each.unit, []).append(each)
+    plotted = []
+    for group in groups.values():
+        ends = [(each.difference if end is None else end) for each in group for end in (each.low, each.high)]
+        reach = max(abs(value) for value in (*ends, *(each.difference for each in group))) or 1.0
+        plotted.append([(each, _plot_positions(each, reach)) for each in group])
+    return plotted
+
+
+def _plot_positions(each: Difference, reach: float) -> tuple[float, float, float]:
+    scale = (-1 if each.better < 0 else 1) / reach
+    value = each.difference * scale
+    low, high = (value if end is None else end * scale for end in (each.low, each.high))
+    return min(low, high), value, max(low, high)
+
+
+def _gate_value(gate: Gate, differences: Mapping[str, Difference]) -> float:
+    metric, end = gate.name, ""
+    if metric not in differences and metric.endswith((".low", ".high")):
+        metric, _, end = metric.rpartition(".")
+    if metric not in differences:
+        raise ReportError(
+            f"--fail-if '{gate.text}': there is no '{metric}' in these reports; {', '.join(differences)} are there"
+        )
+    value = getattr(differences[metric], end or "difference")
+    if value is None:
+        raise ReportError(f"--fail-if '{gate.text}': there are too few frames for an interval")
+    return float(value)
 
 
 def _compared(name: str, baseline: dict[str, Any], report: dict[str, Any], settings: ComparisonSettings) -> Compared:

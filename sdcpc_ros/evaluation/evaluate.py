@@ -75,7 +75,7 @@ class Evaluation:
     video: str
     clips: int
     frames: int
-    labelled_frames: int  #: those that are judged
+    labelled_frames: int  #: with ground truth
     streaming: Scores
     single_frame: Scores
 
@@ -104,11 +104,13 @@ def evaluate(
     segmenter: Segmenter,
     video: LabelledVideo,
     *,
-    progress: Callable[[int], AbstractContextManager[Callable[[], None]]] | None = None,
+    progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
+    doing: str = "evaluating",
 ) -> Evaluation:
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
-    `progress` gets the number of frames and returns a context manager whose value is called after each frame.
+    `progress` gets the number of frames and `doing`, and returns a context manager whose value is called after each
+    frame, as ProgressBar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
     if segmenter.label_set.class_names != video.label_set.class_names:
@@ -117,7 +119,7 @@ def evaluate(
         )
     streaming = _TimedScorer(video.label_set, segmenter.segment)
     single_frame = _TimedScorer(video.label_set, segmenter.segment_single)
-    with progress(video.frames) if progress else nullcontext(lambda: None) as advance:
+    with progress(video.frames, doing) if progress else nullcontext(lambda: None) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
             for frame in clip:

@@ -6,27 +6,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sdcpc_ros.evaluation.pages.numbers import count_noun, percent
-from sdcpc_ros.evaluation.pages.rendering import HALF_PX, render, write_page
-from sdcpc_ros.evaluation.pages.scores import class_chart, confusion_section, share_tiles
+from sdcpc_ros.evaluation.pages.rendering import count_noun, percent, write_page
+from sdcpc_ros.evaluation.pages.scores import class_section, confusion_section, share_tiles
 
 _COLUMNS = ("miou", "mvc8", "mvc16", "steady")
 
 
 def write_fleet_report(path: str | Path, fleet: dict[str, Any]) -> None:
     """Writes the page of a fleet's report, as `sdcpc evaluate-bag` writes it to fleet.json."""
-    scores, bags, confusion = fleet["scores"], fleet["bags"], confusion_section(fleet)
-    judged = [each for each in fleet["classes"] if each["iou"] is not None]
+    scores, bags = fleet["scores"], fleet["bags"]
+    judged = any(each["iou"] is not None for each in fleet["classes"])
     context = {
         "title": f"{count_noun(len(bags), 'bag')}: segmentation report",
         "heading": count_noun(len(bags), "bag"),
         "summary": _summary(fleet),
         "tiles": [] if scores is None else share_tiles(scores),
         "rows": [_row(entry) for entry in bags],
-        "classes": class_chart(judged, "iou", "IoU by class", HALF_PX) if judged else None,
-        "confusion": None if confusion is None else confusion["chart"],
+        "classes": class_section(fleet["classes"]) if judged else None,
+        "confusion": confusion_section(fleet),
     }
-    write_page(path, render("fleet.html.jinja", context))
+    write_page(path, "fleet.html.jinja", context)
 
 
 def _summary(fleet: dict[str, Any]) -> str:

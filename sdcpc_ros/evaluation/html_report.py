@@ -5,61 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sdcpc_ros.evaluation.pages.extremes import extreme_groups, flicker_section
-from sdcpc_ros.evaluation.pages.numbers import count_noun, seconds
-from sdcpc_ros.evaluation.pages.rendering import render, write_page
-from sdcpc_ros.evaluation.pages.scores import class_section, confusion_section, summary, tiles
+from sdcpc_ros.evaluation.extreme_frames import ReportPictures
+from sdcpc_ros.evaluation.pages.frame_pictures import extreme_groups, flicker_section
+from sdcpc_ros.evaluation.pages.rendering import count_noun, css_colour, seconds, write_page
+from sdcpc_ros.evaluation.pages.scores import class_section, confusion_section, spoken, summary, tiles
 from sdcpc_ros.evaluation.pages.time_sections import live_section, time_section
 from sdcpc_ros.evaluation.report_file import check_report, label_set_of
-from sdcpc_ros.evaluation.report_pictures import ReportPictures
 
 _SHOWN_PROBLEMS = 20
 
 
 def write_report(path: str | Path, report: dict[str, Any], pictures: ReportPictures | None = None) -> None:
     """Writes the page of a report, with `pictures` if given. Raises ReportError if the report is incomplete."""
-    write_page(path, report_page(report, pictures))
-
-
-def report_page(report: dict[str, Any], pictures: ReportPictures | None = None) -> str:
-    """The page as text. Raises like `write_report`."""
-    check_report(report)
-    bag, model = report["bag"], report["model"]
+    bag, model, label_set = check_report(report)["bag"], report["model"], label_set_of(report)
     pictures = pictures or ReportPictures()
-    problems = report.get("problems", [])
-    return render(
-        "report.html.jinja",
-        {
-            "title": f"{bag['name']}: segmentation report",
-            "bag": bag,
-            "facts": [
-                ("camera", bag["camera"]),
-                ("frames", f"{report['scores']['frames']} in {seconds(bag['duration_s'])}"),
-                ("model", model["name"]),
-                ("ground truth", bag["truth"]),
-            ],
-            "summary": summary(report),
-            "tiles": tiles(report),
-            "classes": class_section(report),
-            "confusion": confusion_section(report),
-            "timeline": time_section(report),
-            "live": live_section(report),
-            "extremes": extreme_groups(report, pictures),
-            "legend": [
-                (name.replace("_", " "), f"rgb({red} {green} {blue})")
-                for name, (red, green, blue) in zip(label_set_of(report).class_names, label_set_of(report).colours)
-            ],
-            "flicker": flicker_section(report, pictures),
-            "problems": problems[:_SHOWN_PROBLEMS],
-            "problems_title": _problems_title(bag["unusable"], min(len(problems), _SHOWN_PROBLEMS)),
-            "command": report.get("command", ""),
-            "configuration": _configuration(report),
-            "versions": list(report["versions"].items()),
-            "topics_title": f"All {count_noun(len(bag['topics']), 'topic')} of the bag",
-            "topics": [(name, kind, count) for name, (kind, count) in bag["topics"].items()],
-            "footer": _footer(report),
-        },
-    )
+    problems = report.get("problems", [])[:_SHOWN_PROBLEMS]
+    context = {
+        "title": f"{bag['name']}: segmentation report",
+        "bag": bag,
+        "facts": [
+            ("camera", bag["camera"]),
+            ("frames", f"{report['scores']['frames']} in {seconds(bag['duration_s'])}"),
+            ("model", model["name"]),
+            ("ground truth", bag["truth"]),
+        ],
+        "summary": summary(report),
+        "tiles": tiles(report),
+        "classes": class_section(report["classes"]),
+        "confusion": confusion_section(report),
+        "timeline": time_section(report),
+        "live": live_section(report),
+        "extremes": extreme_groups(report, pictures),
+        "legend": [
+            (spoken(name), css_colour(colour)) for name, colour in zip(label_set.class_names, label_set.colours)
+        ],
+        "flicker": flicker_section(report, pictures),
+        "problems": problems,
+        "problems_title": _problems_title(bag["unusable"], len(problems)),
+        "command": report.get("command", ""),
+        "configuration": _configuration(report),
+        "versions": list(report["versions"].items()),
+        "topics_title": f"All {count_noun(len(bag['topics']), 'topic')} of the bag",
+        "topics": [(name, kind, count) for name, (kind, count) in bag["topics"].items()],
+        "footer": _footer(report),
+    }
+    write_page(path, "report.html.jinja", context)
 
 
 def _problems_title(unusable: int, shown: int) -> str:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.labels.label_set import LabelSet
 
 
@@ -44,7 +43,7 @@ class _Clip:
         for index in self._indices:
             image, labels = dataset[index] if dataset.frames[index].labelled else (dataset.image(index), None)
             flow, flow_valid = dataset.flow(index) or (None, None)
-            yield LabelledFrame(image, labels, dataset.stamp_s(index), flow, flow_valid)
+            yield LabelledFrame(image, labels, dataset.frames[index].stamp_s, flow, flow_valid)
 
 
 def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:

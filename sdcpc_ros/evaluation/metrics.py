@@ -203,7 +203,7 @@ class TemporalConsistency:
         """
         _check_pair(prediction, next_prediction, "the two predictions")
         warped, visible = warp_labels(next_prediction, flow, valid)
-        # Points that are not visible again are void; those that lost their label count.
+        # Points that are not visible again are void; points that lost their label count.
         self.confusion.update(np.where(visible, prediction, np.uint8(IGNORE)), warped)
 
     def value(self) -> float:

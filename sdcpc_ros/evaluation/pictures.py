@@ -123,30 +123,23 @@ def contact_sheet(
     if not rows or any(len(row.pictures) != len(columns) for row in rows):
         raise ValueError(f"a contact sheet needs rows of {len(columns)} pictures each")
     height, width = rows[0].pictures[0].shape[:2]
-    margin, gutter, text = 28, 10, 13
+    margin, gutter, text, top = 28, 10, 13, 130  # of the rows
     page_width = 2 * margin + len(columns) * width + (len(columns) - 1) * gutter
-    page: list[np.ndarray] = []
-
-    heading = _paper(100, page_width)
-    draw_text(heading, title, margin, 44, 19)
-    draw_text(heading, subtitle, margin, 70, 11, _FAINT_INK)
-    page.append(heading)
-    names = _paper(30, page_width)
-    for index, column in enumerate(columns):
-        draw_text(names, column, margin + index * (width + gutter), 16, text)
-    page.append(names)
-    for row in rows:
-        band = _paper(height + gutter, page_width)
-        for index, picture in enumerate(row.pictures):
-            left = margin + index * (width + gutter)
-            band[:height, left : left + width] = picture
-        _tag(band, row.caption, margin + 8, height - 10)
-        page.append(band)
+    lefts = [margin + index * (width + gutter) for index in range(len(columns))]
     classes = legend(label_set, page_width - 2 * margin, text)
-    framed_legend = _paper(classes.shape[0] + margin, page_width)
-    framed_legend[8 : 8 + classes.shape[0], margin : margin + classes.shape[1]] = classes
-    page.append(framed_legend)
-    return np.concatenate(page)
+    bottom = top + len(rows) * (height + gutter)
+    page = _paper(bottom + classes.shape[0] + margin, page_width)
+    draw_text(page, title, margin, 44, 19)
+    draw_text(page, subtitle, margin, 70, 11, _FAINT_INK)
+    for left, column in zip(lefts, columns):
+        draw_text(page, column, left, 116, text)
+    for row in rows:
+        for left, picture in zip(lefts, row.pictures):
+            page[top : top + height, left : left + width] = picture
+        _tag(page, row.caption, margin + 8, top + height - 10)
+        top += height + gutter
+    page[bottom + 8 : bottom + 8 + classes.shape[0], margin : margin + classes.shape[1]] = classes
+    return page
 
 
 def side_by_side(left: np.ndarray, right: np.ndarray, foot: np.ndarray, captions: tuple[str, str]) -> np.ndarray:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,22 +78,9 @@ def run_temporal_tests(
     *,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
 ) -> list[TestResult]:
-    """Score `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
+    """Scores `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
     cached = SingleFrameCache(segmenter)
-    results = []
-    for test in tests:
-
-        def titled(frames: int, title: str = test.title) -> AbstractContextManager[Callable[[], None]]:
-            assert progress is not None
-            return progress(frames, title)
-
-        results.append(TestResult(test, evaluate(cached, test.video, progress=titled if progress else None)))
-    return results
-
-
-@dataclass(frozen=True)
-class _Labels:
-    labels: np.ndarray  # (H, W) uint8
+    return [TestResult(test, evaluate(cached, test.video, progress=progress, doing=test.title)) for test in tests]
 
 
 class SingleFrameCache:
@@ -115,13 +103,13 @@ class SingleFrameCache:
     def reset(self, stream: str | None = None) -> None:
         self._segmenter.reset(stream)
 
-    def segment_single(self, image: np.ndarray) -> _Labels:
+    def segment_single(self, image: np.ndarray) -> Any:
         key = (image.shape, hashlib.sha256(image.tobytes()).digest())
         if key not in self._labels:
             labels = self._segmenter.segment_single(image).labels
             self._labels[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
         found = np.frombuffer(zlib.decompress(self._labels[key]), np.uint8)
-        return _Labels(found.reshape(image.shape[:2]))
+        return SimpleNamespace(labels=found.reshape(image.shape[:2]))
 
 
 def _test(kind: str, value: int | float | str, title: str, dataset: VideoDataset) -> TemporalTest:

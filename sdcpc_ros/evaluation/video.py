@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+_CRF = "20"  # of x264: 18 looks lossless, 28 is rough
 _TICKS_PER_S = 90_000  # the customary time base of video: exact for all usual frame rates
 
 
@@ -17,13 +18,13 @@ class VideoWriter:
     Raises ValueError for a picture whose size is odd or not that of the first, or a time not after the one before.
     """
 
-    def __init__(self, path: str | Path, *, rate_hz: float = 30.0, quality: int = 20) -> None:
-        """`rate_hz` is what players are told to expect; `quality` is x264's CRF: 18 looks lossless, 28 is rough."""
+    def __init__(self, path: str | Path, *, rate_hz: float = 30.0) -> None:
+        """`rate_hz`: the nominal frame rate in the file."""
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._stream = self._container.add_stream(
             "libx264",
             rate=Fraction(rate_hz).limit_denominator(1001),
-            options={"crf": str(quality), "preset": "veryfast"},
+            options={"crf": _CRF, "preset": "veryfast"},
         )
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)

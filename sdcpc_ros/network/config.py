@@ -16,7 +16,7 @@ OUTPUT_STRIDES = (8, 16, 32)
 #: Fields that no weight depends on: they may differ from those that a network was trained with.
 FREE_FIELDS = frozenset(
     {
-        *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "recurrent"),
+        *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "recurrent", "temporal"),
     }
 )
 

@@ -36,8 +36,8 @@ from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
 from sdcpc_ros.nodes.unknown_parameters import files_for_others
-from sdcpc_ros.runtime.process_memory import device_mib, give_back_freed_memory, keep_freed_memory, resident_mib
-from sdcpc_ros.runtime.processor_time import let_waiting_threads_sleep
+from sdcpc_ros.runtime.openmp import limit_omp_spin
+from sdcpc_ros.runtime.process_memory import configure_malloc, device_mib, release_freed_memory, resident_mib
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -100,7 +100,7 @@ class SegmentationNode(ManagedNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
-        give_back_freed_memory()
+        release_freed_memory()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -250,8 +250,8 @@ def main(args: Sequence[str] | None = None) -> int:
     # Instead of rclpy's handlers, which end the ROS context while the worker still publishes.
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
-    keep_freed_memory()
-    let_waiting_threads_sleep()
+    configure_malloc()
+    limit_omp_spin()
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = SegmentationNode()

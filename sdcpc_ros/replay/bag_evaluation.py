@@ -20,10 +20,9 @@ import torch
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
+from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames, ReportPictures
 from sdcpc_ros.evaluation.pictures import shrink
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
-from sdcpc_ros.evaluation.report_pictures import ReportPictures
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.replay.ground_truth import GroundTruth, find_ground_truth

@@ -1,4 +1,4 @@
-"""The memory of this process and of its device: how much there is, and how glibc keeps what is freed."""
+"""Memory of this process and of its device, and settings of glibc's malloc."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import os
 import sys
 from pathlib import Path
 
-#: glibc's variables for it, with their values; the numbers are mallopt's names for the same.
+#: glibc's variables with our values, and below the same parameters of mallopt.
 MALLOC_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_ARENA_MAX": 1}
 _MALLOPT_PARAMETERS = (-1, -3, -8)
 _STATUS_FILE = Path("/proc/self/statm")
 
 
-def keep_freed_memory() -> None:
-    """Has glibc reuse freed memory, of images and feature maps, instead of giving it back to the kernel and faulting it
-    in again.
+def configure_malloc() -> None:
+    """Makes glibc reuse the freed memory of images and feature maps instead of returning it to the kernel.
 
-    Receiving a 720p image then takes a quarter of the CPU time. All threads share one arena: those of further ones go
-    back whatever the thresholds say, and the network runs in a thread. To be called before threads start. Does nothing
-    on another C library, or where the user has set one of glibc's own variables for this.
+    Receiving a 720p image then takes a quarter of the CPU time. All threads share one arena, since other malloc arenas
+    return memory regardless of the thresholds. Call it before threads start. Does nothing with another C library, or if
+    the user has set one of MALLOC_VARIABLES.
     """
     if MALLOC_VARIABLES.keys() & os.environ.keys():
         return
@@ -30,10 +29,10 @@ def keep_freed_memory() -> None:
             libc.mallopt(parameter, value)
 
 
-def give_back_freed_memory() -> None:
-    """Gives memory that nothing uses any more to the system and the GPU, which takes a second; for after a cleanup.
+def release_freed_memory() -> None:
+    """Returns freed memory to the system and the GPU; takes about a second.
 
-    A network that was built is held by frames of PyTorch's own that hold each other, until they are collected.
+    PyTorch leaves reference cycles to built networks, so it calls `gc.collect()`.
     """
     gc.collect()
     torch = sys.modules.get("torch")
@@ -45,7 +44,7 @@ def give_back_freed_memory() -> None:
 
 
 def resident_mib() -> float | None:
-    """Resident memory of this process, MiB; None where the kernel doesn't say."""
+    """Resident memory of this process, MiB; None if the kernel does not tell."""
     try:
         pages = int(_STATUS_FILE.read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -54,7 +53,7 @@ def resident_mib() -> float | None:
 
 
 def device_mib(device: str) -> float | None:
-    """Memory of a CUDA device that PyTorch holds for this process, MiB; None where `device` is not one."""
+    """Memory of a CUDA device that PyTorch holds for this process, MiB; None for other devices."""
     if not device.startswith("cuda"):
         return None
     import torch
@@ -63,6 +62,6 @@ def device_mib(device: str) -> float | None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc."""
+    """The C library if it is glibc."""
     libc = ctypes.CDLL(None)
     return libc if sys.platform.startswith("linux") and hasattr(libc, "gnu_get_libc_version") else None

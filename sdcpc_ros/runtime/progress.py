@@ -1,24 +1,44 @@
-"""The progress bar of all commands that evaluate, write or play frames."""
+"""The progress bar of all commands."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_Item = TypeVar("_Item")
+
 
 class ProgressBar:
-    """A bar on stderr, or on `console`, used as a context manager. It shows nothing if that is not a terminal.
+    """A bar on stderr, or on `console`, used as a context manager. It needs a terminal; if `disabled`, it is not shown.
 
     Calling the bar advances it by one frame. `total` is None while the number of frames is not known.
     """
 
-    def __init__(self, total: int | None = None, doing: str = "evaluating", *, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        total: int | None = None,
+        doing: str = "evaluating",
+        *,
+        console: Console | None = None,
+        disabled: bool = False,
+    ) -> None:
         console = console or Console(stderr=True, highlight=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         self._progress = Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=disabled or not console.is_terminal,
         )
         self._task = self._progress.add_task(doing, total=total)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._progress.console.is_terminal
 
     def __call__(self) -> None:
         self._progress.advance(self._task)
@@ -41,3 +61,14 @@ class ProgressBar:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+
+def tracked(items: Sequence[_Item], doing: str, *, disabled: bool = False) -> Iterable[_Item]:
+    """The items one after the other, with a bar; without a terminal, with a line on stdout before the first."""
+    bar = ProgressBar(len(items), doing, disabled=disabled)
+    if items and not disabled and not bar.is_terminal:
+        print(f"{doing}: {len(items)}", flush=True)
+    with bar:
+        for item in items:
+            yield item
+            bar()

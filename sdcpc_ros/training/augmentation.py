@@ -1,4 +1,4 @@
-"""Augmentation of image batches as PyTorch operations, on whatever device the images are.
+"""Augmentation of image batches as PyTorch operations, on the device of the images.
 
 Every function takes (N, 3, h, w) float images in 0..255 and returns the same. Random parameters come from outside
 (`clip_plan`), so that a sample is a function of its seed.
@@ -26,17 +26,17 @@ _BLUR_RADIUS = 6
 def warp(images: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (N, 3, H, W) uint8 seen through affine maps, (N, 3, h, w) float32.
 
-    matrices: (N, 2, 3), from output to input, in the normalised coordinates of `torch.nn.functional.affine_grid`. What
-    lies outside is mirrored.
+    matrices: (N, 2, 3), from output to input, in the normalised coordinates of `torch.nn.functional.affine_grid`.
+    Pixels outside are mirrored.
     """
     grid = F.affine_grid(matrices, [len(images), 1, *size], align_corners=False)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def warp_labels(labels: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (N, H, W) uint8 through the same maps, nearest, (N, h, w) int64; what lies outside is IGNORE."""
+    """Labels (N, H, W) uint8 through the same maps, nearest, (N, h, w) int64; pixels outside are IGNORE."""
     grid = F.affine_grid(matrices, [len(labels), 1, *size], align_corners=False)
-    # One more than the class: what lies outside is sampled as 0, which must not be class 0.
+    # One more than the class, since pixels outside are sampled as 0, which must not be class 0.
     sampled = F.grid_sample((labels.float() + 1)[:, None], grid, mode="nearest", align_corners=False)[:, 0].long() - 1
     return torch.where(sampled < 0, IGNORE, sampled)
 

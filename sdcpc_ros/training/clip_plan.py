@@ -1,14 +1,13 @@
-"""What a training clip is made of: which frames, seen how, at which ages. A function of (seed, index) and nothing else.
+"""Plans of training clips: frames, their views and their ages. A plan is a function of (seed, index).
 
 References of a clip come from one of four sources, chosen by the shares of the recipe's phase:
 
 - filmed: true neighbours of the labelled frame, earlier or later, one to a few frames of the data set apart;
 - street: earlier frames of a drive through a town of the synthetic street, at a random rate;
-- cut: views of another frame, at the ages of a running camera; after a cut nothing matches, and age tells nothing;
-- synthetic: the labelled frame itself, moved as a camera that drives (or turns) at a random frame rate would have seen
-  it.
+- cut: views of another frame, with ages as of a running camera, since a stream does not announce a cut;
+- synthetic: the labelled frame itself, moved as by a camera that drives (or turns) at a random frame rate.
 
-Clips at many rates teach the temporal path when to trust a reference: one rate teaches it that references always match.
+Clips have many rates, because at one rate the temporal path learns that references always match.
 """
 
 from __future__ import annotations
@@ -198,7 +197,7 @@ def _camera_moves(age_s: np.ndarray, turns: bool, rng: np.random.Generator) -> n
 
 
 def _second_view(rng: np.random.Generator) -> np.ndarray:
-    """A map close to the identity: what the camera would see a moment later, which should be labelled alike."""
+    """A map close to the identity, as between two consecutive images."""
     angle, zoom, shift = math.radians(rng.uniform(-1, 1)), 1 + rng.uniform(-0.03, 0.03), rng.uniform(-0.08, 0.08, 2)
     cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
     return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])

@@ -1,7 +1,7 @@
-"""Training on several GPUs or machines, as `torchrun` starts them: one process each, a rank, that sees its own clips.
+"""Training on several GPUs or machines: torchrun starts one process (a rank) for each.
 
-Ranks share every batch, and everything that joins a batch's pixels is joined over them, so that however many there
-are, a run is the same: norm statistics, weighted means of losses, prototypes.
+Ranks share every batch. Norm statistics, weighted means of losses and prototypes are reduced over all ranks, so a run
+does not depend on their number.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from torch import Tensor, nn
 from sdcpc_ros.network.ranks import joined_sum, summed
 from sdcpc_ros.training.recipe import RecipeError
 
-#: The others wait while rank 0 validates: a large split takes its time.
-_PATIENCE = timedelta(hours=4)
+#: The other ranks wait while rank 0 validates on a large split.
+_TIMEOUT = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
-class World:
-    """Who this process is among those that train together."""
+class DistributedContext:
+    """The rank of this process, the number of ranks and the device."""
 
     rank: int
     size: int
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank writes files, draws the progress bar and validates."""
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Until every rank has come here."""
+    def barrier(self) -> None:
+        """Waits until every rank has called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -51,25 +51,25 @@ class World:
         return clips // self.size
 
 
-def leads() -> bool:
-    """Whether this process is rank 0 of torchrun's, or the only one; for what comes before or after `joined`."""
+def is_main_process() -> bool:
+    """Whether this process is rank 0 of torchrun's, or the only one; also outside of `init_distributed`."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[World]:
-    """The world that torchrun's environment names, or of one process without it.
+def init_distributed(device: str | None = None) -> Iterator[DistributedContext]:
+    """Joins the process group of torchrun's environment; without torchrun, one process.
 
     device: "cpu" or "cuda"; without, a GPU where there is one. Raises RecipeError for any other, or one that is absent.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    world = World(rank, size, _device(device))
+    world = DistributedContext(rank, size, _device(device))
     if size == 1:
         yield world
         return
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield world
     finally:
@@ -89,23 +89,23 @@ def _device(wanted: str | None) -> torch.device:
     return torch.device("cuda", local)
 
 
-def with_joined_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module`, its batch norms replaced by those that see the batch of all ranks. Parameters and names stay."""
+def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replaces the batch norms of `module` by ones over the batch of all ranks. Parameters and names stay."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
-            setattr(module, name, _JoinedBatchNorm2d.replacing(child))
+            setattr(module, name, _CpuSyncBatchNorm2d.replacing(child))
         else:
-            with_joined_norms(child, device)
+            convert_sync_batchnorm(child, device)
     return module
 
 
-class _JoinedBatchNorm2d(nn.BatchNorm2d):
-    """nn.SyncBatchNorm for processes without a GPU, which that one does not serve."""
+class _CpuSyncBatchNorm2d(nn.BatchNorm2d):
+    """nn.SyncBatchNorm for the CPU, which PyTorch's does not support."""
 
     @classmethod
-    def replacing(cls, norm: nn.BatchNorm2d) -> _JoinedBatchNorm2d:
+    def replacing(cls, norm: nn.BatchNorm2d) -> _CpuSyncBatchNorm2d:
         new = cls(norm.num_features, norm.eps, norm.momentum)
         new.load_state_dict(norm.state_dict())
         new.weight, new.bias = norm.weight, norm.bias
@@ -128,8 +128,8 @@ class _JoinedBatchNorm2d(nn.BatchNorm2d):
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
 
-def averaging_gradients(module: nn.Module, world: World, *, some_unused: bool) -> nn.Module:
-    """`module`, whose `backward` averages gradients over the ranks. some_unused: not all parameters in every step."""
+def wrap_ddp(module: nn.Module, world: DistributedContext, *, some_unused: bool) -> nn.Module:
+    """Wraps `module` in DistributedDataParallel. some_unused: not every step uses all parameters."""
     if world.size == 1:
         return module
     devices = [world.device] if world.device.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""From a run to a checkpoint: what is shipped of the weights, and what is said of how they came about."""
+"""The weights and the training record of a run's checkpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.training.distributed import World
+from sdcpc_ros.training.distributed import DistributedContext
 from sdcpc_ros.training.recipe import Recipe
 from sdcpc_ros.training.run_state import recipe_values
 
-#: What weights learnt from a data set carry of its terms.
+#: Terms that weights inherit from their data set.
 _TERMS = {
     "camvid": "the weights carry CamVid's terms: non-commercial research use",
     "cityscapes": "the weights carry Cityscapes' terms: non-commercial research use",
@@ -22,7 +22,7 @@ _TERMS = {
 
 
 def data_used(recipe: Recipe, dataset: VideoDataset) -> dict[str, str]:
-    """What a run learns from, and on which terms, for the training record."""
+    """The data of a run and its terms, for the training record."""
     street = " and the synthetic street" if recipe.uses_street else ""
     return {
         "data": f"{dataset.name} ({len(dataset.labelled)} labelled frames){street}",
@@ -30,7 +30,9 @@ def data_used(recipe: Recipe, dataset: VideoDataset) -> dict[str, str]:
     }
 
 
-def training_record(recipe: Recipe, world: World, origin: dict[str, str], reached: dict[str, Any]) -> dict[str, Any]:
+def training_record(
+    recipe: Recipe, world: DistributedContext, origin: dict[str, str], reached: dict[str, Any]
+) -> dict[str, Any]:
     """How weights came about, for people. origin: data, terms, command; reached: steps, hours, scores."""
     processor = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else platform.processor()
     hardware = f"{world.size} x {processor or platform.machine()}"

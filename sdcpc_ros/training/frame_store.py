@@ -12,40 +12,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.training.progress import tracked
-from sdcpc_ros.training.town import Town
+from sdcpc_ros.runtime.progress import tracked
 
 #: Frames that need no more than this are kept on the device, bytes.
 RESIDENT_BYTES = 4 << 30
 
 
+class StreetDrive:
+    """A drive through one town of the synthetic street, rendered."""
+
+    def __init__(self, seed: int, frames: int, size: tuple[int, int]) -> None:
+        street = SyntheticStreet(seed=seed, size=size, length=frames)
+        images, labels = zip(*(street.image_and_labels(i) for i in range(len(street))))
+        self.images, self.labels = np.stack(images), np.stack(labels)  # (F, H, W, 3), (F, H, W) uint8
+
+
 class FrameStore:
     """Images and labels by number: the frames of a data set, then those of the towns, all of one size.
 
-    They are decoded once and stay on the device if they fit; else `workers` threads decode them when they are asked
-    for. A frame of another size is resized. Raises DatasetError for a frame that cannot be read.
+    They are decoded once and stay on the device if they fit; else `workers` threads decode them on request. A frame of
+    another size is resized. Raises DatasetError for a frame that cannot be read.
     """
 
     def __init__(
         self,
         dataset: VideoDataset,
         used: Sequence[int],
-        towns: Sequence[Town],
+        towns: Sequence[StreetDrive],
         size: tuple[int, int],
         device: torch.device,
         workers: int,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        """used: the frames of the data set that will be asked for. size: (height, width), px; that of the towns.
+        """used: the frames of the data set that training reads. size: (height, width), px, also of the towns.
 
-        resident_bytes: what frames may take of the device's memory; towns stay there in any case.
+        resident_bytes: the device memory that frames may take; towns are always on the device.
         """
         self.device = device
         self.size = size
         self._dataset = dataset
-        # Each thread reads through a copy of its own: a data set may hold open files, as of bags, and places in them.
+        # Each thread has its own copy, since a data set may hold open files, as of bags.
         self._threads = threading.local()
         self._pool = ThreadPoolExecutor(max(1, workers))
         street = [(image, labels) for town in towns for image, labels in zip(town.images, town.labels)]

@@ -125,6 +125,27 @@ def _stability_loss(found: DSSAOutput, logits: Tensor, shares: Tensor) -> Tensor
     return mean_share((divergence * weight).sum(), weight.sum())
 
 
+def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Tensor:
+    """Jensen-Shannon divergence, in nats, of the class probabilities of a frame and its second view, where both see.
+
+    logits, view_logits: (B, C, h, w); motion: (B, 2, 3), see `clip_plan`. Labels flicker where small movements and
+    sensor noise change them; this loss trains the network to label both views alike. The gradient flows to both. Over
+    several ranks, this rank's share of their mean (`network.ranks.mean_share`).
+    """
+    grid = F.affine_grid(motion, [*logits.shape], align_corners=False)
+    probabilities = F.grid_sample(logits.float().softmax(1), grid, padding_mode="zeros", align_corners=False)
+    seen = (grid.abs() <= 1).all(-1)  # (B, h, w)
+    view_probabilities = view_logits.float().softmax(1)
+    middle = ((probabilities + view_probabilities) / 2).clamp_min(1e-8).log()
+    divergence = (_relative_entropy(probabilities, middle) + _relative_entropy(view_probabilities, middle)) / 2
+    return mean_share((divergence * seen).sum(), seen.sum().float())
+
+
+def _relative_entropy(probabilities: Tensor, log_other: Tensor) -> Tensor:
+    """KL(p || q) over the classes, (B, h, w)."""
+    return (probabilities * (probabilities.clamp_min(1e-8).log() - log_other)).sum(1)
+
+
 def labels_at(labels: Tensor, features: Tensor) -> Tensor:
     """Labels (B, H, W) at the size of features (B, ., h, w), each position's nearest: (B, h, w) int64."""
     return F.interpolate(labels[:, None].float(), features.shape[2:], mode="nearest")[:, 0].long()

@@ -1,4 +1,4 @@
-"""What training minimises: the network with its losses as one module, so that one wrapper spreads it over ranks."""
+"""The network with its losses as one module, for DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.class_prototypes import ClassPrototypes
-from sdcpc_ros.training.losses import labels_at, segmentation_loss, temporal_losses
+from sdcpc_ros.training.losses import consistency_loss, labels_at, segmentation_loss, temporal_losses
 from sdcpc_ros.training.recipe import PrototypeSettings, Recipe
-from sdcpc_ros.training.views import consistency_loss
 
 
 class Sample(NamedTuple):

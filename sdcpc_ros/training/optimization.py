@@ -60,7 +60,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After `step` steps. Early on the average follows closely: it must not remember a random start."""
+        """After `step` steps. The decay is smaller at first, so that the random initial weights are soon forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = (
             [(self.weights[name], tensor) for name, tensor in self.network.state_dict().items()] if self.weights else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import yaml
 
 from sdcpc_ros.network import SDCPCConfig
 from sdcpc_ros.training.recipe_rules import (
+    NON_NEGATIVE,
+    POSITIVE,
     SHARE,
     SIZE,
     TEXT,
@@ -20,11 +22,17 @@ from sdcpc_ros.training.recipe_rules import (
     built,
     check,
     integer,
+    interval,
     mapping,
     names,
     number,
     one_of,
-    pair,
+    setting,
+)
+
+_NETWORK = Rule(lambda value: isinstance(value, dict), "a mapping of SDCPCConfig's fields")
+_PHASES = Rule(
+    lambda value: isinstance(value, tuple) and len(value) >= 1, "a list of one or more {steps, references, ...}"
 )
 
 
@@ -32,22 +40,21 @@ from sdcpc_ros.training.recipe_rules import (
 class Phase:
     """A stretch of training with clips of `references` earlier frames and the one to be labelled."""
 
-    steps: int
-    references: int
+    steps: int = setting(integer(1))
+    references: int = setting(integer(0, 16))
     #: "all" of the network, or "temporal": the DSSA alone, on the averaged weights of the rest as they are.
-    trains: str = "all"
-    #: Where references come from, as shares of the clips (`clip_plan`); what is left is synthetic.
-    street_share: float = 0.0  #: the synthetic street, not the data set
-    filmed_share: float = 0.0  #: the data set's own neighbouring frames
-    cut_share: float = 0.0  #: another frame, as after a cut
-    turn_share: float = 0.0  #: of the synthetic references: those of a camera that turns
-    disturbed_share: float = 0.0  #: share of the clips whose newest frame is partly damaged (`augmentation.damage`)
-    paste_share: float = 0.0  #: share of the clips into which objects of the rare classes are pasted
+    trains: str = setting(one_of("all", "temporal"), "all")
+    #: The sources of references, as shares of the clips (`clip_plan`); the rest is synthetic.
+    street_share: float = setting(SHARE, 0.0)  #: the synthetic street, not the data set
+    filmed_share: float = setting(SHARE, 0.0)  #: the data set's own neighbouring frames
+    cut_share: float = setting(SHARE, 0.0)  #: another frame, as after a cut
+    turn_share: float = setting(SHARE, 0.0)  #: of the synthetic references: those of a camera that turns
+    #: Share of the clips whose newest frame is partly damaged (`augmentation.damage`).
+    disturbed_share: float = setting(SHARE, 0.0)
+    paste_share: float = setting(SHARE, 0.0)  #: share of the clips into which objects of the rare classes are pasted
 
     def __post_init__(self) -> None:
-        rules = {"steps": integer(1), "references": integer(0, 16), "trains": one_of("all", "temporal")}
-        shares = [name for name in vars(self) if name.endswith("_share")]
-        check(self, "phases: ", {**rules, **dict.fromkeys(shares, SHARE)})
+        check(self, "phases: ")
         if self.street_share + self.filmed_share + self.cut_share > 1:
             raise RecipeError("recipe: phases: street_share, filmed_share and cut_share add up to more than 1")
         if self.trains == "temporal" and self.references == 0:
@@ -58,138 +65,100 @@ class Phase:
 class PrototypeSettings:
     """MCP-CL (`network.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
 
-    weight: float = 0.1  #: of the loss
-    per_class: int = 10
-    dimension: int = 256
-    momentum: float = 0.999
-    temperature: float = 0.1
-    compactness_weight: float = 0.1
-    pixels_per_class: int = 64  #: at most, of each image
+    weight: float = setting(POSITIVE, 0.1)  #: of the loss
+    per_class: int = setting(integer(1, 100), 10)
+    dimension: int = setting(integer(2, 4096), 256)
+    momentum: float = setting(number(0, 1, without_high=True), 0.999)
+    temperature: float = setting(POSITIVE, 0.1)
+    compactness_weight: float = setting(NON_NEGATIVE, 0.1)
+    pixels_per_class: int = setting(integer(1), 64)  #: at most, of each image
 
     def __post_init__(self) -> None:
-        rules = {
-            "weight": number(0, without_low=True),
-            "per_class": integer(1, 100),
-            "dimension": integer(2, 4096),
-            "momentum": number(0, 1, without_high=True),
-            "temperature": number(0, without_low=True),
-            "compactness_weight": number(0),
-            "pixels_per_class": integer(1),
-        }
-        check(self, "prototypes: ", rules)
+        check(self, "prototypes: ")
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
     """Scoring in streaming mode while training; the best weights by mIoU are kept beside the last ones."""
 
-    every: int  #: steps
-    split: str = "val"
-    clips: int = 0  #: only the first so many clips of the split; 0: all
+    every: int = setting(integer(1))  #: steps
+    split: str = setting(TEXT, "val")
+    clips: int = setting(integer(0), 0)  #: only the first so many clips of the split; 0: all
 
     def __post_init__(self) -> None:
-        check(self, "validation: ", {"every": integer(1), "split": TEXT, "clips": integer(0)})
+        check(self, "validation: ")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training run is made of; raises RecipeError naming the field and what is allowed."""
+    """The settings of a training run; raises RecipeError naming the field and the allowed values."""
 
-    network: dict[str, Any]  #: fields of SDCPCConfig, without num_classes
-    phases: tuple[Phase, ...]
-    crop_size: tuple[int, int]  #: (height, width), px
-    input_size: tuple[int, int]  #: (height, width) the checkpoint is declared for, px
+    #: Fields of SDCPCConfig, without num_classes.
+    network: Mapping[str, Any] = setting(_NETWORK)
+    phases: tuple[Phase, ...] = setting(_PHASES)
+    crop_size: tuple[int, int] = setting(SIZE)  #: (height, width), px
+    input_size: tuple[int, int] = setting(SIZE)  #: (height, width) the checkpoint is declared for, px
 
     # Data.
-    dataset: str = "camvid"  #: the kind; `sdcpc train --root` says where it is
-    split: str = "train"
-    leave_out: tuple[str, ...] = ()  #: names of the split's videos that are not trained on, as drives of CamVid
+    dataset: str = setting(TEXT, "camvid")  #: the kind; `sdcpc train --root` says where it is
+    split: str = setting(TEXT, "train")
+    #: Names of the split's videos that are not trained on, as drives of CamVid.
+    leave_out: tuple[str, ...] = setting(names("videos"), ())
     #: Frame rates of the synthetic references, [low, high], Hz: a robot's camera may be slow, or drop frames.
-    rate_range_hz: tuple[float, float] = (1.0, 30.0)
-    max_stride: int = 1  #: filmed references lie up to so many frames of the data set apart
-    rare_classes: tuple[str, ...] = ()  #: names of the classes that crops are centred on and that are pasted
-    rare_share: float = 0.0  #: share of the crops that contain a pixel of a rare class for certain
-    scale_range: tuple[float, float] = (0.5, 2.0)  #: random rescaling before the crop
-    street_towns: int = 40  #: drawn by the street's seeds from STREET_SEED on, where a phase has a street_share
-    #: The towns after those, through which only phases that train "temporal" drive: where the rest of the network has
-    #: learnt the town it rarely errs, and there is little to learn from references. 0: they share the first ones.
-    temporal_towns: int = 0
-    street_frames: int = 20  #: rendered per town, at 15 Hz
-    seed: int = 0
-    batch_size: int = 8  #: frames that are labelled in a step, over all ranks
-    workers: int = 4  #: threads that decode frames where the data set does not fit on the device
+    rate_range_hz: tuple[float, float] = setting(interval(0.1, 120), (1.0, 30.0))
+    max_stride: int = setting(integer(1, 64), 1)  #: filmed references lie up to so many frames of the data set apart
+    #: Names of the classes that crops are centred on and that are pasted.
+    rare_classes: tuple[str, ...] = setting(names("classes"), ())
+    rare_share: float = setting(SHARE, 0.0)  #: share of the crops that contain a pixel of a rare class for certain
+    scale_range: tuple[float, float] = setting(interval(0.1, 10), (0.5, 2.0))  #: random rescaling before the crop
+    #: Drawn by the street's seeds from STREET_SEED on, where a phase has a street_share.
+    street_towns: int = setting(integer(1), 40)
+    #: Further towns for phases that train "temporal". On towns of earlier phases the network rarely errs, so the
+    #: temporal path gets little gradient. 0: all phases share the first towns.
+    temporal_towns: int = setting(integer(0), 0)
+    street_frames: int = setting(integer(1), 20)  #: rendered per town, at 15 Hz
+    seed: int = setting(integer(0), 0)
+    batch_size: int = setting(integer(2), 8)  #: labelled frames in a step, over all ranks; batch norm needs two
+    #: Threads that decode frames where the data set does not fit on the device.
+    workers: int = setting(integer(0, 64), 4)
 
     # Optimisation.
-    optimizer: str = "adamw"  #: "adamw", or "sgd" with momentum 0.9
-    learning_rate: float = 1e-3
-    encoder_rate: float = 1.0  #: the encoder's learning rate as a share of the others'; less when it is pre-trained
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    schedule_power: float = 0.9  #: of the polynomial by which the learning rate falls to 0
-    gradient_clip: float = 5.0  #: largest norm of all gradients together
-    ema_decay: float = 0.0  #: of the moving average of the weights, which is what is exported; 0: none
-    precision: str = "float32"  #: of a GPU's arithmetic, "float16" with loss scaling; a CPU always uses float32
+    optimizer: str = setting(one_of("adamw", "sgd"), "adamw")  #: "adamw", or "sgd" with momentum 0.9
+    learning_rate: float = setting(POSITIVE, 1e-3)
+    #: The encoder's learning rate as a share of the others'; less when it is pre-trained.
+    encoder_rate: float = setting(number(0, 10, without_low=True), 1.0)
+    weight_decay: float = setting(NON_NEGATIVE, 0.01)
+    warmup_steps: int = setting(integer(0), 0)
+    schedule_power: float = setting(NON_NEGATIVE, 0.9)  #: of the polynomial by which the learning rate falls to 0
+    gradient_clip: float = setting(POSITIVE, 5.0)  #: largest norm of all gradients together
+    #: Of the moving average of the weights, which is exported; 0: none.
+    ema_decay: float = setting(number(0, 1, without_high=True), 0.0)
+    #: Of a GPU's arithmetic, "float16" with loss scaling; a CPU always uses float32.
+    precision: str = setting(one_of("float32", "float16", "bfloat16"), "float32")
 
     # Losses.
-    class_balance: float = 0.0  #: power of the median-frequency class weights, 0..1 (`losses.class_weights`)
-    jaccard_weight: float = 0.0  #: of 1 - the batch's mean IoU (`losses.jaccard_loss`), beside the cross-entropy
-    auxiliary_weight: float = 0.5  #: of the static head's loss
-    #: Of the divergence between two views of the newest frame (`training.views`). Above 0, half of a batch are second
-    #: views of the other half.
-    consistency_weight: float = 0.0
-    #: In phases with references (`losses.temporal_losses`): of each reference's vote by itself, of the trust in it, and
-    #: of the divergence of the result from what trusted references rightly vote for.
-    vote_weight: float = 0.5
-    trust_weight: float = 0.5
-    stability_weight: float = 4.0
+    #: Power of the median-frequency class weights, 0..1 (`losses.class_weights`).
+    class_balance: float = setting(SHARE, 0.0)
+    #: Of 1 - the batch's mean IoU (`losses.jaccard_loss`), beside the cross-entropy.
+    jaccard_weight: float = setting(NON_NEGATIVE, 0.0)
+    auxiliary_weight: float = setting(NON_NEGATIVE, 0.5)  #: of the static head's loss
+    #: Of the divergence between two views of the newest frame (`losses.consistency_loss`). Above 0, half of a batch
+    #: are second views of the other half.
+    consistency_weight: float = setting(NON_NEGATIVE, 0.0)
+    #: In phases with references (`losses.temporal_losses`): of each reference's vote, of the trust in it, and of the
+    #: divergence of the result from the right votes of trusted references.
+    vote_weight: float = setting(NON_NEGATIVE, 0.5)
+    trust_weight: float = setting(NON_NEGATIVE, 0.5)
+    stability_weight: float = setting(NON_NEGATIVE, 4.0)
     prototypes: PrototypeSettings | None = None  #: MCP-CL; without: none
 
-    # What is kept.
-    save_every: int = 100  #: steps between saved states, from which a stopped run goes on, and lines of the log
+    # Output.
+    #: Steps between saved states, from which a stopped run resumes, and between lines of the log.
+    save_every: int = setting(integer(1), 100)
     validation: ValidationSettings | None = None
 
     def __post_init__(self) -> None:
-        phases = Rule(
-            lambda value: isinstance(value, tuple) and len(value) >= 1, "a list of one or more {steps, references, ...}"
-        )
-        rules = {
-            "network": Rule(lambda value: isinstance(value, dict), "a mapping of SDCPCConfig's fields"),
-            "phases": phases,
-            "crop_size": SIZE,
-            "input_size": SIZE,
-            "dataset": TEXT,
-            "split": TEXT,
-            "leave_out": names("videos"),
-            "rate_range_hz": pair(number(0.1, 120), "[low, high], numbers in 0.1..120", increasing=True),
-            "max_stride": integer(1, 64),
-            "rare_classes": names("classes"),
-            "rare_share": SHARE,
-            "scale_range": pair(number(0.1, 10), "[low, high], numbers in 0.1..10", increasing=True),
-            "street_towns": integer(1),
-            "temporal_towns": integer(0),
-            "street_frames": integer(1),
-            "seed": integer(0),
-            "batch_size": integer(2),  # batch norm needs company
-            "workers": integer(0, 64),
-            "optimizer": one_of("adamw", "sgd"),
-            "learning_rate": number(0, without_low=True),
-            "encoder_rate": number(0, 10, without_low=True),
-            "weight_decay": number(0),
-            "warmup_steps": integer(0),
-            "schedule_power": number(0),
-            "gradient_clip": number(0, without_low=True),
-            "ema_decay": number(0, 1, without_high=True),
-            "precision": one_of("float32", "float16", "bfloat16"),
-            "class_balance": SHARE,
-            "auxiliary_weight": number(0),
-            "jaccard_weight": number(0),
-            "consistency_weight": number(0),
-            "vote_weight": number(0),
-            "trust_weight": number(0),
-            "stability_weight": number(0),
-            "save_every": integer(1),
-        }
-        check(self, "", rules)
+        check(self, "")
         if self.consistency_weight > 0 and self.batch_size % 2:
             raise RecipeError(
                 f"recipe: batch_size is {self.batch_size}; with a consistency_weight it must be even: two views a clip"
@@ -259,7 +228,7 @@ class Recipe:
         return before, sum(phase.steps for phase in self.phases if phase.trains == trains)
 
     def network_config(self, num_classes: int) -> SDCPCConfig:
-        """Raises RecipeError naming the field of `network` and what is allowed."""
+        """Raises RecipeError naming the field of `network` and the allowed values."""
         try:
             return SDCPCConfig.from_dict({"num_classes": num_classes, **self.network})
         except ValueError as error:
@@ -280,7 +249,7 @@ def load_recipe(path: str | os.PathLike[str], leave_out: Sequence[str] = ()) -> 
 
 
 def recipe_from(values: Any) -> Recipe:
-    """A recipe from what a YAML file held. Raises RecipeError naming the field and what is allowed."""
+    """A recipe from the values of a YAML file. Raises RecipeError naming the field and the allowed values."""
     values = dict(mapping(values, "a recipe"))
     if isinstance(values.get("phases"), list):
         values["phases"] = tuple(built(Phase, phase, "a phase") for phase in values["phases"])

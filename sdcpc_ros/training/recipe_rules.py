@@ -1,9 +1,9 @@
-"""Rules for the values of a recipe: each is a test with words for what it allows, and a failure is one sentence."""
+"""Rules for the values of a recipe: a test, and the allowed values in words for the error message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, field, fields
 from typing import Any, NamedTuple, TypeVar
 
 _Settings = TypeVar("_Settings")
@@ -14,10 +14,15 @@ class RecipeError(ValueError):
 
 
 class Rule(NamedTuple):
-    """What a value must be, as a test and as words."""
+    """A test of a value, and the allowed values in words."""
 
     holds: Callable[[Any], bool]
     allowed: str
+
+
+def setting(rule: Rule, default: Any = MISSING) -> Any:
+    """A field of a dataclass whose value `check` holds to a rule."""
+    return field(default=default, metadata={"rule": rule})
 
 
 def integer(low: int, high: int | None = None) -> Rule:
@@ -42,12 +47,13 @@ def one_of(*names: str) -> Rule:
     return Rule(lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
 
 
-def pair(element: Rule, allowed: str, *, increasing: bool = False) -> Rule:
-    def holds(value: Any) -> bool:
-        fits = isinstance(value, tuple) and len(value) == 2 and all(element.holds(v) for v in value)
-        return fits and (not increasing or value[0] <= value[1])
+def interval(low: float, high: float) -> Rule:
+    element = number(low, high)
 
-    return Rule(holds, allowed)
+    def holds(value: Any) -> bool:
+        return isinstance(value, tuple) and len(value) == 2 and all(map(element.holds, value)) and value[0] <= value[1]
+
+    return Rule(holds, f"[low, high], numbers in {low:g}..{high:g}")
 
 
 def names(of: str) -> Rule:
@@ -59,14 +65,19 @@ def names(of: str) -> Rule:
 
 TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a name")
 SHARE = number(0, 1)
-SIZE = pair(integer(32), "[height, width], integers of 32 or more")
+POSITIVE = number(0, without_low=True)
+NON_NEGATIVE = number(0)
+SIZE = Rule(
+    lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(integer(32).holds, value)),
+    "[height, width], integers of 32 or more",
+)
 
 
 def built(kind: type[_Settings], values: Any, what: str) -> _Settings:
     """An instance of a dataclass from a mapping; RecipeError names fields that are unknown or missing."""
     values = mapping(values, what)
-    known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    needed = {name for name, field in known.items() if field.default is MISSING}
+    known: dict[str, Field[Any]] = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name, each in known.items() if each.default is MISSING}
     unknown, missing = sorted(set(values) - set(known)), sorted(needed - set(values))
     if unknown or missing:
         found = (("unknown", unknown), ("missing", missing))
@@ -82,9 +93,9 @@ def mapping(values: Any, what: str) -> Mapping[str, Any]:
     return values
 
 
-def check(settings: object, within: str, rules: Mapping[str, Rule]) -> None:
-    """Raises RecipeError for the first attribute of `settings` that breaks its rule; within: as "phases: "."""
-    for name, rule in rules.items():
-        value = getattr(settings, name)
-        if not rule.holds(value):
-            raise RecipeError(f"recipe: {within}{name} is {value!r}; {rule.allowed} is needed")
+def check(settings: Any, within: str) -> None:
+    """Raises RecipeError for the first field of `settings` that breaks its rule; within: as "phases: "."""
+    for each in fields(settings):
+        value, rule = getattr(settings, each.name), each.metadata.get("rule")
+        if rule is not None and not rule.holds(value):
+            raise RecipeError(f"recipe: {within}{each.name} is {value!r}; {rule.allowed} is needed")

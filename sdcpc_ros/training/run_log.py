@@ -1,9 +1,11 @@
-"""The log of a run: a CSV file a topic, one line an entry, in step with the saved state whatever killed the run."""
+"""The log of a run: a CSV file with a line an entry, which a resumed run cuts to its saved state."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 
 class RunLog:
@@ -22,7 +24,7 @@ class RunLog:
             writer.writerow([step, *values])
 
     def cut_after(self, step: int) -> None:
-        """Forget what was written after `step`: a run that goes on from there will write it again."""
+        """Removes the lines after `step`; a run that resumes there writes them again."""
         if not self.path.exists():
             return
         with self.path.open(newline="") as file:
@@ -31,10 +33,8 @@ class RunLog:
         if not kept:
             self.path.unlink()  # a line that was cut short may have been its header
         elif len(kept) < len(rows):
-            temporary = self.path.with_name(f".{self.path.name}")
-            with temporary.open("w", newline="") as file:
+            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
                 csv.writer(file).writerows([self.columns, *kept])
-            temporary.replace(self.path)
 
 
 def read_log(path: Path) -> dict[str, list[float]]:

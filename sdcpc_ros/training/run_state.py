@@ -1,9 +1,8 @@
-"""The state of a run on disk: one safetensors file, whole or not there at all, that holds all to go on from."""
+"""The state of a run on disk, from which a stopped run resumes: one safetensors file, written atomically."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sdcpc_ros.runtime.atomic_file import atomic_path, remove_leftovers
 from sdcpc_ros.training.recipe import Recipe, RecipeError, recipe_from
 
 
@@ -22,13 +22,17 @@ def save_state(path: Path, recipe: Recipe, parts: dict[str, dict[str, Tensor]], 
         for part, named in parts.items()
         for name, tensor in named.items()
     }
-    temporary = path.with_name(f".{path.name}")
-    save_file(tensors, temporary, metadata={"values": json.dumps(values), "recipe": json.dumps(recipe_values(recipe))})
-    os.replace(temporary, path)
+    metadata = {"values": json.dumps(values), "recipe": json.dumps(recipe_values(recipe))}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """What `save_state` wrote, or None without a file. Raises RecipeError if it is unreadable or of another recipe."""
+    """The tensors and values of `save_state`, or None without a file.
+
+    Raises RecipeError if the file is unreadable or of another recipe.
+    """
+    remove_leftovers(path)
     if not path.exists():
         return None
     try:
@@ -57,7 +61,7 @@ def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]]
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON holds it, without fields that do not change what is learnt: they may change on the way."""
+    """The recipe for JSON, without the fields that do not change the weights; a resumed run may change those."""
     values = {name: _plain(value) for name, value in vars(recipe).items()}
     for name in ("workers", "save_every", "validation"):
         del values[name]

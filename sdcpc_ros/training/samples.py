@@ -54,7 +54,7 @@ class ClipBatches:
             images = images.unflatten(0, (len(plans), -1)).clone()
             labels = labels.clone()
             for row, place in enumerate(pasted):
-                # Only frames that are the labelled one: what is pasted moves with it.
+                # Only into views of the labelled frame, so that pasted objects move with it.
                 same = [k for k, frame in enumerate(plans[place].frames) if frame == plans[place].frames[-1]]
                 images[place, same] = torch.where(mask[row], other[row], images[place, same])
                 labels[place] = torch.where(mask[row], other_labels[row], labels[place])

@@ -1,33 +1,67 @@
-"""Scoring a trained network in the tests of a temporal path (`evaluation.temporal_tests`): rates, cuts and turns."""
+"""Scores a network on the validation split: while it is trained, and afterwards in temporal tests."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.evaluation.labelled_video import labelled_video
+from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
+from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
+from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
-from sdcpc_ros.model_files.checkpoint import load_checkpoint
+from sdcpc_ros.labels.label_set import LabelSet
+from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-from sdcpc_ros.training.recipe import Recipe, ValidationSettings
+from sdcpc_ros.training.recipe import Recipe, RecipeError, ValidationSettings
 from sdcpc_ros.training.sources import training_split
-from sdcpc_ros.training.validation import check_label_sets
 
+#: Columns of the validation log: shares in percent, streaming, then the same weights on single frames.
+VALIDATION_COLUMNS = ("miou", "weighted_iou", "mvc8", "mvc16", "single_miou", "single_mvc8", "single_mvc16")
 #: The file in a run's folder.
 SCORES = "scores.json"
-#: What is tested, as `temporal_tests` takes it: every n-th frame, a cut every n frames, a turn by this share of the
-#: width a frame.
+#: Arguments of `temporal_tests`: every n-th frame, a cut every n frames, a turn by this share of the width a frame.
 TESTS: dict[str, tuple[float, ...]] = {"every": (1, 2, 3, 5, 8, 15), "cuts": (5,), "turns": (0.05, 0.2)}
 
 
+def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVideo | None:
+    """The clips for validation, or None without one. Raises DatasetError or RecipeError."""
+    settings = recipe.validation
+    if settings is None:
+        return None
+    return labelled_video(open_dataset(recipe.dataset, Path(root), settings.split), clips=settings.clips)
+
+
+def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
+    """Scores of a checkpoint, with a progress bar where there is a terminal."""
+    segmenter = StreamingSegmenter(checkpoint, device=device, max_gap_s=math.inf)
+    try:
+        return evaluate(segmenter, video, progress=ProgressBar)
+    finally:
+        segmenter.close()
+
+
+def validation_row(evaluation: Evaluation) -> list[str]:
+    """The values of VALIDATION_COLUMNS."""
+    streaming, single = evaluation.streaming, evaluation.single_frame
+    shares = (streaming.miou, streaming.weighted_iou, streaming.mvc8, streaming.mvc16)
+    return [f"{100 * share:.3f}" for share in (*shares, single.miou, single.mvc8, single.mvc16)]
+
+
+def check_label_sets(theirs: LabelSet, ours: LabelSet, video: str) -> None:
+    """Raises RecipeError if the validation video and the training data have different classes."""
+    if theirs.class_names != ours.class_names:
+        raise RecipeError(
+            f"recipe: validation: {video} has the classes of {theirs.name}, the training those of {ours.name}"
+        )
+
+
 class Scoring(NamedTuple):
-    """What a run will be scored in."""
+    """The tests of a finished run."""
 
     dataset: str  #: name of the split
     tests: list[TemporalTest]
@@ -37,7 +71,7 @@ class Scoring(NamedTuple):
 def scoring(recipe: Recipe, root: str | os.PathLike[str]) -> Scoring:
     """The tests of a recipe's validation split ("val" where it names none), and each left-out video by itself.
 
-    No image is read, so that it can be asked for before the training. Raises DatasetError or RecipeError.
+    No image is read, so it can be called before the training. Raises DatasetError or RecipeError.
     """
     split = recipe.validation.split if recipe.validation is not None else ValidationSettings.split
     dataset = open_dataset(recipe.dataset, Path(root), split)
@@ -75,7 +109,5 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
         }
     finally:
         segmenter.close()
-    temporary = model.with_name(f".{SCORES}")
-    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-    temporary.replace(model.with_name(SCORES))
+    write_json(model.with_name(SCORES), values, indent=2)
     return results

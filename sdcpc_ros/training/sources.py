@@ -1,4 +1,4 @@
-"""Where training frames come from: a split of a data set, and towns of the synthetic street."""
+"""Sources of training frames: a split of a data set, and towns of the synthetic street."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import numpy as np
 import torch
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.dataset_views import DatasetView
+from sdcpc_ros.datasets.dataset_views import view_of
 from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.network.ranks import summed
+from sdcpc_ros.runtime.progress import tracked
 from sdcpc_ros.training.clip_plan import ClipPlanner
-from sdcpc_ros.training.distributed import World
-from sdcpc_ros.training.frame_store import FrameStore
-from sdcpc_ros.training.progress import tracked
+from sdcpc_ros.training.distributed import DistributedContext
+from sdcpc_ros.training.frame_store import FrameStore, StreetDrive
 from sdcpc_ros.training.recipe import Recipe, RecipeError
 from sdcpc_ros.training.samples import ClipBatches
-from sdcpc_ros.training.town import Town
 
 #: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
 STREET_SEED = 1000
@@ -65,12 +65,10 @@ def _without(dataset: VideoDataset, videos: Sequence[str]) -> VideoDataset:
             f"recipe: leave_out: {dataset.name} has no video {', '.join(unknown)}; it has {', '.join(there)}"
         )
     kept = [index for index, frame in enumerate(dataset.frames) if frame.video not in videos]
-    # A view's runs are its videos: a run of the data set is one.
-    frames = [dataset.frames[index]._replace(video=f"run {dataset.run_of(index).start}") for index in kept]
-    return DatasetView(dataset, f"{dataset.name} without {', '.join(sorted(videos))}", kept, frames)
+    return view_of(dataset, f"{dataset.name} without {', '.join(sorted(videos))}", kept)
 
 
-def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[Town]:
+def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[StreetDrive]:
     """The towns that a recipe trains on, at (height, width), in the order of their numbers; none if it uses no street.
 
     Those that no phase drives through are left out.
@@ -87,7 +85,7 @@ def _town_numbers(recipe: Recipe) -> range:
 
 
 def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
-    """The batches of a run, from a data set and, where the recipe asks for it, the street."""
+    """The batches of a run, from a data set and, if the recipe uses it, the street."""
     height, width = dataset.image(dataset.labelled[0]).shape[:2]
     towns = render_towns(recipe, (height, width))
     films = any(phase.filmed_share > 0 for phase in recipe.phases)
@@ -100,7 +98,7 @@ def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) ->
         recipe,
         dataset.labelled,
         [dataset.run_of(index) for index in dataset.labelled],
-        [dataset.stamp_s(index) for index in range(len(dataset))],
+        [dataset.frames[index].stamp_s for index in range(len(dataset))],
         {trains: [drives[number] for number in recipe.towns_for(trains)] for trains in ("all", "temporal")},
         STREET_RATE_HZ,
         store.size,
@@ -124,11 +122,9 @@ def _rare_pixels(dataset: VideoDataset, classes: Sequence[int]) -> list[np.ndarr
     return [np.concatenate(pixels) if pixels else np.empty((0, 3)) for pixels in found]
 
 
-@lru_cache(
-    maxsize=2
-)  # several runs in one process, as of an ablation, drive through the same towns: of one stage or two
-def _rendered(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[Town]:
-    render, processes = partial(Town, frames=frames, size=size), min(len(seeds), torch.get_num_threads())
+@lru_cache(maxsize=2)  # the runs of an ablation, in one process, use the same towns, of one stage or two
+def _rendered(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[StreetDrive]:
+    render, processes = partial(StreetDrive, frames=frames, size=size), min(len(seeds), torch.get_num_threads())
     if processes == 1:
         return tuple(render(seed) for seed in tracked(seeds, "rendering the street"))
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
@@ -136,20 +132,20 @@ def _rendered(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[Town
         return tuple(future.result() for future in tracked(futures, "rendering the street"))
 
 
-def class_frequencies(dataset: VideoDataset, path: Path, world: World) -> np.ndarray:
+def class_frequencies(dataset: VideoDataset, path: Path, world: DistributedContext) -> np.ndarray:
     """(C,) share of each class among the labelled pixels; counted once, by all ranks together, then kept at `path`."""
     whose = {"dataset": dataset.name, "labelled_frames": len(dataset.labelled)}
     kept = _read_counts(path, whose, len(dataset.label_set))
-    world.wait()  # nobody writes while another has not read
+    world.barrier()  # every rank has read before one writes
     if kept is None:
         counts = torch.zeros(256, dtype=torch.int64, device=world.device)
-        for index in tracked(dataset.labelled[world.rank :: world.size], "counting classes", silent=not world.leads):
+        for index in tracked(
+            dataset.labelled[world.rank :: world.size], "counting classes", disabled=not world.is_main
+        ):
             counts += torch.from_numpy(np.bincount(dataset.labels(index).ravel(), minlength=256)).to(world.device)
         kept = summed(counts).cpu().numpy()[: len(dataset.label_set)]
-        if world.leads:
-            temporary = path.with_name(f".{path.name}")
-            temporary.write_text(json.dumps({**whose, "pixels": kept.tolist()}) + "\n")
-            temporary.replace(path)
+        if world.is_main:
+            write_json(path, {**whose, "pixels": kept.tolist()})
     if not kept.sum():
         raise RecipeError(f"recipe: no pixel of {dataset.name} is labelled; class_balance has nothing to go by")
     return kept / kept.sum()

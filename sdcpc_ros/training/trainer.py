@@ -1,4 +1,4 @@
-"""The trainer: one recipe, one output folder, gone on with from where it stopped."""
+"""The trainer: one recipe, one output folder; a stopped run resumes from its saved state."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from sdcpc_ros.model_files.checkpoint import (
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
 from sdcpc_ros.network.ranks import summed
-from sdcpc_ros.training import validation
-from sdcpc_ros.training.distributed import World, averaging_gradients, joined, with_joined_norms
+from sdcpc_ros.runtime.progress import ProgressBar
+from sdcpc_ros.training.distributed import DistributedContext, convert_sync_batchnorm, init_distributed, wrap_ddp
 from sdcpc_ros.training.export import data_used, training_record, weights_to_ship
 from sdcpc_ros.training.losses import class_weights
 from sdcpc_ros.training.objective import Objective, Sample
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
-from sdcpc_ros.training.progress import StepBar
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 from sdcpc_ros.training.run_log import RunLog
 from sdcpc_ros.training.run_state import load_state, optimizer_tensors, restore_optimizer, save_state
 from sdcpc_ros.training.samples import ClipBatches
+from sdcpc_ros.training.scoring import VALIDATION_COLUMNS, check_label_sets, validate, validation_row, validation_video
 from sdcpc_ros.training.sources import class_frequencies, clip_batches, training_split
 
 #: Files of a run's folder.
@@ -66,12 +66,12 @@ def train(
     if start is not None:
         command += f" --from {Path(start).name}"
     command += "".join(f" --leave-out {video}" for video in leave_out)
-    with joined(device) as world:
+    with init_distributed(device) as world:
         world.share_of(recipe.clips_per_step)
         folder.mkdir(parents=True, exist_ok=True)
-        dataset, video = training_split(recipe, root), validation.validation_video(recipe, root)
+        dataset, video = training_split(recipe, root), validation_video(recipe, root)
         if video is not None:
-            validation.check_label_sets(video.label_set, dataset.label_set, video.name)
+            check_label_sets(video.label_set, dataset.label_set, video.name)
         frequencies = class_frequencies(dataset, folder / _FREQUENCIES, world) if recipe.class_balance > 0 else None
         run = _Run(recipe, folder, world, dataset.label_set, frequencies)
         run.record |= {**data_used(recipe, dataset), "command": command}
@@ -79,10 +79,10 @@ def train(
             run.begin_with(start)
         if run.step < recipe.steps:
             run.fit(clip_batches(recipe, dataset, world.device), video)
-        elif world.leads and not (folder / MODEL).exists():
+        elif world.is_main and not (folder / MODEL).exists():
             run.export(MODEL)
-        world.wait()
-        if world.leads:
+        world.barrier()
+        if world.is_main:
             print(f"wrote {folder / MODEL}", flush=True)
     return folder / MODEL
 
@@ -94,7 +94,7 @@ class _Run:
         self,
         recipe: Recipe,
         folder: Path,
-        world: World,
+        world: DistributedContext,
         label_set: LabelSet,
         frequencies: np.ndarray | None,
     ) -> None:
@@ -108,7 +108,7 @@ class _Run:
         )
         objective = Objective(SDCPC(self.config), recipe, weights, self.mean, self.std)
         if world.size > 1:
-            with_joined_norms(objective, world.device)
+            convert_sync_batchnorm(objective, world.device)
         if world.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions use by default
         self.objective = objective.to(world.device)
@@ -118,19 +118,19 @@ class _Run:
             or not self.config.temporal
             or any(phase.references == 0 or phase.trains == "temporal" for phase in recipe.phases)
         )
-        self.module = averaging_gradients(self.objective, world, some_unused=some_unused)
+        self.module = wrap_ddp(self.objective, world, some_unused=some_unused)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.average = WeightAverage(self.objective.network, recipe.ema_decay)
         self.dtype = _PRECISIONS.get(recipe.precision) if world.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype is torch.float16)
         self.log = RunLog(folder / LOG, ("loss", "gradient_norm", "learning_rate", "seconds"))
-        self.scores = RunLog(folder / VALIDATION_LOG, validation.COLUMNS)
+        self.scores = RunLog(folder / VALIDATION_LOG, VALIDATION_COLUMNS)
         self.step = 0
         self.seconds = 0.0
         self.best: float | None = None  # mIoU of BEST, in percent
 
     def resume(self) -> bool:
-        """Take up the saved state, if there is one. Raises RecipeError when it is unreadable or another's."""
+        """Loads the saved state, if there is one. Raises RecipeError if it is unreadable or of another recipe."""
         found = load_state(self.folder / STATE, self.recipe)
         if found is not None:
             parts, values = found
@@ -143,7 +143,7 @@ class _Run:
         steps = summed(torch.tensor(float(self.step), device=self.world.device))
         if steps != self.step * self.world.size:
             raise RecipeError(f"{self.folder / STATE} is not the same file for all ranks; one folder for all is needed")
-        if self.world.leads:
+        if self.world.is_main:
             for log in (self.log, self.scores):
                 log.cut_after(self.step)
             if found is not None:
@@ -176,15 +176,16 @@ class _Run:
         self.average.restart()
 
     def fit(self, batches: ClipBatches, video: LabelledVideo | None) -> None:
-        """Go through the rest of the steps; leaves the checkpoint, the logs and the state in the run's folder."""
+        """Trains for the remaining steps; writes the checkpoint, the logs and the state into the run's folder."""
         clips, own = self.recipe.clips_per_step, self.world.share_of(self.recipe.clips_per_step)
-        with StepBar(self.recipe.steps, self.step, silent=not self.world.leads).shown() as bar:
+        with ProgressBar(self.recipe.steps, "training", disabled=not self.world.is_main) as bar:
+            bar.update(completed=self.step)
             since, sums = time.monotonic(), self._no_sums()
             while self.step < self.recipe.steps:
                 self._enter_stage()
                 first = self.step * clips + self.world.rank * own
                 sums += self._step(batches.batch(range(first, first + own)))
-                bar.advance()
+                bar()
                 if self.step % self.recipe.save_every == 0 or self._validates(video) or self.step == self.recipe.steps:
                     self.seconds += time.monotonic() - since
                     self._keep(sums, video, bar)
@@ -195,7 +196,7 @@ class _Run:
         return torch.zeros(3, device=self.world.device)
 
     def _enter_stage(self) -> None:
-        """Set what is trained in this step. The temporal stage begins from the averaged weights, which it keeps."""
+        """Freezes all but the DSSA in the temporal stage, which begins from the averaged weights."""
         network, temporal = self.objective.network, self.recipe.phase_at(self.step).trains == "temporal"
         if not temporal:
             self.module.train()
@@ -233,26 +234,27 @@ class _Run:
             return False
         return self.step % settings.every == 0 or self.step == self.recipe.steps
 
-    def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: StepBar) -> None:
-        """Write down what has been reached. The state comes last: what it does not know of is done again."""
+    def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: ProgressBar) -> None:
+        """Logs, validates, exports and saves the state, which comes last, since a run resumes from it."""
         totals = summed(sums).cpu()
         if not (totals.isfinite().all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
             raise RecipeError(
                 f"recipe: before step {self.step} the loss or the norm of its gradients is no longer finite; a lower "
                 f"learning_rate is needed. The state of an earlier step is in '{self.folder}'"
             )
-        if not self.world.leads:
-            self.world.wait()
+        if not self.world.is_main:
+            self.world.barrier()
             return
         loss, norm = (totals[:2] / totals[2]).tolist()
         rate = learning_rate(self.recipe, self.step - 1)
         self.log.append(self.step, f"{loss:.6f}", f"{norm:.4f}", f"{rate:.3e}", f"{self.seconds:.0f}")
-        bar.line(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
+        report = bar.print if bar.is_terminal else print  # above the bar, or into the log of a job
+        report(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
         if video is not None and self._validates(video):
-            evaluation = validation.validate(self._checkpoint(), video, str(self.world.device))
-            self.scores.append(self.step, *validation.row(evaluation))
+            evaluation = validate(self._checkpoint(), video, str(self.world.device))
+            self.scores.append(self.step, *validation_row(evaluation))
             streaming = evaluation.streaming
-            bar.line(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
+            report(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
             if self.best is None or 100 * streaming.miou > self.best:
                 self.best = 100 * streaming.miou
                 self.export(BEST)
@@ -264,7 +266,7 @@ class _Run:
         }
         values = {"step": self.step, "seconds": self.seconds, "best": self.best, "scaler": self.scaler.state_dict()}
         save_state(self.folder / STATE, self.recipe, parts, values)
-        self.world.wait()
+        self.world.barrier()
 
     def export(self, name: str) -> None:
         """Write the averaged weights as a checkpoint into the run's folder."""

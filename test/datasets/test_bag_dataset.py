@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.bag_dataset import BagDataset, open_bags
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet
 
 TRUTH = "/camera/ground_truth"
@@ -60,12 +60,6 @@ def test_frames_in_order_and_at_random(camera_messages: Messages, write_bag: Wri
         assert image.shape == (6, 8, 3) and (image == index).all()
         assert labels.shape == (6, 8) and (labels == index).all()
         assert image.flags.writeable and labels.flags.writeable  # augmentation may draw in them
-
-
-def test_clips_reach_back(drive: Path) -> None:
-    clip = opened(drive).clip(4, (1, 3))
-    assert clip.indices == [1, 3, 4] and clip.present.all()
-    assert [int(image[0, 0, 0]) for image in clip.images] == [1, 3, 4]
 
 
 def test_frames_without_labels_are_there_to_be_remembered(camera_messages: Messages, write_bag: Write) -> None:

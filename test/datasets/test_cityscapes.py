@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.cityscapes import Cityscapes
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import REFERENCE_OFFSETS
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 TRAIN_IDS = np.array([[0, 18, IGNORE], [1, 13, 10]], np.uint8)
@@ -60,11 +59,10 @@ def test_snippets_are_runs_with_one_labelled_frame(root: Path) -> None:
     assert cityscapes.rate_hz == pytest.approx(17)
 
 
-def test_a_clip_ends_in_the_labelled_frame(root: Path) -> None:
-    clip = Cityscapes(root, "val").clip(79, REFERENCE_OFFSETS)
-    assert [int(image[0, 0, 0]) for image in clip.images] == [10, 13, 16, 19]
-    assert clip.present.all()
-    np.testing.assert_array_equal(clip.labels, TRAIN_IDS)
+def test_images_and_labels_are_those_of_their_frames(root: Path) -> None:
+    cityscapes = Cityscapes(root, "val")
+    assert [int(cityscapes.image(index)[0, 0, 0]) for index in (70, 73, 76, 79)] == [10, 13, 16, 19]
+    np.testing.assert_array_equal(cityscapes.labels(79), TRAIN_IDS)
 
 
 def test_label_ids_become_train_ids(root: Path) -> None:
@@ -99,15 +97,12 @@ def test_stills_are_read_where_there_are_no_sequences(tmp_path: Path) -> None:
     cityscapes = Cityscapes(tmp_path, "val")
     assert cityscapes.labelled == [0, 1, 2]
     assert cityscapes.runs == [range(1), range(1, 2), range(2, 3)]  # 17 s apart: nothing to remember
-    assert not cityscapes.clip(2, REFERENCE_OFFSETS).present.any()
 
 
 def test_a_broken_snippet_is_two_runs(root: Path) -> None:
     (root / "leftImg8bit_sequence" / "val" / "ulm" / "ulm_000003_000015_leftImg8bit.png").unlink()
     cityscapes = Cityscapes(root, "val")
     assert cityscapes.runs[2:] == [range(60, 75), range(75, 89)]
-    references = cityscapes.references(78, REFERENCE_OFFSETS)
-    assert [reference.present for reference in references] == [True, False, False]  # 16, and not 13, 10
 
 
 class TestErrorsNameTheFileAndTheRule:
@@ -176,14 +171,6 @@ class TestErrorsNameTheFileAndTheRule:
         write(label_path(root, "ulm_000003_000019"), np.zeros((4, 6), np.uint8))
         with pytest.raises(DatasetError, match=r"labelTrainIds.png' is 6x4 but .*leftImg8bit.png' is 3x2"):
             Cityscapes(root, "val")[79]
-
-    def test_sizes_differ_within_a_clip(self, root: Path) -> None:
-        path = root / "leftImg8bit_sequence" / "val" / "ulm" / "ulm_000003_000016_leftImg8bit.png"
-        write(path, np.zeros((4, 6, 3), np.uint8))
-        with pytest.raises(
-            DatasetError, match=r"000016_leftImg8bit.png' is 6x4 but .*000019.*is 3x2; a video's frames"
-        ):
-            Cityscapes(root, "val").clip(79, REFERENCE_OFFSETS)
 
     def test_labels_of_a_frame_without(self, root: Path) -> None:
         with pytest.raises(

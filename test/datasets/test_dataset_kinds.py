@@ -10,7 +10,7 @@ import pytest
 import sdcpc_ros.datasets
 from sdcpc_ros.commands.evaluate import DATASETS
 from sdcpc_ros.datasets.dataset_kinds import DATASET_KINDS, open_dataset
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 
 
 def test_the_command_offers_every_kind_and_the_street() -> None:

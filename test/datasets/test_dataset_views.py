@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.dataset_views import DatasetView, Pan, every_nth_frame, single_videos, spliced
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 RATE_HZ = 15.0
@@ -21,7 +20,7 @@ class Film(VideoDataset):
 
     def __init__(self, *runs: str, width: int = 40) -> None:
         named = [(f"video {i}", at / RATE_HZ, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
-        super().__init__("film", CAMVID_11, [Frame(video, at, name, name.isupper()) for video, at, name in named])
+        super().__init__("film", CAMVID_11, [VideoFrame(video, at, name, name.isupper()) for video, at, name in named])
         self._columns = np.broadcast_to(np.arange(width, dtype=np.uint8), (2, width))
 
     def image(self, index: int) -> np.ndarray:
@@ -47,7 +46,7 @@ class TestEveryNthFrame:
         view = every_nth_frame(Film("ABCDEFG", "ABCD"), 3)
         assert runs_of(view) == [[0, 3, 6], [7, 10]]
         assert view.rate_hz == pytest.approx(RATE_HZ / 3)
-        assert view.stamp_s(1) == pytest.approx(3 / RATE_HZ)
+        assert view.frames[1].stamp_s == pytest.approx(3 / RATE_HZ)
         assert view.name == "film, one frame in 3"
 
     def test_a_gap_that_is_no_longer_than_the_steps_still_parts_runs(self) -> None:
@@ -80,7 +79,7 @@ class TestSpliced:
     def test_two_halves_of_the_only_run_alternate_under_one_stamp_sequence(self) -> None:
         view = spliced(Film("ABCDEFGHIJ"), 2)
         assert runs_of(view) == [[0, 1, 5, 6, 2, 3, 7, 8]]
-        assert [view.stamp_s(index) for index in range(8)] == pytest.approx([i / RATE_HZ for i in range(8)])
+        assert [view.frames[index].stamp_s for index in range(8)] == pytest.approx([i / RATE_HZ for i in range(8)])
 
     def test_the_first_frame_after_a_cut_is_judged_and_no_other(self) -> None:
         view = spliced(Film("ABCDEFGHIJ"), 2)

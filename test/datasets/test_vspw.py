@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import REFERENCE_OFFSETS, REFERENCE_OFFSETS_S
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.datasets.vspw import VSPW
 from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 
@@ -51,13 +50,6 @@ def test_others_and_255_are_void_and_the_classes_start_at_0(root: Path) -> None:
     np.testing.assert_array_equal(labels, [[IGNORE, 0, 123], [IGNORE, 1, 99]])
     assert image.shape == (2, 3, 3)
     assert VSPW_124.class_names[0] == "wall"
-
-
-def test_the_papers_offsets_in_frames_and_in_seconds(root: Path) -> None:
-    vspw = VSPW(root, "val")
-    clip, again = vspw.clip(11, REFERENCE_OFFSETS), vspw.clip(11, REFERENCE_OFFSETS_S, unit="seconds")
-    assert clip.indices == again.indices == [2, 5, 8, 11]
-    assert clip.present.all() and again.present.all()
 
 
 def test_test_has_no_labels(root: Path) -> None:

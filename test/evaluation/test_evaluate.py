@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sdcpc_ros.datasets.errors import DatasetError
 from sdcpc_ros.datasets.street_dataset import StreetDataset
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
 from sdcpc_ros.evaluation.report import evaluation_table
@@ -102,8 +101,8 @@ def test_progress_advances_once_a_frame() -> None:
     seen = []
 
     class Progress:
-        def __init__(self, frames: int) -> None:
-            seen.append(frames)
+        def __init__(self, frames: int, doing: str) -> None:
+            seen.append((frames, doing))
 
         def __enter__(self):
             return lambda: seen.append("advance")
@@ -111,8 +110,8 @@ def test_progress_advances_once_a_frame() -> None:
         def __exit__(self, *exception: object) -> None:
             seen.append("end")
 
-    evaluate(PerfectStream(), video(clip(2), frames=2), progress=Progress)
-    assert seen == [2, "advance", "advance", "end"]
+    evaluate(PerfectStream(), video(clip(2), frames=2), progress=Progress, doing="testing")
+    assert seen == [(2, "testing"), "advance", "advance", "end"]
 
 
 def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +141,7 @@ class TestFramesWithoutLabels:
         assert (evaluation.frames, evaluation.labelled_frames) == (20, 1)
         assert [call[1] for call in segmenter.calls] == ["reset", *range(20), "reset"]
         assert segmenter.single_calls == [19]
-        # Frame by frame, the thing of an odd frame is missed: one frame, one pixel of three.
+        # VideoFrame by frame, the thing of an odd frame is missed: one frame, one pixel of three.
         assert evaluation.single_frame.class_iou == pytest.approx({"ground": 2 / 3, "thing": 0})
         for scores in (evaluation.streaming, evaluation.single_frame):
             assert math.isnan(scores.mvc8) and math.isnan(scores.tc)
@@ -222,7 +221,7 @@ class Film(VideoDataset):
 
     def __init__(self, *runs: str) -> None:
         names = [(f"video {i}", at, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
-        super().__init__("film", TWO, [Frame(video, float(at), name, name.isupper()) for video, at, name in names])
+        super().__init__("film", TWO, [VideoFrame(video, float(at), name, name.isupper()) for video, at, name in names])
 
     def image(self, index: int) -> np.ndarray:
         return np.full((1, 4, 3), index, np.uint8)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.html_report import report_page, write_report
+from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import ReportError, read_report
 from sdcpc_ros.labels.label_set import CAMVID_11, VSPW_124, LabelSet
 
@@ -35,19 +35,30 @@ class Page(HTMLParser):
         return [value or "" for _, found in self.tags for name, value in found.items() if name in names]
 
 
+@pytest.fixture
+def report_page(tmp_path):
+    """Writes a report's page and returns its text."""
+
+    def written(report, pictures=None) -> str:
+        write_report(tmp_path / "report.html", report, pictures)
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return written
+
+
 def assert_harmless(page: str) -> None:
     """Nothing runs, and nothing is fetched."""
     seen = Page(page)
     assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & {tag for tag, _ in seen.tags}
     assert not [name for _, found in seen.tags for name in found if name.startswith("on")]
     addresses = seen.attributes("src", "href", "xlink:href", "srcset", "action", "data", "poster")
-    assert not [address for address in addresses if not address.startswith(("data:image/jpeg;base64,", "#"))]
-    assert not re.search(r"url\((?!#)|@import", page)
+    assert not [address for address in addresses if not address.startswith("data:image/jpeg;base64,")]
+    assert "url(" not in page and "@import" not in page
     assert "default-src 'none'" in page
 
 
 @pytest.mark.parametrize("truth", [True, False])
-def test_a_page_tells_what_the_report_holds(make_report, truth):
+def test_a_page_tells_what_the_report_holds(make_report, report_page, truth):
     report, pictures = make_report(truth=truth, resets={20: "gap"})
     page = report_page(report, pictures)
     seen = Page(page)
@@ -72,7 +83,7 @@ def test_a_page_tells_what_the_report_holds(make_report, truth):
         assert told in seen.text
 
 
-def test_pictures_are_in_the_page_and_told_to_those_who_cannot_see_them(make_report):
+def test_pictures_are_in_the_page_and_told_to_those_who_cannot_see_them(make_report, report_page):
     report, pictures = make_report()
     seen = Page(report_page(report, pictures))
     images = [found for tag, found in seen.tags if tag == "img"]
@@ -81,9 +92,6 @@ def test_pictures_are_in_the_page_and_told_to_those_who_cannot_see_them(make_rep
     assert any("Ground truth of frame" in found["alt"] and "building" in found["alt"] for found in images)
     charts = [found for tag, found in seen.tags if tag == "svg"]
     assert charts and all(found["role"] == "img" and found["aria-label"] for found in charts)
-    identities = seen.attributes("id")
-    assert len(identities) == len(set(identities))
-    assert {value[1:] for value in seen.attributes("href")} <= set(identities)
 
 
 def test_a_page_can_be_made_of_the_json_alone(make_report, tmp_path):
@@ -96,14 +104,14 @@ def test_a_page_can_be_made_of_the_json_alone(make_report, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.suffix not in (".html", ".json")] == []
 
 
-def test_only_what_is_needed_has_to_be_there(make_report):
+def test_only_what_is_needed_has_to_be_there(make_report, report_page):
     report, _ = make_report(frames=1)
     for name in ("command", "timing", "resets", "problems", "labels_sha256", "worst", "best"):
         del report[name]
     assert_harmless(report_page(report))
 
 
-def test_names_from_strangers_are_text(make_report, tmp_path):
+def test_names_from_strangers_are_text(make_report, report_page):
     classes = LabelSet(HOSTILE, (HOSTILE, "</svg></title></style><script>", *"abcdefghi"), CAMVID_11.colours)
     report, pictures = make_report(label_set=classes, name=HOSTILE, resets={3: HOSTILE})
     report["bag"] |= {"camera": HOSTILE, "truth": HOSTILE, "camera_type": HOSTILE, "path": HOSTILE}
@@ -111,15 +119,14 @@ def test_names_from_strangers_are_text(make_report, tmp_path):
     report["model"]["name"] = report["command"] = HOSTILE
     report["problems"], report["versions"]["torch"], report["bag"]["unusable"] = [HOSTILE], HOSTILE, 1
     report["live"] = {"node": {HOSTILE: HOSTILE}, "causes": {HOSTILE: 1}, "differences": []}
-    write_report(tmp_path / "report.html", report, pictures)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")  # half a character does not stop the writing
+    page = report_page(report, pictures)  # half a character does not stop the writing
     assert_harmless(page)
     assert "<script>alert(1)</script>" in Page(page).text
     assert "{{ 7 * 7 }}" in Page(page).text
     assert "49" not in Page(page).text.split("{{ 7 * 7 }}")[0][-20:]
 
 
-def test_many_classes_and_many_frames_stay_small(make_report):
+def test_many_classes_and_many_frames_stay_small(make_report, report_page):
     report, pictures = make_report(label_set=VSPW_124, frames=20)
     frames = report["frames"]
     for name, values in frames.items():
@@ -130,7 +137,7 @@ def test_many_classes_and_many_frames_stay_small(make_report):
     assert len(report_page(report, pictures)) < 3e6
 
 
-def test_a_live_run_adds_its_section(make_report):
+def test_a_live_run_adds_its_section(make_report, report_page):
     report, _ = make_report(frames=4)
     report["live"] = {
         "frames_published": 4,
@@ -156,7 +163,7 @@ def test_a_live_run_adds_its_section(make_report):
         assert told in seen
 
 
-def test_time_that_jumps_back_is_shown_by_frame(make_report):
+def test_time_that_jumps_back_is_shown_by_frame(make_report, report_page):
     report, _ = make_report(frames=6, resets={3: "backward"})
     report["frames"]["stamp_ns"][3:] = report["frames"]["stamp_ns"][:3]
     seen = Page(report_page(report)).text

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.evaluation.report import temporal_test_table
 from sdcpc_ros.evaluation.temporal_tests import SingleFrameCache, run_temporal_tests, temporal_tests
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
@@ -24,7 +23,9 @@ class Film(VideoDataset):
     """Frames of one colour, all road but the last column, a pole; images differ from frame to frame."""
 
     def __init__(self, *runs: int, labelled: bool = True) -> None:
-        frames = [Frame(f"drive {i}", at / 10, f"{i}-{at}", labelled) for i, n in enumerate(runs) for at in range(n)]
+        frames = [
+            VideoFrame(f"drive {i}", at / 10, f"{i}-{at}", labelled) for i, n in enumerate(runs) for at in range(n)
+        ]
         super().__init__("film", CITYSCAPES_19, frames)
 
     def image(self, index: int) -> np.ndarray:

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from sdcpc_ros.runtime.process_memory import device_mib, give_back_freed_memory, resident_mib
+from sdcpc_ros.runtime.process_memory import device_mib, release_freed_memory, resident_mib
 
 # Takes and frees the memory of a few images over and over, and says how many pages had to be faulted in for them.
 _PROGRAM = """
 import resource, threading
-from sdcpc_ros.runtime.process_memory import keep_freed_memory
+from sdcpc_ros.runtime.process_memory import configure_malloc
 if {keep}:
-    keep_freed_memory()
+    configure_malloc()
 def take():
     [bytearray(3 << 20) for _ in range(40)]  # more than one of the heaps that a thread's arena is made of
 def run():
@@ -70,7 +70,7 @@ def test_device_memory_is_that_of_the_named_gpu(monkeypatch):
 
 
 def test_freed_memory_is_given_back():
-    give_back_freed_memory()  # what other tests have left, which would be taken again without the process growing
+    release_freed_memory()  # what other tests have left, which would be taken again without the process growing
     before = resident_mib()
     if before is None:
         pytest.skip("this kernel does not say")
@@ -79,5 +79,5 @@ def test_freed_memory_is_given_back():
     circle = [blocks]
     circle.append(circle)
     del blocks, circle
-    give_back_freed_memory()
+    release_freed_memory()
     assert resident_mib() < before + 30

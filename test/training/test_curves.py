@@ -7,18 +7,21 @@ import pytest
 
 from sdcpc_ros import cli
 from sdcpc_ros.training.run_log import RunLog, read_log
+from sdcpc_ros.training.scoring import VALIDATION_COLUMNS
 from sdcpc_ros.training.trainer import LOG, VALIDATION_LOG
-from sdcpc_ros.training.validation import COLUMNS
 
 plot_training = pytest.importorskip("sdcpc_ros.training.curves", reason="needs matplotlib").plot_training
 
 
 @pytest.fixture
 def folder(tmp_path):
-    log, scores = RunLog(tmp_path / LOG, ("loss", "learning_rate")), RunLog(tmp_path / VALIDATION_LOG, COLUMNS)
+    log, scores = (
+        RunLog(tmp_path / LOG, ("loss", "learning_rate")),
+        RunLog(tmp_path / VALIDATION_LOG, VALIDATION_COLUMNS),
+    )
     for step in (100, 200, 300):
         log.append(step, str(50 / step), "1e-3")
-        scores.append(step, *(str(step / 10 + place) for place in range(len(COLUMNS))))
+        scores.append(step, *(str(step / 10 + place) for place in range(len(VALIDATION_COLUMNS))))
     return tmp_path
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training import trainer
-from sdcpc_ros.training.distributed import World, joined, with_joined_norms
+from sdcpc_ros.training.distributed import DistributedContext, convert_sync_batchnorm, init_distributed
 from sdcpc_ros.training.objective import Objective
 from sdcpc_ros.training.recipe import RecipeError
 from sdcpc_ros.training.run_state import recipe_values
@@ -123,7 +123,7 @@ def test_alone_joined_norms_are_batch_norms():
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     other.load_state_dict(plain.state_dict())
-    other = with_joined_norms(other, CPU)
+    other = convert_sync_batchnorm(other, CPU)
     assert type(other[1]) is not nn.BatchNorm2d and other.state_dict().keys() == plain.state_dict().keys()
     x = torch.randn(2, 3, 8, 8)
     for _ in range(2):
@@ -139,16 +139,16 @@ def test_alone_joined_norms_are_batch_norms():
 
 
 def test_clips_that_cannot_be_shared_are_refused():
-    assert World(0, 2, CPU).share_of(4) == 2
+    assert DistributedContext(0, 2, CPU).share_of(4) == 2
     with pytest.raises(RecipeError, match="5 clips, which 2 ranks cannot share"):
-        World(0, 2, CPU).share_of(5)
+        DistributedContext(0, 2, CPU).share_of(5)
 
 
 def test_devices_that_are_not_there_are_refused():
-    with pytest.raises(RecipeError, match="device is 'tpu'"), joined("tpu"):
+    with pytest.raises(RecipeError, match="device is 'tpu'"), init_distributed("tpu"):
         pass
     if not torch.cuda.is_available():
-        with pytest.raises(RecipeError, match="no GPU"), joined("cuda"):
+        with pytest.raises(RecipeError, match="no GPU"), init_distributed("cuda"):
             pass
-    with joined("cpu") as world:
-        assert world == World(0, 1, CPU) and world.leads
+    with init_distributed("cpu") as world:
+        assert world == DistributedContext(0, 1, CPU) and world.is_main

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sdcpc_ros.training.distributed import World
+from sdcpc_ros.training.distributed import DistributedContext
 from sdcpc_ros.training.export import training_record, weights_to_ship
 
 
@@ -21,7 +21,7 @@ def test_parameters_are_halved_and_statistics_kept():
 
 def test_the_record_names_data_recipe_and_machine(make_recipe):
     origin = {"data": "CamVid", "command": "sdcpc train"}
-    record = training_record(make_recipe(), World(0, 2, torch.device("cpu")), origin, {"steps": 5})
+    record = training_record(make_recipe(), DistributedContext(0, 2, torch.device("cpu")), origin, {"steps": 5})
     assert record["steps"] == 5 and record["data"] == "CamVid" and record["hardware"].startswith("2 x ")
     assert record["recipe"]["phases"][1]["references"] == 2 and record["recipe"]["prototypes"]["per_class"] == 2
     assert "workers" not in record["recipe"]

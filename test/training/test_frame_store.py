@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.datasets.errors import DatasetError
-from sdcpc_ros.datasets.video_dataset import Frame, VideoDataset
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
-from sdcpc_ros.training.frame_store import FrameStore
-from sdcpc_ros.training.town import Town
+from sdcpc_ros.training.frame_store import FrameStore, StreetDrive
 
 SIZE, CPU = (48, 64), torch.device("cpu")
 
@@ -23,7 +21,7 @@ class Film(VideoDataset):
     def __init__(self, sizes=(SIZE,), label_size=None) -> None:
         self.sizes, self.label_size, self.read = sizes, label_size, 0
         self.reader: int | None = None
-        super().__init__("film", CAMVID_11, [Frame("a", float(i), f"{i}", i % 2 == 0) for i in range(10)])
+        super().__init__("film", CAMVID_11, [VideoFrame("a", float(i), f"{i}", i % 2 == 0) for i in range(10)])
 
     def image(self, index):
         self.read += 1
@@ -42,7 +40,7 @@ class Film(VideoDataset):
 
 @pytest.fixture(scope="module")
 def town():
-    return Town(1000, frames=3, size=SIZE)
+    return StreetDrive(1000, frames=3, size=SIZE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sdcpc_ros.labels.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
 from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.dssa import DSSAOutput
-from sdcpc_ros.training.losses import class_weights, jaccard_loss, segmentation_loss, temporal_losses
+from sdcpc_ros.training.losses import class_weights, consistency_loss, jaccard_loss, segmentation_loss, temporal_losses
 
 
 def _output(logits):
@@ -225,3 +225,33 @@ def test_a_missing_reference_gets_no_gradient():
     vote, _, _ = _losses(_found(votes, [[0.5, 0.0]]), ZEROS, [[True, False]])
     vote.backward()
     assert votes.grad[:, 0].any() and not votes.grad[:, 1].any()
+
+
+IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+
+
+def test_agreement_costs_nothing_and_contradiction_the_logarithm_of_two() -> None:
+    certain = F.one_hot(torch.randint(0, 4, (2, 8, 8), generator=torch.Generator().manual_seed(0)), 4)
+    logits = certain.permute(0, 3, 1, 2).float() * 50
+    motion = IDENTITY.expand(2, -1, -1)
+    assert consistency_loss(logits, logits, motion).item() == pytest.approx(0, abs=1e-5)
+    assert consistency_loss(logits, logits.roll(1, 1), motion).item() == pytest.approx(math.log(2), rel=1e-4)
+
+
+def test_a_view_that_is_labelled_as_it_has_moved_costs_nothing() -> None:
+    torch.manual_seed(0)
+    smooth = F.interpolate(torch.randn(1, 4, 3, 3) * 3, (32, 32), mode="bicubic")
+    motion = torch.tensor([[[1.0, 0, 0.125], [0, 1, -0.0625]]])  # 2 cells and 1
+    moved = smooth.roll((1, -2), (2, 3))
+    inner = consistency_loss(smooth[:, :, 4:-4, 4:-4], moved[:, :, 4:-4, 4:-4], motion * torch.tensor([1, 1, 32 / 24]))
+    assert inner.item() < 1e-3 < consistency_loss(smooth, smooth.flip(3), IDENTITY).item()
+
+
+def test_gradients_reach_both_views_and_are_finite_where_nothing_is_seen() -> None:
+    a, b = (torch.randn(1, 3, 4, 4).requires_grad_() for _ in range(2))
+    consistency_loss(a, b, IDENTITY).backward()
+    assert a.grad is not None and b.grad is not None and a.grad.abs().sum() > 0 and b.grad.abs().sum() > 0
+    far = torch.tensor([[[1.0, 0, 5], [0, 1, 0]]])
+    loss = consistency_loss(a, b, far)
+    loss.backward()
+    assert loss.item() == 0 and a.grad.isfinite().all() and b.grad.isfinite().all()

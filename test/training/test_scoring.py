@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sdcpc_ros import cli
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.scoring import SCORES, scoring

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.datasets.errors import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.training import sources
-from sdcpc_ros.training.distributed import World
+from sdcpc_ros.training.distributed import DistributedContext
 from sdcpc_ros.training.recipe import RecipeError
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 
 
 def test_clips_come_from_data_of_the_size_of_their_first_frame(camvid_root, make_recipe):
@@ -126,7 +126,7 @@ def rendered(monkeypatch) -> list[int]:
             self.images = np.full((frames, *size, 3), seed % 251, np.uint8)
             self.labels = np.zeros((frames, *size), np.uint8)
 
-    monkeypatch.setattr(sources, "Town", Blank)
+    monkeypatch.setattr(sources, "StreetDrive", Blank)
     monkeypatch.setattr(sources.torch, "get_num_threads", lambda: 1)
     sources._rendered.cache_clear()
     yield seeds

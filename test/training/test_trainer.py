@@ -235,9 +235,12 @@ def test_it_begins_with_the_weights_it_is_given(whole, camvid_root, write_recipe
 
 
 def test_weights_of_another_network_are_refused(whole, camvid_root, write_recipe, tmp_path):
-    network = {"encoder": "resnet18", "base_width": 16, "embed_dim": 16, "key_dim": 16, "recurrent": False}
+    """Differences in fields that no weight depends on, as recurrent and temporal, are none."""
+    network = {"encoder": "resnet18", "base_width": 16, "embed_dim": 16, "key_dim": 16}
+    network |= {"recurrent": False, "temporal": False}
     with pytest.raises(CheckpointError, match=r"network: its base_width is 8, not 16$"):
-        trainer.train(write_recipe(network=network), camvid_root, tmp_path / "second", start=whole / trainer.MODEL)
+        recipe = write_recipe(**SINGLE_FRAMES, network=network)
+        trainer.train(recipe, camvid_root, tmp_path / "second", start=whole / trainer.MODEL)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(camvid_root, write_recipe, tmp_path):

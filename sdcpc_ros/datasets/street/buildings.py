@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.light import soft_box
 from sdcpc_ros.datasets.street.textures import Colour, Texture, bricks, mottled, noise, plain, row_shade, speckle
 from sdcpc_ros.datasets.street.world import KERB_M, World
 
@@ -74,9 +73,9 @@ class Building:
         group, x, top = world.new_group(), side * line, KERB_M + self.height
         left = x - self.depth if side < 0 else x
         world.add_wall(side, x, (z, z + self.length), (KERB_M, top), self.front, "building", group)
-        world.add((left, top, z), (self.depth, 0, 0), (0, -self.height, 0), self.end, "building", group)
+        world.add_upright(left, top, z, (self.depth, self.height), self.end, "building", group)
         if self.gable is not None:
-            world.add((left, top + self.rise, z), (self.depth, 0, 0), (0, -self.rise, 0), self.gable, "building", group)
+            world.add_upright(left, top + self.rise, z, (self.depth, self.rise), self.gable, "building", group)
             ridge, overhang = side * (line + self.depth / 2), 0.3
             start, along = (z, self.length) if side < 0 else (z + self.length, -self.length)
             slope = (-side * (self.depth / 2 + overhang), -self.rise * 1.05, 0)
@@ -89,7 +88,7 @@ class Building:
             world.cast(middle, (shift[0], 0, shift[1]), (0, 0, -self.length), shadow)
 
     def _chimney(self, world: World, x: float, y: float, z: float, group: int) -> None:
-        world.add((x - 0.45, y + 1.4, z), (0.9, 0, 0), (0, -1.4, 0), self.stack, "building", group)
+        world.add_upright(x - 0.45, y + 1.4, z, (0.9, 1.4), self.stack, "building", group)
         for side in (-1, 1):
             world.add_wall(side, x - side * 0.45, (z, z + 0.7), (y, y + 1.4), self.stack, "building", group)
 
@@ -99,11 +98,6 @@ def roof_tiles(rng: np.random.Generator) -> Texture:
     picture = bricks(rng, size, ROOFS[rng.integers(0, len(ROOFS))], (6, 7))
     picture[::6] *= 0.65
     return Texture.of(picture)
-
-
-def cast_shadow(darkness: float) -> Texture:
-    """What a building throws on the street: almost sharp."""
-    return soft_box(darkness, 0.02)
 
 
 def _wall(rng: np.random.Generator, size: tuple[int, int], style: Style) -> np.ndarray:

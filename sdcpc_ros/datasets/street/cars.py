@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -77,10 +76,8 @@ class Car:
             corner: np.ndarray, right: np.ndarray, below: np.ndarray, texture: Texture, normal: Vector | None = None
         ) -> None:
             # A side's picture serves both sides, the other one mirrored: hence two-sided where a normal is given.
-            world.add(
-                corner, right - corner, below - corner, texture, "car", group, normal=normal,
-                two_sided=normal is not None, motion=motion,
-            )  # fmt: skip
+            u, v, mirrored = right - corner, below - corner, normal is not None
+            world.add(corner, u, v, texture, "car", group, normal=normal, two_sided=mirrored, motion=motion)
 
         last = len(profile) - 2
         for index, (first, second) in enumerate(pairwise(profile)):
@@ -89,23 +86,21 @@ class Car:
             rise = upper[1] - lower[1]
             left = -half if looks_back else half  # as seen from outside
             if index in (0, last):
-                texture, foot = (self.rear if looks_back else self.front), (lower[0], lower[1])
+                texture = self.rear if looks_back else self.front
             elif rise > 0.25:
-                texture, foot = self.screen, (lower[0], lower[1])
+                texture = self.screen
             else:
-                texture, foot = self.panel, (lower[0], lower[1])
+                texture = self.panel
                 left *= 1 - LEAN_M / half if min(first[1], second[1]) > belt + 0.1 else 1  # the roof is narrower
-            face(at(left, *upper), at(-left, *upper), at(left, *foot), texture)
+            face(at(left, *upper), at(-left, *upper), at(left, *lower), texture)
         for outer in (-half, half):
             inner, normal = outer - np.sign(outer) * LEAN_M, (sign * outer, 0.0, 0.0)
             face(at(outer, 0, belt), at(outer, self.length, belt), at(outer, 0, 0), self.lower_side, normal)
             face(at(inner, 0, top), at(inner, self.length, top), at(outer, 0, belt), self.cabin_side, normal)
             for axle in AXLES:
-                wheel, tread = axle * self.length, np.sign(outer) * 0.2
-                face(
-                    at(outer - tread, wheel, 2 * WHEEL_M), at(outer, wheel, 2 * WHEEL_M), at(outer - tread, wheel, 0),
-                    self.tyre, (0.0, 0.0, -1.0),
-                )  # fmt: skip
+                wheel, edge = axle * self.length, outer - np.sign(outer) * 0.2
+                corners = at(edge, wheel, 2 * WHEEL_M), at(outer, wheel, 2 * WHEEL_M), at(edge, wheel, 0)
+                face(*corners, self.tyre, (0.0, 0.0, -1.0))
         middle = (x, 0.0, z + self.length / 2)
         world.cast(middle, (self.width * 1.15, 0, 0), (0, 0, -self.length * 1.06), contact, motion)
 
@@ -160,9 +155,8 @@ class Car:
         for share in (0.34, 0.60):  # door gaps and handles
             x = int(share * long)
             cv2.line(picture, (x, int(belt)), (x, int(high * 0.8)), (self.paint * 0.6).tolist(), 2)
-            cv2.rectangle(
-                picture, (x + 8, int(high * 0.45)), (x + 22, int(high * 0.48)), (self.paint * 0.5).tolist(), -1
-            )
+            handle = (x + 8, int(high * 0.45)), (x + 22, int(high * 0.48))
+            cv2.rectangle(picture, *handle, (self.paint * 0.5).tolist(), -1)
         self._wheels(picture, alpha)
         picture *= (1 + 0.02 * noise(rng, size, 30))[..., None]
         cut = int(belt)
@@ -174,17 +168,14 @@ class Car:
         for axle in AXLES:
             centre = np.array([axle * long, high - radius[1]])
 
-            def disc(
-                canvas: np.ndarray, share: float, colour: Sequence[float] | float, centre: np.ndarray = centre
-            ) -> None:
-                cv2.ellipse(
-                    canvas, centre.astype(int).tolist(), (radius * share).astype(int).tolist(), 0, 0, 360, colour, -1
-                )
-
-            disc(picture, 1.13, (16, 16, 17))  # the arch
-            disc(picture, 1.0, (26, 26, 27))
-            disc(alpha, 1.0, 255)
-            disc(picture, 0.62, (138, 140, 144))
+            for canvas, share, colour in (
+                (picture, 1.13, (16, 16, 17)),  # the arch
+                (picture, 1.0, (26, 26, 27)),
+                (alpha, 1.0, 255),
+                (picture, 0.62, (138, 140, 144)),
+            ):
+                axes = (radius * share).astype(int).tolist()
+                cv2.ellipse(canvas, centre.astype(int).tolist(), axes, 0, 0, 360, colour, -1)
             for angle in np.radians(np.arange(0, 180, 36)):
                 arm = radius * 0.6 * (np.cos(angle), np.sin(angle))
                 ends = (centre - arm).astype(int).tolist(), (centre + arm).astype(int).tolist()

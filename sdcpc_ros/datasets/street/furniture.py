@@ -28,21 +28,10 @@ class Furniture:
         """Its arm reaches over the road."""
         height, width = self.lamp_height, self.lamp_height * self.lamp_post.size[1] / self.lamp_post.size[0]
         origin, u = (x + side * width / 2, KERB_M + height, z), (-side * width, 0, 0)
-        world.add(
-            origin,
-            u,
-            (0, -height, 0),
-            self.lamp_post,
-            "pole",
-            world.new_group(),
-            normal=(0, 0.3, -0.95),
-            two_sided=True,
-        )
+        world.add(origin, u, (0, -height, 0), self.lamp_post, "pole", normal=(0, 0.3, -0.95), two_sided=True)
 
     def place_pole(self, world: World, x: float, z: float, height: float, width: float) -> None:
-        world.add(
-            (x - width / 2, KERB_M + height, z), (width, 0, 0), (0, -height, 0), self.pole, "pole", world.new_group()
-        )
+        world.add_upright(x - width / 2, KERB_M + height, z, (width, height), self.pole, "pole")
 
     def place_sign(self, world: World, rng: np.random.Generator, x: float, z: float) -> None:
         kind = str(rng.choice(list(SIGN_CHANCES), p=list(SIGN_CHANCES.values())))
@@ -51,7 +40,7 @@ class Furniture:
         size = 0.95 if kind == "lights" else float(rng.uniform(0.6, 0.85))
         self.place_pole(world, x, z, height, 0.1)
         top = KERB_M + height + 0.1
-        world.add((x - size / 2, top, z - 0.06), (size, 0, 0), (0, -size, 0), picture, "sign_symbol", world.new_group())
+        world.add_upright(x - size / 2, top, z - 0.06, (size, size), picture, "sign_symbol")
 
 
 def _lamp_post(rng: np.random.Generator, *, arm: bool) -> Texture:

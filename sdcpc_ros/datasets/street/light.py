@@ -1,4 +1,4 @@
-"""Weather: the sun on a surface, the sky behind it all, and what the air and the camera do to the light."""
+"""Weather: sunlight on surfaces, the sky, haze and exposure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Sunlight:
 
 
 class Atmosphere:
-    """What happens to light between a surface and the picture: haze, exposure, blur, grain."""
+    """Haze, exposure, blur and grain."""
 
     def __init__(self, rng: np.random.Generator, weather: Weather) -> None:
         self.visibility_m = weather.visibility_m * float(rng.uniform(0.8, 1.3))
@@ -107,7 +107,7 @@ def sky(rng: np.random.Generator, weather: Weather) -> Texture:
 
 
 def skyline(rng: np.random.Generator, kind: str, colour: Colour) -> Texture:
-    """What stands on the horizon: "trees" or "roofs"."""
+    """The skyline on the horizon: "trees" or "roofs"."""
     size = (48, 1024)
     if kind == "trees":
         top = 26 + 7 * noise(rng, (1, size[1]), 60, 5)[0]

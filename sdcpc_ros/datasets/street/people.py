@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -33,16 +36,13 @@ class Pedestrian:
         stride = 0.26 * np.array([velocity[0], 0.0, velocity[1]]) / speed
         for side, phase in ((-1, 0.0), (1, np.pi)):
             swing = Swing(tuple(stride), 0.65 * speed, self.phase + phase)
-            world.add(
-                (x + side * 0.075 - 0.09, y + hip + 0.05, z - 0.02 * side), (0.18, 0, 0), (0, -hip - 0.05, 0), self.leg,
-                "pedestrian", group, normal=TOWARDS_CAMERA, motion=motion, swing=swing,
-            )  # fmt: skip
+            left, size = x + side * 0.075 - 0.09, (0.18, hip + 0.05)
+            how: dict[str, Any] = {"normal": TOWARDS_CAMERA, "motion": motion, "swing": swing}
+            world.add_upright(left, y + hip + 0.05, z - 0.02 * side, size, self.leg, "pedestrian", group, **how)
         high = self.height - hip
         wide = high * self.upper_body.size[1] / self.upper_body.size[0]
-        world.add(
-            (x - wide / 2, y + self.height, z - 0.05), (wide, 0, 0), (0, -high, 0), self.upper_body,
-            "pedestrian", group, motion=motion,
-        )  # fmt: skip
+        left, top = x - wide / 2, y + self.height
+        world.add_upright(left, top, z - 0.05, (wide, high), self.upper_body, "pedestrian", group, motion=motion)
         world.cast((x, y / 2, z), (0.8, 0, 0), (0, 0, -0.6), contact, motion)
 
 
@@ -60,29 +60,15 @@ class Cyclist:
         """Set off from (x, z) in the street; an oncoming cyclist faces the camera."""
         group, forward = world.new_group(), -1.0 if oncoming else 1.0
 
-        def add(origin: Vector, u: Vector, v: Vector, texture: Texture, swing: Swing | None = None) -> None:
-            world.add(
-                origin,
-                u,
-                v,
-                texture,
-                "bicyclist",
-                group,
-                normal=TOWARDS_CAMERA,
-                two_sided=True,
-                motion=motion,
-                swing=swing,
-            )
-
+        add = partial(world.add, label="bicyclist", group=group, normal=TOWARDS_CAMERA, two_sided=True, motion=motion)
         add((x, 1.08, z - forward * 0.88), (0, 0, forward * 1.76), (0, -1.08, 0), self.bicycle)
         for wheel in (-0.53, 0.53):
             add((x - 0.022, 0.67, z + wheel), (0.044, 0, 0), (0, -0.67, 0), self.rubber)
         add((x - 0.28, 0.99, z + forward * 0.42), (0.56, 0, 0), (0, -0.05, 0), self.rubber)  # handlebar
         for side, phase in ((-1, 0.0), (1, np.pi)):
             pedal = Swing((0.0, 0.15, 0.0), 1.1, self.phase + phase)
-            add(
-                (x + side * 0.1 - 0.09, 0.96, z + 0.05 * side), (0.18, 0, 0), (0, -0.68, forward * 0.1), self.leg, pedal
-            )
+            hip, leg = (x + side * 0.1 - 0.09, 0.96, z + 0.05 * side), (0, -0.68, forward * 0.1)
+            add(hip, (0.18, 0, 0), leg, self.leg, swing=pedal)
         add((x - 0.26, 1.68, z + forward * 0.16), (0.52, 0, 0), (0, -0.82, forward * -0.3), self.upper_body)
         world.cast((x, 0.0, z), (0.8, 0, 0), (0, 0, -1.9), contact, motion)
 

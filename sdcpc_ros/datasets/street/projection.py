@@ -21,7 +21,7 @@ FOCAL = 0.9  # of the image's width
 HORIZON = 0.45  # of the image's height
 NEAR_M = 0.15
 FAR_M = 190.0
-SMALLEST = 1 / 130  # radians; what looks smaller is not drawn
+SMALLEST = 1 / 130  # radians; smaller surfaces are not drawn
 SKY = 0  # the surface that lies behind all others
 
 
@@ -40,14 +40,14 @@ class Placed:
 
 @dataclass(frozen=True)
 class View:
-    """What is seen at each pixel at one moment."""
+    """The visible surface and its depth at each pixel at one moment."""
 
     placed: Placed
     surface: np.ndarray  # (H, W) int32, index
     inverse_depth: np.ndarray  # (H, W) float32, 1/m
 
 
-class Camera:
+class PinholeCamera:
     """A pinhole camera with images of `size` (height, width), carried by `ego`."""
 
     def __init__(self, size: tuple[int, int], ego: EgoMotion) -> None:
@@ -112,7 +112,7 @@ class Camera:
             x0, y0, x1, y1 = placed.boxes[index]
             seen_depth = inverse_depth[y0:y1, x0:x1]
             if seen_depth.min() >= placed.nearness[index]:
-                continue  # all of it is hidden: what lies before it has been drawn
+                continue  # hidden by nearer surfaces, which are drawn first
             x, y = self._columns[x0:x1], self._rows[y0:y1]
             a, b, w = (row[0] * x + (row[1] * y + row[2]) for row in planes[index])  # a/z, b/z, 1/z
             nearer = w > seen_depth
@@ -129,7 +129,7 @@ class Camera:
         return View(placed, surface, inverse_depth)
 
     def flow(self, table: SurfaceTable, view: View, following: View) -> tuple[np.ndarray, np.ndarray]:
-        """Displacement (H, W, 2) of what each pixel shows to the next frame, and (H, W) whether it is seen there."""
+        """Optical flow (H, W, 2) to the next frame, and (H, W) whether the same point is visible there."""
         height, width = self.size
         present = np.flatnonzero(np.bincount(view.surface.ravel(), minlength=len(table)))
         homographies = np.zeros((9, len(table)), np.float32)

@@ -54,16 +54,12 @@ class Scene:
     def _backdrop(self) -> None:
         """Sky, the first of all surfaces, and a skyline in front of it."""
         world, rng, far = self._world, self._rng, HORIZON_M
-        world.add(
-            (-1.3 * far, 1.5 * far, far), (2.6 * far, 0, 0), (0, -1.53 * far, 0), self.town.sky,
-            "sky", world.new_group(), at_infinity=True,
-        )  # fmt: skip
+        size = (2.6 * far, 1.53 * far)
+        world.add_upright(-1.3 * far, 1.5 * far, far, size, self.town.sky, "sky", at_infinity=True)
         for kind, label, share in (("roofs", "building", 0.035), ("trees", "tree", 0.03)):
             top = share * far * rng.uniform(0.8, 1.4)
-            world.add(
-                (-1.3 * far, top, far), (2.6 * far, 0, 0), (0, -top - 0.02 * far, 0), self.town.skylines[kind], label,
-                world.new_group(), at_infinity=True,
-            )  # fmt: skip
+            size = (2.6 * far, top + 0.02 * far)
+            world.add_upright(-1.3 * far, top, far, size, self.town.skylines[kind], label, at_infinity=True)
             far *= 0.99  # trees stand before roofs
 
     def _ground(self) -> None:
@@ -79,20 +75,12 @@ class Scene:
             strip(-town.half_road, 2 * town.half_road, 0.0, road, "road", groups[0])
             for side, group in ((-1, 1), (1, 4)):
                 paving = town.paving[rng.integers(0, len(town.paving))]
-                near, far = (
-                    (-town.front_line, -town.front_line - YARD_M) if side < 0 else (town.half_road, town.front_line)
-                )
+                front = town.front_line
+                near, far = (-front, -front - YARD_M) if side < 0 else (town.half_road, front)
                 strip(near, town.pavement, KERB_M, paving, "pavement", groups[group])
                 strip(far, YARD_M, KERB_M, garden, garden_label, groups[group + 1])
-                world.add_wall(
-                    side,
-                    side * town.half_road,
-                    (z, z + TILE_M),
-                    (0.0, KERB_M),
-                    town.kerb,
-                    "pavement",
-                    groups[group + 2],
-                )
+                span, kerb = (z, z + TILE_M), groups[group + 2]
+                world.add_wall(side, side * town.half_road, span, (0.0, KERB_M), town.kerb, "pavement", kerb)
 
     def _frontage(self, side: int) -> None:
         """Buildings, gaps between them and small parks along one side."""
@@ -140,10 +128,9 @@ class Scene:
         rng, town = self._rng, self.town
         picture = town.trees[rng.integers(0, len(town.trees))]
         width = height * rng.uniform(0.75, 1.0) * rng.choice([-1, 1])  # mirrored, one tree looks like two
-        self._world.add(
-            (x - width / 2, KERB_M + height, z), (width, 0, 0), (0, -height, 0), picture,
-            "tree", self._world.new_group(), normal=(0.0, 0.6, -0.8), two_sided=True,
-        )  # fmt: skip
+        size, lit = (width, height), (0.0, 0.6, -0.8)
+        left, top = x - width / 2, KERB_M + height
+        self._world.add_upright(left, top, z, size, picture, "tree", normal=lit, two_sided=True)
         shift = town.sunlight.shadow_shift(0.6 * height)
         spread = 1.6 * abs(width)
         dapple = town.dapples[rng.integers(0, len(town.dapples))]

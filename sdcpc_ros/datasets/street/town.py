@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sdcpc_ros.datasets.street import greenery, ground
-from sdcpc_ros.datasets.street.buildings import Building, Style, cast_shadow, roof_tiles
+from sdcpc_ros.datasets.street.buildings import Building, Style, roof_tiles
 from sdcpc_ros.datasets.street.cars import Car
 from sdcpc_ros.datasets.street.furniture import Furniture
 from sdcpc_ros.datasets.street.light import (
@@ -42,7 +42,7 @@ class Town:
         self.atmosphere = Atmosphere(rng, weather)
         self.sky = sky(rng, weather)
         self.contact = soft_box(0.35 + 0.4 * weather.shadow, 0.14)
-        self.cast = cast_shadow(weather.shadow)
+        self.cast = soft_box(weather.shadow, 0.02)
 
         leaf = np.asarray(LEAVES[rng.integers(0, len(LEAVES))], np.float64)
         bare = rng.random() < 0.3

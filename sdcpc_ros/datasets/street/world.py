@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class Surface:
 
 
 class World:
-    """Collects what is seen, and the shadows on the ground."""
+    """Collects the surfaces, and the shadows on the ground."""
 
     def __init__(self, light: Sunlight) -> None:
         self.light = light
@@ -133,21 +133,34 @@ class World:
         v: Vector,
         texture: Texture,
         label: str,
-        group: int,
+        group: int | None = None,
         *,
         normal: Vector | None = None,
-        two_sided: bool = False,
-        at_infinity: bool = False,
-        ground: bool = False,
-        motion: Motion | None = None,
-        swing: Swing | None = None,
+        **options: Any,
     ) -> None:
-        """Add a surface, lit by the sun as its outward `normal` (u x v unless given) deserves."""
+        """Adds a surface, lit by the sun by its outward `normal` (u x v unless given).
+
+        group: None for an object of its own; options: as of Surface.
+        """
         outward = np.cross(u, v) if normal is None else np.asarray(normal, np.float64)
-        tint = np.ones(3) if at_infinity else self.light.on(outward / np.linalg.norm(outward))
-        self.surfaces.append(
-            Surface(origin, u, v, texture, LABEL[label], group, tint, two_sided, at_infinity, ground, motion, swing)
-        )
+        tint = np.ones(3) if options.get("at_infinity") else self.light.on(outward / np.linalg.norm(outward))
+        group = self.new_group() if group is None else group
+        self.surfaces.append(Surface(origin, u, v, texture, LABEL[label], group, tint, **options))
+
+    def add_upright(
+        self,
+        left: float,
+        top: float,
+        z: float,
+        size: tuple[float, float],
+        texture: Texture,
+        label: str,
+        group: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Adds a surface of `size` (width, height) that faces the start of the street; options: as of `add`."""
+        width, height = size
+        self.add((left, top, z), (width, 0, 0), (0, -height, 0), texture, label, group, **options)
 
     def add_wall(
         self,
@@ -159,7 +172,7 @@ class World:
         label: str,
         group: int,
     ) -> None:
-        """Add a wall along the street that faces it; `side` -1 stands on the left and faces right."""
+        """Adds a wall along the street that faces it; `side` -1 stands on the left and faces right."""
         start, along = (z[0], z[1] - z[0]) if side < 0 else (z[1], z[0] - z[1])
         self.add((x, y[1], start), (0, 0, along), (0, y[0] - y[1], 0), texture, label, group)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.class_charts import Bar, class_bars, confusion_chart, largest_confusions
-from sdcpc_ros.evaluation.pages.numbers import count_noun, milliseconds, percent
-from sdcpc_ros.evaluation.pages.rendering import HALF_PX, PAGE_PX, DrawnChart, Tile
+from sdcpc_ros.evaluation.pages.rendering import Tile, count_noun, css_colour, milliseconds, percent
 
 #: Shares of a report: key, name, meaning.
 _SHARES = (
@@ -20,6 +19,13 @@ _SHARES = (
     ("confidence", "Confidence", "Mean probability that the network gives its labels."),
 )
 _STEADY_WITHOUT_TRUTH = "Pixels that keep their label from one frame to the next; motion counts as change too."
+_CLASS_COLUMNS = {
+    "iou": "IoU",
+    "truth_share": "of the truth",
+    "predicted_share": "of the labels",
+    "confidence": "confidence",
+}
+_MIN_SHARE_DRAWN = 0.002  # of a row of the confusion matrix
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -35,8 +41,8 @@ def summary(report: dict[str, Any]) -> str:
         best, worst = (pick(judged, key=lambda each: each["iou"]) for pick in (max, min))
         sentences = [
             f"Labels and truth overlap by {percent(scores['miou'])} on the average of "
-            f"{count_noun(len(judged), 'class', 'classes')}: best on {_name(best)} ({percent(best['iou'], 0)}), "
-            f"worst on {_name(worst)} ({percent(worst['iou'], 0)})."
+            f"{count_noun(len(judged), 'class', 'classes')}: best on {spoken(best['name'])} "
+            f"({percent(best['iou'], 0)}), worst on {spoken(worst['name'])} ({percent(worst['iou'], 0)})."
         ]
         if scores["mvc8"] is not None:
             sentences.append(
@@ -51,7 +57,7 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def share_tiles(scores: dict[str, Any]) -> list[Tile]:
-    """The shares of a report or a fleet as tiles in percent, the main ones first."""
+    """The shares of a report or a fleet as tiles in percent, the main ones first. Unknown ones are left out."""
     judged = scores["miou"] is not None
     main = ("miou", "mvc8", "mvc16") if judged else ("steady",)
     found = []
@@ -63,7 +69,7 @@ def share_tiles(scores: dict[str, Any]) -> list[Tile]:
 
 
 def tiles(report: dict[str, Any]) -> list[Tile]:
-    """The main numbers with their meaning. A number that could not be judged is left out."""
+    """The main numbers of a report with their meaning."""
     scores, per_frame = report["scores"], report.get("timing", {}).get("ms_per_frame")
     found = share_tiles(scores)
     if per_frame is not None:
@@ -81,67 +87,75 @@ def tiles(report: dict[str, Any]) -> list[Tile]:
     return sorted(found, key=lambda tile: not tile.main)
 
 
-def class_section(report: dict[str, Any]) -> dict[str, Any]:
-    """Bars of IoU by class; without a truth, of the classes' shares of the pixels."""
-    classes = report["classes"]
-    judged = [each for each in classes if each["iou"] is not None]
+def class_section(classes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Classes with bars of IoU, the best first; without a truth, of their shares of the labels."""
+    judged = any(each["iou"] is not None for each in classes)
+    key = "iou" if judged else "predicted_share"
+    columns = [column for column in _CLASS_COLUMNS if column in classes[0]]
     if judged:
-        shown, key, title = judged, "iou", "How well each class is found"
+        title = "How well each class is found"
         meaning = "Intersection over union: 100 % means that labels and truth are the same pixels."
     else:
-        shown, key, title = [each for each in classes if each["predicted_share"]], "predicted_share", "What is seen"
+        title = "What is seen"
         meaning = "The share of all pixels that each class was given. There is no truth to compare it with."
-    absent = [_name(each) for each in classes if each not in shown]
-    columns = ("iou", "truth_share", "predicted_share", "confidence")
     return {
         "title": title,
         "meaning": meaning,
-        "chart": class_chart(shown, key, title, HALF_PX if judged else PAGE_PX) if shown else None,
-        "absent": f"{'Not in the truth' if judged else 'Never seen'}: {', '.join(absent)}." if absent else "",
-        "head": ["class", "IoU", "of the truth", "of the labels", "confidence"],
-        "rows": [(_name(each), *(percent(each[column]) for column in columns)) for each in classes],
-    }
-
-
-def class_chart(classes: list[dict[str, Any]], key: str, title: str, width_px: float) -> DrawnChart:
-    """Bars of the classes, those of the largest `key` first."""
-    ordered = sorted(classes, key=lambda each: -each[key])
-    bars = [Bar(each["name"], tuple(each["colour"]), each[key], _note(each)) for each in ordered]
-    notes = "; ".join(bar.note for bar in bars)
-    return DrawnChart.of("classes", lambda name, width: class_bars(name, f"{title}: {notes}.", bars, width), width_px)
-
-
-def confusion_section(report: dict[str, Any]) -> dict[str, Any] | None:
-    """Of a report or a fleet; None if nothing was judged."""
-    matrix, unlabelled = (np.array(report.get(name, []), np.int64) for name in ("confusion", "unlabelled"))
-    if not (matrix.any() or unlabelled.any()):
-        return None
-    names = [each["name"] for each in report["classes"]]
-
-    def draw(name: str, width: float) -> Any:
-        return confusion_chart(name, names, matrix, unlabelled, width)
-
-    return {
-        "chart": DrawnChart.of("confusion", draw, HALF_PX),
-        "largest": [
-            f"{percent(pair['share'], 0)} of {pair['truth'].replace('_', ' ')} is taken for "
-            f"{pair['given'].replace('_', ' ')}"
-            for pair in largest_confusions(names, matrix)
+        "head": [_CLASS_COLUMNS[column] for column in columns],
+        "rows": [
+            {
+                "name": spoken(each["name"]),
+                "colour": css_colour(each["colour"]),
+                "bar": None if each[key] is None else f"{100 * each[key]:.1f}",
+                "cells": [percent(each[column]) for column in columns],
+            }
+            for each in sorted(classes, key=lambda each: -1 if each[key] is None else each[key], reverse=True)
         ],
     }
 
 
-def _name(each: dict[str, Any]) -> str:
-    return str(each["name"]).replace("_", " ")
+def confusion_section(report: dict[str, Any]) -> dict[str, Any] | None:
+    """The confusion matrix of a report or a fleet in shares of its rows; None if nothing was judged.
+
+    Rows without pixels are left out. A last column holds unlabelled pixels, if there are any.
+    """
+    matrix, unlabelled = (np.array(report.get(name, []), np.int64) for name in ("confusion", "unlabelled"))
+    if not (matrix.any() or unlabelled.any()):
+        return None
+    names = [spoken(each["name"]) for each in report["classes"]]
+    columns = names
+    if unlabelled.any():
+        matrix, columns = np.column_stack([matrix, unlabelled]), [*names, "no label"]
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    rows = [
+        {"name": names[row], "cells": [_cell(names[row], *pair) for pair in zip(columns, shares[row].tolist())]}
+        for row in np.flatnonzero(totals).tolist()
+    ]
+    wrong = shares[:, : len(names)] * (1 - np.eye(len(names)))
+    largest = [divmod(flat, len(names)) for flat in np.argsort(-wrong, axis=None, kind="stable")[:5].tolist()]
+    return {
+        "columns": columns,
+        "rows": rows,
+        "largest": [
+            f"{percent(wrong[pair], 0)} of {names[pair[0]]} is taken for {names[pair[1]]}"
+            for pair in largest
+            if wrong[pair] > 0
+        ],
+    }
 
 
-def _note(each: dict[str, Any]) -> str:
-    """A class's known numbers in words."""
-    words = (
-        ("iou", "IoU {}"),
-        ("truth_share", "{} of the truth"),
-        ("predicted_share", "{} of the labels"),
-        ("confidence", "confidence {}"),
-    )
-    known = (text.format(percent(each[key])) for key, text in words if each.get(key) is not None)
-    return f"{_name(each)}: {', '.join(known)}"
+def _cell(true_class: str, given: str, share: float) -> dict[str, Any] | None:
+    if share < _MIN_SHARE_DRAWN:
+        return None
+    return {
+        "text": f"{100 * share:.0f}" if share >= 0.01 else "",
+        "note": f"{true_class} taken for {given}: {percent(share)}",
+        "opacity": f"{share**0.6:.2f}",  # rises faster than the share, so that 5 % are visible
+        "dark": share > 0.45,
+    }
+
+
+def spoken(name: str) -> str:
+    """A class's name without underscores."""
+    return name.replace("_", " ")

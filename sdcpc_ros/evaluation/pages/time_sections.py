@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.numbers import count_noun, milliseconds, percent
-from sdcpc_ros.evaluation.pages.rendering import PAGE_PX, DrawnChart, Tile
-from sdcpc_ros.evaluation.pages.timeline import Line, Mark, Strip, timeline
+from sdcpc_ros.evaluation.pages.rendering import Tile, count_noun, milliseconds, percent
+from sdcpc_ros.evaluation.pages.timeline import Strip, timeline
 from sdcpc_ros.evaluation.report_file import column
 
 _MAX_MARKS = 40
@@ -23,7 +22,7 @@ _RESETS = {
 
 
 def frame_times(report: dict[str, Any]) -> tuple[np.ndarray, str]:
-    """The frames' positions on the axis of time, (N,), and its unit: seconds, or frames if time jumps back."""
+    """The frames' positions on the time axis, (N,), and its unit: seconds, or frames if time jumps back."""
     stamps = np.array(report["frames"]["stamp_ns"], np.int64)
     if (np.diff(stamps) < 0).any():
         return np.array(report["frames"]["number"], np.float64), "frame"
@@ -37,26 +36,20 @@ def time_of(report: dict[str, Any], index: int) -> str:
 
 
 def time_section(report: dict[str, Any]) -> dict[str, Any]:
-    times, axis_name = frame_times(report)
-    strips = _strips(report)
-    resets = [(index, cause) for index, cause in enumerate(report["frames"]["reset"]) if cause is not None]
-    marks = [Mark(index, _RESETS.get(cause, str(cause))) for index, cause in resets[:_MAX_MARKS]]
-    description = "; ".join(f"{strip.lines[0].title}, typically {strip.typical_name}" for strip in strips)
-
-    def draw(name: str, width: float) -> Any:
-        return timeline(name, f"Over time: {description}.", times, axis_name, strips, width, marks)
-
+    resets = [
+        (index, _RESETS.get(cause, str(cause)))
+        for index, cause in enumerate(report["frames"]["reset"])
+        if cause is not None
+    ]
     meaning = "One line a quantity; a dotted line shows what is typical."
     if resets:
         meaning += " Dashed lines: the network's memory was emptied."
+    numbers = report["frames"]["number"]
     return {
         "meaning": meaning,
-        "chart": DrawnChart.of("time", draw, PAGE_PX),
+        "chart": timeline(*frame_times(report), _strips(report), resets[:_MAX_MARKS]),
         "resets_title": f"The memory was emptied {count_noun(len(resets), 'time')}{_first(len(resets))}",
-        "resets": [
-            (report["frames"]["number"][index], time_of(report, index), _RESETS.get(cause, cause))
-            for index, cause in resets[:_MAX_ROWS]
-        ],
+        "resets": [(numbers[index], time_of(report, index), cause) for index, cause in resets[:_MAX_ROWS]],
     }
 
 
@@ -65,26 +58,21 @@ def live_section(report: dict[str, Any]) -> dict[str, Any] | None:
     live = report.get("live")
     if not live:
         return None
-    times, axis_name = frame_times(report)
-    latency = _optional(live.get("frames", {}).get("latency_ms"), len(times))
-    agreement = _optional(live.get("frames", {}).get("agreement"), len(times))
+    frames = report["frames"]["number"]
+    latency = _optional(live.get("frames", {}).get("latency_ms"), len(frames))
+    agreement = _optional(live.get("frames", {}).get("agreement"), len(frames))
     strips = []
     if latency is not None:
         median = live.get("latency_ms", {}).get("p50")
         name = f"median {milliseconds(median)}"
-        strips.append(Strip([Line("Stamp to publication", latency)], "ms", median, name, from_zero=True))
+        strips.append(Strip({"Stamp to publication": latency}, "ms", median, name, from_zero=True))
     if agreement is not None:
-        strips.append(Strip([Line("Labels equal to offline", 100 * agreement)]))
-
-    def draw(name: str, width: float) -> Any:
-        return timeline(name, "The live run over time.", times, axis_name, strips, width)
-
+        strips.append(Strip({"Labels equal to offline": 100 * agreement}))
     differences = live.get("differences", [])
-    at = {number: time_of(report, index) for index, number in enumerate(report["frames"]["number"])}
+    at = {number: time_of(report, index) for index, number in enumerate(frames)}
     return {
-        "meaning": "A line that breaks is a frame that got no labels.",
         "tiles": _live_tiles(live),
-        "chart": DrawnChart.of("live", draw, PAGE_PX) if strips else None,
+        "chart": timeline(*frame_times(report), strips) if strips else None,
         "causes": list(live.get("causes", {}).items()),
         "differences_title": f"The {count_noun(len(differences), 'frame')} that differ{_first(len(differences))}",
         "differences": [
@@ -107,17 +95,16 @@ def _strips(report: dict[str, Any]) -> list[Strip]:
         ("steady", "Steady pixels", "mean"),
         ("confidence", "Confidence", "mean"),
     ):
-        lines = [Line(title, 100 * column(report, key))]
-        if np.isnan(lines[0].values).all() or scores[key] is None:
+        lines = {title: 100 * column(report, key)}
+        if np.isnan(lines[title]).all() or scores[key] is None:
             continue
         if key == "mvc8" and not np.isnan(longer := 100 * column(report, "mvc16")).all():
-            lines.append(Line("mVC16", longer))
+            lines["mVC16"] = longer
         strips.append(Strip(lines, "%", 100 * scores[key], f"{typical} {percent(scores[key])}"))
     elapsed = _optional(report.get("timing", {}).get("frames_ms"), len(report["frames"]["number"]))
     if elapsed is not None:
         median = float(np.median(elapsed))
-        name = f"median {milliseconds(median)}"
-        strips.append(Strip([Line("Time a frame", elapsed)], "ms", median, name, from_zero=True))
+        strips.append(Strip({"Time a frame": elapsed}, "ms", median, f"median {milliseconds(median)}", from_zero=True))
     return strips
 
 

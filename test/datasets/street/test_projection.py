@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros.datasets.street.light import WEATHERS, Sunlight
-from sdcpc_ros.datasets.street.projection import SKY, Camera
+from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera
 from sdcpc_ros.datasets.street.textures import Texture
 from sdcpc_ros.datasets.street.world import LABEL, EgoMotion, Straight, SurfaceTable, Swing, World
 
@@ -49,7 +49,7 @@ def add_panel(world: World, x: float, y: float, z: float, width: float, height: 
 
 def test_a_panel_covers_the_pixels_whose_centres_it_covers(world: World) -> None:
     panel = add_panel(world, x=-1, y=1.5, z=10, width=2, height=1)
-    view = Camera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
     x, y = np.meshgrid(np.arange(SIZE[1]), np.arange(SIZE[0]))
     expected = (np.abs(x - CENTRE[0]) <= FOCAL / 10) & (np.abs(y - CENTRE[1]) <= 0.5 * FOCAL / 10)
     np.testing.assert_array_equal(view.surface == panel, expected)
@@ -61,11 +61,11 @@ def test_the_nearer_panel_hides_the_farther_in_any_order(world: World) -> None:
     near = add_panel(world, x=-0.5, y=1.4, z=5, width=1, height=0.8)
     far = add_panel(world, x=-2, y=2, z=9, width=4, height=2)
     table = SurfaceTable(world.surfaces)
-    view = Camera(SIZE, Steady(0)).rasterise(table, 0.0)
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(table, 0.0)
     assert view.surface[28, 50] == near and view.surface[28, 62] == far
     swapped = SurfaceTable([world.surfaces[i] for i in (0, 2, 1)])
     np.testing.assert_array_equal(
-        Camera(SIZE, Steady(0)).rasterise(swapped, 0.0).surface, np.array([0, 2, 1])[view.surface]
+        PinholeCamera(SIZE, Steady(0)).rasterise(swapped, 0.0).surface, np.array([0, 2, 1])[view.surface]
     )
 
 
@@ -73,21 +73,21 @@ def test_holes_in_a_texture_show_what_lies_behind(world: World) -> None:
     alpha = np.zeros((8, 8), np.uint8)
     alpha[:, :4] = 255
     panel = add_panel(world, x=-1, y=1.5, z=10, width=2, height=1, texture=plain(alpha))
-    view = Camera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
     assert view.surface[28, 44] == panel and view.surface[28, 55] == SKY
 
 
 def test_a_surface_is_seen_from_its_front_alone_unless_two_sided(world: World) -> None:
     world.add((1, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", 9)
     world.add((3.5, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", 9, two_sided=True)
-    camera = Camera((64, 400), Steady(0))  # wide enough for both
+    camera = PinholeCamera((64, 400), Steady(0))  # wide enough for both
     seen = np.unique(camera.rasterise(SurfaceTable(world.surfaces), 0.0).surface)
     np.testing.assert_array_equal(seen, [SKY, 2])
 
 
 def test_ground_that_reaches_behind_the_camera_fills_the_foreground(world: World) -> None:
     world.add((-50, 0, 150), (100, 0, 0), (0, 0, -200), plain(), "road", 9)
-    view = Camera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
     assert (view.surface[30:] == 1).all() and (view.surface[:28] == SKY).all()
     rows = np.arange(30, SIZE[0])
     np.testing.assert_allclose(view.inverse_depth[30:, 7], (rows - CENTRE[1]) / FOCAL, rtol=1e-4)  # y / f = 1 m / z
@@ -95,7 +95,7 @@ def test_ground_that_reaches_behind_the_camera_fills_the_foreground(world: World
 
 def test_flow_of_a_moving_panel_seen_from_a_moving_camera(world: World) -> None:
     panel = add_panel(world, x=-1, y=2, z=10, width=2, height=1, motion=Straight((0.6, 0.3, -1.0)))
-    camera, table = Camera(SIZE, Steady(speed=2.0)), SurfaceTable(world.surfaces)
+    camera, table = PinholeCamera(SIZE, Steady(speed=2.0)), SurfaceTable(world.surfaces)
     now, following = camera.rasterise(table, 0.0), camera.rasterise(table, 0.5)
     flow, valid = camera.flow(table, now, following)
     mine = now.surface == panel
@@ -111,7 +111,7 @@ def test_flow_of_a_moving_panel_seen_from_a_moving_camera(world: World) -> None:
 def test_flow_is_not_valid_where_something_comes_in_front_or_the_image_ends(world: World) -> None:
     add_panel(world, x=-1.0, y=1.5, z=5, width=1, height=1, motion=Straight((1.0, 0.0, 0.0)))
     back = add_panel(world, x=-9, y=2, z=10, width=20, height=2, motion=Straight((0.5, 0.0, 0.0)))
-    camera, table = Camera(SIZE, Steady(0)), SurfaceTable(world.surfaces)
+    camera, table = PinholeCamera(SIZE, Steady(0)), SurfaceTable(world.surfaces)
     now, following = camera.rasterise(table, 0.0), camera.rasterise(table, 1.0)
     _, valid = camera.flow(table, now, following)
     row = now.surface[28] == back
@@ -131,7 +131,7 @@ def test_a_swing_moves_the_lower_end_only(world: World) -> None:
 def test_far_and_tiny_things_are_left_out(world: World) -> None:
     for z in (20.0, 60.0, 250.0):
         add_panel(world, x=-0.2, y=1.2, z=z, width=0.4, height=0.4)
-    placed = Camera((640, 960), Steady(0)).place(SurfaceTable(world.surfaces), 0.0)
+    placed = PinholeCamera((640, 960), Steady(0)).place(SurfaceTable(world.surfaces), 0.0)
     assert sorted(placed.in_sight) == [SKY, 1]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import sdcpc_ros
-from sdcpc_ros.runtime.processor_time import SETTINGS, let_waiting_threads_sleep
+from sdcpc_ros.runtime.openmp import SETTINGS, limit_omp_spin
 
 _CODE = """
-from sdcpc_ros.runtime.processor_time import let_waiting_threads_sleep
-let_waiting_threads_sleep()
+from sdcpc_ros.runtime.openmp import limit_omp_spin
+limit_omp_spin()
 import torch
 torch.zeros(8) + 1
 """
@@ -43,5 +43,5 @@ def test_openmp_hears_of_it(unsaid):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_the_user_says_stays(unsaid, name):
     unsaid.setenv(name, "ACTIVE")
-    let_waiting_threads_sleep()
+    limit_omp_spin()
     assert {key: os.environ[key] for key in SETTINGS if key in os.environ} == {name: "ACTIVE"}

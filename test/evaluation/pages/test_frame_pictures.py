@@ -6,16 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.pages.images import data_uri, difference, flicker_map
+from sdcpc_ros.evaluation.pages.frame_pictures import difference, extreme_groups, flicker_map
 from sdcpc_ros.labels.label_set import IGNORE
 
 
-def test_a_picture_survives_its_address():
-    picture = np.full((16, 20, 3), (200, 90, 30), np.uint8)
-    kind, _, data = data_uri(picture).partition(";base64,")
+def test_pictures_survive_their_addresses(make_report):
+    report, pictures = make_report(frames=3)
+    camera = extreme_groups(report, pictures)[0]["frames"][0]["views"][0]
+    kind, _, data = camera["uri"].partition(";base64,")
     assert kind == "data:image/jpeg"
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    assert decoded.shape == picture.shape and np.abs(decoded.astype(int) - picture).max() <= 4
+    expected = pictures.worst[0].image
+    assert decoded.shape == expected.shape == (camera["height"], camera["width"], 3)
+    assert np.abs(decoded.astype(int) - expected).max() <= 4
 
 
 def test_only_wrong_pixels_are_coloured():

@@ -1,7 +1,0 @@
-"""What is wrong with a data set, as one sentence."""
-
-from __future__ import annotations
-
-
-class DatasetError(ValueError):
-    """A data set on disk is not laid out as it should be, or a file of it cannot be used."""

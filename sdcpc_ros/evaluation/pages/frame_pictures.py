@@ -1,0 +1,152 @@
+"""The sections of a page with pictures: the worst and the best frames, and the flicker map."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+
+from sdcpc_ros.evaluation.extreme_frames import Extreme, ReportPictures
+from sdcpc_ros.evaluation.pages.rendering import percent
+from sdcpc_ros.evaluation.pages.scores import spoken
+from sdcpc_ros.evaluation.pages.time_sections import time_of
+from sdcpc_ros.evaluation.pictures import overlay
+from sdcpc_ros.evaluation.report_file import counts, label_set_of
+from sdcpc_ros.labels.label_set import IGNORE, LabelSet
+
+_JPEG_QUALITY = 80
+_MAP_WIDTH = 760
+_WRONG = (214, 40, 112)  # not a colour of the usual label sets
+_MAX_FLICKER = 0.25  # changes a frame that get the strongest colour
+_HEAT = np.array([(252, 211, 77), (249, 115, 22), (214, 40, 112)], np.float32)  # RGB, from little flicker to much
+
+
+def extreme_groups(report: dict[str, Any], pictures: ReportPictures) -> list[dict[str, Any]]:
+    """The worst and the best frames with their values; a group without images is left out."""
+    judged = report["scores"]["miou"] is not None
+    measure = "by the mean IoU of the frame alone" if judged else "by the confidence in their labels"
+    meaning = f"Chosen {measure}, at least a second or so apart."
+    if judged:
+        meaning += " The difference shows wrong pixels in colour; what has no truth is darkest."
+    return [
+        {
+            "title": f"{name} frames",
+            "meaning": meaning,
+            "frames": [_frame(report, extreme, judged) for extreme in chosen],
+        }
+        for name, chosen in (("Worst", pictures.worst), ("Best", pictures.best))
+        if chosen
+    ]
+
+
+def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> dict[str, Any] | None:
+    rate = pictures.flicker
+    if not rate.size or np.isnan(rate).all():
+        return None
+    judged = report["scores"]["miou"] is not None
+    mean, often = float(np.nanmean(rate)), float(np.mean(rate[~np.isnan(rate)] > 0.1))
+    meaning = (
+        f"How often the label of a pixel changes from one frame to the next"
+        f"{' while its truth does not' if judged else ''}: in {percent(mean)} of the frames on average. "
+        f"{percent(often)} of the picture changes its label more often than every tenth frame."
+    )
+    if not judged:
+        meaning += " Without a truth, what moves in the picture counts as well."
+    drawn = flicker_map(rate, pictures.backdrop, _MAP_WIDTH)
+    return {"meaning": meaning, "picture": _picture("", f"Flicker map over the first image. {meaning}", drawn)}
+
+
+def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Wrong labels in colour over the dimmed image; pixels without truth are darkest.
+
+    `image` (H, W, 3) uint8 RGB, `labels` and `truth` (H, W) uint8; returns (H, W, 3) uint8.
+    """
+    drawn = _dimmed(image)
+    drawn[truth == IGNORE] //= 3
+    wrong = (labels != truth) & (truth != IGNORE)
+    drawn[wrong] = (0.25 * drawn[wrong] + 0.75 * np.array(_WRONG)).astype(np.uint8)
+    return drawn
+
+
+def flicker_map(rate: np.ndarray, backdrop: np.ndarray | None, max_width: int) -> np.ndarray:
+    """Label changes over a dimmed picture, (h, w, 3) uint8 RGB, no wider than `max_width`.
+
+    `rate` (H, W) float32 in 0..1, changes per frame, nan where never judged; `backdrop` (h, w, 3) uint8 RGB.
+    """
+    scale = min(1.0, max_width / rate.shape[1])
+    size = max(1, round(rate.shape[1] * scale)), max(1, round(rate.shape[0] * scale))
+    # Each patch shows its largest value, since averaging would hide thin lines.
+    block = max(1, round(1 / scale))
+    peaks = cv2.dilate(np.nan_to_num(rate), np.ones((block, block), np.uint8))
+    strength = np.clip(cv2.resize(peaks, size, interpolation=cv2.INTER_AREA) / _MAX_FLICKER, 0, 1)
+    if backdrop is None:
+        drawn = np.full((size[1], size[0], 3), 60, np.uint8)
+    else:
+        drawn = _dimmed(cv2.resize(backdrop, size, interpolation=cv2.INTER_AREA))
+    stops = np.linspace(0, 1, len(_HEAT))
+    colour = np.stack([np.interp(strength, stops, channel) for channel in _HEAT.T], axis=-1)
+    opacity = np.minimum(1, strength * 4)[..., None] * 0.85
+    return (drawn * (1 - opacity) + colour * opacity + 0.5).astype(np.uint8)
+
+
+def _frame(report: dict[str, Any], extreme: Extreme, judged: bool) -> dict[str, Any]:
+    label_set = label_set_of(report)
+    image, labels, truth = extreme.image, extreme.labels, extreme.truth
+    which = f"frame {extreme.number}"
+
+    def painted(name: str, what: str, ids: np.ndarray) -> dict[str, Any]:
+        return _picture(name, _describe(f"{what} of {which}", ids, label_set), overlay(image, ids, label_set))
+
+    views = [_picture("camera", f"Camera image of {which}", image)]
+    if truth is not None:
+        views.append(painted("truth", "Ground truth", truth))
+    views.append(painted("labels", "Labels", labels))
+    if truth is not None:
+        share = percent(float(((labels != truth) & (truth != IGNORE)).sum()) / max(1, int((truth != IGNORE).sum())))
+        alt = f"Difference of {which}: {share} of the pixels wrong"
+        views.append(_picture(f"difference: {share} wrong", alt, difference(image, labels, truth)))
+    numbers = report["frames"]["number"]
+    index = numbers.index(extreme.number) if extreme.number in numbers else None
+    return {
+        "number": extreme.number,
+        "at": "–" if index is None else time_of(report, index),
+        "value": f"{'mean IoU' if judged else 'confidence'} {percent(extreme.value)}",
+        "detail": _weakest(report, index, label_set) if judged and index is not None else "",
+        "views": views,
+    }
+
+
+def _picture(name: str, alt: str, picture: np.ndarray) -> dict[str, Any]:
+    """A picture (H, W, 3) uint8 RGB as a JPEG in a data URI."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
+    uri = Markup("data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii"))
+    return {"name": name, "alt": alt, "uri": uri, "width": picture.shape[1], "height": picture.shape[0]}
+
+
+def _weakest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
+    """The classes with the lowest IoU in a frame."""
+    right, truth, given = (counts(report, name)[index] for name in ("intersection", "truth", "predicted"))
+    iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
+    lowest = [each for each in np.argsort(iou)[:3].tolist() if iou[each] < 0.9]
+    names = ", ".join(f"{spoken(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
+    return f"lowest: {names}" if names else ""
+
+
+def _describe(what: str, labels: np.ndarray, label_set: LabelSet) -> str:
+    """A label image in words, by its five largest classes."""
+    pixels = np.bincount(labels.ravel(), minlength=256)[: len(label_set)]
+    shares = [
+        f"{spoken(label_set.class_names[each])} {percent(float(pixels[each] / labels.size), 0)}"
+        for each in np.argsort(-pixels, kind="stable")[:5].tolist()
+        if pixels[each]
+    ]
+    return f"{what}: {', '.join(shares) or 'nothing'}"
+
+
+def _dimmed(image: np.ndarray) -> np.ndarray:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor((grey * 0.45 + 20).astype(np.uint8), cv2.COLOR_GRAY2RGB)
