@@ -50,10 +50,9 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
         reports = observer.reports(node_name.strip("/"), listen_s) if runs else {}
         yield from graph.check_reports(reports)
         used = graph.parameters() if runs else inputs
+        # Reported topics are those after remapping.
         reported = [report.values for report in reports.values() if report.values.get("image topic")]
-        topics = tuple(
-            (values["image topic"], values.get("transport", "raw")) for values in reported
-        )  # after remapping
+        topics = tuple((values["image topic"], values.get("transport", "raw")) for values in reported)
         topics = topics or (used.topics if used else ())
         if used is None and not topics:
             fix = "its log says more; run the doctor again when it answers"
