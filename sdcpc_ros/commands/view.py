@@ -67,7 +67,7 @@ def _view_recorded(arguments: argparse.Namespace) -> int:
     from sdcpc_ros.runtime.progress import ProgressBar
 
     masks_there = arguments.model is None and has_masks(arguments.input)
-    if masks_there and (arguments.device, arguments.backend, arguments.rate) != ("auto", "eager", None):
+    if masks_there and (arguments.device, arguments.backend, arguments.rate) != ("auto", "auto", None):
         arguments.parser.error(
             "--device, --backend and --rate do not go with masks that the bag holds; --model makes new ones"
         )
@@ -95,7 +95,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if arguments.live == (arguments.input is not None):
         error("either what to show, or --live, is needed")
     if arguments.live and (
-        (arguments.labels, arguments.rate) != (None, None) or (arguments.device, arguments.backend) != ("auto", "eager")
+        (arguments.labels, arguments.rate) != (None, None) or (arguments.device, arguments.backend) != ("auto", "auto")
     ):
         error("--device, --backend, --labels and --rate do not go with --live: the node segments")
     if not arguments.live and arguments.node is not None:

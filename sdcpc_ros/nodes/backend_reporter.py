@@ -35,7 +35,7 @@ class BackendReporter:
             self._log(status.state, str(status))
         before, self._failed_batches = self._failed_batches, self._segmenter.failed_batches
         if self._failed_batches > before:
-            words = self._segmenter.batch_obstacle
+            words = self._segmenter.batching_disabled_reason
             self._logger.warning(f"backend: frames are run {words}")
             if status.state == "ready":
                 return DiagnosticStatus.WARN, words

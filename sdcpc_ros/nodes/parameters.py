@@ -85,11 +85,12 @@ DECLARATIONS = (
     ),
     Declaration(
         "backend",
-        "eager",
-        "How the network is run: by PyTorch as it is, compiled here, compiled ahead of time, by onnxruntime, or as a "
-        "TensorRT engine. While one is built, eager serves. One that cannot run here is refused when configuring, with "
-        "what is missing.",
-        choices=("eager", "inductor", "aot", "onnxruntime", "tensorrt"),
+        "auto",
+        "How the network is run. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, else "
+        "eager. eager: PyTorch as it is; inductor: compiled here; aot: compiled ahead of time; onnxruntime; tensorrt: "
+        "a TensorRT engine. While a backend is built, eager serves. Configuration fails and names what is missing if "
+        "the backend cannot run here.",
+        choices=("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt"),
     ),
     Declaration(
         "precision",
@@ -100,7 +101,7 @@ DECLARATIONS = (
     Declaration(
         "backend_fallback",
         False,
-        "Run eagerly, with a warning in the diagnostics, where the backend cannot be had.",
+        "Run eagerly, with a warning in the diagnostics, where the backend cannot run. auto always does.",
     ),
     Declaration(
         "max_batch",

@@ -223,7 +223,7 @@ class SegmentationNode(ManagedNode):
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
                 "largest batch": str(largest_batch(self._declared.read(), segmenter.device)),
-                "batches held up by": segmenter.batch_obstacle,
+                "batches held up by": segmenter.batching_disabled_reason,
                 "failed batches": str(segmenter.failed_batches),
             }
         name = status_name(self.get_fully_qualified_name(), "model")

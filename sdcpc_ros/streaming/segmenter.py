@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from sdcpc_ros.inference import (
+    BackendManager,
     BackendStatus,
-    BackendSwitch,
     Step,
     checked_device,
     checked_precision,
@@ -58,7 +58,7 @@ class StreamingSegmenter:
         checkpoint: Checkpoint | str | Path,
         *,
         device: str = "auto",
-        backend: str = "eager",
+        backend: str = "auto",
         precision: str = "auto",
         input_size: tuple[int, int] | None = None,
         background_build: bool = False,
@@ -68,9 +68,11 @@ class StreamingSegmenter:
         """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file. device: auto
         takes the GPU where PyTorch finds one. precision: auto (float16 on a GPU, float32 on a CPU), float32, float16 or
         bfloat16; of weights, activations and memories. input_size: (height, width) of the network's input; by default
-        each image keeps its aspect ratio and gets the number of pixels that the model was trained at. background_build:
-        frames run eagerly while the backend is built, from now on when input_size says for what; else the first of each
-        size waits. fallback: they run eagerly where the backend cannot be had at all.
+        each image keeps its aspect ratio and gets the number of pixels that the model was trained at. backend: auto
+        runs eagerly and changes to inductor (GPU) or to a cached ahead-of-time package (CPU) when that is ready; a few
+        pixels may differ from there on. background_build: frames run eagerly while the backend is built, from now on
+        when input_size says for what; else the first of each size waits (with auto none does). fallback: they run
+        eagerly where the backend cannot be had at all.
         class_groups: of each class, the number of a group, from 0 on; the confidence is then that of the label's group,
         the sum over its classes."""
         if input_size is not None and min(input_size) < MIN_SIDE:
@@ -94,7 +96,7 @@ class StreamingSegmenter:
         dtype = checked_precision(precision, self._device, model)
         self.precision = precision_name(dtype)
         self._step = Step(model, checkpoint.mean, checkpoint.std, self._device, dtype)
-        self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
+        self._backends = BackendManager(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # begins
         self._passes: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FramePass] = {}
@@ -161,12 +163,12 @@ class StreamingSegmenter:
         return self._backends.batch_size(network_size, waiting, most)
 
     @property
-    def batch_obstacle(self) -> str:
+    def batching_disabled_reason(self) -> str:
         """What keeps frames from being run at once, in words; empty when nothing does."""
         left_s = self._one_by_one_until_s - time.monotonic()
         if left_s > 0:
             return f"one by one for {left_s:.0f} s more, as a batch failed: {self._batch_failure}"
-        return self._backends.batch_obstacle
+        return self._backends.batching_disabled_reason
 
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""

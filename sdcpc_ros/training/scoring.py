@@ -60,7 +60,7 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
 
     device: "cpu" or "cuda"; without, a GPU where there is one. Raises CheckpointError, DatasetError or OSError.
     """
-    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto")
+    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto", backend="eager")
     try:
         results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
         values: dict[str, Any] = {

@@ -28,7 +28,7 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVi
 
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
-    segmenter = StreamingSegmenter(checkpoint, device=device)
+    segmenter = StreamingSegmenter(checkpoint, device=device, backend="eager")
     try:
         return evaluate(segmenter, video, progress=ProgressBar)
     finally:

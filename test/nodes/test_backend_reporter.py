@@ -29,7 +29,7 @@ def log():
 @pytest.fixture
 def report(log):
     """Reports on a segmenter in these states, one after the other; returns the last."""
-    segmenter = SimpleNamespace(backend="aot", failed_batches=0, batch_obstacle="")
+    segmenter = SimpleNamespace(backend="aot", failed_batches=0, batching_disabled_reason="")
     reporter = BackendReporter(segmenter, log)
 
     def report(*statuses):
@@ -68,7 +68,10 @@ def test_a_failed_batch_is_a_warning_once(log):
     segmenter = SimpleNamespace(backend="eager", backend_status=BackendStatus("ready", "eager"), failed_batches=0)
     reporter = BackendReporter(segmenter, log)
     assert reporter.report() == (DiagnosticStatus.OK, "")
-    segmenter.failed_batches, segmenter.batch_obstacle = 1, "one by one for 9 s more, as a batch failed: no room"
-    assert reporter.report() == (DiagnosticStatus.WARN, segmenter.batch_obstacle)
+    segmenter.failed_batches, segmenter.batching_disabled_reason = (
+        1,
+        "one by one for 9 s more, as a batch failed: no room",
+    )
+    assert reporter.report() == (DiagnosticStatus.WARN, segmenter.batching_disabled_reason)
     assert reporter.report() == (DiagnosticStatus.OK, "")
-    assert log == [f"warning: backend: frames are run {segmenter.batch_obstacle}"]
+    assert log == [f"warning: backend: frames are run {segmenter.batching_disabled_reason}"]

@@ -113,14 +113,14 @@ def test_after_a_failed_batch_frames_go_one_by_one_for_a_while(poisoned, monkeyp
     now_s = [100.0]
     monkeypatch.setattr(segmenter_module.time, "monotonic", lambda: now_s[0])
     size = (64, 96)
-    assert poisoned.batch_size(size, 2, 2) == 2 and poisoned.batch_obstacle == ""
+    assert poisoned.batch_size(size, 2, 2) == 2 and poisoned.batching_disabled_reason == ""
     poisoned.segment_batch([StreamFrame(POISON, stream="left"), frame("front", 1)])
     assert poisoned.batch_size(size, 2, 2) == 1
-    assert poisoned.batch_obstacle == "one by one for 10 s more, as a batch failed: RuntimeError: poison"
+    assert poisoned.batching_disabled_reason == "one by one for 10 s more, as a batch failed: RuntimeError: poison"
     poisoned.segment_batch([StreamFrame(POISON, stream="left"), frame("front", 2)])
     assert poisoned.passes == [2, 1, 1, 1, 1] and poisoned.failed_batches == 1
     now_s[0] += 10.1
-    assert poisoned.batch_size(size, 2, 2) == 2 and poisoned.batch_obstacle == ""
+    assert poisoned.batch_size(size, 2, 2) == 2 and poisoned.batching_disabled_reason == ""
     assert [result.batch for result in poisoned.segment_batch([frame("left", 3), frame("front", 3)])] == [2, 2]
 
 
@@ -175,7 +175,7 @@ def test_a_backend_is_given_what_it_was_made_for(checkpoint, alone, monkeypatch,
     kind = SimpleNamespace(
         check=lambda step: None, build=lambda step, size, batch: Compiled(step, batch), batches=batches
     )
-    monkeypatch.setitem(backend._REGISTRY, "inductor", kind)
+    monkeypatch.setitem(backend.REGISTRY, "inductor", kind)
     segmenter = StreamingSegmenter(checkpoint, backend="inductor")
     alone.reset()
     for seed in range(5):
@@ -185,7 +185,7 @@ def test_a_backend_is_given_what_it_was_made_for(checkpoint, alone, monkeypatch,
         for result, expected in zip(results, one_by_one(alone, frames)):
             assert (result.labels == expected.labels).mean() >= 0.999
     assert given_to == [3] * 5 if batches else [1] * 15
-    assert segmenter.batch_obstacle == ("" if batches else "backend 'inductor' runs one frame at a time")
+    assert segmenter.batching_disabled_reason == ("" if batches else "backend 'inductor' runs one frame at a time")
 
 
 def test_a_closed_segmenter_says_so_for_each_frame(checkpoint):

@@ -182,7 +182,7 @@ def test_close_ends_it(segmenter):
     [
         ({"device": "tpu9"}, "tpu9"),
         ({"device": "meta"}, "not supported"),
-        ({"backend": "magic"}, "one of eager"),
+        ({"backend": "magic"}, "one of auto, eager"),
         ({"input_size": (16, 64)}, "input_size"),
     ],
 )
@@ -214,7 +214,7 @@ def slow_backend(monkeypatch):
         return Compiled(step)
 
     monkeypatch.setitem(
-        backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
+        backend.REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
     )
     yield Compiled
     Compiled.finished.set()
