@@ -38,15 +38,13 @@ class Problem:
         return f"{self.height}x{self.width}, C {self.channels}, {side}x{side}, {self.references} references{precision}"
 
     def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """query (K, C, h, w), keys and values (K, 1, C, h, w), valid (K, 1); channels last in memory, as in the frame
-        buffer."""
+        """query, keys and values (K, C, h, w), valid (K,); channels last in memory, as in the frame buffer."""
         generator = torch.Generator().manual_seed(0)
         shape = self.references, self.height, self.width, self.channels
         query, keys, values = (
             torch.randn(shape, generator=generator).to(device, self.dtype).permute(0, 3, 1, 2) for _ in range(3)
         )
-        valid = torch.ones(self.references, 1, dtype=torch.bool, device=device)
-        return query, keys[:, None], values[:, None], valid
+        return query, keys, values, torch.ones(self.references, dtype=torch.bool, device=device)
 
     @property
     def window_gflop(self) -> float:
@@ -170,10 +168,7 @@ def _memory(problem: Problem, effort: Effort) -> Iterator[Row]:
 
 def _ours(problem: Problem, inputs: tuple[Tensor, ...]) -> Tensor:
     query, keys, values, valid = inputs
-    found = window_attention(
-        query, keys, values, radius=problem.radius, valid=valid, with_mass=False, with_offset=False
-    )
-    return found.output
+    return window_attention(query, keys, values, radius=problem.radius, valid=valid, with_offset=False).output
 
 
 class _Absent(Exception):
@@ -189,7 +184,7 @@ def _dense(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]
 def _as_rows(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Queries, keys and values of each reference, (K, 1, h * w, C) each, contiguous."""
     query, keys, values, _ = inputs
-    return tuple(part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (query, keys[:, 0], values[:, 0]))
+    return tuple(part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (query, keys, values))
 
 
 def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
@@ -199,7 +194,7 @@ def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor
 
     def call() -> Tensor:
         copies = [
-            F.unfold(part[:, 0], side, padding=radius).view(count, problem.channels, side * side, -1)
+            F.unfold(part, side, padding=radius).view(count, problem.channels, side * side, -1)
             for part in (keys, values)
         ]  # (K, C, w*w, N)
         logits = (query.flatten(2)[:, :, None] * copies[0]).sum(1) * problem.channels**-0.5  # (K, w*w, N)
@@ -243,9 +238,7 @@ def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object
     query, keys, values, _ = inputs
     if not query.is_cuda and problem.height * problem.width > _NATTEN_CPU_POSITIONS:
         raise _Absent("NATTEN has no kernel for a CPU: without CUDA it writes the scores of all pairs, seconds here")
-    maps = [
-        part.permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (query, keys[:, 0], values[:, 0])
-    ]  # (K, h, w, 1, C)
+    maps = [part.permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (query, keys, values)]  # (K, h, w, 1, C)
     return lambda: na2d(*maps, kernel_size=2 * problem.radius + 1)
 
 

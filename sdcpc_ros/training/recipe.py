@@ -56,7 +56,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class PrototypeSettings:
-    """MCP-CL (`network.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
+    """MCP-CL (`training.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
 
     weight: float = 0.1  #: of the loss
     per_class: int = 10

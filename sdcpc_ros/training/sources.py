@@ -18,11 +18,11 @@ from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.dataset_views import DatasetView
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
-from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.training.clip_plan import ClipPlanner
 from sdcpc_ros.training.distributed import World
 from sdcpc_ros.training.frame_store import FrameStore
 from sdcpc_ros.training.progress import tracked
+from sdcpc_ros.training.ranks import all_reduce_sum
 from sdcpc_ros.training.recipe import Recipe, RecipeError
 from sdcpc_ros.training.samples import ClipBatches
 from sdcpc_ros.training.town import Town
@@ -145,7 +145,7 @@ def class_frequencies(dataset: VideoDataset, path: Path, world: World) -> np.nda
         counts = torch.zeros(256, dtype=torch.int64, device=world.device)
         for index in tracked(dataset.labelled[world.rank :: world.size], "counting classes", silent=not world.leads):
             counts += torch.from_numpy(np.bincount(dataset.labels(index).ravel(), minlength=256)).to(world.device)
-        kept = summed(counts).cpu().numpy()[: len(dataset.label_set)]
+        kept = all_reduce_sum(counts).cpu().numpy()[: len(dataset.label_set)]
         if world.leads:
             temporary = path.with_name(f".{path.name}")
             temporary.write_text(json.dumps({**whose, "pixels": kept.tolist()}) + "\n")

@@ -24,7 +24,6 @@ from sdcpc_ros.model_files.checkpoint import (
 )
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
-from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.training import validation
 from sdcpc_ros.training.distributed import World, averaging_gradients, joined, with_joined_norms
 from sdcpc_ros.training.export import data_used, training_record, weights_to_ship
@@ -32,6 +31,7 @@ from sdcpc_ros.training.losses import class_weights
 from sdcpc_ros.training.objective import Objective, Sample
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
 from sdcpc_ros.training.progress import StepBar
+from sdcpc_ros.training.ranks import all_reduce_sum
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 from sdcpc_ros.training.run_log import RunLog
 from sdcpc_ros.training.run_state import load_state, optimizer_tensors, restore_optimizer, save_state
@@ -140,7 +140,7 @@ class _Run:
                 raise RecipeError(
                     f"{self.folder / STATE} does not fit this network ({error}); remove it to start afresh"
                 ) from error
-        steps = summed(torch.tensor(float(self.step), device=self.world.device))
+        steps = all_reduce_sum(torch.tensor(float(self.step), device=self.world.device))
         if steps != self.step * self.world.size:
             raise RecipeError(f"{self.folder / STATE} is not the same file for all ranks; one folder for all is needed")
         if self.world.leads:
@@ -235,7 +235,7 @@ class _Run:
 
     def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: StepBar) -> None:
         """Write down what has been reached. The state comes last: what it does not know of is done again."""
-        totals = summed(sums).cpu()
+        totals = all_reduce_sum(sums).cpu()
         if not (totals.isfinite().all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
             raise RecipeError(
                 f"recipe: before step {self.step} the loss or the norm of its gradients is no longer finite; a lower "

@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcpc_ros.network.ranks import mean_share
+from sdcpc_ros.training.ranks import mean_share
 
 
 def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Tensor:
     """Jensen-Shannon divergence, in nats, between what a frame and its second view are taken for, where both see.
 
     logits, view_logits: (B, C, h, w); motion: (B, 2, 3). The gradient flows to both: neither is the teacher. Over
-    several ranks, this rank's share of their mean (`network.ranks.mean_share`).
+    several ranks, this rank's share of their mean (`training.ranks.mean_share`).
     """
     grid = F.affine_grid(motion, [*logits.shape], align_corners=False)
     probabilities = F.grid_sample(logits.float().softmax(1), grid, padding_mode="zeros", align_corners=False)
