@@ -26,6 +26,7 @@ from sdcpc_ros.datasets.street_dataset import StreetDataset
 from sdcpc_ros.evaluation.labelled_video import labelled_video
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
+from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.training.recipe import Recipe, load_recipe, recipe_from
 from sdcpc_ros.training.scoring import validate
 from sdcpc_ros.training.trainer import train
@@ -33,8 +34,6 @@ from sdcpc_ros.training.trainer import train
 ROOT = Path(__file__).resolve().parent.parent
 #: The street that TC is taken on; training uses the seeds from 1000 up.
 STREET_SEED = 0
-_BUDGET = {"steps": 80, "seeds": 3, "street_frames": 60}
-_QUICK = {"steps": 60, "seeds": 1, "street_frames": 20, "towns": 4, "crop": [160, 224]}
 
 
 @dataclass(frozen=True)
@@ -140,9 +139,8 @@ def run(row: Row, seed: int, options: argparse.Namespace, base: dict[str, Any], 
         "val": validate(checkpoint, video, options.device).to_dict(),
         "street": validate(checkpoint, street, options.device).to_dict(),
     }
-    temporary = scores.with_name(f".{scores.name}")
-    temporary.write_text(json.dumps(result, indent=2))
-    temporary.replace(scores)
+    with atomic_path(scores) as temporary:
+        temporary.write_text(json.dumps(result, indent=2))
     return result
 
 
@@ -200,21 +198,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=ROOT / "benchmarks/ablation.yaml", metavar="FILE")
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of {', '.join(names)}")
     parser.add_argument("--split", default="val", help="that is scored, default %(default)s")
-    parser.add_argument("--steps", type=int, help=f"of each run, default {_BUDGET['steps']}")
-    parser.add_argument("--seeds", type=int, help=f"runs of each row, default {_BUDGET['seeds']}")
-    parser.add_argument("--street-frames", type=int, help=f"of the street, scored; default {_BUDGET['street_frames']}")
+    parser.add_argument("--steps", type=int, default=80, help="of each run, default %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row, default %(default)s")
+    parser.add_argument("--street-frames", type=int, default=60, help="of the street, scored; default %(default)s")
     parser.add_argument("--towns", type=int, help="of the street, to train each stage on; the recipe's if not given")
     parser.add_argument("--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="px, the recipe's if not given")
-    quick = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _QUICK.items())
-    parser.add_argument("--quick", action="store_true", help=f"a small budget where not said otherwise: {quick}")
     parser.add_argument("--threads", type=int, help="of PyTorch, all cores if not given")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--work", type=Path, default=ROOT / "checkpoints/ablation", metavar="DIR", help="for the runs")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", metavar="DIR")
     options = parser.parse_args(arguments)
-    for name, value in {**_BUDGET, **(_QUICK if options.quick else {})}.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
     for name in ("steps", "seeds", "street_frames"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}; 1 or more is needed")

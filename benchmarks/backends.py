@@ -21,6 +21,7 @@ TITLE = "d. Backends: the whole step on each, against eager; labels at image siz
 #: What the best compiled backend is to take of eager's time.
 _TARGET = 1 / 1.15
 _FIRST_FRAME_DEADLINE_S = 1800
+_NAMES = [name for name in BACKENDS if name != "auto"]  # which is one of the others
 
 
 def rows(effort: Effort) -> Iterator[Row]:
@@ -37,7 +38,7 @@ def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row
     image, references, age_s = make_inputs(step, size)
     calls: dict[str, Callable[[], object]] = {}
     missing: dict[str, str] = {}
-    for name in BACKENDS:
+    for name in _NAMES:
         if effort.quick and name != "eager":
             missing[name] = "not with --quick"
             continue
@@ -51,8 +52,8 @@ def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row
     eager = timings["eager"]
     compiled = [name for name in timings if name != "eager"]
     best = min(compiled, key=lambda name: timings[name].median_ms, default="")
-    moved = megabytes(step.model, image, references)
-    for name in BACKENDS:
+    least_mb = megabytes(step.model, image, references)
+    for name in _NAMES:
         label = f"{encoder} {size[1]}x{size[0]}: {name} / eager"
         if name in missing:
             yield Row(label, note=missing[name])
@@ -62,8 +63,8 @@ def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row
             label,
             **timings[name].compared_to(eager),
             target=_TARGET if name == best else None,
-            ours_mb=moved,
-            peer_mb=moved,
+            ours_mb=least_mb,
+            peer_mb=least_mb,
             note=f"p50 {p50:.1f} ms, p95 {p95:.1f} ms",
         )
 
@@ -71,7 +72,7 @@ def _steady(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row
 def _first_frames(encoder: str, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
     """Each backend in a process of its own: what a robot waits for after a start, and what it then holds in memory."""
     results: dict[str, dict[str, float]] = {}
-    for name in ("eager",) if effort.quick else BACKENDS:
+    for name in ("eager",) if effort.quick else _NAMES:
         command = [sys.executable, "-m", "benchmarks.backends", name, encoder, *map(str, size), str(effort.device)]
         child = subprocess.run(
             [*command, *(["--quick"] if effort.quick else [])],
@@ -103,7 +104,7 @@ _CANNOT = 3
 def main() -> int:
     """One backend's first frame, in this process; prints its figures as a line of JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("backend", choices=BACKENDS)
+    parser.add_argument("backend", choices=_NAMES)
     parser.add_argument("encoder")
     parser.add_argument("height", type=int)
     parser.add_argument("width", type=int)

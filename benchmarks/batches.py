@@ -36,19 +36,19 @@ def rows(effort: Effort) -> Iterator[Row]:
 
     def run(batch: int) -> None:
         pixels, ages_s = image.expand(batch, *image.shape[1:]), age_s.expand(batch, -1)
-        # What is joined for a batch lies apart, in each stream's buffer: copying it is part of the cost.
-        joined = FrameMemory(*(torch.cat([part] * batch) for part in references)) if batch > 1 else references
-        backend.step(pixels.contiguous(), joined, ages_s.contiguous())
+        # The parts of a batch lie apart, in each stream's buffer: concatenating them is part of the cost.
+        memories = FrameMemory(*(torch.cat([part] * batch) for part in references)) if batch > 1 else references
+        backend.step(pixels.contiguous(), memories, ages_s.contiguous())
 
     timings = interleaved({str(batch): lambda batch=batch: run(batch) for batch in (1, *_BATCHES)}, effort)  # type: ignore[misc]
     for batch in _BATCHES:
         compared = timings[str(batch)].compared_to(timings["1"])
         of_a_frame = {name: compared[name] / batch for name in ("ours_ms", "ratio", "low", "high")}
-        moved = megabytes(image, references)
+        least_mb = megabytes(image, references)
         yield Row(
             f"{label} {size[1]}x{size[0]}: {batch} at once / one by one",
             **(compared | of_a_frame),
-            ours_mb=moved + megabytes(step.model) / batch,
-            peer_mb=moved + megabytes(step.model),
+            ours_mb=least_mb + megabytes(step.model) / batch,
+            peer_mb=least_mb + megabytes(step.model),
             note=f"{timings[str(batch)].median_ms:.0f} ms until the masks of all {batch} are there",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.measure import Effort, Timing, interleaved
+from benchmarks.measure import Effort, interleaved
 from benchmarks.rows import Row
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
 
@@ -26,8 +27,13 @@ def rows(effort: Effort) -> Iterator[Row]:
     timings = interleaved(calls, effort)
     what = f"labels of {_CLASSES} classes at {size[1]}x{size[0]}: ours"
     (_, ours), *peers = timings.items()
+    least_mb = (logits.nbytes + size[0] * size[1]) / 1e6
     for number, (name, peer) in enumerate(peers):
-        yield _row(f"{what} / {name}", ours, peer, logits, size, has_target=number == 0 and not effort.on_gpu)
+        compared = ours.compared_to(peer)
+        row = Row(f"{what} / {name}", **compared, ours_mb=least_mb, peer_mb=least_mb)
+        if number == 0 and not effort.on_gpu:
+            row = replace(row, target=_TARGET_MS / compared["peer_ms"], note=f"target: {_TARGET_MS:.0f} ms on a CPU")
+        yield row
 
 
 def _logits(size: tuple[int, int]) -> Tensor:
@@ -69,16 +75,3 @@ def _resize_each(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         cv2.max(best, whole, dst=best)
         cv2.max(labels, np.bitwise_and(wins, np.uint8(class_id), out=wins), dst=labels)
     return labels
-
-
-def _row(name: str, ours: Timing, peer: Timing, logits: Tensor, size: tuple[int, int], *, has_target: bool) -> Row:
-    compared = ours.compared_to(peer)
-    moved = (logits.nbytes + size[0] * size[1]) / 1e6
-    return Row(
-        name,
-        **compared,
-        target=_TARGET_MS / compared["peer_ms"] if has_target else None,
-        ours_mb=moved,
-        peer_mb=moved,
-        note=f"target: {_TARGET_MS:.0f} ms on a CPU" if has_target else "",
-    )

@@ -119,14 +119,8 @@ def peak_mib(call: Callable[[], object], effort: Effort) -> float:
 
 def resident_mib() -> float:
     """What this process holds in memory now, MiB."""
-    return _status_kib("VmRSS") / 1024
-
-
-def _status_kib(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1])
-    raise OSError(f"no {field} in /proc/self/status")
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def gflop(call: Callable[[], object]) -> float:

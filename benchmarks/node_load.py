@@ -19,6 +19,7 @@ from sdcpc_ros.bags.errors import PlaybackError
 from sdcpc_ros.replay.node_process import NodeProcess, ros_environment
 
 NODE = "/segmentation_node"
+CAMERA = "camera"
 START_S = 120.0  # the longest that a node may take until it segments
 SETTLE_S = 2.5  # until /diagnostics counts what was sent
 
@@ -113,6 +114,10 @@ class Bench:
         self.answers.sent(camera, number % 10_000)
         self._publishers[camera].publish(image)
 
+    def report(self, camera: str) -> dict[str, str]:
+        """What /diagnostics said last of a camera."""
+        return dict(self._reports.get(camera, {}))
+
     def counts(self) -> dict[str, int]:
         """received, processed, dropped, ... of all cameras together, as last reported."""
         total: dict[str, int] = {}
@@ -177,9 +182,39 @@ class Flow:
         """Images that did not reach the node: best effort may lose them on the way."""
         return self.sent - self.counts["received"]
 
+    @property
+    def all_served(self) -> bool:
+        return self.sent == self.counts["processed"] == len(self.latencies_ms)
+
+    @property
+    def rates_hz(self) -> tuple[float, float]:
+        """Of the images and of the masks."""
+        return self.sent / self.seconds, len(self.latencies_ms) / self.seconds
+
+    def latency_ms(self, percent: float) -> float:
+        return percentile(self.latencies_ms, percent)
+
 
 #: What /diagnostics counts of a camera, as far as an overload can change it.
 COUNTED = ("received", "processed", "dropped: newer", "rejected", "lost to faults")
+
+
+def one_at_a_time(bench: Bench, seconds: float, frames: int = 1_000_000) -> list[float]:
+    """Latencies, ms, of at most `frames` frames, each sent after the last was answered. Raises PlaybackError."""
+    latencies: list[float] = []
+    end_s = time.monotonic() + seconds
+    for number in range(1001, 1001 + frames):
+        if time.monotonic() >= end_s:
+            break
+        bench.publish(CAMERA, number, number / 10)
+        give_up_s = time.monotonic() + 10
+        while not (came := bench.answers.take()) and time.monotonic() < give_up_s:
+            bench.process.require_running()
+            time.sleep(0.001)
+        latencies += came
+    if not latencies:
+        raise PlaybackError(f"the node answered nothing in {seconds:g} s")
+    return latencies
 
 
 def steady_flow(bench: Bench, camera: str, rate_hz: float, seconds: float, first_stamp_s: float) -> Flow:

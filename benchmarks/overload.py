@@ -10,38 +10,17 @@ pixels at 30 Hz, with the shipped Fast DDS profile and without: with it no image
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from benchmarks.keep_up import PROFILES, KeepUp
-from benchmarks.node_load import Bench, running_bench, steady_flow
-from benchmarks.overload_report import Load, Overload, tables, write_results
+from benchmarks.keep_up import PROFILES
+from benchmarks.node_load import CAMERA, Bench, Flow, one_at_a_time, running_bench, steady_flow
+from benchmarks.overload_report import Load, Overload, write_results
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.errors import PlaybackError
-
-CAMERA = "camera"
-
-
-def one_at_a_time(bench: Bench, seconds: float) -> list[float]:
-    """Latencies, ms, when each frame is sent after the last was answered."""
-    latencies: list[float] = []
-    number, end_s = 1000, time.monotonic() + seconds
-    while time.monotonic() < end_s:
-        number += 1
-        bench.publish(CAMERA, number, number / 10)
-        give_up_s = time.monotonic() + 10
-        while not (came := bench.answers.take()) and time.monotonic() < give_up_s:
-            bench.process.require_running()
-            time.sleep(0.001)
-        latencies += came
-    if not latencies:
-        raise PlaybackError(f"the node answered nothing in {seconds:g} s")
-    return latencies
 
 
 def overload(bench: Bench, factors: Sequence[float], seconds: float, alone_s: float) -> list[Load]:
@@ -56,7 +35,7 @@ def overload(bench: Bench, factors: Sequence[float], seconds: float, alone_s: fl
     return loads
 
 
-def keep_up(profile: str, seconds: float, output: Path) -> KeepUp:
+def keep_up(profile: str, seconds: float, output: Path) -> Flow:
     """`benchmarks.keep_up` with this profile, which Fast DDS reads once in a process. Raises PlaybackError."""
     result = output / f"keep_up_{profile}.json"
     result.unlink(missing_ok=True)
@@ -64,7 +43,7 @@ def keep_up(profile: str, seconds: float, output: Path) -> KeepUp:
     status = subprocess.run([*words, "--output", str(output), "--json", str(result)]).returncode
     if status != 0:
         raise PlaybackError(f"python -m benchmarks.keep_up --profile {profile} ended with exit status {status}")
-    return KeepUp.read(result)
+    return Flow(**json.loads(result.read_text()))
 
 
 def main() -> int:
@@ -77,25 +56,23 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=640, help="of the images, px, default %(default)s")
     parser.add_argument("--output", type=Path, default=Path("overload_output"), metavar="DIR")
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="for overload.md, .csv and .svg, default that of --output"
+        "--results", type=Path, metavar="DIR", help="for overload.md and .svg, default that of --output"
     )
     arguments = parser.parse_args()
-    console = Console()
-    keeping_up = []
+    keeping_up: dict[str, Flow] = {}
     for profile in PROFILES:
-        console.print(f"1280 x 720 at 30 Hz for {arguments.seconds:g} s, {PROFILES[profile]}")
+        print(f"1280 x 720 at 30 Hz for {arguments.seconds:g} s, {PROFILES[profile]}")
         arguments.output.mkdir(parents=True, exist_ok=True)
-        keeping_up.append(keep_up(profile, arguments.seconds, arguments.output))
+        keeping_up[profile] = keep_up(profile, arguments.seconds, arguments.output)
     minutes = (len(arguments.factors) * (arguments.seconds + arguments.alone + 5) + arguments.alone) / 60
-    console.print(f"{arguments.model} at {', '.join(f'x{f:g}' for f in arguments.factors)}: {minutes:.1f} minutes")
+    print(f"{arguments.model} at {', '.join(f'x{f:g}' for f in arguments.factors)}: {minutes:.1f} minutes")
     with running_bench(arguments.model, [CAMERA], (arguments.height, arguments.width), arguments.output) as bench:
         loads = overload(bench, arguments.factors, arguments.seconds, arguments.alone)
     result = Overload(
         arguments.model, (arguments.height, arguments.width), arguments.seconds, loads, keeping_up, sys.argv[1:]
     )
-    for table in tables(result):
-        console.print(table)
-    print("written:", *write_results(result, arguments.results or arguments.output))
+    paths = write_results(result, arguments.results or arguments.output)
+    print(paths[0].read_text(), "written:", *paths)
     broken = [verdict for verdict in result.verdicts if not verdict.holds]
     for verdict in broken:
         print(f"overload: {verdict.rule}: {verdict.measured}")

@@ -1,19 +1,14 @@
-"""What `benchmarks.overload` measured, as tables, verdicts and files: overload.md, .csv and .svg."""
+"""What `benchmarks.overload` measured, as a page and a chart: overload.md and .svg."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
-from benchmarks.keep_up import PROFILES, KeepUp
-from benchmarks.line_chart import line_chart
-from benchmarks.markdown import markdown_table, provenance
-from benchmarks.node_load import COUNTED, Flow, percentile
-from benchmarks.verdict import Verdict
+from benchmarks.keep_up import PROFILES
+from benchmarks.node_load import Flow, percentile
+from benchmarks.pages import Verdict, markdown_table, provenance, verdict_table, write_line_charts
 
 _LATENCY_RULE = 2.0  # inference times
 _PERCENTS = range(1, 100)
@@ -36,25 +31,21 @@ class Load:
     alone_ms: Sequence[float]  # latencies of frames sent one at a time, before and after
     flow: Flow
 
-    def latency_ms(self, percent: float) -> float:
-        return percentile(self.flow.latencies_ms, percent)
-
     def inference_ms(self, percent: float) -> float:
         return percentile(self.alone_ms, percent)
 
     def ratio(self, percent: float, of: float | None = None) -> float:
         """A percentile of the latency, in inference times: of the same percentile, unless `of` names another."""
-        return self.latency_ms(percent) / self.inference_ms(percent if of is None else of)
+        return self.flow.latency_ms(percent) / self.inference_ms(percent if of is None else of)
 
     def cells(self) -> list[str]:
         flow, counts = self.flow, self.flow.counts
         return [
             f"x{self.factor:g}",
-            f"{flow.sent / flow.seconds:.1f}",
-            f"{len(flow.latencies_ms) / flow.seconds:.1f}",
+            *(f"{hz:.1f}" for hz in flow.rates_hz),
             f"{self.inference_ms(50):.0f} / {self.inference_ms(99):.0f}",
-            f"{self.latency_ms(50):.0f}",
-            f"{self.latency_ms(99):.0f}",
+            f"{self.flow.latency_ms(50):.0f}",
+            f"{self.flow.latency_ms(99):.0f}",
             f"{self.ratio(50):.2f}",
             f"{self.ratio(99):.2f}",
             f"{self.ratio(99, of=50):.2f}",
@@ -73,7 +64,7 @@ class Overload:
     size: tuple[int, int]  # of the images, height and width, px
     seconds: float
     loads: Sequence[Load]
-    keeping_up: Sequence[KeepUp]
+    keeping_up: Mapping[str, Flow]  # by Fast DDS profile
     arguments: Sequence[str]
 
     @property
@@ -85,70 +76,34 @@ class Overload:
                 rule = f"x{load.factor:g}: p{percent} of the latency is at most two inference times (p{percent})"
                 ratio = load.ratio(percent)
                 verdicts.append(Verdict(rule, f"{ratio:.2f}", ratio <= _LATENCY_RULE))
-        for result in self.keeping_up:
-            if result.profile == "shipped":
-                rule = "30 Hz of 1280 x 720, a network that keeps up: every image is served"
-                measured = f"{result.masks} of {result.sent} (lost {result.lost}, dropped {result.dropped})"
-                verdicts.append(Verdict(rule, measured, result.all_served))
+        if (flow := self.keeping_up.get("shipped")) is not None:
+            rule = "30 Hz of 1280 x 720, a network that keeps up: every image is served"
+            dropped = flow.counts["dropped: newer"]
+            measured = f"{len(flow.latencies_ms)} of {flow.sent} (lost {flow.lost}, dropped {dropped})"
+            verdicts.append(Verdict(rule, measured, flow.all_served))
         return verdicts
 
 
-def _keep_up_cells(result: KeepUp) -> list[str]:
+def _keep_up_cells(profile: str, flow: Flow) -> list[str]:
     return [
-        f"{result.profile}: {PROFILES[result.profile]}",
-        f"{result.input_hz:.1f}",
-        f"{result.published_hz:.1f}",
-        *(str(count) for count in (result.sent, result.lost, result.dropped, result.masks)),
-        *(f"{milliseconds:.0f}" for milliseconds in (result.p50_ms, result.p99_ms)),
-        *(f"{cores:.2f}" for cores in (result.node_cores, result.camera_cores)),
+        f"{profile}: {PROFILES[profile]}",
+        *(f"{hz:.1f}" for hz in flow.rates_hz),
+        *(str(count) for count in (flow.sent, flow.lost, flow.counts["dropped: newer"], len(flow.latencies_ms))),
+        *(f"{flow.latency_ms(percent):.0f}" for percent in (50, 99)),
+        *(f"{cores:.2f}" for cores in (flow.node_cores, flow.camera_cores)),
     ]
 
 
-def tables(result: Overload) -> list[Table]:
-    """For a terminal: what was measured below each other, the runs beside each other."""
-    shown = []
-    for title, names, rows in (
-        (f"more than {result.model} manages", _LOAD_COLUMNS, [load.cells() for load in result.loads]),
-        ("1280 x 720 at 30 Hz", _KEEP_UP_COLUMNS, [_keep_up_cells(run) for run in result.keeping_up]),
-    ):
-        table = Table(names[0], *(row[0] for row in rows), title=title)
-        for cells in list(zip(names, *rows))[1:]:
-            table.add_row(*cells)
-        shown.append(table)
-    verdicts = Table("rule", "measured", "")
-    for verdict in result.verdicts:
-        verdicts.add_row(verdict.rule, verdict.measured, "holds" if verdict.holds else "[bold red]broken")
-    return [*shown, verdicts]
-
-
 def write_results(result: Overload, folder: Path) -> list[Path]:
-    """overload.md, .csv and .svg; their paths."""
+    """overload.md and .svg; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"overload.{ending}" for ending in ("md", "csv", "svg")]
-    paths[0].write_text(_markdown(result), encoding="utf-8")
-    with paths[1].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_csv_columns())
-        writer.writerows(_csv_row(load) for load in result.loads)
+    page, chart = folder / "overload.md", folder / "overload.svg"
+    page.write_text(_markdown(result), encoding="utf-8")
     charts = {"one frame at a time, ms": [ms for load in result.loads for ms in load.alone_ms]}
     charts |= {f"x{load.factor:g}, latency, ms": load.flow.latencies_ms for load in result.loads}
     lines = {name: [percentile(values, percent) for percent in _PERCENTS] for name, values in charts.items()}
-    paths[2].write_text(line_chart([float(p) for p in _PERCENTS], lines, "percentile"), encoding="utf-8")
-    return paths
-
-
-def _csv_columns() -> list[str]:
-    columns = ["factor", "input_hz", "published_hz", "sent", "lost", *(name.replace(": ", "_") for name in COUNTED)]
-    columns += [f"{name}_{p}_ms" for name in ("inference", "latency") for p in ("p50", "p90", "p99")]
-    return [*columns, "node_cores", "camera_cores"]
-
-
-def _csv_row(load: Load) -> list[object]:
-    flow = load.flow
-    rates = [round(count / flow.seconds, 3) for count in (flow.sent, len(flow.latencies_ms))]
-    times = [round(of(percent), 1) for of in (load.inference_ms, load.latency_ms) for percent in (50, 90, 99)]
-    cores = [round(flow.node_cores, 3), round(flow.camera_cores, 3)]
-    return [load.factor, *rates, flow.sent, flow.lost, *(flow.counts[name] for name in COUNTED), *times, *cores]
+    write_line_charts(chart, _PERCENTS, lines, "percentile")
+    return [page, chart]
 
 
 def _markdown(result: Overload) -> str:
@@ -176,15 +131,12 @@ def _markdown(result: Overload) -> str:
             "A network of milliseconds with random weights (`benchmarks/keep_up.py`), so that what is lost is lost by "
             "transport and node. *Dropped: newer* waited when the next came: network or machine did not keep up.",
             "",
-            *markdown_table(_KEEP_UP_COLUMNS, [_keep_up_cells(run) for run in result.keeping_up]),
+            *markdown_table(_KEEP_UP_COLUMNS, [_keep_up_cells(*run) for run in result.keeping_up.items()]),
             "",
             "## Rules",
-            *markdown_table(
-                ("rule", "measured", ""),
-                [(v.rule, v.measured, "holds" if v.holds else "**broken**") for v in result.verdicts],
-            ),
+            *verdict_table(result.verdicts),
             "",
-            "[The rows](overload.csv), and the latency by percentile:",
+            "The latency by percentile:",
             "",
             "![Latency by percentile at each rate](overload.svg)",
             "",

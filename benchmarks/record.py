@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -13,7 +12,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.pages import markdown_table
 from benchmarks.rows import Row, filled_columns, short
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -34,7 +35,7 @@ def record_name(device: torch.device, on: date) -> str:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """As JSON, one object a line; the file appears whole."""
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    _write_whole(path, f"[\n{lines}\n]\n")
+    _write(path, f"[\n{lines}\n]\n")
 
 
 def write_record(path: Path, rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
@@ -49,7 +50,7 @@ def write_record(path: Path, rows: Sequence[Mapping[str, Any]], titles: Mapping[
     kept = [row for row in _earlier_rows(file) if row["question"] not in answered]
     merged = sorted([*kept, *map(_without_home, rows)], key=lambda row: row["question"])
     write_rows(file, merged)
-    _write_whole(path.with_name(f"{path.name}.md"), _page(path.name, merged, titles))
+    _write(path.with_name(f"{path.name}.md"), _page(path.name, merged, titles))
 
 
 def _earlier_rows(file: Path) -> list[dict[str, Any]]:
@@ -94,18 +95,13 @@ def _load(row: Mapping[str, Any]) -> str:
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     known = {field.name for field in fields(Row)}
     headings, lines = filled_columns([Row(**{key: row[key] for key in row.keys() & known}) for row in rows])
-    return [
-        f"| {' | '.join(headings)} |",
-        f"|{'---|' * len(headings)}",
-        *(f"| {' | '.join(map(_cell, line))} |" for line in lines),
-    ]
+    return markdown_table(headings, [[_cell(text) for text in line] for line in lines])
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -98,6 +98,6 @@ def _segformer(variant: str, device: torch.device) -> tuple[nn.Module, str]:
 
 def _on_meta(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
     """10^9 operations."""
-    moved = copy.deepcopy(module).to("meta")
-    on_meta = tuple(part.to("meta") for part in inputs)
-    return gflop(lambda: moved(*on_meta))
+    meta = copy.deepcopy(module).to("meta")
+    meta_inputs = tuple(part.to("meta") for part in inputs)
+    return gflop(lambda: meta(*meta_inputs))

@@ -16,16 +16,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
-from rich.table import Table
-
-from benchmarks.line_chart import line_chart
-from benchmarks.markdown import markdown_table, provenance
 from benchmarks.node_load import Bench, Resources, percentile, running_bench
-from benchmarks.verdict import Verdict
+from benchmarks.pages import Verdict, provenance, verdict_table, write_line_charts
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.bags.errors import PlaybackError
+from sdcpc_ros.runtime.progress import ProgressBar
 
 CAMERAS = ("left", "right")
 _BAG_S = 20.0  # a loop of the stamps
@@ -68,8 +63,7 @@ def soak(bench: Bench, seconds: float, rate_hz: float, every_s: float) -> list[S
     stamps = {camera: BagStamps(seed) for seed, camera in enumerate(CAMERAS)}
     bench.answers.take()
     begun_s = time.monotonic()
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
-        task = progress.add_task("soak", total=seconds)
+    with ProgressBar(round(seconds), "soak, seconds") as bar:
         try:
             while (elapsed_s := time.monotonic() - begun_s) < seconds:
                 for camera in CAMERAS:
@@ -78,7 +72,7 @@ def soak(bench: Bench, seconds: float, rate_hz: float, every_s: float) -> list[S
                 if elapsed_s >= every_s * (len(samples) + 1):
                     bench.process.require_running()
                     samples.append(_sample(bench, pid, elapsed_s))
-                    progress.update(task, completed=elapsed_s)
+                    bar.update(completed=round(elapsed_s))
                 time.sleep(max(0.0, begun_s + number / rate_hz - time.monotonic()))
         except KeyboardInterrupt:
             print("soak: interrupted; what was measured so far:", file=sys.stderr)
@@ -139,12 +133,11 @@ def write_results(samples: Sequence[Sample], output: Path) -> None:
         "file descriptors": [float(sample.files) for sample in samples],
         "latency p99, ms": [sample.p99_ms for sample in samples],
     }
-    (output / "soak.svg").write_text(line_chart(minutes, charts, "minutes"))
+    write_line_charts(output / "soak.svg", minutes, charts, "minutes")
 
 
 def page(samples: Sequence[Sample], verdicts: Sequence[Verdict], what: str, command: str) -> str:
     """The verdicts as Markdown. what: model, rate and size."""
-    rows = [(v.rule, v.measured, "holds" if v.holds else "**broken**") for v in verdicts]
     last = samples[-1]
     p50 = statistics.median(sample.p50_ms for sample in samples)
     p99 = statistics.median(sample.p99_ms for sample in samples)
@@ -156,7 +149,7 @@ def page(samples: Sequence[Sample], verdicts: Sequence[Verdict], what: str, comm
         f"{last.resets} resets; latency p50 {p50:.0f} ms and p99 {p99:.0f} ms, medians of the samples. At the end "
         f"{last.rss_mib:.0f} MiB, {last.threads} threads, {last.files} file descriptors.",
         "",
-        *markdown_table(("rule", "measured", ""), rows),
+        *verdict_table(verdicts),
         "",
         "[Every sample](soak.csv), and the plot:",
         "",
@@ -164,14 +157,6 @@ def page(samples: Sequence[Sample], verdicts: Sequence[Verdict], what: str, comm
         "",
     ]
     return "\n".join(lines)
-
-
-def table(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> Table:
-    title = f"soak: {samples[-1].seconds / 60:.1f} minutes, {sum(s.masks for s in samples)} masks, "
-    shown = Table("rule", "measured", "", title=title + f"{samples[-1].resets} resets")
-    for verdict in verdicts:
-        shown.add_row(verdict.rule, verdict.measured, "holds" if verdict.holds else "[bold red]broken")
-    return shown
 
 
 def main() -> int:
@@ -193,11 +178,11 @@ def main() -> int:
     except ValueError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
-    Console().print(table(samples, verdicts))
     what = f"{arguments.model}, {len(CAMERAS)} cameras of {size[1]} x {size[0]} at {arguments.rate:g} Hz"
     command = " ".join(["python -m benchmarks.soak", *sys.argv[1:]])
-    (arguments.output / "soak.md").write_text(page(samples, verdicts, what, command), encoding="utf-8")
-    print(f"written: {arguments.output}/soak.md, .csv and .svg")
+    text = page(samples, verdicts, what, command)
+    (arguments.output / "soak.md").write_text(text, encoding="utf-8")
+    print(f"{text}written: {arguments.output}/soak.md, .csv and .svg")
     return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 

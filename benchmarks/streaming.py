@@ -109,13 +109,13 @@ def _work(step: Step, size: tuple[int, int]) -> dict[str, float]:
     meta = make_step(step.config, torch.device("cpu")).to("meta")
     model = meta.model
     image, references, age_s = make_inputs(step, size)
-    moved = FrameMemory(*(part.to("meta") for part in references))
+    meta_references = FrameMemory(*(part.to("meta") for part in references))
     image, age_s = image.to("meta"), age_s.to("meta")
     clip = torch.empty((1, age_s.shape[1] + 1, 3, *size), device="meta")
     frame = model.encode(clip[:, 0])
-    inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in moved))
+    inputs = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in meta_references))
     return {
-        "streaming": gflop(lambda: meta(image, *moved, age_s)),
+        "streaming": gflop(lambda: meta(image, *meta_references, age_s)),
         "again": gflop(lambda: model(clip)),
         "single": gflop(lambda: model(clip[:, :1])),
         "aggregation": gflop(lambda: model.dssa(frame.memory, inputs, age_s)),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -29,7 +28,7 @@ class Problem:
     width: int
     channels: int
     radius: int
-    references: int = 3
+    references: int = 2
     dtype: torch.dtype = torch.float32
 
     def __str__(self) -> str:
@@ -38,15 +37,13 @@ class Problem:
         return f"{self.height}x{self.width}, C {self.channels}, {side}x{side}, {self.references} references{precision}"
 
     def inputs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """query (K, C, h, w), keys and values (K, 1, C, h, w), valid (K, 1); channels last in memory, as in the frame
-        buffer."""
+        """query, keys and values (K, C, h, w), valid (K,); channels last in memory, as in the frame buffer."""
         generator = torch.Generator().manual_seed(0)
         shape = self.references, self.height, self.width, self.channels
         query, keys, values = (
             torch.randn(shape, generator=generator).to(device, self.dtype).permute(0, 3, 1, 2) for _ in range(3)
         )
-        valid = torch.ones(self.references, 1, dtype=torch.bool, device=device)
-        return query, keys[:, None], values[:, None], valid
+        return query, keys, values, torch.ones(self.references, dtype=torch.bool, device=device)
 
     @property
     def window_gflop(self) -> float:
@@ -64,19 +61,14 @@ class Problem:
 
 #: What the network computes for a frame of 576x432 px with two references: stage 1 at stride 16, stage 2 at stride 4.
 #: Keys of 60 and 28 channels, and 4 of the position's. Its values have the classes besides: C and 28 + C.
-NETWORK = (Problem(27, 36, 64, 4, references=2), Problem(108, 144, 32, 2, references=2))
+NETWORK = (Problem(27, 36, 64, 4), Problem(108, 144, 32, 2))
 
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Rows as they are measured."""
-    if effort.quick:
-        problems = [Problem(12, 15, 16, 2)]
-    else:
-        problems = [*NETWORK, Problem(64, 128, 64, 4), Problem(64, 128, 128, 4)]
-        if effort.on_gpu:
-            half = torch.bfloat16
-            problems += [Problem(64, 128, 64, 1, 3, half), Problem(64, 128, 128, 4, 3, half)]
-            problems += [Problem(128, 256, 128, 4, 3, half)]
+    problems = [Problem(12, 15, 16, 2)] if effort.quick else list(NETWORK)
+    if effort.on_gpu and not effort.quick:
+        problems += [replace(problem, dtype=half) for half in (torch.bfloat16, torch.float16) for problem in NETWORK]
     with torch.inference_mode():
         for problem in problems:
             yield from _against_peers(problem, effort, last=problem is problems[-1])
@@ -102,7 +94,7 @@ def _against_peers(problem: Problem, effort: Effort, *, last: bool) -> Iterator[
             absent[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error) else ''}"
     timings = interleaved(calls, effort)
     peaks = {name: peak_mib(call, effort) for name, call in calls.items()}
-    moved = megabytes(inputs, inputs[0])
+    least_mb = megabytes(inputs, inputs[0])
     for name in _PEERS:
         if name in absent:
             yield Row(f"{problem}: ours / {name}", note=absent[name])
@@ -110,15 +102,14 @@ def _against_peers(problem: Problem, effort: Effort, *, last: bool) -> Iterator[
         yield Row(
             f"{problem}: ours / {name}",
             **timings["ours"].compared_to(timings[name]),
-            # For the largest problem, which the targets are about.
+            # The targets are about the last problem: the network's largest map.
             target=_TARGETS.get(name) if last else None,
             ours_mib=peaks["ours"],
             peer_mib=peaks[name],
             ours_gflop=problem.window_gflop,
             peer_gflop=problem.dense_gflop if name.startswith("dense") else problem.window_gflop,
-            ours_mb=moved,
-            peer_mb=moved,
-            note=_NATTEN_ON_CPU if name == _NATTEN and not effort.on_gpu else "",
+            ours_mb=least_mb,
+            peer_mb=least_mb,
         )
 
 
@@ -137,11 +128,11 @@ def _compiled(problem: Problem, effort: Effort) -> Row:
 
 def _growth(problem: Problem, effort: Effort) -> Iterator[Row]:
     """How time grows with pixels, window and references: linear is the target, with a tenth for borders."""
-    base = Problem(problem.height, problem.width, problem.channels, problem.radius, 1, problem.dtype)
+    base = replace(problem, references=1)
     changes = {
-        "4x the pixels": Problem(2 * base.height, 2 * base.width, base.channels, base.radius, 1, base.dtype),
-        "4x the references": Problem(base.height, base.width, base.channels, base.radius, 4, base.dtype),
-        "half the radius": Problem(base.height, base.width, base.channels, base.radius // 2, 1, base.dtype),
+        "4x the pixels": replace(base, height=2 * base.height, width=2 * base.width),
+        "4x the references": replace(base, references=4),
+        "half the radius": replace(base, radius=base.radius // 2),
     }
     problems = {"base": base, **changes}
     calls = {name: partial(_ours, changed, changed.inputs(effort.device)) for name, changed in problems.items()}
@@ -153,8 +144,6 @@ def _growth(problem: Problem, effort: Effort) -> Iterator[Row]:
             target=4.4 if name.startswith("4x") else None,
             ours_gflop=changed.window_gflop,
             peer_gflop=base.window_gflop,
-            ours_mb=megabytes(changed.inputs(torch.device("cpu"))[:3], changed.inputs(torch.device("cpu"))[0]),
-            peer_mb=megabytes(base.inputs(torch.device("cpu"))[:3], base.inputs(torch.device("cpu"))[0]),
         )
 
 
@@ -170,10 +159,7 @@ def _memory(problem: Problem, effort: Effort) -> Iterator[Row]:
 
 def _ours(problem: Problem, inputs: tuple[Tensor, ...]) -> Tensor:
     query, keys, values, valid = inputs
-    found = window_attention(
-        query, keys, values, radius=problem.radius, valid=valid, with_mass=False, with_offset=False
-    )
-    return found.output
+    return window_attention(query, keys, values, radius=problem.radius, valid=valid, with_offset=False).output
 
 
 class _Absent(Exception):
@@ -189,7 +175,7 @@ def _dense(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]
 def _as_rows(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Queries, keys and values of each reference, (K, 1, h * w, C) each, contiguous."""
     query, keys, values, _ = inputs
-    return tuple(part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (query, keys[:, 0], values[:, 0]))
+    return tuple(part.flatten(2).transpose(1, 2)[:, None].contiguous() for part in (query, keys, values))
 
 
 def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
@@ -199,7 +185,7 @@ def _unfold(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor
 
     def call() -> Tensor:
         copies = [
-            F.unfold(part[:, 0], side, padding=radius).view(count, problem.channels, side * side, -1)
+            F.unfold(part, side, padding=radius).view(count, problem.channels, side * side, -1)
             for part in (keys, values)
         ]  # (K, C, w*w, N)
         logits = (query.flatten(2)[:, :, None] * copies[0]).sum(1) * problem.channels**-0.5  # (K, w*w, N)
@@ -230,31 +216,10 @@ def _flex_attention(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[]
     return lambda: compiled(query, keys, values, block_mask=mask)
 
 
-#: Positions up to which NATTEN is measured on a CPU, where it writes all scores out: seconds beyond.
-_NATTEN_CPU_POSITIONS = 4096
-
-
-def _natten(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
-    """NATTEN's neighbourhood attention. At borders its windows move inwards where ours are cut."""
-    if importlib.util.find_spec("natten") is None:
-        raise _Absent("NATTEN is not installed: it has wheels for CUDA only (natten.org), none for a CPU")
-    from natten.functional import na2d
-
-    query, keys, values, _ = inputs
-    if not query.is_cuda and problem.height * problem.width > _NATTEN_CPU_POSITIONS:
-        raise _Absent("NATTEN has no kernel for a CPU: without CUDA it writes the scores of all pairs, seconds here")
-    maps = [
-        part.permute(0, 2, 3, 1)[:, :, :, None].contiguous() for part in (query, keys[:, 0], values[:, 0])
-    ]  # (K, h, w, 1, C)
-    return lambda: na2d(*maps, kernel_size=2 * problem.radius + 1)
-
-
-_DENSE, _UNFOLD, _FLEX, _NATTEN = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled", "NATTEN"
-_NATTEN_ON_CPU = "it has no kernel for a CPU: PyTorch's FlexAttention, not compiled, is what it runs without CUDA"
+_DENSE, _UNFOLD, _FLEX = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled"
 _PEERS: dict[str, Callable[[Problem, tuple[Tensor, ...]], Callable[[], object]]] = {
     _DENSE: _dense,
     _UNFOLD: _unfold,
     _FLEX: _flex_attention,
-    _NATTEN: _natten,
 }
-_TARGETS = {_DENSE: 1 / 14, _UNFOLD: 1 / 1.5, _FLEX: 1 / 1.5, _NATTEN: 1 / 1.5}
+_TARGETS = {_DENSE: 1 / 14, _UNFOLD: 1 / 1.5, _FLEX: 1 / 1.5}

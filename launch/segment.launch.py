@@ -69,7 +69,7 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        description="How the network is run: eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
+        description="How the network is run: auto, eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "precision",

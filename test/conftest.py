@@ -45,6 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("compiled backends" if compiles else path))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Packages that a developer has compiled for the shipped models play no part."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SDCPC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @contextmanager
 def _reserved_domain() -> Iterator[int]:
     """A ROS domain id that no other test of this machine holds; a bound port is the lock, freed whatever happens."""

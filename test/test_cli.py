@@ -216,6 +216,15 @@ def test_a_backend_that_is_none_is_answered_with_those_that_are(
     assert model_options.BACKENDS == inference.BACKENDS
 
 
+@pytest.mark.parametrize("command", [["evaluate-bag", "a.mcap"], ["evaluate", "--dataset", "synthetic"]])
+def test_an_evaluation_does_not_change_its_backend_within_a_run(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--backend", "auto"])
+    assert re.search("invalid choice: 'auto' .*eager.*inductor", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a window of half the width sweeps sideways by this share of its width a frame, over 0 to 1",
     )
     tests.add_argument("--each-video", action="store_true", help="each video of the split by itself")
-    add_device_options(parser)
+    add_device_options(parser, repeatable=True)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
     parser.set_defaults(parser=parser)
 

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--every", type=_count, default=1, metavar="N", help="every N-th image only, default all")
     what.add_argument("--max-gap", type=float, metavar="S", help="as the node's parameter max_gap")
     how = parser.add_argument_group("run")
-    add_device_options(how)
+    add_device_options(how, repeatable=True)
     how.add_argument(
         "--input-size", type=int, nargs=2, metavar=("H", "W"), help="input of the network, px; default as the node"
     )

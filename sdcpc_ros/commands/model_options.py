@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 #: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds them together.
-BACKENDS = ("eager", "inductor", "aot", "onnxruntime", "tensorrt")
+BACKENDS = ("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt")
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -38,15 +38,22 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_device_options(parser: argparse._ActionsContainer) -> None:
-    """To a parser, or to one of its groups."""
+def add_device_options(parser: argparse._ActionsContainer, *, repeatable: bool = False) -> None:
+    """To a parser, or to one of its groups.
+
+    repeatable: without backend auto, which changes the backend when another is built, within a run and at no fixed
+    frame: results that are compared would differ from run to run.
+    """
     parser.add_argument(
         "--device",
         default="auto",
         help="auto (the GPU where PyTorch finds one), cpu, cuda or cuda:N, default %(default)s",
     )
     parser.add_argument(
-        "--backend", default="eager", choices=BACKENDS, help="how the network is run, default %(default)s"
+        "--backend",
+        default="eager" if repeatable else "auto",
+        choices=[name for name in BACKENDS if name != "auto" or not repeatable],
+        help="how the network is run, default %(default)s",
     )
     add_precision_option(parser)
 

@@ -1,9 +1,9 @@
 """How the network is run: one step, one interface, several backends, one registry."""
 
 from sdcpc_ros.inference.backend import BACKENDS, Backend, check_backend, checked_device, create_backend
+from sdcpc_ros.inference.backend_manager import BackendManager, BackendStatus
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.precision import PRECISIONS, checked_precision, precision_name
-from sdcpc_ros.inference.serving import BackendStatus, BackendSwitch
 from sdcpc_ros.inference.step import Step
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "PRECISIONS",
     "Backend",
     "BackendError",
+    "BackendManager",
     "BackendStatus",
-    "BackendSwitch",
     "Step",
     "check_backend",
     "checked_device",

@@ -48,9 +48,9 @@ class AotBackend:
 def check(step: Step) -> None:
     """Raises BackendError saying what is missing here: a package of this network, and a compiler to make one."""
     _check_torch()
-    wanted = re.sub(r"-[0-9a-f]{16}\.pt2$", "", package_name(step, (1, 1))).replace("-1x1-", "-*-")
-    if not any(cache_folder().glob(f"{wanted}-*.pt2")):
-        _check_can_compile(step, cache_folder() / f"{wanted}-*.pt2")
+    any_size = re.sub(r"-[0-9a-f]{16}\.pt2$", "", package_name(step, (1, 1))).replace("-1x1-", "-*-")
+    if not any(cache_folder().glob(f"{any_size}-*.pt2")):
+        _check_can_compile(step, cache_folder() / f"{any_size}-*.pt2")
 
 
 def check_can_write(step: Step) -> None:
@@ -62,6 +62,14 @@ def check_can_write(step: Step) -> None:
 def package_name(step: Step, size: tuple[int, int]) -> str:
     """The file name of the package for this network, size (height, width), processor and PyTorch."""
     return file_name("aot", "pt2", step, size, target(step.mean.device))
+
+
+def cached_package(step: Step, size: tuple[int, int]) -> Path | None:
+    """The package for this network and size in the cache, or None."""
+    if not any(cache_folder().glob(f"aot-{size[1]}x{size[0]}-*.pt2")):
+        return None  # without reading all weights for the key
+    path = cache_folder() / package_name(step, size)
+    return path if path.is_file() else None
 
 
 def write_package(step: Step, size: tuple[int, int], path: Path) -> None:

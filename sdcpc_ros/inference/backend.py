@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.inference import aot, inductor, onnxruntime, tensorrt
+from sdcpc_ros.inference.auto import choose_backend
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.errors import BackendError, UnknownBackend
 from sdcpc_ros.inference.step import Step
@@ -26,56 +27,64 @@ class Backend(Protocol):
         classes, H/4, W/4) float32 and the frames' memory, (B, h, w, C) each, of the step's dtype."""
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
+    """How the registry checks for a backend and builds it."""
+
     check: Callable[[Step], None]  #: raises BackendError saying what is missing here; quick
     build: Callable[[Step, tuple[int, int], int], Backend]  #: for one network size and batch; may take minutes
     batches: bool  #: whether it is made for batches of more than one frame
 
 
-_REGISTRY = {
-    "eager": _Kind(lambda step: None, lambda step, size, batch: EagerBackend(step), batches=True),
-    "inductor": _Kind(inductor.check, inductor.InductorBackend, batches=True),
+REGISTRY = {
+    "eager": Kind(lambda step: None, lambda step, size, batch: EagerBackend(step), batches=True),
+    "inductor": Kind(inductor.check, inductor.InductorBackend, batches=True),
     # What lies on disk for these is for one frame: a file for each number of them would be minutes of building each.
-    "aot": _Kind(aot.check, lambda step, size, batch: aot.AotBackend(step, size), batches=False),
-    "onnxruntime": _Kind(
+    "aot": Kind(aot.check, lambda step, size, batch: aot.AotBackend(step, size), batches=False),
+    "onnxruntime": Kind(
         onnxruntime.check, lambda step, size, batch: onnxruntime.OnnxRuntimeBackend(step, size), batches=False
     ),
-    "tensorrt": _Kind(tensorrt.check, lambda step, size, batch: tensorrt.TensorRTBackend(step, size), batches=False),
+    "tensorrt": Kind(tensorrt.check, lambda step, size, batch: tensorrt.TensorRTBackend(step, size), batches=False),
 }
 # PyTorch's tracers keep what they are at in one place for all threads: two at a time, for two cameras, raise at random.
 _one_at_a_time = threading.Lock()
-#: Names of the backends.
-BACKENDS = tuple(_REGISTRY)
+#: Names that a user may give; auto stands for one of the others, which `auto.choose_backend` picks.
+BACKENDS = ("auto", *REGISTRY)
 
 
 def takes_batches(name: str) -> bool:
-    """Whether a backend of this name can be made for more than one frame at a time."""
-    return _REGISTRY[name].batches
+    """Whether the backend of this name, which is not auto, can be made for more than one frame at a time."""
+    return REGISTRY[name].batches
 
 
 def check_backend(name: str, step: Step) -> None:
     """Raises BackendError saying exactly what a backend lacks on this machine, or UnknownBackend."""
-    if name not in _REGISTRY:
+    if name not in BACKENDS:
         raise UnknownBackend(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
+    if name == "auto":
+        return
     if name != "eager" and not step.model.compiles:
         raise BackendError(f"backend '{name}' cannot compile an ONNX model; backend eager runs it, by onnxruntime")
-    _REGISTRY[name].check(step)
+    REGISTRY[name].check(step)
 
 
 def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1) -> Backend:
     """A backend by name, for `batch` frames of network size (height, width). All but eager take seconds to minutes.
 
+    With auto, the backend that it stands for; `BackendManager` also serves frames while that is built.
+
     Raises BackendError as `check_backend` does, or when building fails, or on a batch of a backend that takes none.
     """
     try:
         check_backend(name, step)
+        if name == "auto":
+            name = choose_backend(step, size).backend
         if batch > 1 and not takes_batches(name):
             raise BackendError(f"backend '{name}' runs one frame at a time, not {batch}")
         if name == "eager":
-            return _REGISTRY[name].build(step, size, batch)
+            return REGISTRY[name].build(step, size, batch)
         with _one_at_a_time:
             # Exporting swaps a module's weights while it traces, and another thread may be running this one.
-            return _REGISTRY[name].build(copy.deepcopy(step), size, batch)
+            return REGISTRY[name].build(copy.deepcopy(step), size, batch)
     except BackendError:
         raise
     except Exception as error:  # compilers raise whatever they like

@@ -9,7 +9,7 @@ from sdcpc_ros.inference import onnx_model
 from sdcpc_ros.inference.cache import cache_folder, check_trusted
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.onnx_model import model_name
-from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step
+from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step, example_inputs
 from sdcpc_ros.model_files.onnx_session import OnnxError, check_runtime, new_session
 from sdcpc_ros.network import FrameMemory
 
@@ -34,14 +34,12 @@ class OnnxRuntimeBackend:
             self._session = new_session(str(path), self._device, tensorrt=_tensorrt_options(step))
         except OnnxError as error:
             raise BackendError(f"backend 'onnxruntime': {error}") from error
+        self._binding = self._session.io_binding()
         self._output_shapes = [output.shape for output in self._session.get_outputs()]
         self._output_types = [torch.float32, step.dtype, step.dtype]
-        blank = step.blank(size)
-        count = len(step.config.reference_offsets)
         # In its first run onnxruntime allocates its memory.
-        image = torch.zeros(1, *size, 3, dtype=torch.uint8, device=self._device)
-        references = FrameMemory(*(part[:, None].repeat(1, count, 1, 1, 1) for part in blank))
-        self.step(image, references, torch.full((1, count), -1.0, device=self._device))
+        image, *references, age_s = example_inputs(step, size)
+        self.step(image, FrameMemory(*references), age_s)
 
     @torch.inference_mode()
     def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
@@ -50,10 +48,9 @@ class OnnxRuntimeBackend:
             torch.empty(shape, dtype=dtype, device=self._device)
             for shape, dtype in zip(self._output_shapes, self._output_types)
         ]
-        binding = self._session.io_binding()
         for names, tensors, bind in (
-            (INPUT_NAMES, inputs, binding.bind_input),
-            (OUTPUT_NAMES, outputs, binding.bind_output),
+            (INPUT_NAMES, inputs, self._binding.bind_input),
+            (OUTPUT_NAMES, outputs, self._binding.bind_output),
         ):
             for name, tensor in zip(names, tensors):
                 device = tensor.device.type, tensor.device.index or 0
@@ -61,8 +58,8 @@ class OnnxRuntimeBackend:
         if self._device.type == "cuda":
             # onnxruntime works on a stream of its own. While a CUDA graph is captured this raises RuntimeError.
             torch.cuda.current_stream(self._device).synchronize()
-        self._session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
         logits, *memory = outputs
         return logits, FrameMemory(*memory)
 

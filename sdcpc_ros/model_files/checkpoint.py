@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from sdcpc_ros.model_files.onnx_session import OnnxSession
 from sdcpc_ros.network import NetworkConfig, StreamNetwork
 from sdcpc_ros.network.architectures import DEFAULT_ARCHITECTURE, architecture_of, build_network, config_from_dict
 from sdcpc_ros.network.given_logits import GivenLogitsConfig, Runner
+from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.runtime.installation import share_folders
 
@@ -96,12 +96,12 @@ class Checkpoint:
         return lambda image: session.run(image, config.input_name, config.output_name)
 
 
-def _check_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+def _check_tensors(found: dict[str, Tensor], needed: dict[str, Tensor]) -> None:
+    missing, unexpected = sorted(set(needed) - set(found)), sorted(set(found) - set(needed))
     misshaped = [
-        f"{name} is {tuple(found[name].shape)}, {tuple(wanted[name].shape)} is needed"
-        for name in sorted(set(wanted) & set(found))
-        if found[name].shape != wanted[name].shape
+        f"{name} is {tuple(found[name].shape)}, {tuple(needed[name].shape)} is needed"
+        for name in sorted(set(needed) & set(found))
+        if found[name].shape != needed[name].shape
     ]
     problems = [
         f"{title} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
@@ -128,15 +128,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state_dict.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
+    with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -23,7 +23,7 @@ FREE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class NetworkFields:
-    """What configurations of networks have in common: the way into a checkpoint and back."""
+    """What configurations of networks have in common: checks, and the way into a checkpoint and back."""
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -44,6 +44,19 @@ class NetworkFields:
             return cls(**arguments)
         except TypeError as error:
             raise ValueError(f"network configuration: {error}") from error
+
+    def _require(self, field: str, holds: bool, allowed: str) -> None:
+        """Raises ValueError naming the field and what is allowed, unless `holds`."""
+        if not holds:
+            raise ValueError(f"network configuration: {field} is {getattr(self, field)!r}; {allowed}")
+
+    def _require_int(self, field: str, least: int, most: int) -> None:
+        self._require(field, _is_int(getattr(self, field), least, most), f"an integer in {least}..{most}")
+
+    def _require_increasing(self, field: str) -> None:
+        values = getattr(self, field)
+        holds = isinstance(values, tuple) and 1 <= len(values) <= 16 and all(_is_int(v, 1, 64) for v in values)
+        self._require(field, holds and all(a < b for a, b in pairwise(values)), "1 to 16 increasing integers in 1..64")
 
 
 @dataclass(frozen=True)
@@ -87,36 +100,23 @@ class SDCPCConfig(NetworkFields):
     recurrent: bool = True
 
     def __post_init__(self) -> None:
-        def require(field: str, holds: bool, allowed: str) -> None:
-            if not holds:
-                raise ValueError(f"network configuration: {field} is {getattr(self, field)!r}; {allowed}")
-
-        require("num_classes", _is_int(self.num_classes) and 1 <= self.num_classes <= 255, "an integer in 1..255")
-        require("encoder", self.encoder in ENCODERS, f"one of {', '.join(ENCODERS)}")
-        require("base_width", _is_int(self.base_width) and 8 <= self.base_width <= 256, "an integer in 8..256")
-        require("output_stride", self.output_stride in OUTPUT_STRIDES, f"one of {OUTPUT_STRIDES}")
-        require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
+        self._require_int("num_classes", 1, 255)
+        self._require("encoder", self.encoder in ENCODERS, f"one of {', '.join(ENCODERS)}")
+        self._require_int("base_width", 8, 256)
+        self._require("output_stride", self.output_stride in OUTPUT_STRIDES, f"one of {OUTPUT_STRIDES}")
+        self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
         for field in ("drop_path", "head_dropout"):
-            require(field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
+            self._require(field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
         # Half of key_dim must have room for the four channels of the position and for features (`dssa`).
         for field, least in (("embed_dim", 8), ("key_dim", 16)):
-            value = getattr(self, field)
-            require(field, _is_int(value) and least <= value <= 1024, f"an integer in {least}..1024")
+            self._require_int(field, least, 1024)
         for field in ("pool_grids", "reference_offsets"):
-            values = getattr(self, field)
-            require(
-                field,
-                isinstance(values, tuple)
-                and 1 <= len(values) <= 16
-                and all(_is_int(v) and 1 <= v <= 64 for v in values)
-                and all(a < b for a, b in pairwise(values)),
-                "1 to 16 increasing integers in 1..64",
-            )
+            self._require_increasing(field)
         for field in ("coarse_radius", "fine_radius"):
-            require(field, _is_int(getattr(self, field)) and 0 <= getattr(self, field) <= 8, "an integer in 0..8")
+            self._require_int(field, 0, 8)
         for field in ("static_aggregation", "temporal", "recurrent"):
-            require(field, isinstance(getattr(self, field), bool), "true or false")
+            self._require(field, isinstance(getattr(self, field), bool), "true or false")
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_int(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

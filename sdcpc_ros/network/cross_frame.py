@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdcpc_ros.network.window_attention import WindowAttention, window_attention
+from sdcpc_ros.network.window_attention.tile_geometry import constant
 
 #: Stage 1 works on cells of COARSE x COARSE positions of stage 2.
 COARSE = 4
@@ -39,35 +40,39 @@ def attend_each_reference(
     valid: Tensor,
     *,
     radius: int,
-    nearness: Tensor,
-    source: Tensor | None = None,
+    position_weight: Tensor,
+    gather_index: Tensor | None = None,
     values: Tensor | None = None,
 ) -> WindowAttention:
-    """Window attention with a softmax of its own for each reference: B * K maps with one reference each.
+    """Window attention from a frame to each of K references, by itself: B * K maps.
 
     query: (B, F, h, w), scaled. references: (B, K, F + ., h, w), whose first F channels are the keys. values:
-    (B, K, Dv, h, w), by default the references. valid: (B, K) bool. nearness, source: as in `window_attention`, source
-    (B, K, h, w). Offsets are found where there is no source. The batch of the result is B * K.
+    (B, K, Dv, h, w), by default the references. valid: (B, K) bool. position_weight, gather_index: as in
+    `window_attention`, gather_index (B, K, h, w). Returns (B, K, Dv, h, w), and argmax_offset (B, K, 2, h, w) where
+    there is no gather_index.
     """
-    batch, count = valid.shape
-    flat = references.flatten(0, 1)[:, None]
-    return window_attention(
-        query.to(references.dtype)[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1),
-        flat[:, :, : query.shape[1]],
-        flat if values is None else values.flatten(0, 1)[:, None],
+    flat = references.flatten(0, 1)
+    found = window_attention(
+        query.to(references.dtype)[:, None].expand(-1, valid.shape[1], -1, -1, -1).flatten(0, 1),
+        flat[:, : query.shape[1]],
+        flat if values is None else values.flatten(0, 1),
         radius=radius,
-        valid=valid.reshape(batch * count, 1),
+        valid=valid.flatten(),
         scale=1.0,
-        nearness=nearness,
-        source=None if source is None else source.flatten(0, 1)[:, None],
-        with_mass=False,
-        with_offset=source is None,
+        position_weight=position_weight,
+        gather_index=None if gather_index is None else gather_index.flatten(0, 1),
+        with_offset=gather_index is None,
+    )
+    offset = found.argmax_offset
+    return WindowAttention(
+        found.output.unflatten(0, tuple(valid.shape)),
+        None if offset is None else offset.unflatten(0, tuple(valid.shape)),
     )
 
 
 def gather_index(offset: Tensor, size: tuple[int, int]) -> Tensor:
-    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: the position y * w + x whose fine memory, moved
-    by its cell's offset and kept within the frame, lies over each position of this frame."""
+    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: for each position of this frame, the position
+    y * w + x of the fine memory that its cell's offset points to, kept within the frame."""
     height, width = size
     cells = offset.int() * COARSE
     dy, dx = cells[:, :, 0, :, None, :, None], cells[:, :, 1, :, None, :, None]  # (B, K, h/4, 1, w/4, 1)
@@ -111,9 +116,14 @@ def motion_smoothness(offset: Tensor) -> Tensor:
     padded = torch.cat((flat[..., :1], flat, flat[..., -1:]), -1)
     padded = torch.cat((padded[..., :1, :], padded, padded[..., -1:, :]), -2)
     # Neighbours by a convolution: nine slices would become nine copies of this code in a compiled kernel.
-    shifts = torch.eye(9, dtype=flat.dtype, device=flat.device).view(9, 1, 3, 3)
+    shifts = constant(_neighbour_shifts, flat, flat.dtype, flat.device)
     differs = (F.conv2d(padded, shifts) - flat).abs().unflatten(0, (-1, 2)).amax(1) > 1  # (B * K, 9, h, w)
     return 1 - (differs.sum(1) / 8).to(offset.dtype).unflatten(0, tuple(offset.shape[:2]))
+
+
+def _neighbour_shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Filters (9, 1, 3, 3), each of which takes one neighbour."""
+    return torch.eye(9, dtype=dtype, device=device).view(9, 1, 3, 3)
 
 
 def ramp(x: Tensor, ends: tuple[float, float] | Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class DSSAOutput(NamedTuple):
     change: Tensor  #: (B, C, H/4, W/4), to be added to the logits of the frame by itself
     trust: Tensor  #: (B, K, H/4, W/4) in 0..1, of each reference at each position; 0 where a reference is missing
     votes: Tensor  #: (B, K, C, H/4, W/4), class probabilities of each reference at the matched place, stage 2
-    coarse_votes: Tensor  #: (B, K, C, H/16, W/16), the same in stage 1
+    coarse_votes: Tensor  #: (B, K, C, H/16, W/16), the same in stage 1; C is 0 without `with_coarse_votes`
 
 
 class DSSA(nn.Module):
@@ -91,7 +91,7 @@ class DSSA(nn.Module):
         self.coarse_key = nn.Conv2d(width, self.coarse_features, 1)
         self.context_key = nn.Conv2d(width, self.fine_features, 1)
         self.detail_key = nn.Conv2d(detail_channels, self.fine_features, 1)
-        #: Logits of the attention: log of the scale of cosines, and the weight of nearness, of each stage.
+        #: Logits of the attention: log of the scale of cosines, and the weight of the position, of each stage.
         self.log_scale = nn.Parameter(torch.full((2,), math.log(16.0)))
         self.position_weight = nn.Parameter(torch.ones(2))
         #: Where the trust in a whole reference goes from 0 to 1: by the mean cosine of the matched places, and by how
@@ -121,17 +121,19 @@ class DSSA(nn.Module):
         """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, H/4, W/4)."""
         return _join(memory.fine[:, : self.fine_features], memory.coarse[:, : self.coarse_features], logits)
 
-    def forward(self, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> DSSAOutput:
+    def forward(
+        self, memory: FrameMemory, references: FrameMemory, age_s: Tensor, with_coarse_votes: bool = True
+    ) -> DSSAOutput:
         """Aggregate.
 
         memory: of this frame. references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much
         older than this frame each reference is, seconds; negative or NaN for a missing reference, which takes no part:
         its memory may hold any numbers, as long as they are finite and not beyond 1e30. Without any reference nothing
-        changes. The result is float32 or wider, whatever the types given.
+        changes. The result is float32 or wider, whatever the types given. with_coarse_votes: only training needs them.
         """
         size, valid, n = (memory.fine.shape[2], memory.fine.shape[3]), age_s >= 0, self.fine_features
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
-        coarse_votes, offset = self._match(memory.coarse, references.coarse, valid)
+        coarse_votes, offset = self._match(memory.coarse, references.coarse, valid, with_coarse_votes)
         matched = at_least_float32(self._gather(memory.fine, references.fine, valid, gather_index(offset, size)))
         fine = at_least_float32(memory.fine)
         own, votes = fine[:, n:], matched[:, :, n:]
@@ -148,32 +150,31 @@ class DSSA(nn.Module):
             weight * (log_probabilities(vote) - log_probabilities(own)), trust, votes, at_least_float32(coarse_votes)
         )
 
-    def _match(self, query: Tensor, references: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage 1: votes (B, K, C, H/16, W/16), and where each cell was, (B, K, 2, H/16, W/16) offsets in cells."""
+    def _match(self, query: Tensor, references: Tensor, valid: Tensor, with_votes: bool) -> tuple[Tensor, Tensor]:
+        """Stage 1: votes (B, K, C, H/16, W/16), without them C is 0; and where each cell was, (B, K, 2, H/16, W/16)
+        offsets in cells."""
         n = self.coarse_features
         found = attend_each_reference(
             query[:, :n] * self._scale(0),
             references,
             valid,
             radius=self.config.coarse_radius,
-            nearness=F.softplus(self.position_weight[0]),
-            values=references[:, :, n:],
+            position_weight=F.softplus(self.position_weight[0]),
+            values=references[:, :, n:] if with_votes else references[:, :, :1],  # attention needs one channel
         )
-        assert found.offset is not None
-        offset = found.offset.unflatten(0, tuple(valid.shape))[:, :, 0]
-        return found.output.unflatten(0, tuple(valid.shape)), offset
+        assert found.argmax_offset is not None
+        return found.output if with_votes else found.output[:, :, :0], found.argmax_offset
 
-    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, source: Tensor) -> Tensor:
+    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, index: Tensor) -> Tensor:
         """Stage 2: features and class probabilities of each reference at the matched place, (B, K, ., H/4, W/4)."""
-        found = attend_each_reference(
+        return attend_each_reference(
             query[:, : self.fine_features] * self._scale(1),
             references,
             valid,
             radius=self.config.fine_radius,
-            nearness=F.softplus(self.position_weight[1]),
-            source=source,
-        )
-        return found.output.unflatten(0, tuple(valid.shape))
+            position_weight=F.softplus(self.position_weight[1]),
+            gather_index=index,
+        ).output
 
     def _scale(self, stage: int) -> Tensor:
         return self.log_scale[stage].clamp(max=math.log(100.0)).exp()

@@ -82,7 +82,7 @@ class SDCPC(nn.Module):
         older than the frame each is, in seconds; negative where one is missing, and its contents are then ignored, as
         long as they are finite.
         """
-        return self._aggregate(frame, references, age_s)[0]
+        return self._aggregate(frame, references, age_s, with_coarse_votes=False)[0]
 
     def remember(self, frame: EncodedFrame, logits: Tensor) -> FrameMemory:
         """What a frame leaves for later frames. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
@@ -130,11 +130,11 @@ class SDCPC(nn.Module):
         return ClipOutput(logits, static_logits, frame.static, frame.logits, aggregation)
 
     def _aggregate(
-        self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor
+        self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor, *, with_coarse_votes: bool = True
     ) -> tuple[Tensor, DSSAOutput | None]:
         if not self.config.temporal:
             return frame.logits, None
-        found = self.dssa(frame.memory, references, age_s)
+        found = self.dssa(frame.memory, references, age_s, with_coarse_votes)
         return frame.logits + found.change, found
 
     def _reference_memories(self, frames: Tensor, age_s: Tensor) -> FrameMemory:
@@ -155,7 +155,7 @@ class SDCPC(nn.Module):
                 known = (age_s[:, :k] >= 0) & (age_s[:, k : k + 1] >= 0)
                 ages = torch.where(known, age_s[:, :k] - age_s[:, k : k + 1], -1.0)
                 with torch.no_grad(), _evaluating(self.dssa):
-                    labelled, _ = self._aggregate(frame, _stacked(memories), ages)
+                    labelled = self.aggregate(frame, _stacked(memories), ages)
             memories.append(self.remember(frame, labelled))
         return _stacked(memories)
 
@@ -167,7 +167,7 @@ def _stacked(memories: list[FrameMemory]) -> FrameMemory:
 
 @contextmanager
 def _evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Norms use, and keep, the statistics they have gathered: earlier frames leave no trace in them."""
+    """Norms use, and keep, the statistics they have: earlier frames leave no trace in them."""
     training = [part for module in modules for part in module.modules() if part.training]
     for part in training:
         part.training = False

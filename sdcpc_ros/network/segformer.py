@@ -36,8 +36,7 @@ class SegFormerConfig(SteadiedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("encoder", self.encoder in MIX_TRANSFORMERS, f"one of {', '.join(MIX_TRANSFORMERS)}")
-        channels = self.decoder_channels
-        self._require("decoder_channels", isinstance(channels, int) and 8 <= channels <= 4096, "an integer in 8..4096")
+        self._require_int("decoder_channels", 8, 4096)
         self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
 
 

@@ -41,18 +41,10 @@ class SteadiedConfig(NetworkFields):
     matching: str = "patches"
 
     def __post_init__(self) -> None:
-        self._require("num_classes", _is_int(self.num_classes, 1, 255), "an integer in 1..255")
-        offsets = self.reference_offsets
-        self._require(
-            "reference_offsets",
-            isinstance(offsets, tuple)
-            and 1 <= len(offsets) <= 16
-            and all(_is_int(offset, 1, 64) for offset in offsets)
-            and list(offsets) == sorted(set(offsets)),
-            "1 to 16 increasing integers in 1..64",
-        )
+        self._require_int("num_classes", 1, 255)
+        self._require_increasing("reference_offsets")
         for field in ("coarse_radius", "fine_radius"):
-            self._require(field, _is_int(getattr(self, field), 0, 8), "an integer in 0..8")
+            self._require_int(field, 0, 8)
         self._require("temporal", isinstance(self.temporal, bool), "true or false")
         self._require("matching", self.matching in MATCHINGS, f"one of {', '.join(MATCHINGS)}")
 
@@ -60,10 +52,6 @@ class SteadiedConfig(NetworkFields):
     def recurrent(self) -> bool:
         """A frame leaves the classes that it was given with its references; see `SDCPCConfig.recurrent`."""
         return True
-
-    def _require(self, field: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise ValueError(f"network configuration: {field} is {getattr(self, field)!r}; {allowed}")
 
 
 class SteadiedFrame(NamedTuple):
@@ -150,7 +138,3 @@ def _at_stride_4(logits: Tensor, height: int) -> Tensor:
     """Logits of an image of `height` px, averaged to stride 4 where they are finer: what follows is then cheap."""
     factor = 4 * logits.shape[2] // height
     return logits if factor <= 1 else F.avg_pool2d(logits, factor, ceil_mode=True, count_include_pad=False)
-
-
-def _is_int(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -26,15 +26,15 @@ from sdcpc_ros.network.cross_frame import (
     motion_smoothness,
     ramp,
 )
-from sdcpc_ros.network.window_attention.gathering import moved
+from sdcpc_ros.network.window_attention import gather_at
 from sdcpc_ros.network.window_attention.tile_geometry import constant
 
 #: Stride of the fine part of a memory, px.
 STRIDE = 8
 #: Scale of the cosines in the attention of stages 1 and 2.
 _SCALES = (30.0, 100.0)
-#: Weight of nearness in the attention of stages 1 and 2.
-_NEARNESS = (1.0, 0.3)
+#: Weight of the relative position bias in the attention of stages 1 and 2.
+_POSITION_WEIGHTS = (1.0, 0.3)
 #: Trust falls by e in so many seconds.
 _AGE_S = 1.0
 #: The vote's largest weight, how fast it grows with the doubt 1 - p of the frame's best class, and how fast it falls
@@ -92,34 +92,35 @@ class ParameterFreeDSSA(nn.Module):
         references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each
         is, seconds; negative where missing.
         """
-        around, smooth = self._moved(memory, references, age_s >= 0)
+        around, smooth = self._align(memory, references, age_s >= 0)
         shifts = Shifts(around, self.fine_radius)
         features, own = memory.fine.contiguous().split((memory.fine.shape[1] - self.num_classes, self.num_classes), 1)
-        weights, cosine = shifts.attention(features, _SCALES[1], _NEARNESS[1])
+        weights, cosine = shifts.attention(features, _SCALES[1], _POSITION_WEIGHTS[1])
         trust = self._trust(cosine, smooth, age_s)
         total = trust.sum(1, keepdim=True)
-        vote = shifts.summed(weights * trust, features.shape[1]) / total.clamp_min(1e-6)
+        vote = shifts.weighted_sum(weights * trust, features.shape[1]) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
         confidence = own.amax(1, keepdim=True)
         doubt = (_DOUBT * (1 - confidence)).clamp(max=1) * (1 - _DETAIL * (peak - confidence)).clamp(0, 1)
         return _MOST * weight * doubt * (log_probabilities(vote) - log_probabilities(own))
 
-    def _moved(self, memory: FrameMemory, references: FrameMemory, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The fine part of each reference, (B, K, F + C, h, w), moved to where its cells at stride 32 are found in this
-        frame; and how smooth the motion of these cells is, (B, K, h/4, w/4) in 0..1."""
+    def _align(self, memory: FrameMemory, references: FrameMemory, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """The fine part of each reference, (B, K, F + C, h, w), gathered where its cells at stride 32 are found in
+        this frame; and how smooth the motion of these cells is, (B, K, h/4, w/4) in 0..1."""
         found = attend_each_reference(
             memory.coarse * _SCALES[0],
             references.coarse,
             valid,
             radius=self.coarse_radius,
-            nearness=memory.coarse.new_full((), _NEARNESS[0]),
+            position_weight=memory.coarse.new_full((), _POSITION_WEIGHTS[0]),
             values=references.coarse[:, :, :1],  # only the offset counts
         )
-        assert found.offset is not None
-        offset = found.offset.unflatten(0, tuple(valid.shape))[:, :, 0]
-        source = gather_index(offset, (memory.fine.shape[2], memory.fine.shape[3]))
-        return moved(references.fine, source), motion_smoothness(offset.to(memory.fine.dtype))
+        offset = found.argmax_offset
+        assert offset is not None
+        index = gather_index(offset, (memory.fine.shape[2], memory.fine.shape[3]))
+        aligned = gather_at(references.fine.flatten(0, 1), index.flatten(0, 1)).unflatten(0, tuple(valid.shape))
+        return aligned, motion_smoothness(offset.to(memory.fine.dtype))
 
     def _trust(self, cosine: Tensor, smooth: Tensor, age_s: Tensor) -> Tensor:
         """How far each reference is believed, (B, K, h, w) in 0..1. cosine: (B, K, h, w).
@@ -149,16 +150,16 @@ class Shifts:
         self._steps = [(dy, dx) for dy in reach for dx in reach]
         self._padded = F.pad(maps, (radius, radius, radius, radius))
 
-    def attention(self, query: Tensor, scale: float, nearness: float) -> tuple[Tensor, Tensor]:
+    def attention(self, query: Tensor, scale: float, position_weight: float) -> tuple[Tensor, Tensor]:
         """The weights of each offset, (offsets, B, K, h, w), one softmax a reference; and the products of the query,
-        (B, F, h, w), with what these make of the keys, (B, K, h, w). scale, nearness: see `window_attention`."""
+        (B, F, h, w), with what these make of the keys, (B, K, h, w). scale, position_weight: see `window_attention`."""
         keys = slice(0, query.shape[1])
         products = torch.stack([(query[:, None] * self._at(step, keys)).sum(2) for step in self._steps])
-        added = constant(_added, query, self._radius, nearness, *self._size, query.dtype, query.device)
-        weights = (scale * products + added).softmax(0)
+        bias = constant(_position_bias, query, self._radius, position_weight, *self._size, query.dtype, query.device)
+        weights = (scale * products + bias).softmax(0)
         return weights, (weights * products).sum(0)
 
-    def summed(self, weights: Tensor, first: int) -> Tensor:
+    def weighted_sum(self, weights: Tensor, first: int) -> Tensor:
         """The channels from `first` on, (B, ., h, w), summed with weights (offsets, B, K, h, w)."""
         total = self._padded.new_zeros(())
         for step, of_step in zip(self._steps, weights):
@@ -173,12 +174,14 @@ class Shifts:
         return self._padded[:, :, channels, top : top + height, left : left + width]
 
 
-def _added(radius: int, nearness: float, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What is added to the logits of each offset, (offsets, 1, 1, h, w): nearness, or very little beyond the frame."""
+def _position_bias(
+    radius: int, weight: float, height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Added to the logits of each offset, (offsets, 1, 1, h, w): weight * n(o), or very little beyond the frame."""
     y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
     parts = []
     for dy, dx in product(range(-radius, radius + 1), repeat=2):
-        near = nearness * sum(math.cos(math.pi * step / (radius + 1)) for step in (dy, dx))
+        near = weight * sum(math.cos(math.pi * step / (radius + 1)) for step in (dy, dx))
         inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
         parts.append(torch.where(inside, near, -1e4))
     return torch.stack(parts)[:, None, None].to(dtype)

@@ -85,11 +85,12 @@ DECLARATIONS = (
     ),
     Declaration(
         "backend",
-        "eager",
-        "How the network runs: by PyTorch (eager, inductor), compiled ahead of time (aot), by onnxruntime, or as a "
-        "TensorRT engine. Frames run eagerly while a backend is built. Configuration fails and names the missing "
-        "dependency if the backend is not available.",
-        choices=("eager", "inductor", "aot", "onnxruntime", "tensorrt"),
+        "auto",
+        "How the network runs. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, else eager. "
+        "eager: PyTorch as it is; inductor: compiled here; aot: compiled ahead of time; onnxruntime; tensorrt: a TensorRT "
+        "engine. Frames run eagerly while a backend is built. Configuration fails and names the missing dependency if "
+        "the backend is not available.",
+        choices=("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt"),
     ),
     Declaration(
         "precision",
@@ -100,7 +101,7 @@ DECLARATIONS = (
     Declaration(
         "backend_fallback",
         False,
-        "Run eagerly, with a warning in the diagnostics, if the backend is not available.",
+        "Run eagerly, with a warning in the diagnostics, if the backend is not available. auto always does.",
     ),
     Declaration(
         "max_batch",

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from sdcpc_ros.inference import (
+    BackendManager,
     BackendStatus,
-    BackendSwitch,
     Step,
     checked_device,
     checked_precision,
@@ -65,7 +65,7 @@ class StreamingSegmenter:
         checkpoint: Checkpoint | str | Path,
         *,
         device: str = "auto",
-        backend: str = "eager",
+        backend: str = "auto",
         precision: str = "auto",
         input_size: tuple[int, int] | None = None,
         background_build: bool = False,
@@ -75,7 +75,8 @@ class StreamingSegmenter:
     ) -> None:
         """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file.
         device: cpu, cuda, cuda:N, or auto for the GPU if PyTorch finds one.
-        backend: one of `sdcpc_ros.inference.BACKENDS`.
+        backend: one of `sdcpc_ros.inference.BACKENDS`. auto runs eagerly, and changes to inductor (GPU) or to a cached
+            ahead-of-time package (CPU) when that is ready; a few pixels may differ from then on.
         precision: of weights, activations and memories: float32, float16, bfloat16, or auto (float16 on a GPU).
         input_size: (height, width) that the network sees; by default the image's aspect ratio and the model's pixels.
         background_build: run frames eagerly while the backend is built; else the first frame of each size waits.
@@ -106,7 +107,7 @@ class StreamingSegmenter:
         dtype = checked_precision(precision, self._device, model)
         self.precision = precision_name(dtype)
         self._step = Step(model, checkpoint.mean, checkpoint.std, self._device, dtype)
-        self._backends = BackendSwitch(backend, self._step, background=background_build, fallback=fallback)
+        self._backends = BackendManager(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # starts the build
         self._runners: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FrameRunner] = {}
@@ -188,7 +189,7 @@ class StreamingSegmenter:
         left_s = self._one_by_one_until_s - time.monotonic()
         if left_s > 0:
             return f"one by one for {left_s:.0f} s more, as a batch failed: {self._batch_failure}"
-        return self._backends.batch_obstacle
+        return self._backends.batching_disabled_reason
 
     def network_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) at which the network sees an image of `image_size`."""

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sdcpc_ros.network.ranks import joined_sum, summed
+from sdcpc_ros.training.ranks import all_reduce_sum, differentiable_sum
 from sdcpc_ros.training.recipe import RecipeError
 
 #: The other ranks wait while rank 0 validates on a large split.
@@ -116,10 +116,10 @@ class _CpuSyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
-        count = summed(torch.tensor(float(x.numel() // x.shape[1])))
-        mean = joined_sum(x.sum((0, 2, 3))) / count
+        count = all_reduce_sum(torch.tensor(float(x.numel() // x.shape[1])))
+        mean = differentiable_sum(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = joined_sum(centred.square().sum((0, 2, 3))) / count
+        variance = differentiable_sum(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1).clamp_min(1), self.momentum)

@@ -1,4 +1,4 @@
-"""Losses on logits. Over several ranks each is this rank's share of the joined batch's (`network.ranks.mean_share`)."""
+"""Losses on logits. Over several ranks each is this rank's share of the whole batch's (`ranks.mean_share`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdcpc_ros.labels.label_set import IGNORE
 from sdcpc_ros.network import ClipOutput
 from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.dssa import DSSAOutput
-from sdcpc_ros.network.ranks import joined_sum, mean_share
+from sdcpc_ros.training.ranks import differentiable_sum, mean_share
 
 
 def class_weights(frequencies: np.ndarray, power: float) -> Tensor:
@@ -62,7 +62,7 @@ def jaccard_loss(logits: Tensor, labels: Tensor) -> Tensor:
     intersection = counts[0].index_add(0, classes, at_truth[known])
     truth = counts[1].index_add(0, classes, torch.ones_like(classes, dtype=torch.float32))
     predicted = probabilities.sum((0, 2, 3))
-    intersection, truth, predicted = joined_sum(torch.stack((intersection, truth, predicted)))
+    intersection, truth, predicted = differentiable_sum(torch.stack((intersection, truth, predicted)))
     iou = intersection / (truth + predicted - intersection).clamp_min(1e-6)
     present = truth > 0
     return ((1 - iou) * present).sum() / present.sum().clamp_min(1)
@@ -130,7 +130,7 @@ def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Ten
 
     logits, view_logits: (B, C, h, w); motion: (B, 2, 3), see `clip_plan`. Labels flicker where small movements and
     sensor noise change them; this loss trains the network to label both views alike. The gradient flows to both. Over
-    several ranks, this rank's share of their mean (`network.ranks.mean_share`).
+    several ranks, this rank's share of their mean (`training.ranks.mean_share`).
     """
     grid = F.affine_grid(motion, [*logits.shape], align_corners=False)
     probabilities = F.grid_sample(logits.float().softmax(1), grid, padding_mode="zeros", align_corners=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.network.class_prototypes import ClassPrototypes
+from sdcpc_ros.training.class_prototypes import ClassPrototypes
 from sdcpc_ros.training.losses import consistency_loss, labels_at, segmentation_loss, temporal_losses
 from sdcpc_ros.training.recipe import PrototypeSettings, Recipe
 

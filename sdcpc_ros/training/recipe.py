@@ -63,7 +63,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class PrototypeSettings:
-    """MCP-CL (`network.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
+    """MCP-CL (`training.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
 
     weight: float = setting(POSITIVE, 0.1)  #: of the loss
     per_class: int = setting(integer(1, 100), 10)

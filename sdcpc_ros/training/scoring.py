@@ -38,7 +38,7 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVi
 
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
-    segmenter = StreamingSegmenter(checkpoint, device=device, max_gap_s=math.inf)
+    segmenter = StreamingSegmenter(checkpoint, device=device, backend="eager", max_gap_s=math.inf)
     try:
         return evaluate(segmenter, video, progress=ProgressBar)
     finally:
@@ -95,7 +95,7 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
 
     device: "cpu" or "cuda"; without, a GPU where there is one. Raises CheckpointError, DatasetError or OSError.
     """
-    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto", max_gap_s=math.inf)
+    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto", backend="eager", max_gap_s=math.inf)
     try:
         results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
         values: dict[str, Any] = {

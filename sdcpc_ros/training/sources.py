@@ -19,11 +19,11 @@ from sdcpc_ros.datasets.dataset_views import view_of
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
-from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.runtime.progress import tracked
 from sdcpc_ros.training.clip_plan import ClipPlanner
 from sdcpc_ros.training.distributed import DistributedContext
 from sdcpc_ros.training.frame_store import FrameStore, StreetDrive
+from sdcpc_ros.training.ranks import all_reduce_sum
 from sdcpc_ros.training.recipe import Recipe, RecipeError
 from sdcpc_ros.training.samples import ClipBatches
 
@@ -143,7 +143,7 @@ def class_frequencies(dataset: VideoDataset, path: Path, world: DistributedConte
             dataset.labelled[world.rank :: world.size], "counting classes", disabled=not world.is_main
         ):
             counts += torch.from_numpy(np.bincount(dataset.labels(index).ravel(), minlength=256)).to(world.device)
-        kept = summed(counts).cpu().numpy()[: len(dataset.label_set)]
+        kept = all_reduce_sum(counts).cpu().numpy()[: len(dataset.label_set)]
         if world.is_main:
             write_json(path, {**whose, "pixels": kept.tolist()})
     if not kept.sum():

@@ -24,13 +24,13 @@ from sdcpc_ros.model_files.checkpoint import (
 )
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
-from sdcpc_ros.network.ranks import summed
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.training.distributed import DistributedContext, convert_sync_batchnorm, init_distributed, wrap_ddp
 from sdcpc_ros.training.export import data_used, training_record, weights_to_ship
 from sdcpc_ros.training.losses import class_weights
 from sdcpc_ros.training.objective import Objective, Sample
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
+from sdcpc_ros.training.ranks import all_reduce_sum
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 from sdcpc_ros.training.run_log import RunLog
 from sdcpc_ros.training.run_state import load_state, optimizer_tensors, restore_optimizer, save_state
@@ -140,7 +140,7 @@ class _Run:
                 raise RecipeError(
                     f"{self.folder / STATE} does not fit this network ({error}); remove it to start afresh"
                 ) from error
-        steps = summed(torch.tensor(float(self.step), device=self.world.device))
+        steps = all_reduce_sum(torch.tensor(float(self.step), device=self.world.device))
         if steps != self.step * self.world.size:
             raise RecipeError(f"{self.folder / STATE} is not the same file for all ranks; one folder for all is needed")
         if self.world.is_main:
@@ -236,7 +236,7 @@ class _Run:
 
     def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: ProgressBar) -> None:
         """Logs, validates, exports and saves the state, which comes last, since a run resumes from it."""
-        totals = summed(sums).cpu()
+        totals = all_reduce_sum(sums).cpu()
         if not (totals.isfinite().all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
             raise RecipeError(
                 f"recipe: before step {self.step} the loss or the norm of its gradients is no longer finite; a lower "

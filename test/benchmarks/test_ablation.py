@@ -129,11 +129,9 @@ def test_the_table_has_mean_spread_and_change():
     assert rows[0].endswith("| - |") and rows[1].endswith("| +4.00 ± 2.83 (+ SSEA) |")
 
 
-def test_a_quick_budget_gives_way_to_what_is_said():
-    options = ablation.parse(["--root", "x", "--quick", "--steps", "7"])
-    assert options.steps == 7 and options.seeds == ablation._QUICK["seeds"] and options.crop == [160, 224]
-    whole = ablation.parse(["--root", "x"])
-    assert (whole.steps, whole.seeds, whole.crop, whole.towns) == (80, 3, None, None)
+def test_the_budget_is_the_recorded_one_unless_said_otherwise():
+    options = ablation.parse(["--root", "x", "--steps", "7"])
+    assert (options.steps, options.seeds, options.crop, options.towns) == (7, 3, None, None)
 
 
 @pytest.mark.parametrize("option", ["--steps", "--seeds", "--street-frames"])

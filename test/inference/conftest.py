@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference import Backend, BackendError, BackendSwitch, Step, check_backend, create_backend
+from sdcpc_ros.inference import Backend, BackendError, BackendManager, Step, check_backend, create_backend
 from sdcpc_ros.inference.exporting import export_step
 from sdcpc_ros.network import SDCPC, FrameMemory
 
@@ -84,19 +84,19 @@ def cache(robot_cache: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def swap(step: Step, video: Tensor) -> Swap:
-    """Frames served by a switch to inductor, from the first until a few after it was ready."""
+    """Frames served while inductor was built, from the first until a few after it was ready."""
     _require("inductor", step)
-    switch = BackendSwitch("inductor", step, background=True, fallback=False)
-    states, logits = [switch.status.state], []
+    manager = BackendManager("inductor", step, background=True, fallback=False)
+    states, logits = [manager.status.state], []
     deadline = time.monotonic() + _DEADLINE_S
     while states[-3:] != ["ready"] * 3 or len(states) < 5:
         assert time.monotonic() < deadline, "inductor is not built in time"
-        backend = switch.backend(SIZE)
+        backend = manager.backend(SIZE)
         logits.append(_stream(backend, step, video[:1])[0][0])
-        states.append(switch.status.state)
+        states.append(manager.status.state)
         if states[-1] == "building":
             time.sleep(0.5)  # leaves the processor to the compiler
-    return Swap(states, logits, switch.backend(SIZE))
+    return Swap(states, logits, manager.backend(SIZE))
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,7 @@ def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
         raise RuntimeError("lowering failed\nand much more")
 
     monkeypatch.setitem(
-        backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
+        backend.REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
     )
     with pytest.raises(BackendError, match=r"^backend 'inductor' could not be built for 96x64: lowering failed$"):
         create_backend("inductor", step, SIZE)
@@ -133,7 +133,7 @@ def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
 @pytest.mark.parametrize("name", ["aot", "onnxruntime", "tensorrt"])
 def test_what_is_made_for_one_frame_refuses_a_batch(name, step: Step, monkeypatch):
     assert not takes_batches(name)
-    monkeypatch.setitem(backend._REGISTRY, name, backend._REGISTRY[name]._replace(check=lambda step: None))
+    monkeypatch.setitem(backend.REGISTRY, name, backend.REGISTRY[name]._replace(check=lambda step: None))
     with pytest.raises(BackendError, match=f"backend '{name}' runs one frame at a time, not 2"):
         create_backend(name, step, SIZE, 2)
 
@@ -197,7 +197,7 @@ def test_two_sizes_are_built_one_after_the_other(step: Step, monkeypatch):
         running.remove(size)
         return EagerBackend(own)
 
-    monkeypatch.setitem(backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
+    monkeypatch.setitem(backend.REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build))
     threads = [
         threading.Thread(target=create_backend, args=("inductor", step, (64, 32 * number))) for number in (1, 2, 3)
     ]

@@ -171,18 +171,18 @@ def test_shifted_planes_are_window_attention(radius: int) -> None:
     shifts = Shifts(maps, radius)
     weights, products = shifts.attention(query, 2.0, 0.3)
     share = torch.rand(batch, references, height, width, generator=generator)
-    total = shifts.summed(weights * share, features)
+    total = shifts.weighted_sum(weights * share, features)
     expected = torch.zeros_like(total)
     for index in range(references):
-        one = maps[:, index : index + 1]
+        one = maps[:, index]
         found = window_attention(
             query,
-            one[:, :, :features],
+            one[:, :features],
             one,
             radius=radius,
-            valid=torch.ones(batch, 1, dtype=torch.bool),
+            valid=torch.ones(batch, dtype=torch.bool),
             scale=2.0,
-            nearness=torch.tensor(0.3),
+            position_weight=torch.tensor(0.3),
         ).output
         assert torch.allclose(products[:, index], (query * found[:, :features]).sum(1), atol=1e-4)
         expected += share[:, index, None] * found[:, features:]

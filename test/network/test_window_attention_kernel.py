@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import re
@@ -27,22 +26,21 @@ if importlib.util.find_spec("triton") is None:
         allow_module_level=True,
     )
 
-# Name: B, K, d, Dv, h, w, radius; type, or those of queries and keys, values, bias;
-# bias; missing references; multiprocessors, of which many make for small tiles.
+# Name: B, d, Dv, h, w, radius; type, or those of queries and keys, and of values; maps that are not valid;
+# multiprocessors, of which many make for small tiles.
 CASES = {
-    "borders and ragged tiles": ((1, 3, 16, 16, 9, 11, 2), torch.float32, True, (), 1),
-    "small tiles": ((1, 3, 20, 12, 6, 9, 4), torch.float32, True, (), 1000),
-    "a window of one": ((2, 1, 5, 3, 3, 11, 0), torch.float32, False, (), 1),
-    "a frame of one": ((1, 2, 8, 8, 1, 1, 3), torch.float32, True, (), 1),
-    "missing references": ((2, 3, 8, 8, 5, 6, 1), torch.float32, True, ((0, 1), (1, 0), (1, 1), (1, 2)), 1),
-    "many references": ((1, 5, 8, 24, 6, 5, 1), torch.float32, False, ((0, 4),), 1),
-    "half precision": ((1, 2, 16, 16, 9, 7, 2), torch.float16, True, (), 1),
-    "bfloat16": ((1, 2, 16, 16, 9, 7, 2), torch.bfloat16, True, (), 1),
-    "single bias": ((1, 2, 16, 16, 9, 7, 2), (torch.bfloat16, torch.bfloat16, torch.float32), True, (), 1),
-    "autocast": ((1, 2, 16, 21, 9, 7, 2), (torch.float16, torch.float32, torch.float32), True, ((0, 1),), 1),
-    "autocast to bfloat16": ((1, 2, 16, 21, 9, 7, 2), (torch.bfloat16, torch.float32, torch.float32), True, (), 1000),
-    "half values": ((1, 2, 16, 16, 9, 7, 2), (torch.float32, torch.float16, torch.bfloat16), True, (), 1),
-    "both halves": ((1, 2, 16, 16, 9, 7, 2), (torch.float16, torch.bfloat16, torch.float16), True, (), 1),
+    "borders and ragged tiles": ((3, 16, 16, 9, 11, 2), torch.float32, (), 1),
+    "small tiles": ((3, 20, 12, 6, 9, 4), torch.float32, (), 1000),
+    "a window of one": ((2, 5, 3, 3, 11, 0), torch.float32, (), 1),
+    "a frame of one": ((2, 8, 8, 1, 1, 3), torch.float32, (), 1),
+    "missing references": ((4, 8, 8, 5, 6, 1), torch.float32, (1, 3), 1),
+    "more values than keys": ((2, 8, 24, 6, 5, 1), torch.float32, (0,), 1),
+    "half precision": ((2, 16, 16, 9, 7, 2), torch.float16, (), 1),
+    "bfloat16": ((2, 16, 16, 9, 7, 2), torch.bfloat16, (), 1),
+    "autocast": ((2, 16, 21, 9, 7, 2), (torch.float16, torch.float32), (1,), 1),
+    "autocast to bfloat16": ((2, 16, 21, 9, 7, 2), (torch.bfloat16, torch.float32), (), 1000),
+    "half values": ((2, 16, 16, 9, 7, 2), (torch.float32, torch.float16), (), 1),
+    "both halves": ((2, 16, 16, 9, 7, 2), (torch.float16, torch.bfloat16), (), 1),
 }
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
@@ -55,46 +53,33 @@ from sdcpc_ros.network.window_attention.triton_kernel import launch
 
 tensors, results = load_file(sys.argv[1]), {}
 for case in sorted({name.split("/")[0] for name in tensors}):
-    query, keys, values, valid, bias, options = (
-        tensors.get(f"{case}/{part}") for part in ("query", "keys", "values", "valid", "bias", "options")
+    query, keys, values, valid, options = (
+        tensors[f"{case}/{part}"] for part in ("query", "keys", "values", "valid", "options")
     )
     radius, processors = options.tolist()
     # As they lie in the frame buffer, channels last; values stay as they are, so that both layouts are read.
-    query = query.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    keys = keys.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    arguments = query, keys, values, valid, bias, radius
-    for name, result in zip(("output", "mass", "offset"), launch(*arguments, True, processors)):
-        results[f"{case}/{name}"] = result
-    *same, none = launch(*arguments, False, processors)
-    assert none.numel() == 0 and all((a == results[f"{case}/{b}"]).all() for a, b in zip(same, ("output", "mass")))
+    query, keys = (part.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for part in (query, keys))
+    arguments = query, keys, values, valid, radius
+    output, offset = launch(*arguments, True, processors)
+    results |= {f"{case}/output": output, f"{case}/offset": offset}
+    same, none = launch(*arguments, False, processors)
+    assert none.numel() == 0 and (same == output).all()
 save_file(results, sys.argv[2])
 """
 
 
-def _types(case: str) -> tuple[torch.dtype, ...]:
-    """Of queries, keys, values and bias."""
-    types = CASES[case][1]
-    if isinstance(types, torch.dtype):
-        return (types,) * 4
-    return types[0], *types
-
-
 def _inputs(case: str) -> dict[str, torch.Tensor]:
-    (batch, references, channels, value_channels, height, width, radius), _, with_bias, missing, processors = CASES[
-        case
-    ]
+    (batch, channels, value_channels, height, width, radius), types, missing, processors = CASES[case]
+    dtype, value_dtype = (types, types) if isinstance(types, torch.dtype) else types
     generator = torch.Generator().manual_seed(0)
-    shapes = {
-        "query": (batch, channels, height, width),
-        "keys": (batch, references, channels, height, width),
-        "values": (batch, references, value_channels, height, width),
-        **({"bias": (batch, references, height, width)} if with_bias else {}),
+    tensors = {
+        name: torch.randn(batch, count, height, width, generator=generator).to(of)
+        for name, count, of in (
+            *(("query", channels, dtype), ("keys", channels, dtype)),
+            ("values", value_channels, value_dtype),
+        )
     }
-    types = dict(zip(("query", "keys", "values", "bias"), _types(case)))
-    tensors = {name: torch.randn(shape, generator=generator).to(types[name]) for name, shape in shapes.items()}
-    valid = torch.ones(batch, references, dtype=torch.bool)
-    for b, k in missing:
-        valid[b, k] = False
+    valid = torch.tensor([index not in missing for index in range(batch)])
     return tensors | {"valid": valid, "options": torch.tensor([radius, processors])}
 
 
@@ -116,27 +101,23 @@ def kernel_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.
 def test_the_kernel_equals_the_definition(kernel_results: dict[str, torch.Tensor], case: str) -> None:
     inputs = _inputs(case)
     query, keys, values = (inputs[name].double().numpy() for name in ("query", "keys", "values"))
-    bias = inputs["bias"].double().numpy() if "bias" in inputs else None
     radius, valid = int(inputs["options"][0]), inputs["valid"].numpy()
     # Logits are in float32 always, weights and the output of the values' type.
-    widest = functools.reduce(torch.promote_types, _types(case))
-    exactness = {"output": TOLERANCE[inputs["values"].dtype], "mass": TOLERANCE[widest]}
-    tolerance = exactness["mass"]
-    output, mass, logits = _ORACLE.window_attention_oracle(query, keys, values, radius, valid, bias)
+    dtype = inputs["values"].dtype
+    tolerance = TOLERANCE[torch.promote_types(inputs["query"].dtype, dtype)]
+    output, logits = _ORACLE.window_attention_oracle(query, keys, values, radius, valid)
 
-    found = {name: kernel_results[f"{case}/{name}"] for name in ("output", "mass", "offset")}
-    assert found["output"].dtype == inputs["values"].dtype and found["mass"].dtype == widest
-    assert found["offset"].dtype == torch.int64
-    np.testing.assert_allclose(found["output"].permute(0, 3, 1, 2).double().numpy(), output, atol=exactness["output"])
-    np.testing.assert_allclose(found["mass"].double().numpy(), mass, atol=exactness["mass"])
-    offsets = found["offset"].numpy()
+    found, offsets = kernel_results[f"{case}/output"], kernel_results[f"{case}/offset"]
+    assert found.dtype == dtype and offsets.dtype == torch.int64
+    np.testing.assert_allclose(found.permute(0, 3, 1, 2).double().numpy(), output, atol=TOLERANCE[dtype])
+    offsets = offsets.numpy()
     assert not offsets[~valid].any()
-    for (b, k, y, x), candidates in logits.items():
-        if valid[b, k]:  # a KeyError would be an offset out of the window or frame
-            assert candidates[tuple(offsets[b, k, :, y, x])] == pytest.approx(max(candidates.values()), abs=tolerance)
+    for (b, y, x), candidates in logits.items():
+        if valid[b]:  # a KeyError would be an offset out of the window or frame
+            assert candidates[tuple(offsets[b, :, y, x])] == pytest.approx(max(candidates.values()), abs=tolerance)
 
 
-# Type of queries and keys, type of values and bias, channels, wanted tile, compute capability.
+# Type of queries and keys, type of values, channels, tile, compute capability.
 COMPILED = [
     (torch.bfloat16, torch.bfloat16, 64, 8, 90),
     (torch.float16, torch.float16, 128, 8, 80),
@@ -163,21 +144,18 @@ def compile_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         dtype: torch.dtype,
         value_dtype: torch.dtype,
         *,
-        references: int,
         channels: tuple[int, int],
         tile: int,
         radius: int,
-        with_bias: bool,
         with_offset: bool,
     ) -> Any:
         wider = torch.promote_types(dtype, value_dtype)
-        constants, options = triton_kernel.choices(wider, references, *channels, tile)
-        constants |= {"RADIUS": radius, "WITH_BIAS": with_bias, "WITH_OFFSET": with_offset, "INTERPRETED": False}
+        constants, options = triton_kernel.choices(wider, *channels, tile)
+        constants |= {"RADIUS": radius, "WITH_OFFSET": with_offset, "INTERPRETED": False}
         constants |= dict.fromkeys(("query_sc", "key_sc", "value_sc"), 1)
         types = dict.fromkeys(("query", "keys"), elements[dtype])
-        types |= dict.fromkeys(("values", "bias", "output"), elements[value_dtype])
-        types["mass"] = elements[wider]
-        types |= {"valid": "*i1", "offset": "*i64", "scale": "fp32"}
+        types |= dict.fromkeys(("values", "output"), elements[value_dtype])
+        types |= {"valid": "*i1", "argmax_offset": "*i64", "scale": "fp32"}
         kernel = triton_kernel._window_attention
         signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
         source = compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
@@ -198,8 +176,7 @@ def test_the_kernel_compiles_for_a_gpu_and_fits_it(
     """Of every mixture of types, with all that it can do."""
     compiled = compile_kernel(
         *(capability, dtype, value_dtype),
-        **{"references": 3, "channels": (channels, channels), "tile": tile, "radius": 4},
-        with_bias=True,
+        **{"channels": (channels, channels), "tile": tile, "radius": 4},
         with_offset=True,
     )
     assert compiled.metadata.shared <= 99 * 1024
@@ -228,7 +205,7 @@ def test_the_networks_kernels_spill_hardly_a_register(
     record_property: Callable[[str, object], None],
 ) -> None:
     """For A100, Orin, RTX 40 and H100: figures of the assembler, which `pytest -rP` shows."""
-    compiled = compile_kernel(capability, dtype, dtype, references=1, with_bias=False, **STAGES[stage])
+    compiled = compile_kernel(capability, dtype, dtype, **STAGES[stage])
     usage = _resource_usage(compiled.asm["cubin"], tmp_path)
     usage["SHARED"] = compiled.metadata.shared  # given at launch, so not in the file
     print(f"sm_{capability}, {stage}, {dtype}: {usage}")

@@ -61,7 +61,7 @@ def test_every_declaration_has_a_field_and_every_field_a_declaration():
         ("label_map", ["road: x"], "name: id"),
         ("label_map", "nav2", "type string array"),
         ("precision", "int8", "auto or float32 or float16 or bfloat16"),
-        ("backend", "abacus", "eager or inductor or aot or onnxruntime or tensorrt"),
+        ("backend", "abacus", "auto or eager or inductor or aot or onnxruntime or tensorrt"),
         ("output_size", "huge", "image or network"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N"),
         ("cameras", "camera", "type string array"),

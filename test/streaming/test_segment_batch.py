@@ -176,7 +176,7 @@ def test_a_backend_is_given_what_it_was_made_for(checkpoint, alone, monkeypatch,
     kind = SimpleNamespace(
         check=lambda step: None, build=lambda step, size, batch: Compiled(step, batch), batches=batches
     )
-    monkeypatch.setitem(backend._REGISTRY, "inductor", kind)
+    monkeypatch.setitem(backend.REGISTRY, "inductor", kind)
     segmenter = StreamingSegmenter(checkpoint, backend="inductor", max_gap_s=math.inf)
     alone.reset()
     for seed in range(5):

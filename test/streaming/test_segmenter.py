@@ -162,7 +162,7 @@ def test_close_ends_it(segmenter):
     [
         ({"device": "tpu9"}, "tpu9"),
         ({"device": "meta"}, "not supported"),
-        ({"backend": "magic"}, "one of eager"),
+        ({"backend": "magic"}, "one of auto, eager"),
         ({"input_size": (16, 64)}, "input_size"),
         ({"max_gap_s": 0.0}, "max_gap_s is 0.0; a positive number"),
         ({"max_gap_s": float("nan")}, "max_gap_s is nan"),
@@ -196,7 +196,7 @@ def slow_backend(monkeypatch):
         return Compiled(step)
 
     monkeypatch.setitem(
-        backend._REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
+        backend.REGISTRY, "inductor", SimpleNamespace(check=lambda step: None, build=build, batches=True)
     )
     yield Compiled
     Compiled.finished.set()

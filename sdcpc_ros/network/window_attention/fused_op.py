@@ -35,75 +35,49 @@ def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
         and query.dtype == keys.dtype
         and query.dtype in _OLDEST_GPU
         and values.dtype in _OLDEST_GPU
-        and 0 < max(query.shape[1] + extra, values.shape[2]) <= MAX_CHANNELS
+        and 0 < max(query.shape[1] + extra, values.shape[1]) <= MAX_CHANNELS
         and query.numel() > 0
         and torch.cuda.get_device_capability(query.device) >= max(_OLDEST_GPU[query.dtype], _OLDEST_GPU[values.dtype])
     )
 
 
 def attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    bias: Tensor | None,
-    radius: int,
-    with_offset: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As `window_attention`: output (B, Dv, h, w), mass (B, K, h, w) and offset (B, K, 2, h, w) or None."""
-    output, mass, offset = _window_attention(query, keys, values, valid, bias, radius, with_offset)
-    return output.permute(0, 3, 1, 2), mass, offset if with_offset else None
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+) -> tuple[Tensor, Tensor | None]:
+    """As `window_attention`: output (B, Dv, h, w) and argmax_offset (B, 2, h, w) or None."""
+    output, offset = _window_attention(query, keys, values, valid, radius, with_offset)
+    return output.permute(0, 3, 1, 2), offset if with_offset else None
 
 
-# An operator's results have one layout and number: the output channels-last, and an empty offset where none is wanted.
+# An operator's results have one layout and number: output (B, h, w, Dv), and an empty offset where none is asked for.
 @library.custom_op("sdcpc_ros::window_attention", mutates_args=(), device_types="cuda")
 def _window_attention(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    bias: Tensor | None,
-    radius: int,
-    with_offset: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+) -> tuple[Tensor, Tensor]:
     from sdcpc_ros.network.window_attention import triton_kernel
 
     with torch.cuda.device(query.device):
         processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-        return triton_kernel.launch(query, keys, values, valid, bias, radius, with_offset, processors)
+        return triton_kernel.launch(query, keys, values, valid, radius, with_offset, processors)
 
 
 @_window_attention.register_kernel("cpu")
 def _portable_kernel(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    bias: Tensor | None,
-    radius: int,
-    with_offset: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    output, mass, offset = portable.attend(query, keys, values, valid, bias, radius, with_offset)
-    assert mass is not None
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+) -> tuple[Tensor, Tensor]:
+    output, offset = portable.attend(query, keys, values, valid, radius, with_offset)
     offset = valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
-    return output.permute(0, 2, 3, 1).contiguous(), mass.contiguous(), offset
+    return output.permute(0, 2, 3, 1).contiguous(), offset
 
 
 @_window_attention.register_fake
 def _shapes(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    bias: Tensor | None,
-    radius: int,
-    with_offset: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    batch, references, value_channels, height, width = values.shape
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+) -> tuple[Tensor, Tensor]:
+    batch, value_channels, height, width = values.shape
     return (
         values.new_empty((batch, height, width, value_channels)),
-        values.new_empty((batch, references, height, width), dtype=portable.working_dtype(query, keys, values, bias)),
-        values.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64),
+        values.new_empty((batch, 2, height, width) if with_offset else (0,), dtype=torch.int64),
     )
 
 
@@ -112,18 +86,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx: Any, output_gradient: Tensor, mass_gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    query, keys, values, valid, bias = ctx.saved_tensors
-    differentiable = [part for part in (query, keys, values, bias) if part is not None]
+def _backward(ctx: Any, output_gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    *inputs, valid = ctx.saved_tensors
     with torch.enable_grad():
-        leaves = [part.detach().requires_grad_() for part in differentiable]
-        of_bias = leaves[3] if bias is not None else None
-        output, mass, _offset = portable.attend(leaves[0], leaves[1], leaves[2], valid, of_bias, ctx.radius, False)
-        assert mass is not None
-        gradients = torch.autograd.grad(
-            (output, mass), leaves, (output_gradient.permute(0, 3, 1, 2), mass_gradient), materialize_grads=True
-        )
-    return *gradients[:3], None, gradients[3] if bias is not None else None, None, None
+        query, keys, values = leaves = [part.detach().requires_grad_() for part in inputs]
+        output, _offset = portable.attend(query, keys, values, valid, ctx.radius, False)
+        gradients = torch.autograd.grad(output, leaves, output_gradient.permute(0, 3, 1, 2))
+    return *gradients, None, None, None
 
 
 _window_attention.register_autograd(_backward, setup_context=_save)

@@ -14,10 +14,10 @@ from torch import Tensor
 TILE = 4
 
 
-def windows_of_kinds(like: Tensor, radius: int, height: int, width: int, near: Tensor | None) -> Tensor:
-    """(kinds, T*T, halo^2): `window_of_tiles` and nearness of each kind of tile that `tile_kinds` tells."""
+def windows_of_kinds(like: Tensor, radius: int, height: int, width: int, bias: Tensor | None) -> Tensor:
+    """(kinds, T*T, halo^2): `window_of_tiles` of each kind of tile in `tile_kinds`, plus bias (T*T, halo^2)."""
     window = constant(_window_of_kinds, like, radius, height, width, like.dtype, like.device)
-    return window if near is None else window + near
+    return window if bias is None else window + bias
 
 
 def window_of_tiles(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -54,34 +54,23 @@ def _axis_kinds(radius: int, length: int, device: torch.device) -> tuple[Tensor,
     return ones + alike * (ones > first), each - (each - first).clamp(0, alike)
 
 
-def positions_of_keys(
-    radius: int, references: int, batch: int, height: int, width: int, device: torch.device
-) -> Tensor:
-    """(B * tiles, K * halo^2) int32, which gathers faster than int64: where each key of each tile is among the rows of
-    all maps, (b*K + k)*h*w + y*w + x; beyond the frame, the nearest in it."""
+def positions_of_keys(radius: int, batch: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(B * tiles, halo^2) int32, which gathers faster than int64: where each key of each tile is among the rows of all
+    maps, b*h*w + y*w + x; beyond the frame, the nearest in it."""
     (y, _), (x, _) = _axis(radius, height, device), _axis(radius, width, device)
-    positions = (y[:, None, :, None] * width + x[None, :, None, :]).flatten(2).flatten(0, 1)  # (tiles, halo^2)
-    maps = torch.arange(batch * references, device=device).view(batch, 1, references, 1) * (height * width)
-    return (maps + positions[:, None]).flatten(2).flatten(0, 1).int()
-
-
-def positions_of_columns(
-    radius: int, references: int, batch: int, height: int, width: int, device: torch.device
-) -> Tensor:
-    """(B, columns, rows * T + 2R, K, halo) int32: as `positions_of_keys`, of each column of tiles, row by row."""
-    (x, _) = _axis(radius, width, device)
-    y = (torch.arange(-(-height // TILE) * TILE + 2 * radius, device=device) - radius).clamp(0, height - 1)
-    positions = y[:, None, None] * width + x[:, None, None, :]  # (columns, y, 1, halo)
-    maps = torch.arange(batch * references, device=device).view(batch, 1, 1, references, 1) * (height * width)
-    return (maps + positions).int()
+    return _through_all_maps(y[:, None, :, None] * width + x[None, :, None, :], batch, height * width)
 
 
 def positions_of_queries(batch: int, height: int, width: int, device: torch.device) -> Tensor:
     """(B * tiles, T*T) int32: b*h*w + y*w + x of each query of each tile; beyond the frame, the nearest in it."""
     y, x = (_tiled(length, device).clamp(max=length - 1) for length in (height, width))
-    positions = (y[:, None, :, None] * width + x[None, :, None, :]).flatten(2).flatten(0, 1)
-    frames = torch.arange(batch, device=device)[:, None, None] * (height * width)
-    return (frames + positions).flatten(0, 1).int()
+    return _through_all_maps(y[:, None, :, None] * width + x[None, :, None, :], batch, height * width)
+
+
+def _through_all_maps(positions: Tensor, batch: int, area: int) -> Tensor:
+    """Positions in a map of `area`, (rows, columns, h', w') -> in each of B maps, (B * rows * columns, h' * w')."""
+    maps = torch.arange(batch, device=positions.device)[:, None, None] * area
+    return (maps + positions.flatten(2).flatten(0, 1)).flatten(0, 1).int()
 
 
 def places_in_tiles(batch: int, height: int, width: int, device: torch.device) -> Tensor:
@@ -97,8 +86,8 @@ def _tiled(length: int, device: torch.device) -> Tensor:
     return torch.arange(-(-length // TILE) * TILE, device=device).view(-1, TILE)
 
 
-def nearness_in_halo(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(T*T, halo^2): of each haloed key to each query of a tile; see `window_attention`."""
+def position_bias_in_halo(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(T*T, halo^2): n(o) of each haloed key to each query of a tile; see `window_attention`."""
     exact = torch.promote_types(dtype, torch.float32)  # angles in half precision would be off by a percent
     cell = torch.arange(TILE, dtype=exact, device=device)[:, None]
     key = torch.arange(TILE + 2 * radius, dtype=exact, device=device) - radius
@@ -116,7 +105,7 @@ def constant(make: Callable[..., Tensor], like: Tensor, *arguments: object) -> T
     if torch.compiler.is_compiling() or type(like) is not Tensor or _is_capturing():
         return make(*arguments)
     with torch.inference_mode(False):  # a tensor made in inference mode could not meet autograd later
-        return _made_once(make, *arguments)
+        return made_once(make, *arguments)
 
 
 def _is_capturing() -> bool:
@@ -125,7 +114,7 @@ def _is_capturing() -> bool:
 
 
 @lru_cache(maxsize=64)  # a handful of cameras, six for each of two windows; at 480x360 the largest is 0.14 MB
-def _made_once(make: Callable[..., Tensor], *arguments: object) -> Tensor:
+def made_once(make: Callable[..., Tensor], *arguments: object) -> Tensor:
     return make(*arguments)
 
 

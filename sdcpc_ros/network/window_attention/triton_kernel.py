@@ -1,8 +1,8 @@
-"""Window attention as one Triton kernel: a program takes a tile of queries through all references, in one pass.
+"""Window attention as one Triton kernel: a program takes a tile of queries through its haloed keys, in one pass.
 
-The haloed keys of the tile are indexed linearly, so that blocks of them fill the matrix units whatever the window; an
-online softmax runs over references and offsets jointly, in powers of two. Masks are computed, not read; nothing but
-inputs and outputs touches memory. Importing this needs the `triton` package; TRITON_INTERPRET=1 runs it without a GPU.
+The haloed keys are indexed linearly, so that blocks of them fill the matrix units whatever the window; an online
+softmax runs over the blocks, in powers of two. Masks are computed, not read; nothing but inputs and outputs touches
+memory. Importing this needs the `triton` package; TRITON_INTERPRET=1 runs it without a GPU.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from sdcpc_ros.network.window_attention.portable import working_dtype
-
 _LOG2_E = 1.4426950408889634
 
 
@@ -26,11 +24,8 @@ def _window_attention(  # type: ignore[no-untyped-def]
     keys,
     values,
     valid,
-    bias,
     output,
-    mass,
-    offset,
-    references,
+    argmax_offset,
     height,
     width,
     channels,
@@ -42,26 +37,18 @@ def _window_attention(  # type: ignore[no-untyped-def]
     query_sy,
     query_sx,
     key_sb,
-    key_sk,
     key_sc,
     key_sy,
     key_sx,
     value_sb,
-    value_sk,
     value_sc,
     value_sy,
     value_sx,
-    bias_sb,
-    bias_sk,
-    bias_sy,
-    bias_sx,
     RADIUS: tl.constexpr,
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
     VALUE_CHANNELS: tl.constexpr,
-    REFERENCES: tl.constexpr,
-    WITH_BIAS: tl.constexpr,
     WITH_OFFSET: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
@@ -79,7 +66,6 @@ def _window_attention(  # type: ignore[no-untyped-def]
     position = y * width + x
     channel = tl.arange(0, CHANNELS)
     value_channel = tl.arange(0, VALUE_CHANNELS)
-    reference = tl.arange(0, REFERENCES)
     q = tl.load(
         query + batch * query_sb + (y * query_sy + x * query_sx)[:, None] + channel[None, :] * query_sc,
         mask=in_frame[:, None] & (channel < channels)[None, :],
@@ -90,121 +76,92 @@ def _window_attention(  # type: ignore[no-untyped-def]
 
     # Far below any logit, but finite: the difference of two of them is a number.
     highest = tl.full([TILE * TILE], -3.0e38, tl.float32)
-    total = tl.zeros([TILE * TILE, REFERENCES], tl.float32)  # of exp2(logit - highest), for each reference
+    total = tl.zeros([TILE * TILE], tl.float32)  # of exp2(logit - highest)
     result = tl.zeros([TILE * TILE, VALUE_CHANNELS], tl.float32)
+    best = tl.full([TILE * TILE], float("-inf"), tl.float32)
+    strongest = tl.zeros([TILE * TILE], tl.int32)
+    present = tl.load(valid + batch) != 0
 
-    for k in range(references):
-        present = tl.load(valid + batch * references + k) != 0
-        additive = tl.zeros([TILE * TILE], tl.float32)
-        if WITH_BIAS:
-            at = bias + batch * bias_sb + k * bias_sk + y * bias_sy + x * bias_sx
-            additive = tl.load(at, mask=in_frame, other=0.0).to(tl.float32) * 1.4426950408889634
-        best = tl.full([TILE * TILE], float("-inf"), tl.float32)
-        strongest = tl.zeros([TILE * TILE], tl.int32)
+    for start in range(0, tl.where(present, HALO * HALO, 0), BLOCK):
+        key_cell = start + tl.arange(0, BLOCK)
+        key_y = tile_y - RADIUS + key_cell // HALO
+        key_x = tile_x - RADIUS + key_cell % HALO
+        exists = (key_cell < HALO * HALO) & (key_y >= 0) & (key_y < height) & (key_x >= 0) & (key_x < width)
+        block = tl.load(
+            keys + batch * key_sb + (key_y * key_sy + key_x * key_sx)[None, :] + channel[:, None] * key_sc,
+            mask=exists[None, :] & (channel < channels)[:, None],
+            other=0.0,
+        )
+        if INTERPRETED:
+            block = block.to(tl.float32)
+        logits = tl.dot(q, block, input_precision=PRECISION) * scale
+        dy = key_y[None, :] - y[:, None]
+        dx = key_x[None, :] - x[:, None]
+        seen = exists[None, :] & (dy >= -RADIUS) & (dy <= RADIUS) & (dx >= -RADIUS) & (dx <= RADIUS)
+        logits = tl.where(seen, logits, float("-inf"))
+        block_best = tl.max(logits, 1)
 
-        for start in range(0, tl.where(present, HALO * HALO, 0), BLOCK):
-            key_cell = start + tl.arange(0, BLOCK)
-            key_y = tile_y - RADIUS + key_cell // HALO
-            key_x = tile_x - RADIUS + key_cell % HALO
-            exists = (key_cell < HALO * HALO) & (key_y >= 0) & (key_y < height) & (key_x >= 0) & (key_x < width)
-            block = tl.load(
-                keys
-                + (batch * key_sb + k * key_sk)
-                + (key_y * key_sy + key_x * key_sx)[None, :]
-                + channel[:, None] * key_sc,
-                mask=exists[None, :] & (channel < channels)[:, None],
-                other=0.0,
-            )
-            if INTERPRETED:
-                block = block.to(tl.float32)
-            logits = tl.dot(q, block, input_precision=PRECISION) * scale + additive[:, None]
-            dy = key_y[None, :] - y[:, None]
-            dx = key_x[None, :] - x[:, None]
-            seen = exists[None, :] & (dy >= -RADIUS) & (dy <= RADIUS) & (dx >= -RADIUS) & (dx <= RADIUS)
-            logits = tl.where(seen, logits, float("-inf"))
-            block_best = tl.max(logits, 1)
+        if WITH_OFFSET:  # of equal logits, the first
+            block_strongest = start + tl.argmax(logits, 1, tie_break_left=True).to(tl.int32)
+            strongest = tl.where(block_best > best, block_strongest, strongest)
+            best = tl.maximum(best, block_best)
 
-            if WITH_OFFSET:  # of equal logits, the first
-                block_strongest = start + tl.argmax(logits, 1, tie_break_left=True).to(tl.int32)
-                strongest = tl.where(block_best > best, block_strongest, strongest)
-                best = tl.maximum(best, block_best)
+        higher = tl.maximum(highest, block_best)
+        shrink = tl.exp2(highest - higher)
+        weights = tl.exp2(logits - higher[:, None])
+        highest = higher
+        total = total * shrink + tl.sum(weights, 1)
+        block = tl.load(
+            values
+            + batch * value_sb
+            + (key_y * value_sy + key_x * value_sx)[:, None]
+            + value_channel[None, :] * value_sc,
+            mask=exists[:, None] & (value_channel < value_channels)[None, :],
+            other=0.0,
+        )
+        if INTERPRETED:
+            block = block.to(tl.float32)
+        result = tl.dot(weights.to(block.dtype), block, acc=result * shrink[:, None], input_precision=PRECISION)
 
-            higher = tl.maximum(highest, block_best)
-            shrink = tl.exp2(highest - higher)
-            weights = tl.exp2(logits - higher[:, None])
-            highest = higher
-            this_one = (reference == k)[None, :]
-            total = total * shrink[:, None] + tl.where(this_one, tl.sum(weights, 1)[:, None], 0.0)
-            block = tl.load(
-                values
-                + (batch * value_sb + k * value_sk)
-                + (key_y * value_sy + key_x * value_sx)[:, None]
-                + value_channel[None, :] * value_sc,
-                mask=exists[:, None] & (value_channel < value_channels)[None, :],
-                other=0.0,
-            )
-            if INTERPRETED:
-                block = block.to(tl.float32)
-            result = tl.dot(weights.to(block.dtype), block, acc=result * shrink[:, None], input_precision=PRECISION)
+    if WITH_OFFSET:
+        at = argmax_offset + batch * 2 * height * width + position
+        dy = tile_y - RADIUS + strongest // HALO - y
+        dx = tile_x - RADIUS + strongest % HALO - x
+        tl.store(at, tl.where(present, dy, 0).to(tl.int64), mask=in_frame)
+        tl.store(at + height * width, tl.where(present, dx, 0).to(tl.int64), mask=in_frame)
 
-        if WITH_OFFSET:
-            at = offset + (batch * references + k) * 2 * height * width + position
-            dy = tile_y - RADIUS + strongest // HALO - y
-            dx = tile_x - RADIUS + strongest % HALO - x
-            tl.store(at, tl.where(present, dy, 0).to(tl.int64), mask=in_frame)
-            tl.store(at + height * width, tl.where(present, dx, 0).to(tl.int64), mask=in_frame)
-
-    # A query in the frame sees at least itself in any reference that is there; without any, everything is zero.
-    whole = tl.sum(total, 1)
-    inverse = tl.where(whole > 0, 1.0 / tl.where(whole > 0, whole, 1.0), 0.0)
+    # A query in the frame sees at least its own position where the maps are valid; else everything is zero.
+    inverse = tl.where(total > 0, 1.0 / tl.where(total > 0, total, 1.0), 0.0)
     tl.store(
         output + (batch * height * width + position)[:, None] * value_channels + value_channel[None, :],
         (result * inverse[:, None]).to(output.dtype.element_ty),
         mask=in_frame[:, None] & (value_channel < value_channels)[None, :],
     )
-    tl.store(
-        mass + (batch * references + reference)[None, :] * (height * width) + position[:, None],
-        (total * inverse[:, None]).to(mass.dtype.element_ty),
-        mask=in_frame[:, None] & (reference < references)[None, :],
-    )
 
 
 def launch(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    bias: Tensor | None,
-    radius: int,
-    with_offset: bool,
-    processors: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Output (B, h, w, Dv), mass (B, K, h, w) and offset (B, K, 2, h, w) int64, of no elements when not wanted.
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool, processors: int
+) -> tuple[Tensor, Tensor]:
+    """Output (B, h, w, Dv) and argmax_offset (B, 2, h, w) int64, of no elements when not asked for.
 
     Arguments as of `window_attention`; d and Dv at most 256, queries and keys of one type. processors: the
     GPU's multiprocessors.
     """
-    batch, references, channels, height, width = keys.shape
-    value_channels = values.shape[2]
+    batch, channels, height, width = keys.shape
+    value_channels = values.shape[1]
     output = values.new_empty((batch, height, width, value_channels))
-    mass_dtype = working_dtype(query, keys, values, bias)
-    mass = values.new_empty((batch, references, height, width), dtype=mass_dtype)
-    offset = valid.new_empty((batch, references, 2, height, width) if with_offset else (0,), dtype=torch.int64)
+    offset = valid.new_empty((batch, 2, height, width) if with_offset else (0,), dtype=torch.int64)
     # Large tiles share more keys; small ones keep every multiprocessor busy when there are few queries.
     tile = 8 if batch * triton.cdiv(height, 8) * triton.cdiv(width, 8) >= processors else 4
-    wider = torch.promote_types(query.dtype, values.dtype)
-    constants, options = choices(wider, references, channels, value_channels, tile)
+    constants, options = choices(torch.promote_types(query.dtype, values.dtype), channels, value_channels, tile)
     tiles_x = triton.cdiv(width, constants["TILE"])
     _window_attention[(triton.cdiv(height, constants["TILE"]) * tiles_x, batch)](
         query,
         keys,
         values,
         valid.contiguous(),
-        bias,
         output,
-        mass,
         offset,
-        references,
         height,
         width,
         channels,
@@ -214,25 +171,21 @@ def launch(
         *query.stride(),
         *keys.stride(),
         *values.stride(),
-        *((0, 0, 0, 0) if bias is None else bias.stride()),
         RADIUS=radius,
-        WITH_BIAS=bias is not None,
         WITH_OFFSET=with_offset,
         INTERPRETED=isinstance(_window_attention, InterpretedFunction),
         **constants,
         **options,
     )
-    return output, mass, offset
+    return output, offset
 
 
-def choices(
-    dtype: torch.dtype, references: int, channels: int, value_channels: int, tile: int
-) -> tuple[dict[str, Any], dict[str, int]]:
+def choices(dtype: torch.dtype, channels: int, value_channels: int, tile: int) -> tuple[dict[str, Any], dict[str, int]]:
     """The kernel's constants that follow from types and channels, and the compiler's options.
 
     By what the compiler reports for compute capability 8.0 and 9.0: registers that need not be spilt, and less than the
     99 KiB of shared memory that the smallest multiprocessors have. `dtype` is the wider of the types of keys and
-    values. `tile` is what is wanted; very wide keys get 4.
+    values. `tile` is the wish; very wide keys get 4.
     """
     row_bytes = max(channels, value_channels) * dtype.itemsize
     tile = tile if row_bytes <= 512 else 4
@@ -242,7 +195,6 @@ def choices(
         "BLOCK": max(16, min(64, 2 ** ((8192 // row_bytes).bit_length() - 1) // (2 if single and tile == 4 else 1))),
         "CHANNELS": max(16, triton.next_power_of_2(channels)),
         "VALUE_CHANNELS": max(16, triton.next_power_of_2(value_channels)),
-        "REFERENCES": triton.next_power_of_2(references),
         # As PyTorch's own matrix products: TF32 only where the user allowed it.
         "PRECISION": "ieee" if single and torch.get_float32_matmul_precision() == "highest" else "tf32",
     }

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sdcpc_ros.network import SDCPC, SDCPCConfig
-from sdcpc_ros.network.class_prototypes import ClassPrototypes, sinkhorn
+from sdcpc_ros.training.class_prototypes import ClassPrototypes, sinkhorn
 
 pytestmark = pytest.mark.slow
 

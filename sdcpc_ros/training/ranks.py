@@ -14,26 +14,26 @@ def rank_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """`tensor`, summed in place over all ranks. Carries no gradient between them."""
     if rank_count() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
-class _JoinedSum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return summed(values.clone())
+        return all_reduce_sum(values.clone())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return summed(gradients[0].clone())
+        return all_reduce_sum(gradients[0].clone())
 
 
-def joined_sum(values: Tensor) -> Tensor:
-    """The sum over ranks, with its gradient: every rank's loss depends on every rank's summand."""
-    return _JoinedSum.apply(values)
+def differentiable_sum(values: Tensor) -> Tensor:
+    """As `all_reduce_sum`, a new tensor with its gradient: every rank's loss depends on every rank's summand."""
+    return _AllReduceSum.apply(values)
 
 
 def mean_share(total: Tensor, weight: Tensor) -> Tensor:
@@ -41,4 +41,4 @@ def mean_share(total: Tensor, weight: Tensor) -> Tensor:
 
     total: the sum of weighted values here, a scalar; weight: the sum of weights here. 0 when all weights are 0.
     """
-    return total / (summed(weight.detach().clone()) / rank_count()).clamp_min(1e-6)
+    return total / (all_reduce_sum(weight.detach().clone()) / rank_count()).clamp_min(1e-6)

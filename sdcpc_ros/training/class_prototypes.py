@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdcpc_ros.network.ranks import mean_share, summed
+from sdcpc_ros.training.ranks import all_reduce_sum, mean_share
 
 
 class _Pixels(NamedTuple):
@@ -132,7 +132,7 @@ class ClassPrototypes(nn.Module):
         classes, per_class, dimension = self.prototypes.shape
         sums = torch.zeros(classes * per_class, dimension + 1, device=self.prototypes.device)
         counted = torch.cat((pixels.embeddings, torch.ones_like(pixels.embeddings[:, :1])), 1)
-        summed(sums.index_add_(0, assigned, counted))
+        all_reduce_sum(sums.index_add_(0, assigned, counted))
         sums = sums.view(classes, per_class, dimension + 1)
         mean = F.normalize(sums[..., :-1], dim=-1)
         moved = F.normalize(self.momentum * self.prototypes + (1 - self.momentum) * mean, dim=-1)
@@ -152,7 +152,7 @@ def sinkhorn(scores: Tensor, classes: Tensor, num_classes: int, iterations: int)
     mass = (scores - scores.amax(1, keepdim=True)).exp()
     for _ in range(iterations):
         columns = torch.zeros(num_classes, scores.shape[1], device=scores.device, dtype=scores.dtype)
-        columns = summed(columns.index_add_(0, classes, mass))
+        columns = all_reduce_sum(columns.index_add_(0, classes, mass))
         mass = mass / columns.clamp_min(smallest)[classes]
         mass = mass / mass.sum(1, keepdim=True).clamp_min(smallest)
     return mass

@@ -1,0 +1,212 @@
+"""The backends of one network: eager serves every frame until the backend that was asked for is built."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+from sdcpc_ros.inference.auto import Choice, choose_backend
+from sdcpc_ros.inference.backend import Backend, check_backend, create_backend, takes_batches
+from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.inference.errors import BackendError, UnknownBackend
+from sdcpc_ros.inference.step import Step
+
+#: How long the end of the process waits for builds that were told to stop: a C++ compiler finishes its file first.
+_STOP_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """What runs the network now, and why it is not what was asked for."""
+
+    state: str  #: "ready", "building" (eager meanwhile), "fallback" (eager for good) or "failed" (nothing)
+    text: str  #: the same in words, with what is built and for how long, or what is missing
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def batch_sizes(most: int) -> tuple[int, ...]:
+    """How many frames may be run at once where `most` are allowed: the powers of two up to it, and itself, ascending.
+
+    Few, because each costs a compiled backend its build, and a GPU a graph with its memory.
+    """
+    return tuple(sorted({most, *(1 << exponent for exponent in range(most.bit_length()))}))
+
+
+class BackendManager:
+    """The backend of each network size and batch, built when that size and batch are first used. Thread-safe.
+
+    Raises BackendError when `name` cannot run here, unless `fallback` allows eager instead. auto is built in the
+    background and falls back to eager, whatever the two arguments say.
+    """
+
+    def __init__(self, name: str, step: Step, *, background: bool, fallback: bool) -> None:
+        """background: build in a thread of its own, and serve from eager meanwhile; else the first frame waits."""
+        self.name = name
+        self._step = step
+        self._background, self._fallback = background or name == "auto", fallback or name == "auto"
+        self._eager = EagerBackend(step)
+        self._choices: dict[_Size, Choice] = {}
+        self._built: dict[_Shape, Backend | BackendError] = {}
+        self._building: dict[_Shape, _Build] = {}
+        self._lock = threading.Lock()
+        self._missing: BackendError | None = None
+        try:
+            check_backend(name, step)
+        except UnknownBackend:
+            raise  # a misspelt name, which no fallback is meant for
+        except BackendError as error:
+            if not fallback:
+                raise
+            self._missing = error
+
+    def backend(self, size: _Size, batch: int = 1) -> Backend:
+        """The backend to run `batch` frames, as many as `batch_size` said, of network size (height, width) now.
+
+        Raises BackendError when building failed and there is no fallback to eager.
+        """
+        if self._choose(size) == "eager":
+            return self._eager
+        built = self._ready(size, 1) if batch == 1 else self._built.get((size, batch))
+        if built is None:
+            return self._eager
+        if isinstance(built, BackendError):
+            if self._fallback or batch > 1:
+                return self._eager
+            raise built
+        return built
+
+    def batch_size(self, size: _Size, waiting: int, most: int) -> int:
+        """How many of `waiting` frames of network size (height, width) to run at once now, at most `most`.
+
+        One of `batch_sizes(most)`. For a backend that is built for each number, the build of this number begins unless
+        another build is running; until it ends the answer is a number that is built: one frame, or a smaller batch.
+        """
+        largest = max(batch for batch in batch_sizes(most) if batch <= max(1, waiting))
+        name = self._choose(size)
+        if largest == 1 or name == "eager":
+            return largest
+        single = self._ready(size, 1)
+        if isinstance(single, BackendError) and self._fallback:
+            return largest  # eager, for good
+        if not takes_batches(name):
+            return 1
+        if single is None:
+            return largest  # eager, meanwhile
+        for batch in reversed(batch_sizes(largest)):
+            may_build = batch == largest and not self._building  # one at a time: the robot is driving meanwhile
+            built = self._ready(size, batch) if may_build else self._built.get((size, batch))
+            if built is not None and not isinstance(built, BackendError):
+                return batch
+        return 1
+
+    @property
+    def batching_disabled_reason(self) -> str:
+        """Why frames are not run at once, in words; empty when they are, or nothing is known yet."""
+        with self._lock:
+            choices, built = dict(self._choices), dict(self._built)
+            building = [(size, batch) for size, batch in self._building if batch > 1]
+        for size, choice in choices.items():
+            has_fallen_back = self._fallback and isinstance(built.get((size, 1)), BackendError)
+            if not takes_batches(choice.backend) and not has_fallen_back:
+                return f"backend '{choice.backend}' runs one frame at a time"
+        if building:
+            size, batch = building[0]
+            return f"{choices[size].backend} is being built for {batch} frames at a time"
+        failed = [error for (_, batch), error in built.items() if batch > 1 and isinstance(error, BackendError)]
+        return str(failed[0]) if failed else ""
+
+    @property
+    def status(self) -> BackendStatus:
+        """What runs the network now. Sizes that wait or failed come before those that are ready."""
+        if self._missing is not None:
+            return BackendStatus("fallback", f"eager: {self._missing}")
+        with self._lock:
+            # Of single frames: where a batch is not built, or cannot be, single frames are run.
+            failed = [it for (_, batch), it in self._built.items() if batch == 1 and isinstance(it, BackendError)]
+            building = {size: build for (size, batch), build in self._building.items() if batch == 1}
+            choices = dict(self._choices)
+        if failed and self._fallback:
+            return BackendStatus("fallback", f"eager: {failed[0]}")
+        if failed:
+            return BackendStatus("failed", str(failed[0]))
+        if building:
+            name = choices[next(iter(building))].backend
+            sizes = ", ".join(f"{width}x{height}" for height, width in building)
+            elapsed_s = time.monotonic() - min(build.begun_s for build in building.values())
+            return BackendStatus("building", f"eager, while {name} is built for {sizes} ({elapsed_s:.0f} s so far)")
+        if self.name != "auto" or not choices:
+            return BackendStatus("ready", self.name)
+        words = dict.fromkeys(f"{choice.backend} (auto: {choice.reason})" for choice in choices.values())
+        return BackendStatus("ready", "; ".join(words))
+
+    def _choose(self, size: _Size) -> str:
+        """The name of the backend for this size."""
+        with self._lock:
+            if size not in self._choices:
+                if self.name == "auto":
+                    self._choices[size] = choose_backend(self._step, size)
+                else:
+                    self._choices[size] = Choice("eager" if self._missing else self.name, "")
+            return self._choices[size].backend
+
+    def _ready(self, size: _Size, batch: int) -> Backend | BackendError | None:
+        """What is built; begins to build what is not, and waits for it unless that is left to the background."""
+        shape = (size, batch)
+        with self._lock:
+            built, build = self._built.get(shape), self._building.get(shape)
+            if built is None and build is None:
+                build = self._building[shape] = _Build(self._start(shape), time.monotonic())
+        if built is None and build is not None and not self._background:
+            build.thread.join()
+            built = self._built[shape]
+        return built
+
+    def _start(self, shape: _Shape) -> threading.Thread:
+        name = self._choices[shape[0]].backend
+        # A daemon, because the process does not wait for a compiler at its end: see `_stop_builds`.
+        thread = threading.Thread(target=self._build, args=(name, shape), name=f"build {name}", daemon=True)
+        _build_threads.add(thread)
+        thread.start()
+        return thread
+
+    def _build(self, name: str, shape: _Shape) -> None:
+        built: Backend | BackendError
+        try:
+            built = create_backend(name, self._step, *shape)
+        except BackendError as error:
+            built = error
+        with self._lock:
+            self._built[shape] = built
+            del self._building[shape]
+
+
+#: Network size (height, width).
+_Size = tuple[int, int]
+#: Network size, and how many frames.
+_Shape = tuple[_Size, int]
+
+
+@dataclass(frozen=True)
+class _Build:
+    thread: threading.Thread
+    begun_s: float  # steady clock
+
+
+_build_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_builds() -> None:
+    """End running builds: C++ code of PyTorch that returns into an interpreter which has ended aborts the process."""
+    deadline_s = time.monotonic() + _STOP_DEADLINE_S
+    for thread in list(_build_threads):
+        while thread.is_alive() and time.monotonic() < deadline_s:
+            # Raised at the thread's next Python instruction. Threads cannot be stopped in any other way.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+            thread.join(0.5)
