@@ -86,10 +86,10 @@ DECLARATIONS = (
     Declaration(
         "backend",
         "auto",
-        "How the network runs. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, else eager. "
-        "eager: PyTorch as it is; inductor: compiled here; aot: compiled ahead of time; onnxruntime; tensorrt: a TensorRT "
-        "engine. Frames run eagerly while a backend is built. Configuration fails and names the missing dependency if "
-        "the backend is not available.",
+        "How the network runs. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, else "
+        "eager. eager: PyTorch as it is; inductor: compiled here; aot: compiled ahead of time; onnxruntime; tensorrt: "
+        "a TensorRT engine. Frames run eagerly while a backend is built. Configuration fails and names the missing "
+        "dependency if the backend is not available.",
         choices=("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt"),
     ),
     Declaration(
