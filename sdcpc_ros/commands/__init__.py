@@ -1,1 +1,1 @@
-"""What `sdcpc` can do, one command a module: `add_arguments` declares its options, `run` does it. Listed in cli.py."""
+"""The commands of `sdcpc`, one per module: `add_arguments` declares the options, `run` runs it. cli.py lists them."""

@@ -1,4 +1,4 @@
 """Streaming segmentation without ROS.
 
-Nothing is imported here: the node takes its geometry before PyTorch, which takes seconds to import.
+This file imports nothing, so that the node can use the geometry before it imports PyTorch, which takes seconds.
 """
