@@ -1,1 +1,1 @@
-"""The commands of `sdcpc`, one per module: `add_arguments` declares the options, `run` runs it. cli.py lists them."""
+"""The subcommands of `sdcpc`, one a module: `add_arguments` declares the options, `run` runs it. cli.py lists them."""

@@ -1,1 +1,1 @@
-"""Small example nodes that use the masks. They depend only on the topics of the contract."""
+"""Small nodes that use the masks, as examples. They depend on the topics only."""

@@ -1,6 +1,6 @@
 """`segmentation_node`: camera images in, masks out, as a managed node. Wiring only.
 
-Which thread does what (picture in docs/architecture.md): the executor's thread takes messages and answers services, the
+Which thread does what (docs/node.md has the picture): the executor's thread takes messages and answers services, the
 worker's thread runs the network and publishes, a thread that lives as long as *configure* loads the model, and the main
 thread waits for the signal to end. One executor thread is enough, as callbacks only check
 and store, and it is all there may be: rclpy's MultiThreadedExecutor spins while a callback of a busy group is due, and

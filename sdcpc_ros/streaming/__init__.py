@@ -1,4 +1,1 @@
-"""Streaming segmentation without ROS.
-
-This file imports nothing, so that the node can use the geometry before it imports PyTorch, which takes seconds.
-"""
+"""Streaming segmentation without ROS. Nothing is imported here, as the node imports some modules before PyTorch."""
