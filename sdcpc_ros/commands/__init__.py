@@ -1,1 +1,1 @@
-"""What `sdcpc` can do, one command a module: `add_arguments` declares its options, `run` does it. Listed in cli.py."""
+"""The subcommands of `sdcpc`, one a module: `add_arguments` declares the options, `run` runs it. cli.py lists them."""

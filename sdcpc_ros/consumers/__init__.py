@@ -1,1 +1,1 @@
-"""Small nodes that live on the masks, as examples to build on: they know the topics of the contract and no more."""
+"""Small nodes that use the masks, as examples. They depend on the topics only."""

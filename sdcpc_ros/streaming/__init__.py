@@ -1,4 +1,1 @@
-"""Streaming segmentation without ROS.
-
-Nothing is imported here: the node takes its geometry before PyTorch, which takes seconds to import.
-"""
+"""Streaming segmentation without ROS. Nothing is imported here, as the node imports some modules before PyTorch."""
