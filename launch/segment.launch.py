@@ -29,14 +29,14 @@ _BOOLEANS = ("use_sim_time", "autostart", "rviz")
 _BOOLEAN_WORDS = dict.fromkeys(("true", "1", "yes", "on"), "true") | dict.fromkeys(("false", "0", "no", "off"), "false")
 _TRANSPORTS = ("auto", "raw", "compressed")
 _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-_AS_IN_FILE = " Empty: as in params_file."
+_AS_IN_FILE = " Empty: the value in params_file."
 
 _ARGUMENTS = (
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
     DeclareLaunchArgument(
         "params_file",
         default_value=str(_DEFAULT_FILE),
-        description="Parameters, as YAML. Arguments given here go before it.",
+        description="Parameter file (YAML). Launch arguments override it.",
     ),
     DeclareLaunchArgument(
         "model", default_value="", description="Name of a shipped model, or path of a .safetensors file." + _AS_IN_FILE
@@ -53,23 +53,23 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "image_topic",
         default_value="",
-        description="Image topic, when there is one camera ('camera' unless cameras names it)." + _AS_IN_FILE,
+        description="Image topic of a single camera ('camera' unless cameras names it)." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "transport",
         default_value="",
         description="Type of every camera's image topic: raw (Image), compressed (CompressedImage), or auto "
-        "(the type that is published)." + _AS_IN_FILE,
+        "(the published type)." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
-        description="Take the time from /clock, as with a played bag or a simulator: true or false." + _AS_IN_FILE,
+        description="Use the time of /clock, for a played bag or a simulator: true or false." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        description="How the network is run: auto, eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
+        description="Backend that runs the network: eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "precision",
@@ -77,12 +77,12 @@ _ARGUMENTS = (
         description="Type of weights, activations and memories: auto, float32, float16 or bfloat16." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
-        "device", default_value="", description="Where the network runs: auto, cpu, cuda, cuda:N." + _AS_IN_FILE
+        "device", default_value="", description="Device that runs the network: auto, cpu, cuda or cuda:N." + _AS_IN_FILE
     ),
     DeclareLaunchArgument(
         "autostart",
         default_value="",
-        description="Configure and activate at once, without a lifecycle manager: true or false." + _AS_IN_FILE,
+        description="Configure and activate at start, without a lifecycle manager: true or false." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "rviz", default_value="false", description="Show each camera with its overlay and label in RViz: true or false."
@@ -90,7 +90,7 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "log_level",
         default_value="info",
-        description="The least severe messages that the node logs: debug, info, warn, error or fatal.",
+        description="Lowest severity that the node logs: debug, info, warn, error or fatal.",
     ),
 )
 
@@ -108,13 +108,13 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if given["transport"] not in ("", *_TRANSPORTS):
         raise ValueError(f"transport is '{given['transport']}'; allowed: {', '.join(_TRANSPORTS)}")
     params_file = Path(given["params_file"]).expanduser()
-    in_file = read_parameter_file(params_file)  # raises a sentence, where the node would end and be started again
+    in_file = read_parameter_file(params_file)  # raises here, because a bad file would restart the node in a loop
     node_name = _node_name(context, given["namespace"])
     parameters = _parameters(given, [camera.name for camera in cameras_of(parameters_of(in_file, node_name))])
     if given["rviz"] == "true":
-        _require_rviz()  # before the node is started: launch would leave it running when it fails at RViz
-    # What a parent launch file sets for all its nodes (SetParameter) comes before a node's own parameters, so that the
-    # default file, which names every parameter, would undo it. A file that somebody chose goes before it.
+        _require_rviz()  # before the node starts: launch would leave it running after an error
+    # The default file names every parameter, so it would override the parameters that a parent launch file sets for all
+    # nodes (SetParameter). They are passed again after it. A params_file chosen by the user overrides them.
     of_parent = context.launch_configurations.get("global_params", []) if params_file == _DEFAULT_FILE else []
     inherited = [dict([parameter]) if isinstance(parameter, tuple) else parameter for parameter in of_parent]
     node = Node(
@@ -123,11 +123,11 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="segmentation_node",
         namespace=given["namespace"],
         parameters=[str(params_file), *inherited, {name: _typed(value) for name, value in parameters.items()}],
-        # Of this node's logger, not of ROS's own: `debug` shows what the node says, not what the middleware does.
+        # For this node's logger only: `debug` must not enable the debug output of the middleware.
         arguments=["--ros-args", "--log-level", f"{_logger(node_name)}:={given['log_level'].lower()}"],
         additional_env=_fast_dds_profile(),
         output="screen",
-        # A bad configuration doesn't end the node, so what does is a crash, and masks are worth a new start.
+        # A bad configuration does not end the node, so an exit is a crash.
         respawn=True,
         respawn_delay=2.0,
     )
@@ -146,7 +146,7 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _boolean(name: str, text: str) -> str:
-    """'true', 'false', or empty where that is the default: launch files mostly spell booleans as Python does."""
+    """'true', 'false' or empty. Other launch files often spell booleans as Python does."""
     word = text.strip().lower()
     if not word or word in _BOOLEAN_WORDS:
         return _BOOLEAN_WORDS.get(word, "")
@@ -154,7 +154,7 @@ def _boolean(name: str, text: str) -> str:
 
 
 def _parameters(given: dict[str, str], cameras_in_file: list[str]) -> dict[str, Any]:
-    """The parameters that were given as arguments; what was left empty stays as it is in the file."""
+    """The parameters given as arguments. Empty arguments leave the value of the file."""
     parameters: dict[str, Any] = {
         name: given[name] for name in ("model", "backend", "precision", "device") if given[name]
     }
@@ -181,12 +181,12 @@ def _parameters(given: dict[str, str], cameras_in_file: list[str]) -> dict[str, 
 def _typed(value: Any) -> Any:
     """A text that looks like a number stays a text."""
     if isinstance(value, list):
-        return ParameterValue(value, value_type=List[str])  # noqa: UP006 (launch knows only this one)
+        return ParameterValue(value, value_type=List[str])  # noqa: UP006 (launch accepts only this one)
     return ParameterValue(value, value_type=str) if isinstance(value, str) else value
 
 
 def _node_name(context: LaunchContext, namespace: str) -> str:
-    """The node's full name, with what a parent launch file has pushed (PushRosNamespace)."""
+    """The node's full name, with the namespace that a parent launch file pushed (PushRosNamespace)."""
     pushed = context.launch_configurations.get("ros_namespace", "")
     parts = namespace if namespace.startswith("/") else f"{pushed}/{namespace}"
     return "/".join(["", *filter(None, parts.split("/")), "segmentation_node"])
@@ -197,14 +197,14 @@ def _logger(node_name: str) -> str:
 
 
 def _give_up_if_ros_refuses(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity] | None:
-    """Keeps the node from being started again and again where it would end the same way: its own words say why."""
+    """Stops the respawn if ROS refused the node, because it would end in the same way. The node logs the cause."""
     if event.returncode != REFUSED_BY_ROS:
         return None
     return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))]
 
 
 def _fast_dds_profile() -> dict[str, str]:
-    """The profile that images need (the file says why), unless the user has set one; other middleware ignores it."""
+    """The Fast DDS profile for images, unless the user has set one. Other middleware ignores it."""
     if any(variable in os.environ for variable in FAST_DDS_PROFILE_VARIABLES):
         return {}
     return {variable: str(_CONFIG / "fastdds_profile.xml") for variable in FAST_DDS_PROFILE_VARIABLES}
@@ -221,7 +221,7 @@ def _require_rviz() -> None:
 
 
 def _rviz(node_name: str, cameras: list[CameraParameters]) -> Node:
-    """RViz with the shipped layout, made to show these cameras; the file lies with the logs of this launch."""
+    """RViz with the shipped layout for these cameras. The layout is written beside the logs of this launch."""
     layout = Path(launch_config.log_dir) / "segment.rviz"
     layout.write_text(rviz_layout(_CONFIG / "segment.rviz", node_name, cameras), encoding="utf-8")
     return Node(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-#: The shipped model that node and commands use when none is named.
+#: The shipped model, the default of the node and the commands.
 DEFAULT_MODEL = "camvid_efficientnet_lite0"
 
-#: What `from sdcpc_ros import ...` gives besides -> the module that has it. PyTorch takes seconds to import, and the
-#: node and most commands do without at first, so these are imported when they are asked for.
+#: Lazily imported names -> their modules. PyTorch takes seconds to import, and the node and most commands start without
+#: it.
 _LAZY = {
     "StreamingSegmenter": "sdcpc_ros.streaming.segmenter",
     "Segmentation": "sdcpc_ros.streaming.segmenter",

@@ -1,4 +1,4 @@
-"""Make docs/faults.md of what the fault tests noted: the fault, how often, what the node counted, what it served after.
+"""Write docs/faults.md from the notes of the fault tests: fault, number sent, counts, good frames served after it.
 
 SDCPC_FAULT_REPORT=faults.jsonl pytest test/system/node test/nodes/test_hostile_messages.py
 python tools/fault_table.py faults.jsonl > docs/faults.md
@@ -15,24 +15,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-_HEAD = """# Faults that the node was held to
+_HEAD = """# Fault tests of the node
 
-Every row is a test that passed: it sent the fault, asserted that the node lived and counted it, and that good frames
-were answered after it. Written on {date}, on {processors} processors, by `tools/fault_table.py` from what the tests
-noted (its head has the commands). Images go best effort, so that fewer may arrive than were sent, and what was counted
-takes in the good frames between. *Through the conversion layer*: without a node; counted is what came of each message.
+Each row is a test that passed. The test sent the fault, asserted that the node survived and counted
+it, and that the node then served good frames. Written on {date}, on {processors} processors, by
+`tools/fault_table.py` from the tests' notes; [node.md](node.md#faults-and-load) has the commands.
 
-| fault | sent | what was counted | good frames served after it | test |
+Images are sent best effort, so fewer may arrive than were sent. The counts include the good frames
+in between. *Through the conversion layer* means without a node; the counts are the results of the
+conversions.
+
+| fault | sent | counts | good frames served after it | test |
 |---|---|---|---|---|
 """
 
 
 class BadReport(ValueError):
-    """A file that is no fault report; says which, and where."""
+    """An invalid fault report; the message names the file and the line."""
 
 
 def read_rows(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Of a fault that was noted more than once, the last. Raises BadReport."""
+    """The last note of each fault. Raises BadReport."""
     rows: dict[str, dict[str, Any]] = {}
     for file in files:
         try:
@@ -61,7 +64,7 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reports", type=Path, nargs="+", metavar="FILE", help="what SDCPC_FAULT_REPORT named")
+    parser.add_argument("reports", type=Path, nargs="+", metavar="FILE", help="a file that SDCPC_FAULT_REPORT named")
     arguments = parser.parse_args()
     try:
         print(markdown(read_rows(arguments.reports)), end="")

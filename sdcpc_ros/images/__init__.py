@@ -1,1 +1,1 @@
-"""Pictures, raw and compressed, to numpy."""
+"""Decoding of raw and compressed images to numpy arrays."""

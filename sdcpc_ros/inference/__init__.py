@@ -1,4 +1,4 @@
-"""How the network is run: one step, one interface, several backends, one registry."""
+"""Backends that run the network step: one interface and one registry."""
 
 from sdcpc_ros.inference.backend import BACKENDS, Backend, check_backend, checked_device, create_backend
 from sdcpc_ros.inference.backend_manager import BackendManager, BackendStatus

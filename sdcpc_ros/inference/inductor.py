@@ -17,7 +17,7 @@ class InductorBackend:
     """Compiles when made, tens of seconds; PyTorch keeps its own cache, so that the next process needs a few.
 
     For one size and number of frames. With the number left open (`mark_dynamic`) it compiles too, but takes twice as
-    long (docs/node.md has the figures), and a CUDA graph is of one number anyway.
+    long (docs/design_notes.md has the figures), and a CUDA graph is of one number anyway.
     """
 
     def __init__(self, step: Step, size: tuple[int, int], batch: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""The SD-CPC network, and foreign segmenters made steady: tensors in, tensors out."""
+"""The SD-CPC network, and a temporal path for imported segmenters: tensors in, tensors out."""
 
 from sdcpc_ros.network.architectures import NetworkConfig, StreamNetwork
 from sdcpc_ros.network.config import SDCPCConfig

@@ -1,5 +1,5 @@
-"""The segmentation node: parameters, cameras, lifecycle, and what its launch file shares with it."""
+"""The segmentation node: parameters, cameras, lifecycle, and the parts that its launch file shares."""
 
-#: The node's exit status where ROS does not let it start: a parameter file that cannot be read, a name that is none.
-#: Nothing is gained by starting it again.
+#: The node's exit status if ROS does not let it start: an unreadable parameter file or an invalid name. Another start
+#: would fail in the same way.
 REFUSED_BY_ROS = 2
