@@ -69,7 +69,7 @@ _ARGUMENTS = (
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        description="Backend that runs the network: eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
+        description="Backend that runs the network: auto, eager, inductor, aot, onnxruntime or tensorrt." + _AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         "precision",
