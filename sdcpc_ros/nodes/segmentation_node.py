@@ -1,6 +1,6 @@
 """`segmentation_node`: camera images in, masks out, as a managed node. Wiring only.
 
-Threads (docs/architecture.md has the picture): the executor's thread takes messages and answers services, the worker's thread
+Threads (picture: docs/architecture.md): the executor's thread takes messages and answers services, the worker's thread
 runs the network and publishes, a thread loads the model during *configure*, and the main thread waits for a signal to
 end. The executor is single-threaded: its callbacks only check and store, and rclpy's MultiThreadedExecutor spins while
 a callback of a busy group is due, which holds the GIL and makes the network ten times as slow.
