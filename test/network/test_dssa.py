@@ -319,11 +319,3 @@ def test_what_is_one_position_wide_is_voted_for_as_wide_as_it_is():
     before.fine[:, FEATURES[0] :, :, 7] = torch.tensor([0.01, 0.01, 0.01, 0.96, 0.01])[:, None]
     votes = module(own, stacked([before]), torch.tensor([[0.1]])).votes[:, 0]
     assert (votes[:, 3, :, 7] > 0.95).all() and (votes[:, 0, :, :7] > 0.95).all() and (votes[:, 0, :, 8:] > 0.95).all()
-
-
-def test_coarse_votes_are_for_training_only():
-    module = make_dssa()
-    memory, references = memory_of(module, 0), references_of(module)
-    whole, without = (module(memory, references, AGE_S, wanted) for wanted in (True, False))
-    assert whole.coarse_votes.shape[2] == CLASSES and without.coarse_votes.shape[2] == 0
-    assert torch.equal(whole.change, without.change) and torch.equal(whole.trust, without.trust)

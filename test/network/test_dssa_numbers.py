@@ -146,3 +146,11 @@ def test_a_folded_norm_gives_the_same(seed):
     module.fold_norm()  # a second time there is nothing to fold
     assert torch.equal(run(module, *inputs).change, run(module, *inputs).change)
     torch.testing.assert_close(run(module, *inputs).change, expected.change, atol=1e-4, rtol=1e-4)
+
+
+def test_coarse_votes_are_for_training_only():
+    module = make_dssa()
+    memory, references = memories_of(module, *frames(2.0))
+    whole, without = (module(memory, references, AGE_S, asked) for asked in (True, False))
+    assert whole.coarse_votes.shape[2] == CLASSES and without.coarse_votes.shape[2] == 0
+    assert torch.equal(whole.change, without.change) and torch.equal(whole.trust, without.trust)
