@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As the node does: before PyTorch is imported, and threads start.
     configure_malloc()
     limit_omp_spin()
-    parsed = _parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
+    parsed = build_parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
     try:
         return parsed.run(parsed) or 0
     except (ValueError, OSError) as error:
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
+def build_parser(chosen: str) -> argparse.ArgumentParser:
     """The whole command line; only `chosen`, the subcommand about to be parsed, is loaded and knows its options."""
     parser = argparse.ArgumentParser(
         prog="sdcpc",
@@ -129,7 +129,7 @@ def _complete() -> None:
     except ModuleNotFoundError:
         return
     words = os.environ.get("COMP_LINE", "").split()
-    argcomplete.autocomplete(_parser(chosen=words[1] if len(words) > 1 else ""))
+    argcomplete.autocomplete(build_parser(chosen=words[1] if len(words) > 1 else ""))
 
 
 def _missing(error: ModuleNotFoundError) -> str:

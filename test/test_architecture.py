@@ -181,3 +181,24 @@ def test_the_rules_see_what_they_forbid(code: str, imported: set[str], danger: l
     tree = ast.parse(code)
     assert set(imported_modules(tree)) == imported
     assert dangers(tree) == danger
+
+
+def private_patches(tree: ast.AST) -> list[str]:
+    """Private names that a test patches by name: `setattr(module, "_name", ...)`, `setattr("module._name", ...)`."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    literals = [
+        argument.value
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("setattr", "delattr")
+        for argument in call.args[:2]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
+    return [name for name in literals if name.rpartition(".")[2].startswith("_") and not name.endswith("__")]
+
+
+def test_no_test_patches_a_private_name() -> None:
+    found = {path.name: private_patches(parse(path)) for path in (ROOT / "test").rglob("*.py")}
+    assert not {file: names for file, names in found.items() if names}
+    assert private_patches(ast.parse("m.setattr(a, '_b', 1); m.setattr('a.b._c', 1); m.setattr(a, '__file__', 1)")) == [
+        *("_b", "a.b._c"),
+    ]

@@ -187,7 +187,7 @@ def test_set_needs_a_field_and_a_value(capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_the_shipped_model_is_the_default(arguments: list[str]) -> None:
-    parsed = cli._parser(chosen=arguments[0]).parse_args(arguments)
+    parsed = cli.build_parser(chosen=arguments[0]).parse_args(arguments)
     assert parsed.model == DEFAULT_MODEL
 
 

@@ -13,7 +13,7 @@ from sdcpc_ros.doctor.finding import FAULT, NOTE, WARNING, Finding
 
 _OLDEST_PYTHON = (3, 10)
 _OLDEST_TORCH = (2, 5)
-_GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")  # of a driver on a PC, and on a Jetson
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")  # of a driver on a PC, and on a Jetson
 
 
 def check_machine(model: str) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def check_gpu() -> Finding:
 
     if torch.cuda.is_available():
         return Finding("GPU", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
-    if any(Path(file).exists() for file in _GPU_FILES):
+    if any(Path(file).exists() for file in GPU_FILES):
         built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU only"
         text = f"an NVIDIA driver is here, but PyTorch, built for {built_for}, finds no GPU"
         return Finding("GPU", text, WARNING, "install the torch build for your driver's CUDA; nvidia-smi shows which")

@@ -19,7 +19,7 @@ from sdcpc_ros.runtime.installation import (
 
 _LEAST_SEGMENT_MIB = 16  # several 720p colour images; Fast DDS has half of one by default
 #: Module -> what is missing without it, and how bad that is.
-_MESSAGES = {
+MESSAGES = {
     "sensor_msgs.msg": ("images", FAULT),
     "diagnostic_msgs.msg": ("/diagnostics", FAULT),
     "lifecycle_msgs.msg": ("the node's states", FAULT),
@@ -64,9 +64,9 @@ def _no_ros(error: ImportError) -> Finding:
 
 
 def check_messages() -> Iterator[Finding]:
-    missing = [(module, *what) for module, what in _MESSAGES.items() if not _is_importable(module)]
+    missing = [(module, *what) for module, what in MESSAGES.items() if not _is_importable(module)]
     if not missing:
-        yield Finding("messages", f"all {len(_MESSAGES)} packages are here")
+        yield Finding("messages", f"all {len(MESSAGES)} packages are here")
     for module, what, level in missing:
         package = module.split(".")[0]
         fix = f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"

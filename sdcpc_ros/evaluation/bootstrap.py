@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-_CHUNK_BYTES = 64 << 20  # of the table of how often each run was drawn
+CHUNK_BYTES = 64 << 20  # of the table of how often each run was drawn
 
 
 def resampled_sums(columns: np.ndarray, *, block: int, replicates: int, seed: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def resampled_sums(columns: np.ndarray, *, block: int, replicates: int, seed: in
     random = np.random.default_rng(seed)
     starts = random.integers(0, frames, (replicates, runs))
     sums = last[starts[:, -1]]
-    chunk = max(1, _CHUNK_BYTES // (8 * frames))
+    chunk = max(1, CHUNK_BYTES // (8 * frames))
     for first in range(0, replicates, chunk):
         drawn = starts[first : first + chunk, :-1]
         rows = np.arange(len(drawn))[:, None] * frames

@@ -23,7 +23,7 @@ from sdcpc_ros.inference.step import Step
 #: The environment variable that names the folder.
 VARIABLE = "SDCPC_CACHE"
 #: The code that is compiled.
-_CODE = (Path(network.__file__).parent, Path(step_module.__file__))
+CODE_PLACES = (Path(network.__file__).parent, Path(step_module.__file__))
 
 
 def cache_folder() -> Path:
@@ -51,7 +51,7 @@ def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made
     """
     precision = precision_name(step.dtype)
     digest = hashlib.sha256()
-    about = backend, step.config.to_dict(), size, precision, _digest_of_code(_CODE), sorted(made_for.items())
+    about = backend, step.config.to_dict(), size, precision, digest_of_code(CODE_PLACES), sorted(made_for.items())
     digest.update(repr(about).encode())
     for name, tensor in sorted(step.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -61,7 +61,7 @@ def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made
 
 
 @lru_cache(maxsize=1)
-def _digest_of_code(places: tuple[Path, ...]) -> str:
+def digest_of_code(places: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
     for place in places:
         for file in [place] if place.is_file() else sorted(place.rglob("*.py")):

@@ -23,7 +23,7 @@ class TensorRTBackend:
     """Loads the engine of this network, size, GPU and versions from the cache; builds it first, minutes, if need be."""
 
     def __init__(self, step: Step, size: tuple[int, int]) -> None:
-        torch_tensorrt = _require(step.mean.device)
+        torch_tensorrt = require_torch_tensorrt(step.mean.device)
         path = cache_folder() / engine_name(step, size)
         if not path.is_file():
             write_engine(step, size, path)
@@ -38,7 +38,7 @@ class TensorRTBackend:
 
 def check(step: Step) -> None:
     """Raises BackendError saying what is missing here."""
-    _require(step.mean.device)
+    require_torch_tensorrt(step.mean.device)
 
 
 def engine_name(step: Step, size: tuple[int, int]) -> str:
@@ -52,7 +52,7 @@ def write_engine(step: Step, size: tuple[int, int], path: Path) -> None:
 
     Raises BackendError when Torch-TensorRT is missing or the folder cannot be written.
     """
-    torch_tensorrt = _require(step.mean.device)
+    torch_tensorrt = require_torch_tensorrt(step.mean.device)
     inputs = example_inputs(step, size)
     with new_file(path) as temporary, torch.no_grad():
         exported = torch.export.export(step, inputs)
@@ -65,7 +65,7 @@ def write_engine(step: Step, size: tuple[int, int], path: Path) -> None:
         torch_tensorrt.save(engine, str(temporary), output_format="exported_program", arg_inputs=list(inputs))
 
 
-def _require(device: torch.device) -> Any:
+def require_torch_tensorrt(device: torch.device) -> Any:
     if device.type != "cuda":
         raise BackendError(f"backend 'tensorrt' needs an NVIDIA GPU; the device asked for is {device}")
     try:

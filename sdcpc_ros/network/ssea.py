@@ -50,7 +50,7 @@ class SSEA(nn.Module):
         x = self.fuse(torch.cat([_resize(level, size) for level in levels], 1))
         if self.query is None:
             return x
-        tokens = self.token_norm(self._static_tokens(levels))  # (B, M, D)
+        tokens = self.token_norm(self.static_tokens(levels))  # (B, M, D)
         positions = self.position_norm(x.flatten(2).transpose(1, 2))  # (B, N, D)
         # One head, as an axis of its own: without it PyTorch makes the whole (B, N, M) matrix.
         query, key, value = (z[:, None] for z in (self.query(positions), self.key(tokens), self.value(tokens)))
@@ -58,7 +58,7 @@ class SSEA(nn.Module):
         x = x + self.project(mixed).transpose(1, 2).unflatten(2, size)
         return x + self.feed_forward(x)
 
-    def _static_tokens(self, levels: Sequence[Tensor]) -> Tensor:
+    def static_tokens(self, levels: Sequence[Tensor]) -> Tensor:
         tokens = []
         level_embeddings, scale_embeddings = (
             embedding.to(levels[0].dtype) for embedding in (self.level_embedding, self.scale_embedding)

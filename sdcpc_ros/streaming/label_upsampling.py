@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 #: Numbers in a block on the CPU: 256 KiB, a few of which fit the cache of a core.
-_BLOCK_NUMBERS = 2**16
+BLOCK_NUMBERS = 2**16
 #: Interpolated logits that a GPU holds at once.
-_BAND_NUMBERS = 2**23
+BAND_NUMBERS = 2**23
 
 
 def labels_from_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -36,7 +36,7 @@ def labels_from_logits(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     height, width = logits.shape[1:]
     planes, samples = _both_orders(logits)
-    rows, columns = _axis(height, size[0]), _axis(width, size[1])
+    rows, columns = sample_axis(height, size[0]), sample_axis(width, size[1])
     # A row and a column of cells more than samples: beyond the outermost samples these count alone.
     winners = cv2.copyMakeBorder(_argmax(planes), 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # (h + 2, w + 2)
     labels = winners.take(columns.cell, 1).take(rows.cell, 0)  # final where all four samples agree
@@ -60,11 +60,11 @@ class DeviceLabels:
 
     def __init__(self, shape: tuple[int, int], size: tuple[int, int], device: torch.device) -> None:
         """shape: (h, w) of the logits; size: (H, W) of the labels."""
-        self._rows, self._columns = (_on_device(_axis(*lengths), device) for lengths in zip(shape, size))
+        self._rows, self._columns = (_on_device(sample_axis(*lengths), device) for lengths in zip(shape, size))
 
     def __call__(self, logits: Tensor) -> Tensor:
         """(C, h, w) float -> (H, W) uint8, or (B, C, h, w) -> (B, H, W)."""
-        step = max(1, _BAND_NUMBERS // (logits[..., 0, 0].numel() * len(self._columns[0])))
+        step = max(1, BAND_NUMBERS // (logits[..., 0, 0].numel() * len(self._columns[0])))
         bands = []
         for low, high, weight in zip(*(part.split(step) for part in self._rows)):
             band = torch.lerp(
@@ -92,7 +92,7 @@ class _Axis(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _axis(samples: int, pixels: int) -> _Axis:
+def sample_axis(samples: int, pixels: int) -> _Axis:
     # PyTorch's float32 to the last bit: a position is one fused multiply-add, rounded once.
     position = (float(np.float32(samples) / np.float32(pixels)) * (np.arange(pixels) + 0.5) - 0.5).astype(np.float32)
     cell = np.floor(position).astype(np.int64).clip(-1, samples - 1) + 1
@@ -147,7 +147,7 @@ class _Candidates(NamedTuple):
 def _candidates(samples: np.ndarray, corners: np.ndarray) -> _Candidates:
     """samples: (h * w, C); corners: (4, cells), the four samples of each cell."""
     classes = samples.shape[1]
-    step = max(1, _BLOCK_NUMBERS // classes)
+    step = max(1, BLOCK_NUMBERS // classes)
     blocks = []
     for first in range(0, corners.shape[1], step):
         # OpenCV's max and min: NumPy's reductions over so short an axis are five times as slow.
@@ -173,7 +173,7 @@ def _label_cells(
     # Cells of one block have about the same number of candidates. NumPy sorts 16 bits fastest.
     order = np.argsort(candidates.number.astype(np.uint16), kind="stable")
     flat, row_starts = labels.reshape(-1), rows.pixels * labels.shape[1]
-    step = max(1, _BLOCK_NUMBERS // (2 * len(rows.pixels) * len(columns.pixels)))
+    step = max(1, BLOCK_NUMBERS // (2 * len(rows.pixels) * len(columns.pixels)))
     for first in range(0, len(order), step):
         block = order[first : first + step]
         row, column, last = down[block], across[block], candidates.number[block] - 1

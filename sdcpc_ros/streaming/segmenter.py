@@ -31,7 +31,7 @@ from sdcpc_ros.streaming.stream import Stream
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 #: Runners that are kept, one for each combination of image sizes: on a GPU each holds a graph and its memory.
-_MAX_RUNNERS = 16
+MAX_RUNNERS = 16
 #: Seconds for which frames run one by one after a failed batch, as the cause may last.
 _ONE_BY_ONE_S = 10.0
 
@@ -310,6 +310,6 @@ class StreamingSegmenter:
             else:
                 runner = CpuRunner(backend, image_sizes, self._groups)
         self._runners[network_size, image_sizes] = runner  # at the end: the first is the least recently used
-        if len(self._runners) > _MAX_RUNNERS:
+        if len(self._runners) > MAX_RUNNERS:
             del self._runners[next(iter(self._runners))]
         return runner

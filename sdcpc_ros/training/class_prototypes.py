@@ -84,7 +84,7 @@ class ClassPrototypes(nn.Module):
         Always in float32, under autocast too.
         """
         with torch.autocast(features.device.type, enabled=False):
-            pixels = self._draw(features, logits, labels, step)
+            pixels = self.draw_pixels(features, logits, labels, step)
             fixed = self.prototypes.flatten(0, 1).clone()  # the gradient needs them as they are before the update
             cosines = pixels.embeddings @ fixed.T  # (P, C*m)
             assigned = self._assign(cosines, pixels.classes)
@@ -93,7 +93,7 @@ class ClassPrototypes(nn.Module):
                 self._update(pixels, assigned)
         return loss
 
-    def _draw(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> _Pixels:
+    def draw_pixels(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> _Pixels:
         """Correctly predicted pixels, at most `pixels_per_class` of each class and image, embedded.
 
         One random order of the positions serves all images, so which pixels are drawn of an image depends on nothing

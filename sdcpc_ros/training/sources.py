@@ -75,7 +75,7 @@ def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[StreetDrive]
     """
     numbers = _town_numbers(recipe)
     seeds = range(STREET_SEED + numbers.start, STREET_SEED + numbers.stop)
-    return _rendered(seeds, recipe.street_frames, size) if seeds else ()
+    return render_drives(seeds, recipe.street_frames, size) if seeds else ()
 
 
 def _town_numbers(recipe: Recipe) -> range:
@@ -123,7 +123,7 @@ def _rare_pixels(dataset: VideoDataset, classes: Sequence[int]) -> list[np.ndarr
 
 
 @lru_cache(maxsize=2)  # the runs of an ablation, in one process, use the same towns, of one stage or two
-def _rendered(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[StreetDrive]:
+def render_drives(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[StreetDrive]:
     render, processes = partial(StreetDrive, frames=frames, size=size), min(len(seeds), torch.get_num_threads())
     if processes == 1:
         return tuple(render(seed) for seed in tracked(seeds, "rendering the street"))

@@ -56,9 +56,9 @@ def _raise(error: Exception):
 
 def test_a_gpu_that_pytorch_does_not_find_is_named(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(machine, "_GPU_FILES", (str(tmp_path / "none"),))
+    monkeypatch.setattr(machine, "GPU_FILES", (str(tmp_path / "none"),))
     assert machine.check_gpu().level == NOTE
-    monkeypatch.setattr(machine, "_GPU_FILES", (str(tmp_path),))
+    monkeypatch.setattr(machine, "GPU_FILES", (str(tmp_path),))
     finding = machine.check_gpu()
     assert finding.level == WARNING and "finds no GPU" in finding.text
 

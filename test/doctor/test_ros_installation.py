@@ -70,7 +70,7 @@ def test_domains(domain, level):
 
 def test_messages_that_are_missing_are_named(monkeypatch):
     there = SimpleNamespace()
-    for module in ros_installation._MESSAGES:
+    for module in ros_installation.MESSAGES:
         monkeypatch.setitem(sys.modules, module.split(".")[0], sys.modules.get(module.split(".")[0], there))
         monkeypatch.setitem(sys.modules, module, there)
     assert [finding.level for finding in check_messages()] == [OK]

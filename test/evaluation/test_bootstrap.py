@@ -41,7 +41,7 @@ def test_sums_are_those_of_the_frames_drawn(frames, block, seed):
 def test_drawing_in_pieces_changes_nothing(monkeypatch):
     columns = np.random.default_rng(0).random((50, 2))
     whole = resampled_sums(columns, block=7, replicates=300, seed=1)
-    monkeypatch.setattr(bootstrap, "_CHUNK_BYTES", 8 * 50 * 13)
+    monkeypatch.setattr(bootstrap, "CHUNK_BYTES", 8 * 50 * 13)
     np.testing.assert_allclose(resampled_sums(columns, block=7, replicates=300, seed=1), whole)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from sdcpc_ros.inference import BackendError, Step, cache
 from sdcpc_ros.inference import step as step_module
-from sdcpc_ros.inference.cache import _digest_of_code, cache_folder, check_trusted, file_name, new_file, target
+from sdcpc_ros.inference.cache import cache_folder, check_trusted, digest_of_code, file_name, new_file, target
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
 SIZE = (64, 96)
@@ -57,8 +57,8 @@ def test_other_code_is_another_network(step: Step, monkeypatch, tmp_path):
     names = set()
     for code in ("x + 1", "x + 2"):
         (tmp_path / "network" / "module.py").write_text(code)
-        _digest_of_code.cache_clear()
-        monkeypatch.setattr(cache, "_CODE", (tmp_path / "network", Path(step_module.__file__)))
+        digest_of_code.cache_clear()
+        monkeypatch.setattr(cache, "CODE_PLACES", (tmp_path / "network", Path(step_module.__file__)))
         names.add(_name(step))
     monkeypatch.undo()
     assert len({*names, _name(step)}) == 3

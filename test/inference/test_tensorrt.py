@@ -139,7 +139,7 @@ def fake(step: Step, monkeypatch, tmp_path):
     """The stand-in for Torch-TensorRT that the backend meets, on the CPU."""
     module = TorchTensorRT()
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tensorrt, "_require", lambda device: module)
+    monkeypatch.setattr(tensorrt, "require_torch_tensorrt", lambda device: module)
     return module
 
 

@@ -33,7 +33,7 @@ def test_gives_features_at_stride_8(size, strides):
 def test_every_level_and_grid_gives_tokens():
     module = SSEA(SDCPCConfig(11, embed_dim=32, pool_grids=(1, 3)), CHANNELS)
     levels = [project(features) for project, features in zip(module.levels, _pyramid(64, 96))]
-    tokens = module._static_tokens(levels)
+    tokens = module.static_tokens(levels)
     assert tokens.shape == (2, 4 * (1 + 9), 32)
     # The first token of a level is its mean, plus what says which level and scale it is.
     expected = levels[2].mean((2, 3)) + module.level_embedding[2, 0] + module.scale_embedding[0, 0]

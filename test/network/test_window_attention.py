@@ -66,8 +66,8 @@ def test_strips_join_without_a_seam(monkeypatch, tiles):
     query, keys, values = _inputs(6, 4, 5, 3, 15, 10)
     arguments = {"radius": 2, "valid": torch.tensor([True, False, True, True])}
     whole = window_attention(query, keys, values, **arguments)
-    monkeypatch.setattr(tile_layouts, "_STRIP_NUMBERS", 1)
-    monkeypatch.setattr(tile_layouts, "_FEWEST_TILES", tiles)
+    monkeypatch.setattr(tile_layouts, "STRIP_NUMBERS", 1)
+    monkeypatch.setattr(tile_layouts, "FEWEST_TILES", tiles)
     for expected, found in zip(whole, window_attention(query, keys, values, **arguments)):
         torch.testing.assert_close(found, expected)
 
@@ -77,8 +77,8 @@ def test_strips_join_without_a_seam(monkeypatch, tiles):
 def test_it_is_the_same_without_gradients(monkeypatch, height, width, radius):
     query, keys, values = _inputs(6, 3, 5, 3, height, width)
     arguments = {"radius": radius, "valid": torch.tensor([True, False, True])}
-    monkeypatch.setattr(tile_layouts, "_STRIP_NUMBERS", 1)
-    monkeypatch.setattr(tile_layouts, "_FEWEST_TILES", 2)
+    monkeypatch.setattr(tile_layouts, "STRIP_NUMBERS", 1)
+    monkeypatch.setattr(tile_layouts, "FEWEST_TILES", 2)
     whole = window_attention(query, keys, values, **arguments)
     with torch.inference_mode():
         written = window_attention(query, keys, values, **arguments)

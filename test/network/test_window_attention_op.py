@@ -85,7 +85,7 @@ def test_the_portable_form_compiles_whole_and_exports() -> None:
 
 
 def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_op, "_HAS_TRITON", True)
+    monkeypatch.setattr(fused_op, "HAS_TRITON", True)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     capability = [(9, 0)]
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
@@ -125,7 +125,7 @@ def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest
     monkeypatch.setattr(torch.version, "cuda", None)  # a ROCm build
     assert not takes(torch.float16)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(fused_op, "_HAS_TRITON", False)
+    monkeypatch.setattr(fused_op, "HAS_TRITON", False)
     assert not takes(torch.float16)
     assert not fused_op.takes(*_inputs()[:3])
 

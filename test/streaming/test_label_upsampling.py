@@ -59,7 +59,7 @@ def test_labels_are_exactly_those_of_interpolation(seed, classes, size, factors,
     assume(target == (size[0] * factors[0], size[1] * factors[1]))  # not half of an odd number
     expected = _by_pytorch(logits, target)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(label_upsampling, "_BLOCK_NUMBERS", 512)  # several blocks of cells
+        patched.setattr(label_upsampling, "BLOCK_NUMBERS", 512)  # several blocks of cells
         for found in (labels_from_logits(logits, target), labels_from_logits(_classes_last(logits), target)):
             assert found.dtype == np.uint8 and (found == expected).all()
     assert (_on_device(logits, target) == expected).all()
@@ -86,7 +86,7 @@ def test_at_any_ratio_the_class_chosen_is_a_largest_one(seed, classes, size, fac
 def test_the_weights_are_those_of_pytorch():
     """To the last bit where the processor multiplies and adds at once, or a position's last bit apart."""
     for samples, pixels in ((94, 720), (166, 1280), (108, 360), (7, 7), (1, 9), (9, 1), (200, 90), (3, 1000)):
-        axis = label_upsampling._axis(samples, pixels)
+        axis = label_upsampling.sample_axis(samples, pixels)
         weights = np.zeros((samples, pixels), np.float32)
         weights[axis.before[axis.cell], np.arange(pixels)] += 1 - axis.weight
         weights[axis.after[axis.cell], np.arange(pixels)] += axis.weight
@@ -144,7 +144,7 @@ def test_a_batch_on_a_device_is_its_images():
 
 
 def test_a_device_works_on_bands_of_rows(monkeypatch):
-    monkeypatch.setattr(label_upsampling, "_BAND_NUMBERS", 500)  # three rows of 5 classes at a time
+    monkeypatch.setattr(label_upsampling, "BAND_NUMBERS", 500)  # three rows of 5 classes at a time
     logits = np.random.default_rng(0).normal(size=(5, 9, 11)).astype(np.float32)
     assert (_on_device(logits, (32, 33)) == _by_pytorch(logits, (32, 33))).all()
 

@@ -233,7 +233,7 @@ def test_a_known_size_is_built_for_before_the_first_frame(checkpoint, slow_backe
 
 
 def test_runners_are_kept_for_few_sizes(segmenter, monkeypatch):
-    monkeypatch.setattr("sdcpc_ros.streaming.segmenter._MAX_RUNNERS", 2)
+    monkeypatch.setattr("sdcpc_ros.streaming.segmenter.MAX_RUNNERS", 2)
     for width in (64, 72, 80, 64):
         segmenter.segment_single(_video(1, (48, width))[0])
     assert [image_size for _, (image_size,) in segmenter._runners] == [(48, 80), (48, 64)]

@@ -128,9 +128,9 @@ def rendered(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(sources, "StreetDrive", Blank)
     monkeypatch.setattr(sources.torch, "get_num_threads", lambda: 1)
-    sources._rendered.cache_clear()
+    sources.render_drives.cache_clear()
     yield seeds
-    sources._rendered.cache_clear()
+    sources.render_drives.cache_clear()
 
 
 def _phases(*, everything: float, temporal: float | None):

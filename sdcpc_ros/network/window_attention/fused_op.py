@@ -17,7 +17,7 @@ from sdcpc_ros.network.window_attention import portable
 
 #: Channels of keys or values beyond which a tile no longer fits a GPU's registers.
 MAX_CHANNELS = 256
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
+HAS_TRITON = importlib.util.find_spec("triton") is not None
 #: The first NVIDIA GPUs that Triton compiles for, by type of number: Volta, and Ampere for bfloat16.
 _OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8, 0)}
 
@@ -30,7 +30,7 @@ def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
     """
     return (
         query.device.type == "cuda"
-        and _HAS_TRITON
+        and HAS_TRITON
         and torch.version.cuda is not None
         and query.dtype == keys.dtype
         and query.dtype in _OLDEST_GPU

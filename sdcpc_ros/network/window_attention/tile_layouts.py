@@ -26,9 +26,9 @@ from sdcpc_ros.network.window_attention.tile_geometry import (
 #: and twice as much were no faster, 2^21 took up to 1.5 times as long), and memory beside inputs and outputs stays
 #: small. But never so few tiles that calls cost more than the work. A compiler gets larger strips: each is a part of
 #: its graph, which takes it seconds.
-_STRIP_NUMBERS = 2**18
+STRIP_NUMBERS = 2**18
 _STRIP_NUMBERS_COMPILED = 2**20
-_FEWEST_TILES = 8
+FEWEST_TILES = 8
 
 #: Some tiles at a time, n: queries (n, T*T, d), what is added to their logits (n, T*T, halo^2), to be written to, and
 #: their keys (n, halo^2, d) and values (n, halo^2, Dv).
@@ -158,4 +158,4 @@ def _tiles_of_a_strip(keys: Tensor, radius: int) -> int:
     batch, channels, height, width = keys.shape
     if keys.device.type != "cpu" or (torch.is_grad_enabled() and keys.requires_grad):
         return batch * -(-height // TILE) * -(-width // TILE)
-    return max(_FEWEST_TILES, _STRIP_NUMBERS // ((TILE + 2 * radius) ** 2 * channels))
+    return max(FEWEST_TILES, STRIP_NUMBERS // ((TILE + 2 * radius) ** 2 * channels))
