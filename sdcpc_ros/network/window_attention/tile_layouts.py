@@ -121,7 +121,9 @@ class Unfolded:
         queries = self._tiles(query)
         for first in range(0, queries.shape[1], self._step):
             strip = slice(first, min(first + self._step, queries.shape[1]))
-            yield queries[:, strip].flatten(0, 1), window[strip].repeat(self._batch, 1, 1), *self._haloes(strip)
+            # Expanded and flattened: TensorRT would leave `repeat` to PyTorch.
+            windows = window[strip][None].expand(self._batch, -1, -1, -1).flatten(0, 1)
+            yield queries[:, strip].flatten(0, 1), windows, *self._haloes(strip)
 
     def _tiles(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, tiles, T*T, C), zeros beyond the frame."""
