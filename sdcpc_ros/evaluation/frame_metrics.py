@@ -56,7 +56,7 @@ def frame_metrics(report: dict[str, Any]) -> list[FrameMetric]:
             FrameMetric(f"iou.{name}", name.replace("_", " "), "%", 1, pixels, partial(_class_iou, index, len(names)))
             for index, name in enumerate(names)
         ),
-        _mean("ms", "Time a frame, mean", "ms", -1, milliseconds),
+        _mean("ms", "Time per frame, mean", "ms", -1, milliseconds),
     ]
 
 

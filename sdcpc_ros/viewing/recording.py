@@ -59,7 +59,7 @@ class RerunRecording:
     ) -> None:
         """The next frame: its image (H, W, 3) uint8 RGB; labels, truth (255 = none) and confidence (H, W) uint8.
 
-        `reset`: why the network's memory was emptied before it, None if it was not.
+        `reset`: why the frame buffer was emptied before it, None if it was not.
         Raises ValueError when truth and labels cannot be compared.
         """
         self._set_time(number, stamp_ns)

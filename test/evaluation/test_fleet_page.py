@@ -54,7 +54,7 @@ def test_every_bag_has_a_line_and_leads_to_its_page(fleet, tmp_path):
     assert links[0] == "./monday/report.html" and len(links) == 2
     assert re.fullmatch(r"\./[\w./%()-]+", links[1]), "a name is never a scheme"
     assert "script" not in {tag for tag, _ in page.tags}
-    assert "How well each class is found" in page.text and "What is taken for what" in page.text
+    assert "IoU of each class" in page.text and "Confusion matrix" in page.text
 
 
 def test_a_fleet_without_any_scores_is_told(fleet, tmp_path):
@@ -63,4 +63,4 @@ def test_a_fleet_without_any_scores_is_told(fleet, tmp_path):
     write_fleet_report(tmp_path / "fleet.html", empty)
     page = Page((tmp_path / "fleet.html").read_text(encoding="utf-8"))
     assert "there is no bag at 'bags/lost'" in page.text
-    assert "How well each class is found" not in page.text and "What is taken for what" not in page.text
+    assert "IoU of each class" not in page.text and "Confusion matrix" not in page.text

@@ -64,7 +64,7 @@ def test_a_page_tells_what_the_report_holds(make_report, report_page, truth):
     seen = Page(page)
     assert_harmless(page)
     assert ("Mean IoU" in seen.text) == truth
-    assert ("What is taken for what" in seen.text) == truth
+    assert ("Confusion matrix" in seen.text) == truth
     assert ("There is no ground truth" in seen.text) == (not truth)
     for told in (
         "drive",

@@ -34,23 +34,23 @@ def summary(report: dict[str, Any]) -> str:
     judged = [each for each in report["classes"] if each["iou"] is not None]
     if scores["miou"] is None:
         sentences = [
-            "There is no ground truth, so this page cannot say whether the labels are right. It shows how steady and "
+            "There is no ground truth, so this page cannot tell whether the labels are right. It shows how stable and "
             "how confident they are."
         ]
     else:
         best, worst = (pick(judged, key=lambda each: each["iou"]) for pick in (max, min))
         sentences = [
-            f"Labels and truth overlap by {percent(scores['miou'])} on the average of "
-            f"{count_noun(len(judged), 'class', 'classes')}: best on {spoken(best['name'])} "
-            f"({percent(best['iou'], 0)}), worst on {spoken(worst['name'])} ({percent(worst['iou'], 0)})."
+            f"The mean IoU of {count_noun(len(judged), 'class', 'classes')} is {percent(scores['miou'])}. The best "
+            f"class is {spoken(best['name'])} ({percent(best['iou'], 0)}), the worst {spoken(worst['name'])} "
+            f"({percent(worst['iou'], 0)})."
         ]
         if scores["mvc8"] is not None:
             sentences.append(
-                f"Where the truth stays the same for 8 frames, {percent(scores['mvc8'])} of the labels do too."
+                f"Where the truth stays the same for 8 frames, {percent(scores['mvc8'])} of the labels stay the same."
             )
     resets = len(report.get("resets", []))
     if resets:
-        sentences.append(f"The network's memory was emptied {count_noun(resets, 'time')}.")
+        sentences.append(f"The frame buffer was emptied {count_noun(resets, 'time')}.")
     if bag["unusable"]:
         sentences.append(f"{count_noun(bag['unusable'], 'image')} could not be used.")
     return " ".join(sentences)
@@ -78,7 +78,7 @@ def tiles(report: dict[str, Any]) -> list[Tile]:
             f"From image to labels, the median on {report['settings']['device']}; 95 % of the frames take at most "
             f"{milliseconds(per_frame['p95'])}, the slowest {milliseconds(per_frame['max'])}."
         )
-        found.append(Tile("Time a frame", value, meaning, unit, main=True))
+        found.append(Tile("Time per frame", value, meaning, unit, main=True))
     judged = scores["judged_frames"]
     meaning = f"{count_noun(judged, 'frame')} with a ground truth." if judged else "None has a ground truth."
     if report["bag"]["unusable"]:
@@ -93,10 +93,10 @@ def class_section(classes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     key = "iou" if judged else "predicted_share"
     columns = [column for column in _CLASS_COLUMNS if column in classes[0]]
     if judged:
-        title = "How well each class is found"
+        title = "IoU of each class"
         meaning = "Intersection over union: 100 % means that labels and truth are the same pixels."
     else:
-        title = "What is seen"
+        title = "Share of each class"
         meaning = "The share of all pixels that each class was given. There is no truth to compare it with."
     return {
         "title": title,

@@ -41,14 +41,14 @@ def time_section(report: dict[str, Any]) -> dict[str, Any]:
         for index, cause in enumerate(report["frames"]["reset"])
         if cause is not None
     ]
-    meaning = "One line a quantity; a dotted line shows what is typical."
+    meaning = "Each plot shows one metric. The dotted line is its typical value."
     if resets:
-        meaning += " Dashed lines: the network's memory was emptied."
+        meaning += " Dashed lines: the frame buffer was emptied."
     numbers = report["frames"]["number"]
     return {
         "meaning": meaning,
         "chart": timeline(*frame_times(report), _strips(report), resets[:_MAX_MARKS]),
-        "resets_title": f"The memory was emptied {count_noun(len(resets), 'time')}{_first(len(resets))}",
+        "resets_title": f"The frame buffer was emptied {count_noun(len(resets), 'time')}{_first(len(resets))}",
         "resets": [(numbers[index], time_of(report, index), cause) for index, cause in resets[:_MAX_ROWS]],
     }
 
@@ -104,7 +104,9 @@ def _strips(report: dict[str, Any]) -> list[Strip]:
     elapsed = _optional(report.get("timing", {}).get("frames_ms"), len(report["frames"]["number"]))
     if elapsed is not None:
         median = float(np.median(elapsed))
-        strips.append(Strip({"Time a frame": elapsed}, "ms", median, f"median {milliseconds(median)}", from_zero=True))
+        strips.append(
+            Strip({"Time per frame": elapsed}, "ms", median, f"median {milliseconds(median)}", from_zero=True)
+        )
     return strips
 
 

@@ -21,7 +21,7 @@ def test_classes_are_sorted_by_iou_and_bars_are_as_long_as_it():
 
 def test_without_a_truth_bars_are_shares_of_the_labels():
     section = class_section([{"name": "a", "colour": (1, 2, 3), "iou": None, "predicted_share": 0.25}])
-    assert section["title"] == "What is seen" and section["rows"][0]["bar"] == "25.0"
+    assert section["title"] == "Share of each class" and section["rows"][0]["bar"] == "25.0"
 
 
 def test_rows_of_the_confusion_matrix_are_shares_of_the_truth():
