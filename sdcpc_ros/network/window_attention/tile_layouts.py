@@ -121,8 +121,8 @@ class Unfolded:
         queries = self._tiles(query)
         for first in range(0, queries.shape[1], self._step):
             strip = slice(first, min(first + self._step, queries.shape[1]))
-            # Expanded and flattened: TensorRT would leave `repeat` to PyTorch.
-            windows = window[strip][None].expand(self._batch, -1, -1, -1).flatten(0, 1)
+            # A copy, since logits are added in place. TensorRT would leave `repeat` to PyTorch.
+            windows = torch.cat([window[strip]] * self._batch)
             yield queries[:, strip].flatten(0, 1), windows, *self._haloes(strip)
 
     def _tiles(self, maps: Tensor) -> Tensor:
