@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -123,7 +124,8 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
     """
     node_name = "/" + node_name.strip("/")
     context = Context()
-    # SIGTERM ends it too, and SIGINT if a shell started it in the background.
+    # rclpy ends the context on SIGINT and SIGTERM. Python must not raise KeyboardInterrupt in the middle of a frame.
+    interrupted = signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.ALL)
     executor = SingleThreadedExecutor(context=context)
     try:
@@ -140,7 +142,7 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
             _spin_once(executor, context)
         with (
             RerunRecording(view.label_set, f"{node_name} {camera}", file) as view.recording,
-            suppress(KeyboardInterrupt, ExternalShutdownException),  # as it is ended; the file is complete then
+            suppress(ExternalShutdownException),  # the file is complete then
         ):
             while context.ok():
                 _spin_once(executor, context)
@@ -150,6 +152,7 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
     finally:
         executor.shutdown()
         rclpy.try_shutdown(context=context)
+        signal.signal(signal.SIGINT, interrupted)
 
 
 def _spin_once(executor: SingleThreadedExecutor, context: Context) -> None:

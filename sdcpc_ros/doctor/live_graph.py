@@ -1,7 +1,7 @@
 """Checks the live ROS graph: the node, its cameras' images, their quality of service, /clock.
 
 Discovery takes seconds on a busy machine, so something counts as missing only after `patience_s` from the start. The
-/diagnostics of a running node come first: images that reach it are well, whatever the graph looks like from here.
+/diagnostics of a running node come first: a topic whose images reach the node has no fault.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _points(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def _marks(x: np.ndarray, marks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
-    """Lines with names; a long name, or one that would overlap the name before, is in the tooltip only."""
+    """Lines with names. A name that is long or would overlap its neighbour is in the tooltip only."""
     found, free = [], 0.0
     for index, name in sorted(marks):
         at, width = 100 * float(x[index]), 0.7 * len(name)  # percent of a wide page

@@ -82,11 +82,8 @@ def test_what_the_node_publishes_is_in_the_file(
     known = [row for row in recording.rows["/camera/labels"] if row["stamp"] in by_stamp]
     assert len(known) > 5
     assert all(bytes(row["SegmentationImage:buffer"][0]) == by_stamp[row["stamp"]] for row in known)
-    # SIGINT may come in the middle of a frame, which is then cut off at the end of the file.
-    confidence_ns = recording.stamps_ns("/camera/confidence")
-    assert confidence_ns[: len(stamps_ns)] == stamps_ns[: len(confidence_ns)]
-    assert abs(len(confidence_ns) - len(stamps_ns)) <= 1
-    assert set(recording.frames("/camera/image", "EncodedImage:blob")) <= {*frames, len(frames)}
+    assert recording.stamps_ns("/camera/confidence") == stamps_ns  # SIGINT ends the viewer between frames
+    assert set(recording.frames("/camera/image", "EncodedImage:blob")) <= set(frames)
     assert recording.frames("/camera/image", "EncodedImage:blob")
     assert [name for name, _ in recording.classes().values()] == [*CAMVID_11.class_names, "unlabelled"]
     assert any(text.endswith("memory emptied: backward") for text in recording.log())
