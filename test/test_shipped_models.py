@@ -9,8 +9,7 @@ import pytest
 
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.datasets.camvid import CamVid
-from sdcpc_ros.datasets.street_dataset import StreetDataset
-from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
+from sdcpc_ros.datasets.synthetic_street import StreetDataset, SyntheticStreet
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_tests
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model

@@ -1,15 +1,24 @@
-"""A synthetic street: ego-motion video with exact labels and exact optical flow, drawn from a seed."""
+"""A synthetic street: ego-motion video with exact labels and exact optical flow, drawn from a seed.
+
+The world is in `sdcpc_ros.datasets.street`, to be read in this order: `textures` (images drawn from random numbers),
+`weather` (light, sky and air), `world` (textured parallelograms that move), the objects made of them (`ground`,
+`buildings`, `greenery`, `furniture`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
+pixels).
+"""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera, View, warp
+from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera, View
 from sdcpc_ros.datasets.street.scene import Scene
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.labels.label_set import CAMVID_11
 
 MIN_SIZE = 32
 LONGEST_VIEW_M = 300.0  # haze grows no thicker than at this distance
@@ -53,8 +62,6 @@ class SyntheticStreet:
         self._camera = PinholeCamera(self.size, self._scene.ego)
         x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
-        grain = self._scene.town.atmosphere.grain
-        self._grain = np.pad(grain, ((0, height), (0, width), (0, 0)), mode="wrap")
         self._views: dict[int, View] = {}
 
     def __len__(self) -> int:
@@ -84,7 +91,7 @@ class SyntheticStreet:
     def flow(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Flow from frame i to the next, and where it is valid, as in StreetFrame."""
         i = self._checked(i)
-        return self._camera.flow(self._scene.surfaces, self._view(i), self._view(i + 1))
+        return self._camera.flow(self._view(i), self._view(i + 1))
 
     def _checked(self, i: int) -> int:
         """The number of a frame from 0; negative ones count from the end."""
@@ -102,12 +109,11 @@ class SyntheticStreet:
 
     def _picture(self, view: View, i: int) -> np.ndarray:
         """The image (H, W, 3) uint8: textures under the light of the moment, through air and lens."""
-        table, atmosphere = self._scene.surfaces, self._scene.town.atmosphere
+        table, weather = self._scene.surfaces, self._scene.town.weather
         time_s = i / self.rate_hz
-        exposure = atmosphere.exposure(time_s, self._scene.ego.position(time_s)[2]).astype(np.float32)
-        clear = np.exp(
-            np.maximum(view.inverse_depth, 1 / LONGEST_VIEW_M) ** -1 * np.float32(-1 / atmosphere.visibility_m)
-        )
+        exposure = weather.exposure(time_s, self._scene.ego.position(time_s)[2]).astype(np.float32)
+        distance = 1 / np.maximum(view.inverse_depth, 1 / LONGEST_VIEW_M)
+        clear = np.exp(distance * np.float32(-1 / weather.visibility_m))
         clear[view.surface == SKY] = 1
         veil = (1 - clear) * self._vignette
         clear *= self._vignette
@@ -117,12 +123,16 @@ class SyntheticStreet:
         planes = [
             table.tints[:, c][view.surface] * colours[c] * (exposure[c] * clear)
             + veil * (exposure[c] * np.float32(haze))
-            for c, haze in enumerate(atmosphere.haze)
+            for c, haze in enumerate(weather.haze)
         ]
         lit = cv2.merge(planes)
-        cv2.copyTo(cv2.GaussianBlur(lit, (3, 3), 0.75), _edges(view.surface), lit)  # a lens cuts no pixel in two
-        lit = cv2.GaussianBlur(lit, (3, 3), atmosphere.blur)
-        lit += self._sensor_noise(i)
+        surface, cross = view.surface.astype(np.float32), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+        edges = cv2.dilate(surface, cross) != cv2.erode(surface, cross)
+        cv2.copyTo(cv2.GaussianBlur(lit, (3, 3), 0.75), edges.view(np.uint8), lit)  # a lens cuts no pixel in two
+        lit = cv2.GaussianBlur(lit, (3, 3), weather.blur)
+        y, x = np.random.default_rng([self.seed, 2, i]).integers(0, weather.grain.shape[:2])
+        grain = weather.grain.take(range(y, y + self.size[0]), axis=0, mode="wrap")  # another part for each frame
+        lit += grain.take(range(x, x + self.size[1]), axis=1, mode="wrap")
         return np.clip(lit, 0, 255, out=lit).astype(np.uint8)
 
     def _colours(self, view: View) -> np.ndarray:
@@ -132,39 +142,68 @@ class SyntheticStreet:
         colours[:] = table.textures[SKY].colour[0, 0]  # above the sky's picture, in very tall images
         for index in np.flatnonzero(np.bincount(view.surface.ravel(), minlength=len(table))).tolist():
             x0, y0, x1, y1 = placed.boxes[index]
-            mask = (view.surface[y0:y1, x0:x1] == index).view(np.uint8)
-            x, y, width, height = part = cv2.boundingRect(mask)
-            seen = (slice(y, y + height), slice(x, x + width))
-            texels, _ = table.textures[index].level(*placed.levels[index])
-            cv2.copyTo(warp(texels, placed, index, part), mask[seen], colours[y0:y1, x0:x1][seen])
+            seen = (view.surface[y0:y1, x0:x1] == index).view(np.uint8)
+            cv2.copyTo(placed.colour(index), seen, colours[y0:y1, x0:x1])
         return colours
 
     def _shadows(self, view: View, time_s: float) -> np.ndarray:
         """The share of its light that each pixel of the ground loses, (H, W) float32."""
-        table = self._scene.shadows
-        placed = self._camera.place(table, time_s)
+        placed = self._camera.place(self._scene.shadows, time_s)
         darkness = np.zeros(self.size, np.uint8)
         for index in placed.in_sight.tolist():
             x0, y0, x1, y1 = placed.boxes[index]
-            area = darkness[y0:y1, x0:x1]
-            _, alpha = table.textures[index].level(*placed.levels[index])
-            cv2.max(area, warp(alpha, placed, index), dst=area)
+            area, alpha = darkness[y0:y1, x0:x1], placed.alpha(index)
+            np.maximum(area, 0 if alpha is None else alpha, out=area)
         darkness *= self._scene.surfaces.ground[view.surface]
         return darkness * np.float32(1 / 255)
 
-    def _sensor_noise(self, i: int) -> np.ndarray:
-        """Grain (H, W, 3) float32: a window of the town's sheet of it, another one for each frame."""
-        y, x = np.random.default_rng([self.seed, 2, i]).integers(0, self._scene.town.atmosphere.grain.shape[:2])
-        return self._grain[y : y + self.size[0], x : x + self.size[1]]
 
+class StreetDataset(VideoDataset):
+    """Streets as a data set: one video a seed, every frame labelled, with exact flow.
 
-def _edges(surface: np.ndarray) -> np.ndarray:
-    """Pixels beside another surface, (H, W) uint8 0 or 1."""
-    edges = np.zeros(surface.shape, np.uint8)
-    across = (surface[:, 1:] != surface[:, :-1]).view(np.uint8)
-    down = (surface[1:] != surface[:-1]).view(np.uint8)
-    edges[:, 1:] |= across
-    edges[:, :-1] |= across
-    edges[1:] |= down
-    edges[:-1] |= down
-    return edges
+    Frames are drawn on request; changing from one street to another costs a second.
+    Raises ValueError for what SyntheticStreet refuses, a seed that comes twice, or none.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], *, length: int, size: tuple[int, int] = (360, 480), rate_hz: float = 15.0
+    ) -> None:
+        """length: frames of each street; size: (height, width), px."""
+        self.seeds = list(seeds)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}; one or more are needed, each once")
+        self._street = SyntheticStreet(seed=self.seeds[0], length=length, size=size, rate_hz=rate_hz)
+        frames = [
+            VideoFrame(f"street {seed}", i / rate_hz, f"street {seed}, frame {i}", True)
+            for seed in self.seeds
+            for i in range(length)
+        ]
+        listed = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {', '.join(map(str, self.seeds))}"
+        super().__init__(f"synthetic street, {listed}", CAMVID_11, frames)
+
+    def image(self, index: int) -> np.ndarray:
+        street, i = self._street_at(index)
+        return street.image(i)
+
+    def labels(self, index: int) -> np.ndarray:
+        street, i = self._street_at(index)
+        return street.labels(i)
+
+    def sources(self, index: int) -> tuple[str, str]:
+        return self.frames[index].name, f"the labels of {self.frames[index].name}"
+
+    def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        if index == self.run_of(index)[-1]:
+            return None
+        street, i = self._street_at(index)
+        return street.flow(i)
+
+    def _street_at(self, index: int) -> tuple[SyntheticStreet, int]:
+        """The street of a frame, and the frame's number in it."""
+        place, i = divmod(range(len(self))[index], self._street.length)
+        if self._street.seed != self.seeds[place]:
+            last = self._street
+            self._street = SyntheticStreet(
+                seed=self.seeds[place], length=last.length, size=last.size, rate_hz=last.rate_hz
+            )
+        return self._street, i

@@ -7,8 +7,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from sdcpc_ros.datasets.street_dataset import StreetDataset
-from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
+from sdcpc_ros.datasets.synthetic_street import StreetDataset, SyntheticStreet
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 SIZE = (48, 64)

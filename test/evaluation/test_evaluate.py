@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sdcpc_ros.datasets.street_dataset import StreetDataset
+from sdcpc_ros.datasets.synthetic_street import StreetDataset
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
 from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video

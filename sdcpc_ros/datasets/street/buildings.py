@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Colour, Texture, bricks, mottled, noise, plain, row_shade, speckle
+from sdcpc_ros.datasets.street.textures import Texture, bricks, mottled, noise, plain, row_shade, speckle
 from sdcpc_ros.datasets.street.world import KERB_M, World
 
 SCALE = 28.0  # texels a metre
@@ -22,75 +20,112 @@ ROOFS = [(92, 62, 52), (84, 84, 90), (120, 72, 52)]
 SHOP_PAINTS = [(32, 52, 44), (92, 24, 28), (24, 32, 66), (36, 34, 34), (150, 122, 60)]
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a building looks; sizes in metres."""
-
-    wall: str  # a key of WALLS
-    colour: np.ndarray
-    frame: np.ndarray
-    floors: int
-    floor_m: float
-    bay_m: float
-    window: tuple[float, float]  # shares of the bay's width and of the floor's height
-    panes: tuple[int, int]  # down, across
-    shop: bool
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, *, shop_chance: float) -> Style:
-        wall = str(rng.choice(list(WALLS), p=[0.5, 0.35, 0.15]))
-        colours = WALLS[wall]
-        return cls(
-            wall=wall,
-            colour=np.asarray(colours[rng.integers(0, len(colours))]) * rng.uniform(0.85, 1.1),
-            frame=np.asarray(FRAMES[rng.integers(0, len(FRAMES))], np.float64),
-            floors=int(rng.integers(2, 5)),
-            floor_m=float(rng.uniform(2.8, 3.5)),
-            bay_m=float(rng.uniform(2.2, 3.4)),
-            window=(float(rng.uniform(0.35, 0.6)), float(rng.uniform(0.45, 0.62))),
-            panes=(int(rng.integers(1, 4)), int(rng.integers(1, 3))),
-            shop=bool(rng.random() < shop_chance),
-        )
-
-
 class Building:
-    """The pictures of one building, to be put up any number of times."""
+    """The pictures of one building, to be placed any number of times."""
 
-    def __init__(self, rng: np.random.Generator, style: Style, roof: Texture) -> None:
-        self.style, self.roof = style, roof
-        self.depth = float(rng.uniform(7, 11))
+    def __init__(self, rng: np.random.Generator, roof: Texture, shop_chance: float) -> None:
+        self.wall = str(rng.choice(list(WALLS), p=[0.5, 0.35, 0.15]))
+        colours = WALLS[self.wall]
+        self.colour = np.asarray(colours[rng.integers(0, len(colours))]) * rng.uniform(0.85, 1.1)
+        self.frame = np.asarray(FRAMES[rng.integers(0, len(FRAMES))], np.float64)
+        self.floors = int(rng.integers(2, 5))
+        self.floor, self.bay = (int(rng.uniform(*metres) * SCALE) for metres in ((2.8, 3.5), (2.2, 3.4)))  # texels
+        self.window = rng.uniform((0.35, 0.45), (0.6, 0.62))  # shares of the bay's width and of the floor's height
+        self.panes = int(rng.integers(1, 4)), int(rng.integers(1, 3))  # down, across
+        self.shop = bool(rng.random() < shop_chance)
+        self.depth = float(rng.uniform(7, 11))  # m
         self.rise = float(rng.uniform(2.2, 3.6)) if rng.random() < 0.65 else 0.0  # of a pitched roof
-        self.front = _front(rng, style, bays=int(rng.integers(2, 6)))
-        self.end = _end(rng, style, self.depth)
-        self.gable = _gable(rng, style, self.depth, self.rise) if self.rise else None
-        self.stack = _chimney(rng, style)
+        self.roof = roof
+        self.front = self._front(rng, bays=int(rng.integers(2, 6)))
+        self.end = self._end(rng)
+        self.gable = self._gable(rng) if self.rise else None
+        self.stack = self._chimney_stack(rng)
         self.chimneys = [share for share in (0.2, 0.8) if self.rise and rng.random() < 0.6]
         height, width = self.front.size
         self.height, self.length = height / SCALE, width / SCALE
 
-    def place(self, world: World, side: int, line: float, z: float, shadow: Texture) -> None:
+    def place(self, world: World, side: int, line: float, z: float) -> None:
         """Put it up on one side (-1 left) with its front `line` metres from the middle of the road, from z on."""
         group, x, top = world.new_group(), side * line, KERB_M + self.height
         left = x - self.depth if side < 0 else x
-        world.add_wall(side, x, (z, z + self.length), (KERB_M, top), self.front, "building", group)
-        world.add_upright(left, top, z, (self.depth, self.height), self.end, "building", group)
+        world.add_wall(x, (z, z + self.length), (KERB_M, top), self.front, "building", group)
+        world.add_upright((left, top, z), (self.depth, self.height), self.end, "building", group)
         if self.gable is not None:
-            world.add_upright(left, top + self.rise, z, (self.depth, self.rise), self.gable, "building", group)
-            ridge, overhang = side * (line + self.depth / 2), 0.3
+            ridge, peak, overhang = side * (line + self.depth / 2), top + self.rise, 0.3
+            world.add_upright((left, peak, z), (self.depth, self.rise), self.gable, "building", group)
             start, along = (z, self.length) if side < 0 else (z + self.length, -self.length)
             slope = (-side * (self.depth / 2 + overhang), -self.rise * 1.05, 0)
-            world.add((ridge, top + self.rise, start), (0, 0, along), slope, self.roof, "building", group)
+            world.add((ridge, peak, start), (0, 0, along), slope, self.roof, "building", group)
             for share in self.chimneys:
-                self._chimney(world, ridge, top + self.rise - 0.3, z + share * self.length, group)
-        shift = world.light.shadow_shift(self.height + self.rise)
+                y, near = peak - 0.3, z + share * self.length
+                world.add_upright((ridge - 0.45, y + 1.4, near), (0.9, 1.4), self.stack, "building", group)
+                face = ridge - side * 0.45
+                world.add_wall(face, (near, near + 0.7), (y, y + 1.4), self.stack, "building", group)
+        shift = world.weather.shadow_shift(self.height + self.rise)
         if shift[0] * side < -0.5:  # it falls towards the street
             middle = (x + shift[0] / 2, KERB_M, z + self.length / 2 + shift[1] / 2)
-            world.cast(middle, (shift[0], 0, shift[1]), (0, 0, -self.length), shadow)
+            shadow = world.weather.building_shadow
+            world.cast(middle, (shift[0], 0, shift[1]), (0, 0, -self.length), shadow, group)
 
-    def _chimney(self, world: World, x: float, y: float, z: float, group: int) -> None:
-        world.add_upright(x - 0.45, y + 1.4, z, (0.9, 1.4), self.stack, "building", group)
-        for side in (-1, 1):
-            world.add_wall(side, x - side * 0.45, (z, z + 0.7), (y, y + 1.4), self.stack, "building", group)
+    def _masonry(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        if self.wall == "render":
+            return mottled(rng, size, self.colour, 0.04, 90) * speckle(rng, size, 0.03)
+        return bricks(rng, size, self.colour, (4, 10) if self.wall == "brick" else (14, 30))
+
+    def _front(self, rng: np.random.Generator, bays: int) -> Texture:
+        """The street front, `bays` windows wide."""
+        floor, bay = self.floor, self.bay
+        size = (floor * self.floors + CORNICE, bay * bays)
+        picture = self._masonry(rng, size)
+        trim = np.clip(self.colour * 0.5 + 105, 0, 235)
+        high, wide = int(floor * self.window[1]), int(bay * self.window[0])
+        for level in range(self.floors):  # from the top floor down
+            top, ground = CORNICE + level * floor, level == self.floors - 1
+            if ground and self.shop:
+                picture[top:] = _shop_front(rng, (size[0] - top, size[1]))
+                break
+            door = int(rng.integers(0, bays)) if ground else -1
+            for column in range(bays):
+                x, y = column * bay + (bay - wide) // 2, top + (floor - high) // 2
+                if column == door:
+                    _draw_door(rng, picture[top + floor // 4 :, x : x + wide], trim)
+                    continue
+                picture[y - 3 : y, x - 2 : x + wide + 2] = trim * 0.95
+                picture[y : y + high, x : x + wide] = _window(rng, (high, wide), self.frame, self.panes)
+                picture[y + high :, x - 3 : x + wide + 3][:3] = trim
+                picture[y + high + 3 :, x - 3 : x + wide + 3][:3] *= 0.75
+            if self.wall != "brick" or ground:
+                picture[top - 2 : top + 2] = trim * 0.92
+                picture[top + 2 : top + 5] *= 0.8
+        picture[: CORNICE - 3] = trim
+        picture[CORNICE - 3 : CORNICE + 1] *= 0.6
+        picture[:, : max(3, bay // 16)] *= 0.86  # a drain pipe's shadow sets neighbours apart
+        picture[:, -2:] *= 0.6
+        return Texture.of(picture * row_shade(size[0], 1.04, 0.9))
+
+    def _end(self, rng: np.random.Generator) -> Texture:
+        """The side wall, with few windows."""
+        size = (self.floor * self.floors + CORNICE, int(self.depth * SCALE))
+        picture = self._masonry(rng, size) * 0.97
+        high, wide = int(self.floor * 0.4), int(0.9 * SCALE)
+        for level in range(self.floors):
+            if rng.random() < 0.5:
+                x, y = int(rng.uniform(0.15, 0.7) * size[1]), CORNICE + level * self.floor + (self.floor - high) // 2
+                picture[y : y + high, x : x + wide] = _window(rng, (high, wide), self.frame, self.panes)
+        return Texture.of(picture)
+
+    def _gable(self, rng: np.random.Generator) -> Texture:
+        """The triangle between the side wall and a pitched roof."""
+        height, width = size = (int(self.rise * SCALE), int(self.depth * SCALE))
+        alpha = np.zeros(size, np.uint8)
+        cv2.fillPoly(alpha, [np.array([(0, height), (width // 2, 0), (width, height)], np.int32)], 255)
+        return Texture.of(self._masonry(rng, size) * 0.97, alpha)
+
+    def _chimney_stack(self, rng: np.random.Generator) -> Texture:
+        picture = plain((28, 18), self.colour * 0.85) * speckle(rng, (28, 18), 0.08)
+        picture[:3] *= 0.7
+        picture[::4] *= 0.85
+        return Texture.of(picture)
 
 
 def roof_tiles(rng: np.random.Generator) -> Texture:
@@ -100,15 +135,7 @@ def roof_tiles(rng: np.random.Generator) -> Texture:
     return Texture.of(picture)
 
 
-def _wall(rng: np.random.Generator, size: tuple[int, int], style: Style) -> np.ndarray:
-    if style.wall == "brick":
-        return bricks(rng, size, style.colour, (4, 10))
-    if style.wall == "stone":
-        return bricks(rng, size, style.colour, (14, 30))
-    return mottled(rng, size, style.colour, 0.04, 90) * speckle(rng, size, 0.03)
-
-
-def _window(rng: np.random.Generator, size: tuple[int, int], frame: Colour, panes: tuple[int, int]) -> np.ndarray:
+def _window(rng: np.random.Generator, size: tuple[int, int], frame: np.ndarray, panes: tuple[int, int]) -> np.ndarray:
     """Glass that reflects the sky above and the street below, perhaps curtains or a blind, frame and bars."""
     height, width = size
     down = row_shade(height, 0, 1)
@@ -154,69 +181,8 @@ def _shop_front(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return picture
 
 
-def _front(rng: np.random.Generator, style: Style, bays: int) -> Texture:
-    """The street front, `bays` windows wide."""
-    floor, bay = int(style.floor_m * SCALE), int(style.bay_m * SCALE)
-    size = (floor * style.floors + CORNICE, bay * bays)
-    picture = _wall(rng, size, style)
-    trim = np.clip(style.colour * 0.5 + 105, 0, 235)
-    high, wide = int(floor * style.window[1]), int(bay * style.window[0])
-    for level in range(style.floors):  # from the top floor down
-        top, ground = CORNICE + level * floor, level == style.floors - 1
-        if ground and style.shop:
-            picture[top:] = _shop_front(rng, (size[0] - top, size[1]))
-            break
-        door = int(rng.integers(0, bays)) if ground else -1
-        for column in range(bays):
-            x, y = column * bay + (bay - wide) // 2, top + (floor - high) // 2
-            if column == door:
-                _door(rng, picture[top + floor // 4 :, x : x + wide], trim)
-                continue
-            picture[y - 3 : y, x - 2 : x + wide + 2] = trim * 0.95
-            picture[y : y + high, x : x + wide] = _window(rng, (high, wide), style.frame, style.panes)
-            picture[y + high :, x - 3 : x + wide + 3][:3] = trim
-            picture[y + high + 3 :, x - 3 : x + wide + 3][:3] *= 0.75
-        if style.wall != "brick" or ground:
-            picture[top - 2 : top + 2] = trim * 0.92
-            picture[top + 2 : top + 5] *= 0.8
-    picture[: CORNICE - 3] = trim
-    picture[CORNICE - 3 : CORNICE + 1] *= 0.6
-    picture[:, : max(3, bay // 16)] *= 0.86  # a drain pipe's shadow sets neighbours apart
-    picture[:, -2:] *= 0.6
-    return Texture.of(picture * row_shade(size[0], 1.04, 0.9))
-
-
-def _door(rng: np.random.Generator, opening: np.ndarray, trim: np.ndarray) -> None:
+def _draw_door(rng: np.random.Generator, opening: np.ndarray, trim: np.ndarray) -> None:
     opening[:] = trim * 0.9
     opening[3:, 3:-3] = rng.uniform(20, 130, 3)
     opening[6:14, 6:-6] = (70, 80, 90)
     opening[-3:] *= 0.6
-
-
-def _end(rng: np.random.Generator, style: Style, depth_m: float) -> Texture:
-    """The side wall, with few windows."""
-    floor = int(style.floor_m * SCALE)
-    size = (floor * style.floors + CORNICE, int(depth_m * SCALE))
-    picture = _wall(rng, size, style) * 0.97
-    high, wide = int(floor * 0.4), int(0.9 * SCALE)
-    for level in range(style.floors):
-        if rng.random() < 0.5:
-            x, y = int(rng.uniform(0.15, 0.7) * size[1]), CORNICE + level * floor + (floor - high) // 2
-            picture[y : y + high, x : x + wide] = _window(rng, (high, wide), style.frame, style.panes)
-    return Texture.of(picture)
-
-
-def _gable(rng: np.random.Generator, style: Style, depth_m: float, rise_m: float) -> Texture:
-    """The triangle between the side wall and a pitched roof."""
-    height, width = size = (int(rise_m * SCALE), int(depth_m * SCALE))
-    alpha = np.zeros(size, np.uint8)
-    cv2.fillPoly(alpha, [np.array([(0, height), (width // 2, 0), (width, height)], np.int32)], 255)
-    return Texture.of(_wall(rng, size, style) * 0.97, alpha)
-
-
-def _chimney(rng: np.random.Generator, style: Style) -> Texture:
-    size = (28, 18)
-    picture = plain(size, style.colour * 0.85) * speckle(rng, size, 0.08)
-    picture[:3] *= 0.7
-    picture[::4] *= 0.85
-    return Texture.of(picture)

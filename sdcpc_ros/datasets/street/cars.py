@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,84 +26,74 @@ PAINTS = [
 class Body:
     """A shape of car; the profile runs from the rear bumper over the roof to the front, in shares of length, height."""
 
-    length: float  # m
-    height: float
-    width: float
+    size: tuple[float, float, float]  # length, height, width, m
     belt: float  # share of the height where the cabin begins; above it the sides lean inward
     profile: tuple[tuple[float, float], ...]
 
 
 BODIES = {
-    "hatchback": Body(3.9, 1.45, 1.70, 0.62, (
+    "hatchback": Body((3.9, 1.45, 1.70), 0.62, (
         (0, 0.16), (0, 0.62), (0.10, 0.97), (0.30, 1.0), (0.56, 0.98), (0.76, 0.64), (0.98, 0.52), (1, 0.16))),
-    "saloon": Body(4.5, 1.42, 1.76, 0.65, (
+    "saloon": Body((4.5, 1.42, 1.76), 0.65, (
         (0, 0.16), (0, 0.64), (0.16, 0.68), (0.30, 0.98), (0.56, 1.0), (0.74, 0.66), (0.98, 0.54), (1, 0.16))),
-    "estate": Body(4.5, 1.47, 1.76, 0.62, (
+    "estate": Body((4.5, 1.47, 1.76), 0.62, (
         (0, 0.16), (0, 0.60), (0.05, 0.95), (0.20, 1.0), (0.58, 0.98), (0.75, 0.64), (0.98, 0.53), (1, 0.16))),
-    "van": Body(4.6, 1.95, 1.85, 0.54, (
+    "van": Body((4.6, 1.95, 1.85), 0.54, (
         (0, 0.12), (0, 0.52), (0.01, 0.98), (0.10, 1.0), (0.72, 0.98), (0.86, 0.56), (0.99, 0.44), (1, 0.12))),
 }  # fmt: skip
 BODY_CHANCES = (0.42, 0.26, 0.22, 0.10)
 
 
 class Car:
-    """The pictures of one car, to be set down any number of times."""
+    """The pictures of one car, to be placed any number of times."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.kind = str(rng.choice(list(BODIES), p=BODY_CHANCES))
         self.body = BODIES[self.kind]
         self.paint = np.asarray(PAINTS[rng.integers(0, len(PAINTS))]) * rng.uniform(0.85, 1.1)
-        self.length, self.width = self.body.length, self.body.width
         self.rear, self.front = self._end(rng, rear=True), self._end(rng, rear=False)
         self.lower_side, self.cabin_side = self._sides(rng)
         self.panel = Texture.of(mottled(rng, (24, 32), self.paint, 0.02, 12))
         self.screen = self._screen(rng)
         self.tyre = Texture.of(plain((32, 16), (24, 24, 25)) * column_shade(16, 1.3, 0.8))
 
-    def place(
-        self, world: World, x: float, z: float, contact: Texture, *, oncoming: bool, motion: Motion | None
-    ) -> None:
-        """Set it down with its middle at x and its nearer end at z; an oncoming car turns its front to the camera."""
-        group, half = world.new_group(), self.width / 2
-        sign, start = (-1.0, z + self.length) if oncoming else (1.0, z)
-        profile = np.asarray(self.body.profile) * (self.length, self.body.height)
-        top, belt = self.body.height, self.body.belt * self.body.height
+    def place(self, world: World, x: float, z: float, *, oncoming: bool, motion: Motion | None) -> None:
+        """Put it there with its middle at x and its nearer end at z; an oncoming car turns its front to the camera."""
+        group, (length, height, width) = world.new_group(motion), self.body.size
+        half, belt = width / 2, self.body.belt * height
+        sign, start = (-1.0, z + length) if oncoming else (1.0, z)
 
-        def at(across: float, along: float, up: float) -> np.ndarray:
-            """A point of the car in the world: metres to its right, forward from its rear, up."""
-            return np.array([x + sign * across, up, start + sign * along])
+        def face(corner: Vector, right: Vector, below: Vector, texture: Texture, **options: Any) -> None:
+            """A surface by three of its corners, each across, along and up: from the car's middle, rear and ground."""
+            corner, right, below = (
+                np.array([x + sign * across, up, start + sign * along]) for across, along, up in (corner, right, below)
+            )
+            world.add(corner, right - corner, below - corner, texture, "car", group, **options)
 
-        def face(
-            corner: np.ndarray, right: np.ndarray, below: np.ndarray, texture: Texture, normal: Vector | None = None
-        ) -> None:
-            # A side's picture serves both sides, the other one mirrored: hence two-sided where a normal is given.
-            u, v, mirrored = right - corner, below - corner, normal is not None
-            world.add(corner, u, v, texture, "car", group, normal=normal, two_sided=mirrored, motion=motion)
-
-        last = len(profile) - 2
-        for index, (first, second) in enumerate(pairwise(profile)):
-            looks_back = index <= last // 2
-            lower, upper = (first, second) if looks_back else (second, first)
-            rise = upper[1] - lower[1]
+        pieces = list(pairwise(np.asarray(self.body.profile) * (length, height)))
+        for index, piece in enumerate(pieces):
+            looks_back = index < len(pieces) // 2
+            lower, upper = piece if looks_back else piece[::-1]
             left = -half if looks_back else half  # as seen from outside
-            if index in (0, last):
+            if index in (0, len(pieces) - 1):
                 texture = self.rear if looks_back else self.front
-            elif rise > 0.25:
+            elif upper[1] - lower[1] > 0.25:
                 texture = self.screen
             else:
                 texture = self.panel
-                left *= 1 - LEAN_M / half if min(first[1], second[1]) > belt + 0.1 else 1  # the roof is narrower
-            face(at(left, *upper), at(-left, *upper), at(left, *lower), texture)
+                left *= 1 - LEAN_M / half if min(upper[1], lower[1]) > belt + 0.1 else 1  # the roof is narrower
+            face((left, *upper), (-left, *upper), (left, *lower), texture)
         for outer in (-half, half):
-            inner, normal = outer - np.sign(outer) * LEAN_M, (sign * outer, 0.0, 0.0)
-            face(at(outer, 0, belt), at(outer, self.length, belt), at(outer, 0, 0), self.lower_side, normal)
-            face(at(inner, 0, top), at(inner, self.length, top), at(outer, 0, belt), self.cabin_side, normal)
-            for axle in AXLES:
-                wheel, edge = axle * self.length, outer - np.sign(outer) * 0.2
-                corners = at(edge, wheel, 2 * WHEEL_M), at(outer, wheel, 2 * WHEEL_M), at(edge, wheel, 0)
-                face(*corners, self.tyre, (0.0, 0.0, -1.0))
-        middle = (x, 0.0, z + self.length / 2)
-        world.cast(middle, (self.width * 1.15, 0, 0), (0, 0, -self.length * 1.06), contact, motion)
+            # A side's picture serves both sides, the other one mirrored.
+            inner, how = outer - np.sign(outer) * LEAN_M, {"normal": (sign * outer, 0.0, 0.0), "two_sided": True}
+            face((outer, 0, belt), (outer, length, belt), (outer, 0, 0), self.lower_side, **how)
+            face((inner, 0, height), (inner, length, height), (outer, 0, belt), self.cabin_side, **how)
+            for wheel in (axle * length for axle in AXLES):
+                corners = (outer - np.sign(outer) * 0.2, wheel, 2 * WHEEL_M), (outer, wheel, 2 * WHEEL_M)
+                below = (corners[0][0], wheel, 0)
+                face(*corners, below, self.tyre, normal=(0.0, 0.0, -1.0), two_sided=True)
+        spread = (width * 1.15, 0, 0), (0, 0, -length * 1.06)
+        world.cast((x, 0.0, z + length / 2), *spread, world.weather.contact_shadow, group)
 
     def _end(self, rng: np.random.Generator, *, rear: bool) -> Texture:
         """The upright of the rear or the front: lamps, grille, plate, bumper."""
@@ -164,10 +155,9 @@ class Car:
 
     def _wheels(self, picture: np.ndarray, alpha: np.ndarray) -> None:
         high, long = alpha.shape
-        radius = np.array([WHEEL_M / self.length * long, WHEEL_M / self.body.height * high])  # across, down
+        radius = np.array([WHEEL_M / self.body.size[0] * long, WHEEL_M / self.body.size[1] * high])  # across, down
         for axle in AXLES:
             centre = np.array([axle * long, high - radius[1]])
-
             for canvas, share, colour in (
                 (picture, 1.13, (16, 16, 17)),  # the arch
                 (picture, 1.0, (26, 26, 27)),
@@ -189,7 +179,7 @@ class Car:
         if self.kind != "van":
             for x in (40, 88):  # head rests
                 cv2.ellipse(glass, (x, 54), (7, 10), 0, 0, 360, (34, 38, 43), -1)
-        slant = LEAN_M / self.width * width
+        slant = LEAN_M / self.body.size[2] * width
         alpha, pane = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
         for canvas, inset, top, bottom in ((alpha, 0, 0, height), (pane, 8, 6, height - 4)):
             corners = [(inset, bottom), (slant + inset, top), (width - slant - inset, top), (width - inset, bottom)]

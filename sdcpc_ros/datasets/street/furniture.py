@@ -27,11 +27,12 @@ class Furniture:
     def place_lamp_post(self, world: World, side: int, x: float, z: float) -> None:
         """Its arm reaches over the road."""
         height, width = self.lamp_height, self.lamp_height * self.lamp_post.size[1] / self.lamp_post.size[0]
-        origin, u = (x + side * width / 2, KERB_M + height, z), (-side * width, 0, 0)
-        world.add(origin, u, (0, -height, 0), self.lamp_post, "pole", normal=(0, 0.3, -0.95), two_sided=True)
+        edges = (x + side * width / 2, KERB_M + height, z), (-side * width, 0, 0), (0, -height, 0)
+        world.add(*edges, self.lamp_post, "pole", world.new_group(), normal=(0, 0.3, -0.95), two_sided=True)
 
     def place_pole(self, world: World, x: float, z: float, height: float, width: float) -> None:
-        world.add_upright(x - width / 2, KERB_M + height, z, (width, height), self.pole, "pole")
+        top_left = (x - width / 2, KERB_M + height, z)
+        world.add_upright(top_left, (width, height), self.pole, "pole", world.new_group())
 
     def place_sign(self, world: World, rng: np.random.Generator, x: float, z: float) -> None:
         kind = str(rng.choice(list(SIGN_CHANCES), p=list(SIGN_CHANCES.values())))
@@ -39,8 +40,8 @@ class Furniture:
         height = float(rng.uniform(2.5, 3.2))
         size = 0.95 if kind == "lights" else float(rng.uniform(0.6, 0.85))
         self.place_pole(world, x, z, height, 0.1)
-        top = KERB_M + height + 0.1
-        world.add_upright(x - size / 2, top, z - 0.06, (size, size), picture, "sign_symbol")
+        top_left = (x - size / 2, KERB_M + height + 0.1, z - 0.06)
+        world.add_upright(top_left, (size, size), picture, "sign_symbol", world.new_group())
 
 
 def _lamp_post(rng: np.random.Generator, *, arm: bool) -> Texture:

@@ -10,9 +10,9 @@ from sdcpc_ros.datasets.street.textures import Colour, Texture, mottled, noise, 
 EDGE = 24.0  # texels around a tree's picture that its leaves stay out of, so that no crown is cut off
 
 
-def tree(rng: np.random.Generator, leaf: Colour, *, bare: bool, dense: float) -> Texture:
-    """A whole tree, its foot at the middle of the bottom edge; a bare one shows its branches."""
-    size = 256
+def tree(rng: np.random.Generator, leaf: Colour, *, winter: bool) -> Texture:
+    """A whole tree, its foot at the middle of the bottom edge; in winter most are bare and show their branches."""
+    size, bare, dense = 256, winter and rng.random() < 0.8, rng.uniform(0.7, 1.3)
     picture = plain((size, size), (80, 70, 60))
     alpha = np.zeros((size, size), np.uint8)
     bark = np.array([84.0, 72.0, 60.0]) * rng.uniform(0.7, 1.15)

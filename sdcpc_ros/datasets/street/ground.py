@@ -33,42 +33,32 @@ def _asphalt(rng: np.random.Generator, size: tuple[int, int], colour: Colour) ->
     return picture
 
 
-def _paint(picture: np.ndarray, stencil: np.ndarray, colour: Colour, wear: np.ndarray) -> None:
-    picture += (np.asarray(colour, np.float32) - picture) * (stencil * wear)[..., None]
-
-
 def road(
-    rng: np.random.Generator, width_m: float, length_m: float, colour: Colour, *, edge_lines: int, dash_m: float
+    rng: np.random.Generator, size_m: tuple[float, float], colour: Colour, *, edge_lines: int, dash_m: float
 ) -> Texture:
-    """A tile of road: centre line in dashes of `dash_m`, `edge_lines` yellow lines along each kerb."""
-    height, width = size = (int(length_m * SCALE), int(width_m * SCALE))
+    """A tile of road of `size_m` (length, width) with a centre line in dashes, and yellow lines along each kerb.
+
+    dash_m: length of a dash; 0 paints a zebra crossing in the middle instead.
+    """
+    height, width = size = (int(size_m[0] * SCALE), int(size_m[1] * SCALE))
     picture = _asphalt(rng, size, colour)
-    wear = np.clip(0.8 + 0.25 * noise(rng, size, 10), 0, 1)
-    white, yellow = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    dash = int(dash_m * SCALE)
-    for start in range(0, height, 2 * dash):
-        white[start : start + dash, width // 2 - 2 : width // 2 + 2] = 1
+    wear = np.clip(0.8 + 0.25 * noise(rng, size, 10), 0, 1)[..., None]
+    white, yellow = np.zeros(size, bool), np.zeros(size, bool)
+    dash, stripe = int(dash_m * SCALE), int(0.5 * SCALE)
+    if dash:
+        for start in range(0, height, 2 * dash):
+            white[start : start + dash, width // 2 - 2 : width // 2 + 2] = True
+    else:
+        for x in range(stripe // 2, width - stripe, 2 * stripe):
+            white[height // 2 - 3 * stripe : height // 2 + 3 * stripe, x : x + stripe] = True
     for line in range(edge_lines):
         offset = int((0.3 + 0.2 * line) * SCALE)
-        yellow[:, offset : offset + 3] = 1
-        yellow[:, -offset - 3 : -offset] = 1
-    _paint(picture, white, WHITE, wear)
-    _paint(picture, yellow, YELLOW, wear)
+        yellow[:, offset : offset + 3] = yellow[:, -offset - 3 : -offset] = True
+    for stencil, paint in ((white, WHITE), (yellow, YELLOW)):
+        picture[stencil] += ((np.asarray(paint, np.float32) - picture) * wear)[stencil]
     gutter = int(0.25 * SCALE)
     picture[:, :gutter] *= 0.82
     picture[:, -gutter:] *= 0.82
-    return Texture.of(picture)
-
-
-def zebra(rng: np.random.Generator, width_m: float, length_m: float, colour: Colour) -> Texture:
-    """A tile of road with a zebra crossing in its middle."""
-    height, width = size = (int(length_m * SCALE), int(width_m * SCALE))
-    picture = _asphalt(rng, size, colour)
-    stencil = np.zeros(size, np.float32)
-    stripe = int(0.5 * SCALE)
-    for x in range(stripe // 2, width - stripe, 2 * stripe):
-        stencil[height // 2 - 3 * stripe : height // 2 + 3 * stripe, x : x + stripe] = 1
-    _paint(picture, stencil, WHITE, np.clip(0.85 + 0.2 * noise(rng, size, 10), 0, 1))
     return Texture.of(picture)
 
 

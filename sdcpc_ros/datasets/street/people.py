@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, mottled, noise, plain
-from sdcpc_ros.datasets.street.world import Motion, Straight, Swing, Vector, World
+from sdcpc_ros.datasets.street.world import Vector, World, straight, swing
 
 SKIN = [(224, 182, 152), (198, 148, 112), (140, 96, 68), (92, 62, 46)]
 HAIR = [(40, 30, 24), (88, 62, 40), (160, 126, 80), (120, 116, 112)]
@@ -28,22 +27,21 @@ class Pedestrian:
         self.height = float(rng.uniform(1.55, 1.85))  # m
         self.phase = float(rng.uniform(0, 2 * np.pi))
 
-    def place(self, world: World, foot: Vector, contact: Texture, velocity: tuple[float, float]) -> None:
+    def place(self, world: World, foot: Vector, velocity: tuple[float, float]) -> None:
         """Let the figure walk from `foot` (x, y, z) with a velocity (x, z) in m/s, from time 0 on."""
-        x, y, z = (float(value) for value in foot)
-        group, hip, speed = world.new_group(), 0.47 * self.height, float(np.hypot(*velocity))
-        motion = Straight((velocity[0], 0.0, velocity[1]))
+        x, y, z = foot
+        group, hip = world.new_group(straight(velocity[0], 0.0, velocity[1])), 0.47 * self.height
+        speed = float(np.hypot(*velocity))
         stride = 0.26 * np.array([velocity[0], 0.0, velocity[1]]) / speed
         for side, phase in ((-1, 0.0), (1, np.pi)):
-            swing = Swing(tuple(stride), 0.65 * speed, self.phase + phase)
-            left, size = x + side * 0.075 - 0.09, (0.18, hip + 0.05)
-            how: dict[str, Any] = {"normal": TOWARDS_CAMERA, "motion": motion, "swing": swing}
-            world.add_upright(left, y + hip + 0.05, z - 0.02 * side, size, self.leg, "pedestrian", group, **how)
+            step = partial(swing, stride, 0.65 * speed, self.phase + phase)
+            top_left, size = (x + side * 0.075 - 0.09, y + hip + 0.05, z - 0.02 * side), (0.18, hip + 0.05)
+            world.add_upright(top_left, size, self.leg, "pedestrian", group, normal=TOWARDS_CAMERA, swing=step)
         high = self.height - hip
         wide = high * self.upper_body.size[1] / self.upper_body.size[0]
-        left, top = x - wide / 2, y + self.height
-        world.add_upright(left, top, z - 0.05, (wide, high), self.upper_body, "pedestrian", group, motion=motion)
-        world.cast((x, y / 2, z), (0.8, 0, 0), (0, 0, -0.6), contact, motion)
+        top_left = (x - wide / 2, y + self.height, z - 0.05)
+        world.add_upright(top_left, (wide, high), self.upper_body, "pedestrian", group)
+        world.cast((x, y / 2, z), (0.8, 0, 0), (0, 0, -0.6), world.weather.contact_shadow, group)
 
 
 class Cyclist:
@@ -56,21 +54,20 @@ class Cyclist:
         self.rubber = Texture.of(mottled(rng, (48, 8), (30, 30, 32), 0.1, 4))
         self.phase = float(rng.uniform(0, 2 * np.pi))
 
-    def place(self, world: World, x: float, z: float, contact: Texture, motion: Motion, *, oncoming: bool) -> None:
-        """Set off from (x, z) in the street; an oncoming cyclist faces the camera."""
-        group, forward = world.new_group(), -1.0 if oncoming else 1.0
-
-        add = partial(world.add, label="bicyclist", group=group, normal=TOWARDS_CAMERA, two_sided=True, motion=motion)
+    def place(self, world: World, x: float, z: float, pace: float) -> None:
+        """Set off from (x, z) along the street; with a negative pace (m/s) the cyclist faces the camera."""
+        group, forward = world.new_group(straight(0.0, 0.0, pace)), np.sign(pace)
+        add = partial(world.add, label="bicyclist", group=group, normal=TOWARDS_CAMERA, two_sided=True)
         add((x, 1.08, z - forward * 0.88), (0, 0, forward * 1.76), (0, -1.08, 0), self.bicycle)
         for wheel in (-0.53, 0.53):
             add((x - 0.022, 0.67, z + wheel), (0.044, 0, 0), (0, -0.67, 0), self.rubber)
         add((x - 0.28, 0.99, z + forward * 0.42), (0.56, 0, 0), (0, -0.05, 0), self.rubber)  # handlebar
         for side, phase in ((-1, 0.0), (1, np.pi)):
-            pedal = Swing((0.0, 0.15, 0.0), 1.1, self.phase + phase)
+            pedal = partial(swing, (0.0, 0.15, 0.0), 1.1, self.phase + phase)
             hip, leg = (x + side * 0.1 - 0.09, 0.96, z + 0.05 * side), (0, -0.68, forward * 0.1)
             add(hip, (0.18, 0, 0), leg, self.leg, swing=pedal)
         add((x - 0.26, 1.68, z + forward * 0.16), (0.52, 0, 0), (0, -0.82, forward * -0.3), self.upper_body)
-        world.cast((x, 0.0, z), (0.8, 0, 0), (0, 0, -1.9), contact, motion)
+        world.cast((x, 0.0, z), (0.8, 0, 0), (0, 0, -1.9), world.weather.contact_shadow, group)
 
 
 def _upper_body(rng: np.random.Generator, coat: Colour) -> Texture:

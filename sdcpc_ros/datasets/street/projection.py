@@ -8,7 +8,6 @@ surface's pixels there, whatever the camera and the object do: that is the optic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -29,13 +28,31 @@ SKY = 0  # the surface that lies behind all others
 class Placed:
     """Surfaces as the camera sees them at one moment."""
 
+    table: SurfaceTable
     to_image: np.ndarray  # (N, 3, 3), the A above
     to_surface: np.ndarray  # (N, 3, 3), its inverse; zero where not in sight
     boxes: np.ndarray  # (N, 4) int: x0, y0, x1, y1, half open
     levels: np.ndarray  # (N, 2) int: how far textures shrink across and down
-    to_texels: np.ndarray  # (N, 3, 3): pixel in the box to texel of that level; zero where not in sight
     in_sight: np.ndarray  # indices, nearest first, of the surfaces that may be seen
     nearness: np.ndarray  # (N,) 1/m: 1/z of the nearest point in front of the camera
+
+    def colour(self, index: int) -> np.ndarray:
+        """A surface's texture as seen in its box, (h, w, 3) uint8; it goes on beyond the surface's edges."""
+        colour, _ = self.table.textures[index].level(*self.levels[index])
+        return self._warp(colour, index, cv2.BORDER_REPLICATE)
+
+    def alpha(self, index: int) -> np.ndarray | None:
+        """A surface's alpha as seen in its box, (h, w) uint8, zero beyond the surface's edges; None without holes."""
+        _, alpha = self.table.textures[index].level(*self.levels[index])
+        return None if alpha is None else self._warp(alpha, index, cv2.BORDER_CONSTANT)
+
+    def _warp(self, texels: np.ndarray, index: int, border: int) -> np.ndarray:
+        x0, y0, x1, y1 = self.boxes[index].tolist()
+        to_texels = self.to_surface[index].copy()  # from a pixel in the box to a texel
+        to_texels[:2] = to_texels[:2] * [[texels.shape[1]], [texels.shape[0]]] - 0.5 * to_texels[2]
+        to_texels[:, 2] += to_texels[:, 0] * x0 + to_texels[:, 1] * y0
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpPerspective(texels, to_texels, (x1 - x0, y1 - y0), flags=flags, borderMode=border)
 
 
 @dataclass(frozen=True)
@@ -75,17 +92,12 @@ class PinholeCamera:
         reach = np.minimum(np.maximum(*lengths) / SMALLEST, FAR_M)
         usable &= (nearest < reach) | (table.at_infinity & shown.any(axis=1))
         boxes, centres = self._bounds(points, shown)
-        boxes[~usable] = 0
-        in_sight = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        in_sight = np.flatnonzero(usable & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
         in_sight = in_sight[np.argsort(nearest[in_sight], kind="stable")]
-
-        to_surface, to_texels = np.zeros_like(to_image), np.zeros_like(to_image)
-        levels = np.zeros((len(table), 2), np.int64)
-        inverse, sizes = np.linalg.inv(to_image[in_sight]), table.texture_sizes[in_sight]
-        to_surface[in_sight] = inverse
-        levels[in_sight] = level = _ripmap_levels(inverse, centres[in_sight], sizes)
-        to_texels[in_sight] = _texel_maps(inverse, np.maximum(sizes[:, ::-1] >> level, 1), boxes[in_sight])
-        return Placed(to_image, to_surface, boxes, levels, to_texels, in_sight, 1 / np.maximum(nearest, NEAR_M))
+        to_surface, levels = np.zeros_like(to_image), np.zeros((len(table), 2), np.int64)
+        to_surface[in_sight] = inverse = np.linalg.inv(to_image[in_sight])
+        levels[in_sight] = _ripmap_levels(inverse, centres[in_sight], table.texture_sizes[in_sight])
+        return Placed(table, to_image, to_surface, boxes, levels, in_sight, 1 / np.maximum(nearest, NEAR_M))
 
     def _bounds(self, points: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes of pixels (N, 4) around the shown points (N, P, 3), and the middles (N, 3) of what is in the image."""
@@ -121,16 +133,16 @@ class PinholeCamera:
                 nearer &= coordinate < w
             if not nearer.any():
                 continue
-            _, alpha = table.textures[index].level(*placed.levels[index])
+            alpha = placed.alpha(index)
             if alpha is not None:
-                nearer &= warp(alpha, placed, index) > 127
+                nearer &= alpha > 127
             np.copyto(seen_depth, w, where=nearer)
             surface[y0:y1, x0:x1][nearer] = index
         return View(placed, surface, inverse_depth)
 
-    def flow(self, table: SurfaceTable, view: View, following: View) -> tuple[np.ndarray, np.ndarray]:
+    def flow(self, view: View, following: View) -> tuple[np.ndarray, np.ndarray]:
         """Optical flow (H, W, 2) to the next frame, and (H, W) whether the same point is visible there."""
-        height, width = self.size
+        table, (height, width) = view.placed.table, self.size
         present = np.flatnonzero(np.bincount(view.surface.ravel(), minlength=len(table)))
         homographies = np.zeros((9, len(table)), np.float32)
         carried = following.placed.to_image[present] @ view.placed.to_surface[present]
@@ -154,27 +166,6 @@ class PinholeCamera:
         return flow, inside & same_object & same_depth
 
 
-def warp(texels: np.ndarray, placed: Placed, index: int, part: Sequence[int] | None = None) -> np.ndarray:
-    """A surface's texture, of its level, as seen in its box, or in a part (x, y, width, height) of that box.
-
-    Beyond its edges alpha (two dimensions) is zero, and colour goes on.
-    """
-    to_texels = placed.to_texels[index]
-    if part is None:
-        x0, y0, x1, y1 = placed.boxes[index].tolist()
-        part = (0, 0, x1 - x0, y1 - y0)
-    else:
-        to_texels = to_texels.copy()
-        to_texels[:, 2] += to_texels[:, 0] * part[0] + to_texels[:, 1] * part[1]
-    return cv2.warpPerspective(
-        texels,
-        to_texels,
-        part[2:],
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT if texels.ndim == 2 else cv2.BORDER_REPLICATE,
-    )
-
-
 def _clip_near(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corners (N, 4, 3) and where their edges cut the near plane (N, 8, 3), and which of these points are shown."""
     following = np.roll(corners, -1, axis=1)
@@ -192,11 +183,3 @@ def _ripmap_levels(to_surface: np.ndarray, pixel: np.ndarray, texture_sizes: np.
     slope = (to_surface[:, :2, :2] - here[:, :2, None] / w * to_surface[:, 2:, :2]) / w  # d(a, b) / d(x, y)
     texels = np.linalg.norm(slope, axis=2) * texture_sizes[:, ::-1]  # a pixel
     return np.clip(np.floor(np.log2(np.maximum(texels, 1e-6)) + 0.25), 0, MAX_LEVEL).astype(np.int64)
-
-
-def _texel_maps(to_surface: np.ndarray, sizes: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Maps (N, 3, 3) from a pixel in a box to a texel of pictures of `sizes` (N, 2: width, height)."""
-    maps = to_surface.copy()
-    maps[:, :2] = maps[:, :2] * sizes[..., None] - 0.5 * maps[:, 2:]
-    maps[:, :, 2] += maps[:, :, 0] * boxes[:, 0, None] + maps[:, :, 1] * boxes[:, 1, None]
-    return maps

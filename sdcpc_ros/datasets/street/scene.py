@@ -1,17 +1,72 @@
-"""Where the seed puts everything along the street, and who moves through it."""
+"""A town of the seed's, everything that stands along its street, and who moves through it."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from sdcpc_ros.datasets.street import greenery, ground
+from sdcpc_ros.datasets.street.buildings import Building, roof_tiles
+from sdcpc_ros.datasets.street.cars import Car
+from sdcpc_ros.datasets.street.furniture import Furniture
 from sdcpc_ros.datasets.street.greenery import FENCE_PIECE_M, FENCES
+from sdcpc_ros.datasets.street.people import Cyclist, Pedestrian
 from sdcpc_ros.datasets.street.textures import Texture
-from sdcpc_ros.datasets.street.town import TILE_M, YARD_M, Town
-from sdcpc_ros.datasets.street.world import KERB_M, EgoMotion, Following, Straight, SurfaceTable, World
+from sdcpc_ros.datasets.street.weather import Weather, skyline
+from sdcpc_ros.datasets.street.world import KERB_M, EgoMotion, Motion, SurfaceTable, World, straight
 
 BEHIND_M = 16.0  # built behind the start
 AHEAD_M = 200.0  # built past the end of the drive
 HORIZON_M = 1000.0  # where the backdrop stands; it moves with the camera
+TILE_M = 16.0  # length of a piece of road
+YARD_M = 60.0  # the ground goes on this far behind the pavement
+LEAVES = [(78, 108, 46), (92, 114, 54), (64, 92, 50), (112, 112, 50), (104, 92, 46)]
+
+
+class Town:
+    """What is the same all along one street: its measures, its weather and the pictures of its objects."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.lane = float(rng.uniform(2.9, 3.6))  # m, as all measures here
+        self.parking = 2.1 if rng.random() < 0.6 else 0.35
+        self.pavement = float(rng.uniform(2.0, 3.6))
+        self.setback = float(rng.choice([0.0, 0.0, 2.5, 4.5]))  # front gardens
+        self.half_road = self.lane + self.parking
+        self.front_line = self.half_road + self.pavement
+        self.side = -1 if rng.random() < 0.5 else 1  # of the road that one drives on
+        self.weather = Weather(rng)
+
+        leaf = np.asarray(LEAVES[rng.integers(0, len(LEAVES))], np.float64)
+        bare = rng.random() < 0.3
+        self.crown_shadows = [self.weather.crown_shadow(rng, 0.35 if bare else 0.7) for _ in range(2)]
+        self.trees = [greenery.tree(rng, leaf * rng.uniform(0.9, 1.25), winter=bare) for _ in range(5)]
+        self.hedge = greenery.hedge(rng, (48, 320), leaf * 0.8)
+        self.fence_kind = str(rng.choice(list(FENCES)))
+        self.fence = greenery.fence(rng, self.fence_kind)
+        self.railing = greenery.fence(rng, "railing")
+        self.skylines = {"roofs": skyline(rng, "roofs", (132, 128, 126)), "trees": skyline(rng, "trees", leaf * 0.75)}
+
+        roof = roof_tiles(rng)
+        shop_chance = 0.7 if rng.random() < 0.55 else 0.0
+        self.buildings = [Building(rng, roof, shop_chance) for _ in range(9)]
+        self.furniture = Furniture(rng)
+        self.cars = [Car(rng) for _ in range(9)]
+        self.pedestrians = [Pedestrian(rng) for _ in range(8)]
+        self.cyclists = [Cyclist(rng) for _ in range(3)]
+
+        tone = rng.uniform(80, 116)
+        asphalt = np.array([tone, tone * 0.995, tone * 0.985])
+        lines, dash = int(rng.integers(0, 3)), float(rng.choice([2.0, 4.0]))
+        road = partial(ground.road, rng, (TILE_M, 2 * self.half_road), asphalt)
+        self.roads = [road(edge_lines=lines, dash_m=dash) for _ in range(4)]
+        self.zebra = road(edge_lines=0, dash_m=0.0)
+        stone = np.array([150.0, 147.0, 140.0]) * rng.uniform(0.8, 1.1)
+        slab = float(rng.choice([0.45, 0.6, 0.9]))
+        self.paving = [ground.slabs(rng, self.pavement, TILE_M, stone, slab) for _ in range(3)]
+        self.kerb = ground.slabs(rng, 0.5, TILE_M, stone * 0.9, 0.9)
+        self.yard = ground.slabs(rng, 6.0, 8.0, stone * 0.85, 0.9)
+        self.grass = ground.grass(rng, (256, 384), (98, 116, 58))
 
 
 class Scene:
@@ -24,25 +79,25 @@ class Scene:
             speed=float(rng.uniform(5.0, 11.0)),
             lane_x=town.side * town.lane / 2,
             height=float(rng.uniform(1.2, 1.45)),
-            phases=tuple(float(phase) for phase in rng.uniform(0, 2 * np.pi, 7)),
+            phases=tuple(rng.uniform(0, 2 * np.pi, 7).tolist()),
             bounce=float(rng.uniform(0.5, 1.4)),
         )
         self._duration_s = duration_s
         self._origin = float(self.ego.position(0.0)[2])
         self._start = self._origin - BEHIND_M
         self._end = float(self.ego.position(duration_s)[2]) + AHEAD_M
-        self._world = World(town.sunlight)
-        self._backdrop()
-        self._ground()
+        self._world = World(town.weather)
+        self._add_backdrop()
+        self._add_ground()
         for side in (-1, 1):
-            self._frontage(side)
-            self._kerbside(side)
-            self._parked(side)
-        self._traffic()
-        self._cyclists()
-        self._pedestrians()
-        self.surfaces = SurfaceTable(self._world.surfaces)
-        self.shadows = SurfaceTable(self._world.shadows)
+            self._add_frontage(side)
+            self._add_kerbside(side)
+            self._add_parked_cars(side)
+        self._add_traffic()
+        self._add_cyclists()
+        self._add_pedestrians()
+        self.surfaces = SurfaceTable(self._world.surfaces, self._world.motions)
+        self.shadows = SurfaceTable(self._world.shadows, self._world.motions)
 
     def _every(self, low: float, high: float) -> np.ndarray:
         """Places along the whole street, some constant distance apart that lies between `low` and `high`."""
@@ -51,18 +106,21 @@ class Scene:
 
     # --- what stands ------------------------------------------------------------------------------------------
 
-    def _backdrop(self) -> None:
+    def _add_backdrop(self) -> None:
         """Sky, the first of all surfaces, and a skyline in front of it."""
-        world, rng, far = self._world, self._rng, HORIZON_M
-        size = (2.6 * far, 1.53 * far)
-        world.add_upright(-1.3 * far, 1.5 * far, far, size, self.town.sky, "sky", at_infinity=True)
+        far, skylines = HORIZON_M, self.town.skylines
+
+        def add(top: float, height: float, texture: Texture, label: str) -> None:
+            size, group = (2.6 * HORIZON_M, height), self._world.new_group()
+            self._world.add_upright((-1.3 * HORIZON_M, top, far), size, texture, label, group, at_infinity=True)
+
+        add(1.5 * far, 1.53 * far, self.town.weather.sky, "sky")
         for kind, label, share in (("roofs", "building", 0.035), ("trees", "tree", 0.03)):
-            top = share * far * rng.uniform(0.8, 1.4)
-            size = (2.6 * far, top + 0.02 * far)
-            world.add_upright(-1.3 * far, top, far, size, self.town.skylines[kind], label, at_infinity=True)
+            top = share * far * self._rng.uniform(0.8, 1.4)
+            add(top, top + 0.02 * far, skylines[kind], label)
             far *= 0.99  # trees stand before roofs
 
-    def _ground(self) -> None:
+    def _add_ground(self) -> None:
         rng, town, world = self._rng, self.town, self._world
         garden, garden_label = (town.grass, "tree") if town.setback else (town.yard, "pavement")
         groups = [world.new_group() for _ in range(7)]
@@ -79,10 +137,10 @@ class Scene:
                 near, far = (-front, -front - YARD_M) if side < 0 else (town.half_road, front)
                 strip(near, town.pavement, KERB_M, paving, "pavement", groups[group])
                 strip(far, YARD_M, KERB_M, garden, garden_label, groups[group + 1])
-                span, kerb = (z, z + TILE_M), groups[group + 2]
-                world.add_wall(side, side * town.half_road, span, (0.0, KERB_M), town.kerb, "pavement", kerb)
+                kerb = groups[group + 2]
+                world.add_wall(side * town.half_road, (z, z + TILE_M), (0.0, KERB_M), town.kerb, "pavement", kerb)
 
-    def _frontage(self, side: int) -> None:
+    def _add_frontage(self, side: int) -> None:
         """Buildings, gaps between them and small parks along one side."""
         rng, town = self._rng, self.town
         gap_chance, park_chance = rng.uniform(0.1, 0.35), rng.uniform(0.05, 0.2)
@@ -91,52 +149,52 @@ class Scene:
             chance = rng.random()
             if chance < park_chance:
                 length = float(rng.uniform(14, 30))
-                self._boundary(side, z, z + length)
+                self._add_boundary(side, z, z + length)
                 for _ in range(int(length / 3.5)):
                     x = side * (town.front_line + rng.uniform(1.5, 9))
-                    self._tree(x, z + rng.uniform(0, length), rng.uniform(5, 10))
+                    self._add_tree(x, z + rng.uniform(0, length), rng.uniform(5, 10))
             elif chance < park_chance + gap_chance:
                 length = float(rng.uniform(2.5, 6))
-                self._boundary(side, z, z + length)
+                self._add_boundary(side, z, z + length)
                 if rng.random() < 0.6:
-                    self._tree(side * (town.front_line + rng.uniform(2, 5)), z + length / 2, rng.uniform(4, 7))
+                    self._add_tree(side * (town.front_line + rng.uniform(2, 5)), z + length / 2, rng.uniform(4, 7))
             else:
                 building = town.buildings[rng.integers(0, len(town.buildings))]
-                building.place(self._world, side, town.front_line + town.setback, z, town.cast)
+                building.place(self._world, side, town.front_line + town.setback, z)
                 length = building.length
                 if town.setback:
-                    self._boundary(side, z, z + length - 1.2)
+                    self._add_boundary(side, z, z + length - 1.2)
                     if rng.random() < 0.4:
                         x = side * (town.front_line + 0.5 * town.setback)
-                        self._tree(x, z + rng.uniform(1, length), rng.uniform(2.5, 5))
+                        self._add_tree(x, z + rng.uniform(1, length), rng.uniform(2.5, 5))
             z += length
 
-    def _boundary(self, side: int, z0: float, z1: float) -> None:
+    def _add_boundary(self, side: int, z0: float, z1: float) -> None:
         """A fence or a hedge along the back of the pavement."""
+        town, line = self.town, side * self.town.front_line
         if self._rng.random() < 0.6:
-            self._fence(side, self.town.front_line, z0, z1, self.town.fence, "fence", FENCES[self.town.fence_kind])
+            self._add_fence(line, z0, z1, town.fence, "fence", FENCES[town.fence_kind])
         else:
-            self._fence(side, self.town.front_line, z0, z1, self.town.hedge, "tree", 1.5)
+            self._add_fence(line, z0, z1, town.hedge, "tree", 1.5)
 
-    def _fence(self, side: int, line: float, z0: float, z1: float, texture: Texture, label: str, height: float) -> None:
+    def _add_fence(self, x: float, z0: float, z1: float, texture: Texture, label: str, height: float) -> None:
         group = self._world.new_group()
         for z in np.arange(z0, z1 - 1.0, FENCE_PIECE_M):
             span = (z, min(z + FENCE_PIECE_M, z1))
-            self._world.add_wall(side, side * line, span, (KERB_M, KERB_M + height), texture, label, group)
+            self._world.add_wall(x, span, (KERB_M, KERB_M + height), texture, label, group)
 
-    def _tree(self, x: float, z: float, height: float) -> None:
-        rng, town = self._rng, self.town
+    def _add_tree(self, x: float, z: float, height: float) -> None:
+        rng, town, group = self._rng, self.town, self._world.new_group()
         picture = town.trees[rng.integers(0, len(town.trees))]
         width = height * rng.uniform(0.75, 1.0) * rng.choice([-1, 1])  # mirrored, one tree looks like two
-        size, lit = (width, height), (0.0, 0.6, -0.8)
-        left, top = x - width / 2, KERB_M + height
-        self._world.add_upright(left, top, z, size, picture, "tree", normal=lit, two_sided=True)
-        shift = town.sunlight.shadow_shift(0.6 * height)
-        spread = 1.6 * abs(width)
-        dapple = town.dapples[rng.integers(0, len(town.dapples))]
-        self._world.cast((x + shift[0], KERB_M / 2, z + shift[1]), (spread, 0, 0), (0, 0, -spread), dapple)
+        top_left, how = (x - width / 2, KERB_M + height, z), {"normal": (0.0, 0.6, -0.8), "two_sided": True}
+        self._world.add_upright(top_left, (width, height), picture, "tree", group, **how)
+        shift, spread = town.weather.shadow_shift(0.6 * height), 1.6 * abs(width)
+        shadow = town.crown_shadows[rng.integers(0, len(town.crown_shadows))]
+        centre = (x + shift[0], KERB_M / 2, z + shift[1])
+        self._world.cast(centre, (spread, 0, 0), (0, 0, -spread), shadow, group)
 
-    def _kerbside(self, side: int) -> None:
+    def _add_kerbside(self, side: int) -> None:
         """Lamp posts, signs, bollards, street trees and guard rails along one side."""
         rng, town, world = self._rng, self.town, self._world
         kerb = side * (town.half_road + 0.45)
@@ -150,22 +208,20 @@ class Scene:
                     town.furniture.place_pole(world, kerb, z, height=0.95, width=0.12)
         if rng.random() < 0.55:
             for z in self._every(9, 18):
-                self._tree(kerb + side * 0.35, z, rng.uniform(4.5, 7.5))
+                self._add_tree(kerb + side * 0.35, z, rng.uniform(4.5, 7.5))
         if rng.random() < 0.5:
-            z = rng.uniform(self._start + 20, self._end - 80)
-            self._fence(
-                side, town.half_road + 0.2, z, z + rng.uniform(12, 40), town.railing, "fence", FENCES["railing"]
-            )
+            z, line = rng.uniform(self._start + 20, self._end - 80), side * (town.half_road + 0.2)
+            self._add_fence(line, z, z + rng.uniform(12, 40), town.railing, "fence", FENCES["railing"])
 
     # --- who moves --------------------------------------------------------------------------------------------
 
-    def _car(self, x: float, z: float, *, oncoming: bool, motion: Straight | Following | None) -> float:
-        """Put one of the town's cars there; returns its length."""
+    def _add_car(self, x: float, z: float, *, oncoming: bool, motion: Motion | None) -> float:
+        """Adds one of the town's cars; returns its length."""
         car = self.town.cars[self._rng.integers(0, len(self.town.cars))]
-        car.place(self._world, x, z, self.town.contact, oncoming=oncoming, motion=motion)
-        return car.length
+        car.place(self._world, x, z, oncoming=oncoming, motion=motion)
+        return car.body.size[0]
 
-    def _parked(self, side: int) -> None:
+    def _add_parked_cars(self, side: int) -> None:
         """Rows of parked cars with free stretches between."""
         rng, town = self._rng, self.town
         if town.parking < 1.9:
@@ -177,54 +233,52 @@ class Scene:
                 z += rng.uniform(10, 30)
             if rng.random() < density:
                 x = side * (town.half_road - 1.08 + rng.normal(0, 0.04))
-                z += self._car(x, z, oncoming=side != town.side, motion=None) + rng.uniform(0.8, 2.5)
+                z += self._add_car(x, z, oncoming=side != town.side, motion=None) + rng.uniform(0.8, 2.5)
             else:
                 z += 5.5
 
-    def _traffic(self) -> None:
+    def _add_traffic(self) -> None:
         """Perhaps a car ahead, and oncoming ones."""
         rng, lane_x = self._rng, self.ego.lane_x
         if rng.random() < 0.7:
-            follow = Following(self.ego, play=float(rng.uniform(1, 4)), phase=float(rng.uniform(0, 2 * np.pi)))
-            self._car(lane_x, self._origin + rng.uniform(11, 34), oncoming=False, motion=follow)
+            follow = partial(self.ego.lead, float(rng.uniform(1, 4)), float(rng.uniform(0, 2 * np.pi)))
+            self._add_car(lane_x, self._origin + rng.uniform(11, 34), oncoming=False, motion=follow)
         speed, gap = float(rng.uniform(5, 12)), rng.uniform(16, 80)
-        oncoming = Straight((0.0, 0.0, -speed))
         z = self._origin + rng.uniform(5, 45)
         while z < self._end + speed * self._duration_s:
-            length = self._car(-lane_x + rng.normal(0, 0.1), z, oncoming=True, motion=oncoming)
+            x = -lane_x + rng.normal(0, 0.1)
+            length = self._add_car(x, z, oncoming=True, motion=straight(0.0, 0.0, -speed))
             z += length + gap * rng.uniform(0.6, 1.8)
 
-    def _cyclists(self) -> None:
+    def _add_cyclists(self) -> None:
         """Riders at the edge of either lane; the camera overtakes those ahead at the end of the drive or not at all."""
         rng, town = self._rng, self.town
         pace = float(rng.uniform(3.0, 5.0))
         edge = town.side * (town.lane - 0.5)
         for _ in range(int(rng.integers(1, 3))):
             rider = town.cyclists[rng.integers(0, len(town.cyclists))]
-            z = self._origin + 8 + max(0.0, (self.ego.speed - pace) * self._duration_s * rng.uniform(0.4, 1.0)) % 70
-            rider.place(self._world, edge, z, town.contact, Straight((0.0, 0.0, pace)), oncoming=False)
+            ahead = max(0.0, (self.ego.speed - pace) * self._duration_s * rng.uniform(0.4, 1.0)) % 70
+            rider.place(self._world, edge, self._origin + 8 + ahead, pace)
         z = self._origin + rng.uniform(10, 40)
         while z < self._end + pace * self._duration_s:
-            rider = town.cyclists[rng.integers(0, len(town.cyclists))]
-            rider.place(self._world, -edge, z, town.contact, Straight((0.0, 0.0, -pace)), oncoming=True)
+            town.cyclists[rng.integers(0, len(town.cyclists))].place(self._world, -edge, z, -pace)
             z += rng.uniform(25, 120)
 
-    def _pedestrians(self) -> None:
+    def _add_pedestrians(self) -> None:
         rng, town = self._rng, self.town
         density = rng.uniform(0.06, 0.26)  # people a metre
         for _ in range(int(density * (self._end - self._start))):
             side, heading = rng.choice([-1, 1]), rng.choice([-1, 1])
             x = side * rng.uniform(town.half_road + 0.8, town.front_line - 0.4)
             foot = (x, KERB_M, rng.uniform(self._start, self._end))
-            self._walker(foot, (0.0, heading * float(rng.uniform(0.8, 1.7))))
+            self._add_walker(foot, (0.0, heading * float(rng.uniform(0.8, 1.7))))
         # Some cross, far enough ahead to be back on the pavement when the camera passes.
         for time_s in np.arange(1.0, max(1.5, self._duration_s), 3.0):
             if rng.random() < 0.6:
                 pace = float(rng.uniform(1.1, 1.6) * rng.choice([-1, 1]))
                 clear_s = time_s + (town.half_road + 1) / abs(pace)
                 z = float(self.ego.position(clear_s)[2]) + rng.uniform(7, 16)
-                self._walker((-pace * time_s, 0.0, z), (pace, 0.0))
+                self._add_walker((-pace * time_s, 0.0, z), (pace, 0.0))
 
-    def _walker(self, foot: tuple[float, float, float], velocity: tuple[float, float]) -> None:
-        pedestrian = self.town.pedestrians[self._rng.integers(0, len(self.town.pedestrians))]
-        pedestrian.place(self._world, foot, self.town.contact, velocity)
+    def _add_walker(self, foot: tuple[float, float, float], velocity: tuple[float, float]) -> None:
+        self.town.pedestrians[self._rng.integers(0, len(self.town.pedestrians))].place(self._world, foot, velocity)

@@ -5,27 +5,22 @@ Axes: x to the right, y up, z along the street, metres; the road's surface is y 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdcpc_ros.datasets.street.light import Sunlight
 from sdcpc_ros.datasets.street.textures import Texture
+from sdcpc_ros.datasets.street.weather import Weather
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 LABEL = {name: index for index, name in enumerate(CAMVID_11.class_names)}
 KERB_M = 0.11  # height of the pavement
 
 Vector = Sequence[float] | np.ndarray
-
-
-class Motion(Protocol):
-    """How an object moves as a whole."""
-
-    def offset(self, time_s: float) -> np.ndarray:
-        """Displacement (3,) from where the object was placed."""
+Motion = Callable[[float], np.ndarray]  # time in s -> displacement (3,) in m
 
 
 @dataclass(frozen=True)
@@ -58,45 +53,24 @@ class EgoMotion:
         about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
         return about_z @ about_x @ np.diag([1.0, -1.0, 1.0]) @ about_y
 
-
-@dataclass(frozen=True)
-class Straight:
-    """Constant velocity (x, y, z), m/s."""
-
-    velocity: tuple[float, float, float]
-
-    def offset(self, time_s: float) -> np.ndarray:
-        return np.asarray(self.velocity) * time_s
+    def lead(self, play: float, phase: float, time_s: float) -> np.ndarray:
+        """Displacement (3,) of a vehicle that drives ahead, at a distance that varies by `play` metres."""
+        ahead = self.position(time_s)[2] - self.position(0.0)[2]
+        sway = play * (np.sin(0.5 * time_s + phase) - np.sin(phase))
+        return np.array([0.15 * (np.sin(0.7 * time_s + phase) - np.sin(phase)), 0.0, ahead + sway])
 
 
-@dataclass(frozen=True)
-class Following:
-    """A vehicle that keeps ahead of the camera's, falling back and drawing away by `play` metres."""
-
-    ego: EgoMotion
-    play: float
-    phase: float
-
-    def offset(self, time_s: float) -> np.ndarray:
-        ahead = self.ego.position(time_s)[2] - self.ego.position(0.0)[2]
-        sway = self.play * (np.sin(0.5 * time_s + self.phase) - np.sin(self.phase))
-        return np.array([0.15 * (np.sin(0.7 * time_s + self.phase) - np.sin(self.phase)), 0.0, ahead + sway])
+def straight(*velocity: float) -> Motion:
+    """Constant velocity x, y, z, m/s."""
+    return partial(np.multiply, velocity)
 
 
-@dataclass(frozen=True)
-class Swing:
-    """A limb: its lower end swings by `reach` (x, y, z) metres, `rate` times a second."""
-
-    reach: tuple[float, float, float]
-    rate: float
-    phase: float
-
-    def offset(self, time_s: float) -> np.ndarray:
-        return np.asarray(self.reach) * np.sin(2 * np.pi * self.rate * time_s + self.phase)
+def swing(reach: Vector, rate_hz: float, phase: float, time_s: float) -> np.ndarray:
+    """Displacement of the lower end of a limb that swings by `reach` (x, y, z) metres."""
+    return np.asarray(reach) * np.sin(2 * np.pi * rate_hz * time_s + phase)
 
 
-@dataclass(frozen=True)
-class Surface:
+class Surface(NamedTuple):
     """A textured parallelogram: its texture's top left corner at `origin`, columns along `u`, rows along `v`."""
 
     origin: Vector
@@ -104,105 +78,73 @@ class Surface:
     v: Vector
     texture: Texture
     label: int
-    group: int  # the object: surfaces of one object share it
+    group: int  # the object: its surfaces move together
     tint: Vector  # light falling on it, by channel
     two_sided: bool = False  # else it is only seen from the side that u x v points to
     at_infinity: bool = False  # moves with the camera, as the horizon seems to
     ground: bool = False  # shadows fall on it
-    motion: Motion | None = None
-    swing: Swing | None = None
+    swing: Motion | None = None  # of its lower edge
 
 
 class World:
-    """Collects the surfaces, and the shadows on the ground."""
+    """Collects the surfaces, the shadows on the ground and the motions of objects."""
 
-    def __init__(self, light: Sunlight) -> None:
-        self.light = light
+    def __init__(self, weather: Weather) -> None:
+        self.weather = weather
         self.surfaces: list[Surface] = []
         self.shadows: list[Surface] = []
-        self._groups = 0
+        self.motions: list[Motion | None] = []
 
-    def new_group(self) -> int:
-        self._groups += 1
-        return self._groups
+    def new_group(self, motion: Motion | None = None) -> int:
+        """The number of a new object; without a motion it stands still."""
+        self.motions.append(motion)
+        return len(self.motions) - 1
 
     def add(
-        self,
-        origin: Vector,
-        u: Vector,
-        v: Vector,
-        texture: Texture,
-        label: str,
-        group: int | None = None,
-        *,
-        normal: Vector | None = None,
-        **options: Any,
+        self, origin: Vector, u: Vector, v: Vector, texture: Texture, label: str, group: int, **options: Any
     ) -> None:
-        """Adds a surface, lit by the sun by its outward `normal` (u x v unless given).
-
-        group: None for an object of its own; options: as of Surface.
-        """
-        outward = np.cross(u, v) if normal is None else np.asarray(normal, np.float64)
-        tint = np.ones(3) if options.get("at_infinity") else self.light.on(outward / np.linalg.norm(outward))
-        group = self.new_group() if group is None else group
+        """Adds a surface, lit by its outward `normal` (an option; u x v unless given); other options as of Surface."""
+        outward = np.asarray(options.pop("normal", np.cross(u, v)), np.float64)
+        tint = np.ones(3) if options.get("at_infinity") else self.weather.light_on(outward / np.linalg.norm(outward))
         self.surfaces.append(Surface(origin, u, v, texture, LABEL[label], group, tint, **options))
 
     def add_upright(
-        self,
-        left: float,
-        top: float,
-        z: float,
-        size: tuple[float, float],
-        texture: Texture,
-        label: str,
-        group: int | None = None,
-        **options: Any,
+        self, top_left: Vector, size: tuple[float, float], texture: Texture, label: str, group: int, **options: Any
     ) -> None:
         """Adds a surface of `size` (width, height) that faces the start of the street; options: as of `add`."""
-        width, height = size
-        self.add((left, top, z), (width, 0, 0), (0, -height, 0), texture, label, group, **options)
+        self.add(top_left, (size[0], 0, 0), (0, -size[1], 0), texture, label, group, **options)
 
     def add_wall(
-        self,
-        side: int,
-        x: float,
-        z: tuple[float, float],
-        y: tuple[float, float],
-        texture: Texture,
-        label: str,
-        group: int,
+        self, x: float, z: Sequence[float], y: Sequence[float], texture: Texture, label: str, group: int
     ) -> None:
-        """Adds a wall along the street that faces it; `side` -1 stands on the left and faces right."""
-        start, along = (z[0], z[1] - z[0]) if side < 0 else (z[1], z[0] - z[1])
-        self.add((x, y[1], start), (0, 0, along), (0, y[0] - y[1], 0), texture, label, group)
+        """Adds a wall along the street, from z to z and y to y, that faces the street's middle (x = 0)."""
+        start, end = z if x < 0 else z[::-1]
+        self.add((x, y[1], start), (0, 0, end - start), (0, y[0] - y[1], 0), texture, label, group)
 
-    def cast(self, centre: Vector, u: Vector, v: Vector, texture: Texture, motion: Motion | None = None) -> None:
-        """Add a shadow on the ground; the texture's alpha is the share of the light that it takes."""
+    def cast(self, centre: Vector, u: Vector, v: Vector, texture: Texture, group: int) -> None:
+        """Adds an object's shadow on the ground; the texture's alpha is the share of the light that it takes."""
         origin = np.asarray(centre) - 0.5 * np.asarray(u) - 0.5 * np.asarray(v)
-        self.shadows.append(Surface(origin, u, v, texture, 0, 0, (0, 0, 0), two_sided=True, motion=motion))
+        self.shadows.append(Surface(origin, u, v, texture, 0, group, (0, 0, 0), two_sided=True))
 
 
 class SurfaceTable:
     """Surfaces as arrays, N of them."""
 
-    def __init__(self, surfaces: Sequence[Surface]) -> None:
-        count = len(surfaces)
-        self.textures = [s.texture for s in surfaces]
-        self.texture_sizes = np.array([s.texture.size for s in surfaces], np.int64).reshape(count, 2)
-        self.labels = np.array([s.label for s in surfaces], np.uint8)
-        self.groups = np.array([s.group for s in surfaces], np.int32)
-        self.tints = np.array([s.tint for s in surfaces], np.float32).reshape(count, 3)
-        self.two_sided = np.array([s.two_sided for s in surfaces], bool)
-        self.at_infinity = np.array([s.at_infinity for s in surfaces], bool)
-        self.ground = np.array([s.ground for s in surfaces], np.uint8)
-        rest = np.array([[s.u, s.v, s.origin] for s in surfaces], np.float64).reshape(count, 3, 3)
-        self._rest = np.ascontiguousarray(rest.transpose(0, 2, 1))
-        movers: dict[int, tuple[Motion, list[int]]] = {}
-        for index, surface in enumerate(surfaces):
-            if surface.motion is not None:
-                movers.setdefault(id(surface.motion), (surface.motion, []))[1].append(index)
-        self._movers = [(motion, np.array(indices)) for motion, indices in movers.values()]
-        self._swings = [(index, s.swing) for index, s in enumerate(surfaces) if s.swing is not None]
+    def __init__(self, surfaces: Sequence[Surface], motions: Sequence[Motion | None]) -> None:
+        """motions: by group."""
+        columns = dict(zip(Surface._fields, zip(*surfaces)))
+        self.textures: Sequence[Texture] = columns["texture"]
+        self.texture_sizes = np.array([texture.size for texture in self.textures])
+        self.labels = np.array(columns["label"], np.uint8)
+        self.groups = np.array(columns["group"])
+        self.tints = np.array(columns["tint"], np.float32)
+        self.two_sided = np.array(columns["two_sided"])
+        self.at_infinity = np.array(columns["at_infinity"])
+        self.ground = np.array(columns["ground"], np.uint8)
+        self._rest = np.stack([np.array(columns[part], np.float64) for part in ("u", "v", "origin")], axis=2)
+        moving = {group: motions[group] for group in np.unique(self.groups).tolist()}
+        self._movers = [(motion, self.groups == group) for group, motion in moving.items() if motion is not None]
+        self._swings = [(index, limb) for index, limb in enumerate(columns["swing"]) if limb is not None]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -211,7 +153,7 @@ class SurfaceTable:
         """Where the surfaces are, (N, 3, 3): the columns of each are its u, v and origin."""
         bases = self._rest.copy()
         for motion, indices in self._movers:
-            bases[indices, :, 2] += motion.offset(time_s)
-        for index, swing in self._swings:
-            bases[index, :, 1] += swing.offset(time_s)
+            bases[indices, :, 2] += motion(time_s)
+        for index, limb in self._swings:
+            bases[index, :, 1] += limb(time_s)
         return bases

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from sdcpc_ros.datasets.street.light import WEATHERS, Sunlight
 from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera
 from sdcpc_ros.datasets.street.textures import Texture
-from sdcpc_ros.datasets.street.world import LABEL, EgoMotion, Straight, SurfaceTable, Swing, World
+from sdcpc_ros.datasets.street.weather import Weather
+from sdcpc_ros.datasets.street.world import LABEL, EgoMotion, Motion, SurfaceTable, World, straight, swing
 
 SIZE = (64, 100)
 FOCAL = 90.0  # 0.9 of the width
@@ -31,7 +33,7 @@ class Steady(EgoMotion):
 @pytest.fixture
 def world() -> World:
     """Nothing but a sky, which fills any image."""
-    world = World(Sunlight(WEATHERS[0], azimuth=1.0))
+    world = World(Weather(np.random.default_rng(0)))
     world.add((-2000, 2000, 900), (4000, 0, 0), (0, -4000, 0), plain(), "sky", world.new_group(), at_infinity=True)
     return world
 
@@ -40,16 +42,31 @@ def plain(alpha: np.ndarray | None = None) -> Texture:
     return Texture(np.full((8, 8, 3), 128, np.uint8), alpha)
 
 
-def add_panel(world: World, x: float, y: float, z: float, width: float, height: float, **options: object) -> int:
+def add_panel(
+    world: World,
+    x: float,
+    y: float,
+    z: float,
+    width: float,
+    height: float,
+    *,
+    motion: Motion | None = None,
+    texture: Texture | None = None,
+    **options: object,
+) -> int:
     """An upright panel that faces the camera, its top left corner at (x, y, z); returns its index."""
-    texture = options.pop("texture", plain())
-    world.add((x, y, z), (width, 0, 0), (0, -height, 0), texture, "car", world.new_group(), **options)
+    group = world.new_group(motion)
+    world.add_upright((x, y, z), (width, height), texture or plain(), "car", group, **options)
     return len(world.surfaces) - 1
+
+
+def table_of(world: World) -> SurfaceTable:
+    return SurfaceTable(world.surfaces, world.motions)
 
 
 def test_a_panel_covers_the_pixels_whose_centres_it_covers(world: World) -> None:
     panel = add_panel(world, x=-1, y=1.5, z=10, width=2, height=1)
-    view = PinholeCamera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(table_of(world), 0.0)
     x, y = np.meshgrid(np.arange(SIZE[1]), np.arange(SIZE[0]))
     expected = (np.abs(x - CENTRE[0]) <= FOCAL / 10) & (np.abs(y - CENTRE[1]) <= 0.5 * FOCAL / 10)
     np.testing.assert_array_equal(view.surface == panel, expected)
@@ -60,10 +77,10 @@ def test_a_panel_covers_the_pixels_whose_centres_it_covers(world: World) -> None
 def test_the_nearer_panel_hides_the_farther_in_any_order(world: World) -> None:
     near = add_panel(world, x=-0.5, y=1.4, z=5, width=1, height=0.8)
     far = add_panel(world, x=-2, y=2, z=9, width=4, height=2)
-    table = SurfaceTable(world.surfaces)
+    table = table_of(world)
     view = PinholeCamera(SIZE, Steady(0)).rasterise(table, 0.0)
     assert view.surface[28, 50] == near and view.surface[28, 62] == far
-    swapped = SurfaceTable([world.surfaces[i] for i in (0, 2, 1)])
+    swapped = SurfaceTable([world.surfaces[i] for i in (0, 2, 1)], world.motions)
     np.testing.assert_array_equal(
         PinholeCamera(SIZE, Steady(0)).rasterise(swapped, 0.0).surface, np.array([0, 2, 1])[view.surface]
     )
@@ -73,31 +90,31 @@ def test_holes_in_a_texture_show_what_lies_behind(world: World) -> None:
     alpha = np.zeros((8, 8), np.uint8)
     alpha[:, :4] = 255
     panel = add_panel(world, x=-1, y=1.5, z=10, width=2, height=1, texture=plain(alpha))
-    view = PinholeCamera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(table_of(world), 0.0)
     assert view.surface[28, 44] == panel and view.surface[28, 55] == SKY
 
 
 def test_a_surface_is_seen_from_its_front_alone_unless_two_sided(world: World) -> None:
-    world.add((1, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", 9)
-    world.add((3.5, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", 9, two_sided=True)
+    world.add((1, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", world.new_group())
+    world.add((3.5, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", world.new_group(), two_sided=True)
     camera = PinholeCamera((64, 400), Steady(0))  # wide enough for both
-    seen = np.unique(camera.rasterise(SurfaceTable(world.surfaces), 0.0).surface)
+    seen = np.unique(camera.rasterise(table_of(world), 0.0).surface)
     np.testing.assert_array_equal(seen, [SKY, 2])
 
 
 def test_ground_that_reaches_behind_the_camera_fills_the_foreground(world: World) -> None:
-    world.add((-50, 0, 150), (100, 0, 0), (0, 0, -200), plain(), "road", 9)
-    view = PinholeCamera(SIZE, Steady(0)).rasterise(SurfaceTable(world.surfaces), 0.0)
+    world.add((-50, 0, 150), (100, 0, 0), (0, 0, -200), plain(), "road", world.new_group())
+    view = PinholeCamera(SIZE, Steady(0)).rasterise(table_of(world), 0.0)
     assert (view.surface[30:] == 1).all() and (view.surface[:28] == SKY).all()
     rows = np.arange(30, SIZE[0])
     np.testing.assert_allclose(view.inverse_depth[30:, 7], (rows - CENTRE[1]) / FOCAL, rtol=1e-4)  # y / f = 1 m / z
 
 
 def test_flow_of_a_moving_panel_seen_from_a_moving_camera(world: World) -> None:
-    panel = add_panel(world, x=-1, y=2, z=10, width=2, height=1, motion=Straight((0.6, 0.3, -1.0)))
-    camera, table = PinholeCamera(SIZE, Steady(speed=2.0)), SurfaceTable(world.surfaces)
+    panel = add_panel(world, x=-1, y=2, z=10, width=2, height=1, motion=straight(0.6, 0.3, -1.0))
+    camera, table = PinholeCamera(SIZE, Steady(speed=2.0)), table_of(world)
     now, following = camera.rasterise(table, 0.0), camera.rasterise(table, 0.5)
-    flow, valid = camera.flow(table, now, following)
+    flow, valid = camera.flow(now, following)
     mine = now.surface == panel
     rows, columns = np.nonzero(mine)
     x, y = (columns - CENTRE[0]) * 10 / FOCAL, (rows - CENTRE[1]) * 10 / FOCAL  # metres off the axis
@@ -109,11 +126,11 @@ def test_flow_of_a_moving_panel_seen_from_a_moving_camera(world: World) -> None:
 
 
 def test_flow_is_not_valid_where_something_comes_in_front_or_the_image_ends(world: World) -> None:
-    add_panel(world, x=-1.0, y=1.5, z=5, width=1, height=1, motion=Straight((1.0, 0.0, 0.0)))
-    back = add_panel(world, x=-9, y=2, z=10, width=20, height=2, motion=Straight((0.5, 0.0, 0.0)))
-    camera, table = PinholeCamera(SIZE, Steady(0)), SurfaceTable(world.surfaces)
+    add_panel(world, x=-1.0, y=1.5, z=5, width=1, height=1, motion=straight(1.0, 0.0, 0.0))
+    back = add_panel(world, x=-9, y=2, z=10, width=20, height=2, motion=straight(0.5, 0.0, 0.0))
+    camera, table = PinholeCamera(SIZE, Steady(0)), table_of(world)
     now, following = camera.rasterise(table, 0.0), camera.rasterise(table, 1.0)
-    _, valid = camera.flow(table, now, following)
+    _, valid = camera.flow(now, following)
     row = now.surface[28] == back
     covered = (following.surface[28] != back)[np.clip(np.arange(100) + 4, 0, 99)]  # 0.5 m at 10 m is 4.5 px
     assert valid[28, 5:25].all()
@@ -123,15 +140,15 @@ def test_flow_is_not_valid_where_something_comes_in_front_or_the_image_ends(worl
 
 
 def test_a_swing_moves_the_lower_end_only(world: World) -> None:
-    leg = add_panel(world, x=-1, y=2, z=10, width=2, height=1, swing=Swing((0.4, 0.0, 0.0), rate=0.5, phase=0.0))
-    bases = SurfaceTable(world.surfaces).bases(0.5)
+    leg = add_panel(world, x=-1, y=2, z=10, width=2, height=1, swing=partial(swing, (0.4, 0.0, 0.0), 0.5, 0.0))
+    bases = table_of(world).bases(0.5)
     np.testing.assert_allclose(bases[leg].T, [[2, 0, 0], [0.4, -1, 0], [-1, 2, 10]], atol=1e-12)
 
 
 def test_far_and_tiny_things_are_left_out(world: World) -> None:
     for z in (20.0, 60.0, 250.0):
         add_panel(world, x=-0.2, y=1.2, z=z, width=0.4, height=0.4)
-    placed = PinholeCamera((640, 960), Steady(0)).place(SurfaceTable(world.surfaces), 0.0)
+    placed = PinholeCamera((640, 960), Steady(0)).place(table_of(world), 0.0)
     assert sorted(placed.in_sight) == [SKY, 1]
 
 

@@ -32,7 +32,7 @@ def test_every_other_course_of_bricks_is_shifted() -> None:
 
 
 def test_a_dashed_line_and_yellow_edges_are_painted() -> None:
-    road = ground.road(np.random.default_rng(2), 7.0, 16.0, (90, 90, 90), edge_lines=2, dash_m=4.0).colour.astype(int)
+    road = ground.road(np.random.default_rng(2), (16.0, 7.0), (90, 90, 90), edge_lines=2, dash_m=4.0).colour.astype(int)
     middle = road[:, road.shape[1] // 2].mean(axis=1)
     dash = int(4.0 * ground.SCALE)
     assert middle[:dash].mean() > 150 > 110 > middle[dash : 2 * dash].mean()
@@ -41,8 +41,8 @@ def test_a_dashed_line_and_yellow_edges_are_painted() -> None:
 
 
 def test_a_tree_stands_on_its_foot_inside_its_picture() -> None:
-    for bare in (False, True):
-        texture = greenery.tree(np.random.default_rng(3), (78, 108, 46), bare=bare, dense=1.0)
+    for winter in (False, True):
+        texture = greenery.tree(np.random.default_rng(3), (78, 108, 46), winter=winter)
         assert texture.alpha is not None
         opaque = texture.alpha > 127
         assert opaque[-1].any() and set(np.flatnonzero(opaque[-1])) <= set(range(112, 145))
