@@ -2,7 +2,7 @@
 
 The world is in `sdcpc_ros.datasets.street`, to be read in this order: `textures` (images drawn from random numbers),
 `weather` (light, sky and air), `world` (textured parallelograms that move), the objects made of them (`ground`,
-`buildings`, `greenery`, `furniture`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
+`buildings`, `roadside`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
 pixels).
 """
 
@@ -58,8 +58,8 @@ class SyntheticStreet:
             raise ValueError(f"length is {length} frames; at least 1 is needed")
         if not (np.isfinite(self.rate_hz) and self.rate_hz > 0):
             raise ValueError(f"rate_hz is {rate_hz}; a positive number of frames a second is needed")
-        self._scene = Scene(self.seed, duration_s=self.length / self.rate_hz)
-        self._camera = PinholeCamera(self.size, self._scene.ego)
+        self.scene = Scene(self.seed, duration_s=self.length / self.rate_hz)
+        self.camera = PinholeCamera(self.size, self.scene.ego)
         x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
         self._views: dict[int, View] = {}
@@ -70,7 +70,7 @@ class SyntheticStreet:
     @property
     def camera_matrix(self) -> np.ndarray:
         """K (3, 3) of the pinhole camera without distortion, px; pixel centres lie at integers."""
-        return self._camera.matrix.copy()
+        return self.camera.matrix.copy()
 
     def __getitem__(self, i: int) -> StreetFrame:
         return StreetFrame(self.image(i), self.labels(i), *self.flow(i))
@@ -82,16 +82,16 @@ class SyntheticStreet:
     def image(self, i: int) -> np.ndarray:
         """The image of frame i, (H, W, 3) uint8 RGB. Raises IndexError past the end, as do `labels` and `flow`."""
         i = self._checked(i)
-        return self._picture(self._view(i), i)
+        return self._picture(self.view(i), i)
 
     def labels(self, i: int) -> np.ndarray:
         """The labels of frame i, (H, W) uint8."""
-        return self._scene.surfaces.labels[self._view(self._checked(i)).surface]
+        return self.scene.surfaces.labels[self.view(self._checked(i)).surface]
 
     def flow(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Flow from frame i to the next, and where it is valid, as in StreetFrame."""
         i = self._checked(i)
-        return self._camera.flow(self._view(i), self._view(i + 1))
+        return self.camera.flow(self.view(i), self.view(i + 1))
 
     def _checked(self, i: int) -> int:
         """The number of a frame from 0; negative ones count from the end."""
@@ -99,19 +99,19 @@ class SyntheticStreet:
             raise IndexError(f"frame {i} of a street of {self.length} frames")
         return range(self.length)[i]
 
-    def _view(self, i: int) -> View:
+    def view(self, i: int) -> View:
         """The view of frame i. The last two are cached, since the flow of a frame needs the next one."""
         if i not in self._views:
             if len(self._views) > 1:
                 self._views.pop(next(iter(self._views)))
-            self._views[i] = self._camera.rasterise(self._scene.surfaces, i / self.rate_hz)
+            self._views[i] = self.camera.rasterise(self.scene.surfaces, i / self.rate_hz)
         return self._views[i]
 
     def _picture(self, view: View, i: int) -> np.ndarray:
         """The image (H, W, 3) uint8: textures under the light of the moment, through air and lens."""
-        table, weather = self._scene.surfaces, self._scene.town.weather
+        table, weather = self.scene.surfaces, self.scene.town.weather
         time_s = i / self.rate_hz
-        exposure = weather.exposure(time_s, self._scene.ego.position(time_s)[2]).astype(np.float32)
+        exposure = weather.exposure(time_s, self.scene.ego.position(time_s)[2]).astype(np.float32)
         distance = 1 / np.maximum(view.inverse_depth, 1 / LONGEST_VIEW_M)
         clear = np.exp(distance * np.float32(-1 / weather.visibility_m))
         clear[view.surface == SKY] = 1
@@ -137,7 +137,7 @@ class SyntheticStreet:
 
     def _colours(self, view: View) -> np.ndarray:
         """Textures as seen, unlit: (H, W, 3) uint8."""
-        table, placed = self._scene.surfaces, view.placed
+        table, placed = self.scene.surfaces, view.placed
         colours = np.empty((*self.size, 3), np.uint8)
         colours[:] = table.textures[SKY].colour[0, 0]  # above the sky's picture, in very tall images
         for index in np.flatnonzero(np.bincount(view.surface.ravel(), minlength=len(table))).tolist():
@@ -148,13 +148,13 @@ class SyntheticStreet:
 
     def _shadows(self, view: View, time_s: float) -> np.ndarray:
         """The share of its light that each pixel of the ground loses, (H, W) float32."""
-        placed = self._camera.place(self._scene.shadows, time_s)
+        placed = self.camera.place(self.scene.shadows, time_s)
         darkness = np.zeros(self.size, np.uint8)
         for index in placed.in_sight.tolist():
             x0, y0, x1, y1 = placed.boxes[index]
             area, alpha = darkness[y0:y1, x0:x1], placed.alpha(index)
             np.maximum(area, 0 if alpha is None else alpha, out=area)
-        darkness *= self._scene.surfaces.ground[view.surface]
+        darkness *= self.scene.surfaces.ground[view.surface]
         return darkness * np.float32(1 / 255)
 
 

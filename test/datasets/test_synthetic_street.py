@@ -134,7 +134,7 @@ def test_labels_go_where_the_flow_says(frames: list[StreetFrame]) -> None:
 def test_flow_of_what_stands_still_follows_from_depth_and_camera_alone(street: SyntheticStreet) -> None:
     """The flow comes from homographies of surfaces; here each pixel is carried by its depth instead."""
     i = 3
-    view, ego, matrix = street._view(i), street._scene.ego, street._camera.matrix
+    view, ego, matrix = street.view(i), street.scene.ego, street.camera.matrix
     frame, (height, width) = street[i], street.size
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(matrix).T
@@ -142,8 +142,8 @@ def test_flow_of_what_stands_still_follows_from_depth_and_camera_alone(street: S
     world = (rays / view.inverse_depth[..., None]) @ ego.rotation(times[0]) + ego.position(times[0])
     moved = (world - ego.position(times[1])) @ ego.rotation(times[1]).T @ matrix.T
     expected = moved[..., :2] / moved[..., 2:] - np.stack([x, y], axis=-1)
-    bases = [street._scene.surfaces.bases(time) for time in times]
-    still = (bases[0] == bases[1]).all(axis=(1, 2)) & ~street._scene.surfaces.at_infinity
+    bases = [street.scene.surfaces.bases(time) for time in times]
+    still = (bases[0] == bases[1]).all(axis=(1, 2)) & ~street.scene.surfaces.at_infinity
     compared = still[view.surface] & frame.flow_valid
     assert compared.mean() > 0.4
     np.testing.assert_allclose(frame.flow[compared], expected[compared], atol=5e-3)
@@ -151,7 +151,7 @@ def test_flow_of_what_stands_still_follows_from_depth_and_camera_alone(street: S
 
 def test_flow_of_the_sky_is_the_cameras_rotation(street: SyntheticStreet) -> None:
     i = 2
-    frame, view, ego, matrix = street[i], street._view(i), street._scene.ego, street._camera.matrix
+    frame, view, ego, matrix = street[i], street.view(i), street.scene.ego, street.camera.matrix
     turn = ego.rotation((i + 1) / street.rate_hz) @ ego.rotation(i / street.rate_hz).T
     rows, columns = np.nonzero(view.surface == SKY)
     moved = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ (matrix @ turn @ np.linalg.inv(matrix)).T

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Texture, bricks, mottled, noise, plain, row_shade, speckle
+from sdcpc_ros.datasets.street.textures import Texture, bricks, fill, mottled, noise, plain, row_shade, speckle
 from sdcpc_ros.datasets.street.world import KERB_M, World
 
 SCALE = 28.0  # texels a metre
@@ -118,7 +118,7 @@ class Building:
         """The triangle between the side wall and a pitched roof."""
         height, width = size = (int(self.rise * SCALE), int(self.depth * SCALE))
         alpha = np.zeros(size, np.uint8)
-        cv2.fillPoly(alpha, [np.array([(0, height), (width // 2, 0), (width, height)], np.int32)], 255)
+        fill(alpha, [(0, height), (width // 2, 0), (width, height)], 255)
         return Texture.of(self._masonry(rng, size) * 0.97, alpha)
 
     def _chimney_stack(self, rng: np.random.Generator) -> Texture:

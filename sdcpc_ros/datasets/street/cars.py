@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Texture, column_shade, mottled, noise, plain, row_shade
+from sdcpc_ros.datasets.street.textures import Texture, column_shade, fill, mottled, noise, plain, row_shade
 from sdcpc_ros.datasets.street.world import Motion, Vector, World
 
 GLASS = np.array([42.0, 50.0, 58.0])
@@ -104,18 +104,18 @@ class Car:
         picture[bumper : bumper + 2] *= 0.6
         lamp, corner = ((176, 26, 24), (214, 130, 60)) if rear else ((222, 224, 218), (236, 200, 140))
         for left in (6, width - 34):
-            cv2.rectangle(picture, (left, 10), (left + 28, 34), lamp, -1)
-            cv2.rectangle(picture, (left, 10), (left + 28, 34), (50, 50, 52), 1)
-            cv2.rectangle(picture, (left + 3, 25), (left + 12, 32), corner, -1)
+            picture[10:35, left : left + 29] = (50, 50, 52)
+            picture[11:34, left + 1 : left + 28] = lamp
+            picture[25:33, left + 3 : left + 13] = corner
         if not rear:
-            cv2.rectangle(picture, (46, 16), (width - 46, 32), (30, 30, 32), -1)
+            picture[16:33, 46 : width - 45] = (30, 30, 32)
             picture[18:32:4, 46 : width - 46] = (110, 112, 114)
         elif self.kind == "van":
             picture[:, width // 2 - 1 : width // 2 + 1] *= 0.5
         top, plate = (int(height * 0.5), (212, 186, 70)) if rear else (bumper + 4, (228, 228, 224))
-        cv2.rectangle(picture, (width // 2 - 26, top), (width // 2 + 26, top + 12), plate, -1)
+        picture[top : top + 13, width // 2 - 26 : width // 2 + 27] = plate
         for x in range(width // 2 - 22, width // 2 + 22, 7):
-            cv2.rectangle(picture, (x, top + 3), (x + 3, top + 9), (30, 30, 30), -1)
+            picture[top + 3 : top + 10, x : x + 4] = (30, 30, 30)
         picture[-6:] *= 0.35
         return Texture.of(picture)
 
@@ -129,31 +129,27 @@ class Car:
         profile = np.asarray(self.body.profile)
         outline = profile * (long, -high) + (0, high)
         alpha = np.zeros(size, np.uint8)
-        cv2.fillPoly(alpha, [outline.astype(np.int32)], 255)
+        fill(alpha, outline, 255)
 
         roof = np.flatnonzero(profile[:, 1] > 0.9)
-        belt, top = high * (1 - self.body.belt), high * 0.07
+        belt, top = int(high * (1 - self.body.belt)), high * 0.07
         (left, right), (roof_left, roof_right) = outline[[roof[0] - 1, roof[-1] + 1], 0], outline[roof[[0, -1]], 0]
-        glass = [(left + 14, belt), (roof_left + 14, top), (roof_right - 8, top), (right - 12, belt)]
+        fill(picture, [(left + 14, belt), (roof_left + 14, top), (roof_right - 8, top), (right - 12, belt)], GLASS)
         shine = [(left + 60, belt), (roof_left + 70, top), (roof_left + 110, top), (left + 96, belt)]
-        cv2.fillPoly(picture, [np.array(glass, np.int32)], GLASS.tolist())
-        cv2.fillPoly(picture, [np.array(shine, np.int32)], (GLASS * 1.5).tolist())
-        for share in (0.33, 0.64):
+        fill(picture, shine, GLASS * 1.5)
+        for share in (0.33, 0.64):  # pillars
             x = int(roof_left + share * (right - roof_left))
-            cv2.line(picture, (x, int(belt)), (x, int(top)), (self.paint * 0.7).tolist(), 7)
+            picture[int(top) : belt + 1, x - 3 : x + 4] = self.paint * 0.7
         if self.kind == "van":  # no windows behind the cab
-            picture[: int(belt) + 1, : int(0.66 * long)] = self.paint * 0.95
-        for share in (0.34, 0.60):  # door gaps and handles
-            x = int(share * long)
-            cv2.line(picture, (x, int(belt)), (x, int(high * 0.8)), (self.paint * 0.6).tolist(), 2)
-            handle = (x + 8, int(high * 0.45)), (x + 22, int(high * 0.48))
-            cv2.rectangle(picture, *handle, (self.paint * 0.5).tolist(), -1)
-        self._wheels(picture, alpha)
+            picture[: belt + 1, : int(0.66 * long)] = self.paint * 0.95
+        for x in (int(0.34 * long), int(0.60 * long)):  # door gaps and handles
+            picture[belt : int(high * 0.8), x - 1 : x + 1] = self.paint * 0.6
+            picture[int(high * 0.45) : int(high * 0.48) + 1, x + 8 : x + 23] = self.paint * 0.5
+        self._draw_wheels(picture, alpha)
         picture *= (1 + 0.02 * noise(rng, size, 30))[..., None]
-        cut = int(belt)
-        return Texture.of(picture[cut:], alpha[cut:]), Texture.of(picture[:cut], alpha[:cut])
+        return Texture.of(picture[belt:], alpha[belt:]), Texture.of(picture[:belt], alpha[:belt])
 
-    def _wheels(self, picture: np.ndarray, alpha: np.ndarray) -> None:
+    def _draw_wheels(self, picture: np.ndarray, alpha: np.ndarray) -> None:
         high, long = alpha.shape
         radius = np.array([WHEEL_M / self.body.size[0] * long, WHEEL_M / self.body.size[1] * high])  # across, down
         for axle in AXLES:
@@ -182,7 +178,7 @@ class Car:
         slant = LEAN_M / self.body.size[2] * width
         alpha, pane = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
         for canvas, inset, top, bottom in ((alpha, 0, 0, height), (pane, 8, 6, height - 4)):
-            corners = [(inset, bottom), (slant + inset, top), (width - slant - inset, top), (width - inset, bottom)]
-            cv2.fillPoly(canvas, [np.array(corners, np.int32)], 255)
+            corners = (inset, bottom), (slant + inset, top), (width - slant - inset, top), (width - inset, bottom)
+            fill(canvas, corners, 255)
         picture[pane > 0] = glass[pane > 0]
         return Texture.of(picture, alpha)

@@ -7,7 +7,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, mottled, noise, plain
+from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, fill, mottled, noise, plain
 from sdcpc_ros.datasets.street.world import Vector, World, straight, swing
 
 SKIN = [(224, 182, 152), (198, 148, 112), (140, 96, 68), (92, 62, 46)]
@@ -79,15 +79,16 @@ def _upper_body(rng: np.random.Generator, coat: Colour) -> Texture:
     picture, alpha = plain(size, coat), np.zeros(size, np.uint8)
 
     def patch(corners: list[tuple[int, int]], colour: np.ndarray) -> None:
-        cv2.fillPoly(alpha, [np.array(corners, np.int32)], 255)
-        cv2.fillPoly(picture, [np.array(corners, np.int32)], colour.tolist())
+        fill(alpha, corners, 255)
+        fill(picture, corners, colour)
 
     def disc(centre: tuple[int, int], axes: tuple[int, int], colour: np.ndarray, start: int = 0) -> None:
         cv2.ellipse(alpha, centre, axes, 0, start, 360, 255, -1)
         cv2.ellipse(picture, centre, axes, 0, start, 360, colour.tolist(), -1)
 
-    patch([(20, 42), (13, 54), (10, 84), (11, 104), (17, 104), (19, 84), (24, 60)], coat * 0.82)
-    patch([(52, 42), (59, 54), (62, 84), (61, 104), (55, 104), (53, 84), (48, 60)], coat * 0.82)
+    arm = [(20, 42), (13, 54), (10, 84), (11, 104), (17, 104), (19, 84), (24, 60)]
+    patch(arm, coat * 0.82)
+    patch([(72 - x, y) for x, y in arm], coat * 0.82)
     patch([(20, 42), (30, 34), (42, 34), (52, 42), (51, 84), (53, 128), (19, 128), (21, 84)], coat)
     for hand in (14, 58):
         disc((hand, 106), (4, 4), skin)
@@ -96,10 +97,10 @@ def _upper_body(rng: np.random.Generator, coat: Colour) -> Texture:
     disc((36, 17), (10, 14), skin if faces_camera else hair)
     disc((36, 11), (11, 10), hair, start=180)
     if faces_camera:
-        cv2.line(picture, (36, 40), (36, 124), (coat * 0.6).tolist(), 2)
+        picture[40:125, 35:38] = coat * 0.6  # buttons
         patch([(32, 34), (40, 34), (36, 50)], rng.uniform(60, 220, 3))
     elif rng.random() < 0.5:  # a rucksack
-        cv2.rectangle(picture, (24, 46), (48, 86), rng.uniform(20, 120, 3).tolist(), -1)
+        picture[46:87, 24:49] = rng.uniform(20, 120, 3)
     shaded = picture * column_shade(size[1], 1.15, 0.75) * (1 + 0.08 * noise(rng, size, 14))[..., None]
     return Texture.of(shaded, alpha)
 
@@ -108,8 +109,7 @@ def _leg(rng: np.random.Generator, trousers: Colour) -> Texture:
     """A leg with its shoe."""
     height, width = size = (96, 24)
     alpha = np.zeros(size, np.uint8)
-    shape = [(2, 0), (22, 0), (18, 48), (16, 86), (18, height), (6, height), (8, 86), (5, 48)]
-    cv2.fillPoly(alpha, [np.array(shape, np.int32)], 255)
+    fill(alpha, [(2, 0), (22, 0), (18, 48), (16, 86), (18, height), (6, height), (8, 86), (5, 48)], 255)
     picture = mottled(rng, size, trousers, 0.08, 14)
     picture[86:] = rng.uniform(20, 70)
     return Texture.of(picture * column_shade(width, 1.1, 0.8), alpha)

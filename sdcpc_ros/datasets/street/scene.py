@@ -6,12 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from sdcpc_ros.datasets.street import greenery, ground
+from sdcpc_ros.datasets.street import ground, roadside
 from sdcpc_ros.datasets.street.buildings import Building, roof_tiles
 from sdcpc_ros.datasets.street.cars import Car
-from sdcpc_ros.datasets.street.furniture import Furniture
-from sdcpc_ros.datasets.street.greenery import FENCE_PIECE_M, FENCES
 from sdcpc_ros.datasets.street.people import Cyclist, Pedestrian
+from sdcpc_ros.datasets.street.roadside import FENCE_PIECE_M, FENCES, SIGN_CHANCES
 from sdcpc_ros.datasets.street.textures import Texture
 from sdcpc_ros.datasets.street.weather import Weather, skyline
 from sdcpc_ros.datasets.street.world import KERB_M, EgoMotion, Motion, SurfaceTable, World, straight
@@ -40,17 +39,19 @@ class Town:
         leaf = np.asarray(LEAVES[rng.integers(0, len(LEAVES))], np.float64)
         bare = rng.random() < 0.3
         self.crown_shadows = [self.weather.crown_shadow(rng, 0.35 if bare else 0.7) for _ in range(2)]
-        self.trees = [greenery.tree(rng, leaf * rng.uniform(0.9, 1.25), winter=bare) for _ in range(5)]
-        self.hedge = greenery.hedge(rng, (48, 320), leaf * 0.8)
+        self.trees = [roadside.tree(rng, leaf * rng.uniform(0.9, 1.25), winter=bare) for _ in range(5)]
+        self.hedge = roadside.hedge(rng, (48, 320), leaf * 0.8)
         self.fence_kind = str(rng.choice(list(FENCES)))
-        self.fence = greenery.fence(rng, self.fence_kind)
-        self.railing = greenery.fence(rng, "railing")
+        self.fence = roadside.fence(rng, self.fence_kind)
+        self.railing = roadside.fence(rng, "railing")
         self.skylines = {"roofs": skyline(rng, "roofs", (132, 128, 126)), "trees": skyline(rng, "trees", leaf * 0.75)}
 
         roof = roof_tiles(rng)
         shop_chance = 0.7 if rng.random() < 0.55 else 0.0
         self.buildings = [Building(rng, roof, shop_chance) for _ in range(9)]
-        self.furniture = Furniture(rng)
+        self.lamp_height = float(rng.uniform(5.0, 8.0))
+        self.lamp_post, self.pole = roadside.lamp_post(rng), roadside.pole(rng)
+        self.signs = {kind: [roadside.sign(rng, kind) for _ in range(2)] for kind in SIGN_CHANCES}
         self.cars = [Car(rng) for _ in range(9)]
         self.pedestrians = [Pedestrian(rng) for _ in range(8)]
         self.cyclists = [Cyclist(rng) for _ in range(3)]
@@ -198,20 +199,36 @@ class Scene:
         """Lamp posts, signs, bollards, street trees and guard rails along one side."""
         rng, town, world = self._rng, self.town, self._world
         kerb = side * (town.half_road + 0.45)
+        height, width = town.lamp_height, side * town.lamp_height * town.lamp_post.size[1] / town.lamp_post.size[0]
         for z in self._every(18, 32):
-            town.furniture.place_lamp_post(world, side, kerb, z)
+            edges = (kerb + width / 2, KERB_M + height, z), (-width, 0, 0), (0, -height, 0)  # over the road
+            world.add(*edges, town.lamp_post, "pole", world.new_group(), normal=(0, 0.3, -0.95), two_sided=True)
         for z in self._every(9, 20):
-            town.furniture.place_sign(world, rng, kerb + side * rng.uniform(0, 0.5), z + rng.uniform(-3, 3))
+            self._add_sign(kerb + side * rng.uniform(0, 0.5), z + rng.uniform(-3, 3))
         if rng.random() < 0.5:
             for z in self._every(3, 7):
                 if z // 30 % 2 < 1:
-                    town.furniture.place_pole(world, kerb, z, height=0.95, width=0.12)
+                    self._add_pole(kerb, z, height=0.95, width=0.12)
         if rng.random() < 0.55:
             for z in self._every(9, 18):
                 self._add_tree(kerb + side * 0.35, z, rng.uniform(4.5, 7.5))
         if rng.random() < 0.5:
             z, line = rng.uniform(self._start + 20, self._end - 80), side * (town.half_road + 0.2)
             self._add_fence(line, z, z + rng.uniform(12, 40), town.railing, "fence", FENCES["railing"])
+
+    def _add_pole(self, x: float, z: float, height: float, width: float) -> None:
+        top_left = (x - width / 2, KERB_M + height, z)
+        self._world.add_upright(top_left, (width, height), self.town.pole, "pole", self._world.new_group())
+
+    def _add_sign(self, x: float, z: float) -> None:
+        rng = self._rng
+        kind = str(rng.choice(list(SIGN_CHANCES), p=list(SIGN_CHANCES.values())))
+        picture = self.town.signs[kind][rng.integers(0, 2)]
+        height = float(rng.uniform(2.5, 3.2))
+        size = 0.95 if kind == "lights" else float(rng.uniform(0.6, 0.85))
+        self._add_pole(x, z, height, 0.1)
+        top_left = (x - size / 2, KERB_M + height + 0.1, z - 0.06)
+        self._world.add_upright(top_left, (size, size), picture, "sign_symbol", self._world.new_group())
 
     # --- who moves --------------------------------------------------------------------------------------------
 

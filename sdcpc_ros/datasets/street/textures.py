@@ -25,7 +25,7 @@ class Texture:
     @classmethod
     def of(cls, picture: np.ndarray, alpha: np.ndarray | None = None) -> Texture:
         """From a float picture, whose values are clipped to 0..255."""
-        return cls(np.clip(picture, 0, 255).astype(np.uint8), alpha)
+        return cls(np.clip(picture, 0, 255).astype(np.uint8), None if alpha is None else alpha.astype(np.uint8))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,6 +95,11 @@ def bricks(rng: np.random.Generator, size: tuple[int, int], colour: Colour, bric
     picture = plain(size, colour) * tone[:height, :width, None]
     picture += (np.asarray(MORTAR, np.float32) - picture) * mortar[:height, :width, None] * 0.55
     return picture * (1 + 0.07 * noise(rng, size, 70))[..., None]
+
+
+def fill(canvas: np.ndarray, corners: Sequence[Sequence[float]] | np.ndarray, colour: Colour | float) -> None:
+    """Draws a polygon with corners (x, y), in place."""
+    cv2.fillPoly(canvas, [np.array(corners, np.int32)], np.atleast_1d(colour).tolist())
 
 
 def column_shade(width: int, left: float, right: float) -> np.ndarray:

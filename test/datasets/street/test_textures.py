@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.datasets.street import greenery, ground
+from sdcpc_ros.datasets.street import ground, roadside
 from sdcpc_ros.datasets.street.cars import Car
 from sdcpc_ros.datasets.street.textures import MAX_LEVEL, Texture, bricks, noise
 
@@ -42,7 +42,7 @@ def test_a_dashed_line_and_yellow_edges_are_painted() -> None:
 
 def test_a_tree_stands_on_its_foot_inside_its_picture() -> None:
     for winter in (False, True):
-        texture = greenery.tree(np.random.default_rng(3), (78, 108, 46), winter=winter)
+        texture = roadside.tree(np.random.default_rng(3), (78, 108, 46), winter=winter)
         assert texture.alpha is not None
         opaque = texture.alpha > 127
         assert opaque[-1].any() and set(np.flatnonzero(opaque[-1])) <= set(range(112, 145))

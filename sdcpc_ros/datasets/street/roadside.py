@@ -1,13 +1,29 @@
-"""Trees, hedges and fences."""
+"""What lines the street: trees, hedges, fences, lamp posts, poles, signs and traffic lights."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Colour, Texture, mottled, noise, plain, row_shade, speckle
+from sdcpc_ros.datasets.street.textures import (
+    Colour,
+    Texture,
+    column_shade,
+    fill,
+    mottled,
+    noise,
+    plain,
+    row_shade,
+    speckle,
+)
 
 EDGE = 24.0  # texels around a tree's picture that its leaves stay out of, so that no crown is cut off
+FENCES = {"railing": 1.2, "boards": 1.7, "picket": 1.0}  # heights in m
+FENCE_PIECE_M = 4.0
+SIGN_CHANCES = {"round": 0.35, "triangle": 0.25, "board": 0.25, "lights": 0.15}
+RED, INK = (190, 28, 34), (20, 20, 20)
+BOARDS = [(28, 84, 60), (26, 66, 150), (226, 224, 216), (150, 40, 36)]
+LAMPS = [(236, 40, 34), (236, 160, 30), (40, 226, 120)]
 
 
 def tree(rng: np.random.Generator, leaf: Colour, *, winter: bool) -> Texture:
@@ -68,25 +84,17 @@ def _leaves(
 def hedge(rng: np.random.Generator, size: tuple[int, int], leaf: Colour) -> Texture:
     picture = mottled(rng, size, leaf, 0.2, 16) * speckle(rng, size, 0.2) * row_shade(size[0], 1.25, 0.6)
     ragged = np.clip(4 + 2.5 * noise(rng, (1, size[1]), 12)[0], 0, 10)
-    alpha = np.where(np.arange(size[0])[:, None] < ragged, 0, 255).astype(np.uint8)
-    return Texture.of(picture, alpha)
-
-
-#: Kinds of fence and their heights in metres.
-FENCES = {"railing": 1.2, "boards": 1.7, "picket": 1.0}
-FENCE_PIECE_M = 4.0
+    return Texture.of(picture, np.where(np.arange(size[0])[:, None] < ragged, 0, 255))
 
 
 def fence(rng: np.random.Generator, kind: str) -> Texture:
     """A piece of fence: iron "railing", closed wooden "boards" or white "picket"."""
-    scale = 40.0
-    height, width = size = (int(FENCES[kind] * scale), int(FENCE_PIECE_M * scale))
+    height, width = size = (int(FENCES[kind] * 40), int(FENCE_PIECE_M * 40))
     alpha = np.zeros(size, np.uint8)
     if kind == "railing":
         picture = mottled(rng, size, (38, 40, 42), 0.1, 20)
-        alpha[:, ::5] = alpha[:, 1::5] = 255
+        alpha[:, ::5] = alpha[:, 1::5] = alpha[:, :4] = 255
         alpha[3:7] = alpha[-9:-5] = 255
-        alpha[:, :4] = 255
     elif kind == "boards":
         boards = np.repeat(speckle(rng, (1, width // 6 + 1), 0.1), 6, 1)[:, :width]
         picture = mottled(rng, size, (122, 92, 62), 0.08, 30) * boards
@@ -94,8 +102,66 @@ def fence(rng: np.random.Generator, kind: str) -> Texture:
         alpha[:] = 255
     else:
         picture = mottled(rng, size, (212, 208, 198), 0.05, 20)
+        picture[:, 4::7] *= 0.8
         alpha[:, np.arange(width) % 7 < 5] = 255
         for share in (0.25, 0.7):
             alpha[int(height * share) : int(height * share) + 4] = 255
-        picture[:, 4::7] *= 0.8
     return Texture.of(picture, alpha)
+
+
+def lamp_post(rng: np.random.Generator) -> Texture:
+    """Foot at the middle of the bottom edge; the arm, or else a lantern, at the top reaches to the right."""
+    arm = rng.random() < 0.6
+    height, width = size = (320, 96)
+    foot = width // 2
+    picture, alpha = plain(size, [rng.uniform(60, 150)] * 3), np.zeros(size, np.uint8)
+    cv2.line(alpha, (foot, height), (foot, 8), 255, 5)
+    cv2.line(alpha, (foot, height), (foot, int(height * 0.82)), 255, 8)
+    if arm:
+        cv2.line(alpha, (foot, 9), (width - 14, 4), 255, 4)
+        alpha[1:9, width - 26 : width - 1] = 255
+        picture[:9, width - 26 :] = 205
+    else:
+        alpha[:19, foot - 9 : foot + 10] = 255
+        picture[3:16, foot - 7 : foot + 7] = 222
+    return Texture.of(picture * np.where(np.arange(width) < foot, 1.2, 0.75)[None, :, None], alpha)
+
+
+def pole(rng: np.random.Generator) -> Texture:
+    return Texture.of(mottled(rng, (128, 8), [rng.uniform(70, 150)] * 3, 0.06, 20) * column_shade(8, 1.25, 0.7))
+
+
+def sign(rng: np.random.Generator, kind: str) -> Texture:
+    """A plate, or the head of a traffic signal ("lights")."""
+    size, middle = 96, 48
+    picture, alpha = np.full((size, size, 3), 228, np.uint8), np.zeros((size, size), np.uint8)
+    if kind == "round":
+        cv2.circle(alpha, (middle, middle), 46, 255, -1)
+        if rng.random() < 0.4:
+            picture[:] = (26, 70, 160)
+            cv2.arrowedLine(picture, (middle, 76), (middle, 22), (235, 235, 235), 9, tipLength=0.4)
+        else:
+            limit = str(rng.choice([20, 30, 40]))
+            cv2.circle(picture, (middle, middle), 41, RED, 11)
+            cv2.putText(picture, limit, (22, 62), cv2.FONT_HERSHEY_DUPLEX, 1.3, INK, 3)
+    elif kind == "triangle":
+        corners = np.array([(middle, 3), (94, 88), (2, 88)])
+        fill(alpha, corners, 255)
+        cv2.polylines(picture, [corners.astype(np.int32)], True, RED, 18)
+        cv2.line(picture, (middle, 40), (middle, 66), INK, 6)
+    elif kind == "lights":
+        alpha[2:-2, 30:66] = 255
+        picture[:] = (26, 27, 28)
+        lit = int(rng.integers(0, 3))
+        for index, colour in enumerate(LAMPS):
+            glow = np.asarray(colour) * (1.0 if index == lit else 0.22)
+            cv2.circle(picture, (middle, 18 + 30 * index), 11, glow.tolist(), -1)
+    else:
+        alpha[8:-8, 2:-2] = 255
+        picture[:] = BOARDS[rng.integers(0, len(BOARDS))]
+        ink = [30 if picture.mean() > 150 else 228] * 3
+        for row in range(3):
+            for x in range(10, int(rng.integers(50, 84)), 9):  # letters are only ever read as texture
+                cv2.rectangle(picture, (x, 20 + 20 * row), (x + 5, 29 + 20 * row), ink, -1)
+        cv2.rectangle(picture, (4, 10), (size - 5, size - 11), ink, 1)
+    return Texture(picture, alpha)
