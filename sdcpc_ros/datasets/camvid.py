@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
 from sdcpc_ros.datasets.image_files import (
+    FolderDataset,
+    FrameFiles,
     found_in,
     id_table,
     list_images,

@@ -17,8 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.folder_dataset import FolderDataset, FrameFiles
-from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_ids, require_folders, translate
+from sdcpc_ros.datasets.image_files import (
+    FolderDataset,
+    FrameFiles,
+    found_in,
+    id_table,
+    list_images,
+    read_ids,
+    require_folders,
+    translate,
+)
 from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,18 +23,8 @@ MIN_SIZE = 32
 LONGEST_VIEW_M = 300.0  # haze grows no thicker than at this distance
 
 
-@dataclass(frozen=True)
-class StreetFrame:
-    """One frame with its ground truth."""
-
-    image: np.ndarray  # (H, W, 3) uint8 RGB
-    labels: np.ndarray  # (H, W) uint8, ids of CAMVID_11
-    flow: np.ndarray  # (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) in the next frame
-    flow_valid: np.ndarray  # (H, W) bool: it is inside the next frame and not hidden there
-
-
 class SyntheticStreet:
-    """A drive down a street that the seed makes up, as a sequence of `StreetFrame`s.
+    """A drive down a street that the seed makes up, frames 0 to length - 1.
 
     Frame i depends on (seed, size, length, rate_hz) and i alone: random access gives the bytes of sequential access.
     OpenCV 5 interpolates and writes differently from 4: it gives other values at about 6 % of the pixels and other
@@ -72,35 +61,30 @@ class SyntheticStreet:
         """K (3, 3) of the pinhole camera without distortion, px; pixel centres lie at integers."""
         return self.camera.matrix.copy()
 
-    def __getitem__(self, i: int) -> StreetFrame:
-        return StreetFrame(self.image(i), self.labels(i), *self.flow(i))
-
     def image_and_labels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and labels of frame i alone, quicker than the whole frame. Raises IndexError past the end."""
         return self.image(i), self.labels(i)
 
     def image(self, i: int) -> np.ndarray:
-        """The image of frame i, (H, W, 3) uint8 RGB. Raises IndexError past the end, as do `labels` and `flow`."""
-        i = self._checked(i)
+        """The image of frame i, (H, W, 3) uint8 RGB. Raises IndexError for other frames, as do `labels` and `flow`."""
         return self._picture(self.view(i), i)
 
     def labels(self, i: int) -> np.ndarray:
-        """The labels of frame i, (H, W) uint8."""
-        return self.scene.surfaces.labels[self.view(self._checked(i)).surface]
+        """The labels of frame i, (H, W) uint8 ids of CAMVID_11."""
+        return self.scene.surfaces.labels[self.view(i).surface]
 
     def flow(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Flow from frame i to the next, and where it is valid, as in StreetFrame."""
-        i = self._checked(i)
-        return self.camera.flow(self.view(i), self.view(i + 1))
-
-    def _checked(self, i: int) -> int:
-        """The number of a frame from 0; negative ones count from the end."""
-        if not -self.length <= i < self.length:
-            raise IndexError(f"frame {i} of a street of {self.length} frames")
-        return range(self.length)[i]
+        """Flow to the next frame, (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) there; and (H, W) bool:
+        it is inside the next frame and not hidden there."""
+        return self.camera.flow(self.view(i), self._rasterise(i + 1))
 
     def view(self, i: int) -> View:
-        """The view of frame i. The last two are cached, since the flow of a frame needs the next one."""
+        """What the camera sees in frame i: the surface and its depth at each pixel."""
+        if not 0 <= i < self.length:
+            raise IndexError(f"frame {i} of a street of {self.length} frames")
+        return self._rasterise(i)
+
+    def _rasterise(self, i: int) -> View:
+        """The last two views are cached, since the flow of a frame needs the next one."""
         if i not in self._views:
             if len(self._views) > 1:
                 self._views.pop(next(iter(self._views)))

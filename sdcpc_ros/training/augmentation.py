@@ -57,8 +57,8 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma.view(-1, 1).clamp_min(1e-3)) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(images.shape[1], 0)[:, None]  # (N * 3, 1, taps)
-    count, channels, height, width = images.shape
-    x = F.pad(images, [_BLUR_RADIUS] * 4, mode="reflect").view(1, count * channels, *_padded(height, width))
+    count, channels = images.shape[:2]
+    x = F.pad(images, [_BLUR_RADIUS] * 4, mode="reflect").flatten(0, 1)[None]
     x = F.conv2d(x, kernel[:, :, None], groups=count * channels)
     return F.conv2d(x, kernel[..., None], groups=count * channels).view(images.shape)
 
@@ -110,10 +110,6 @@ def damage(images: Tensor, boxes: Tensor, kinds: Tensor, noise: Tensor) -> Tenso
         chosen = choices[torch.arange(len(images), device=images.device), kinds[:, index]]
         images = torch.where(inside, chosen, images)
     return images
-
-
-def _padded(height: int, width: int) -> tuple[int, int]:
-    return height + 2 * _BLUR_RADIUS, width + 2 * _BLUR_RADIUS
 
 
 def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:

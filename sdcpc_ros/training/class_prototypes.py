@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdcpc_ros.training.ranks import all_reduce_sum, mean_share
+from sdcpc_ros.training.distributed import all_reduce_sum, mean_share
+from sdcpc_ros.training.recipe import PrototypeSettings
+
+_SHARPNESS, _ITERATIONS = 0.05, 3  # of the assignment, see `sinkhorn`
 
 
 class _Pixels(NamedTuple):
@@ -36,45 +39,19 @@ class ClassPrototypes(nn.Module):
 
     prototypes: Tensor
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        per_class: int = 10,
-        dimension: int = 256,
-        momentum: float = 0.999,
-        temperature: float = 0.1,
-        compactness_weight: float = 0.1,
-        pixels_per_class: int = 64,
-        sharpness: float = 0.05,
-        iterations: int = 3,
-        seed: int = 0,
-    ) -> None:
-        """features: channels D of what is embedded; per_class: m; dimension: E.
-
-        momentum: of the prototypes' moving average. pixels_per_class: at most so many of an image, which bounds the
-        cost and keeps large classes from drowning small ones. sharpness, iterations: of the assignment, see `sinkhorn`.
-        seed: of prototypes, projection and the draw of pixels. Raises ValueError naming a value that is not allowed.
-        """
+    def __init__(self, features: int, num_classes: int, settings: PrototypeSettings, seed: int = 0) -> None:
+        """features: channels D of what is embedded. seed: of prototypes, projection and the draw of pixels."""
         super().__init__()
-        for name, value in (("per_class", per_class), ("dimension", dimension), ("pixels_per_class", pixels_per_class)):
-            if value < 1:
-                raise ValueError(f"class prototypes: {name} is {value}; 1 or more is needed")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"class prototypes: momentum is {momentum}; a number in [0, 1) is needed")
-        for name, number in (("temperature", temperature), ("sharpness", sharpness)):
-            if number <= 0:
-                raise ValueError(f"class prototypes: {name} is {number}; a positive number is needed")
-        self.momentum, self.temperature, self.compactness_weight = momentum, temperature, compactness_weight
-        self.pixels_per_class, self.sharpness, self.iterations = pixels_per_class, sharpness, iterations
-        self.seed = seed
+        self.settings, self.seed = settings, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.project = nn.Sequential(
-                nn.Linear(features, dimension), nn.ReLU(inplace=True), nn.Linear(dimension, dimension)
+                nn.Linear(features, settings.dimension),
+                nn.ReLU(inplace=True),
+                nn.Linear(settings.dimension, settings.dimension),
             )
-            self.register_buffer("prototypes", F.normalize(torch.randn(num_classes, per_class, dimension), dim=-1))
+            prototypes = torch.randn(num_classes, settings.per_class, settings.dimension)
+            self.register_buffer("prototypes", F.normalize(prototypes, dim=-1))
 
     def forward(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> Tensor:
         """The loss of a batch; in training mode the prototypes then move towards it.
@@ -106,7 +83,7 @@ class ClassPrototypes(nn.Module):
         correct = (logits.flatten(2).argmax(1)[:, order] == shuffled) & (shuffled < num_classes)
         image, place = correct.nonzero(as_tuple=True)
         classes = shuffled[image, place]
-        drawn = _rank_in_group(image * num_classes + classes) < self.pixels_per_class
+        drawn = _rank_in_group(image * num_classes + classes) < self.settings.pixels_per_class
         image, place, classes = image[drawn], place[drawn], classes[drawn]
         chosen = features.flatten(2)[image, :, order[place]].float()  # (P, D)
         return _Pixels(F.normalize(self.project(chosen), dim=-1), classes)
@@ -116,15 +93,15 @@ class ClassPrototypes(nn.Module):
         """Which of all C*m prototypes each pixel belongs to, one of its class: (P,) int64."""
         num_classes, per_class = self.prototypes.shape[:2]
         own = classes[:, None] * per_class + torch.arange(per_class, device=classes.device)  # (P, m)
-        shares = sinkhorn(cosines.gather(1, own) / self.sharpness, classes, num_classes, self.iterations)
+        shares = sinkhorn(cosines.gather(1, own) / _SHARPNESS, classes, num_classes, _ITERATIONS)
         return classes * per_class + shares.argmax(1)
 
     def _loss(self, cosines: Tensor, assigned: Tensor) -> Tensor:
         """Cross-entropy over all prototypes, and how far each pixel is from its own."""
-        contrast = F.cross_entropy(cosines / self.temperature, assigned, reduction="sum")
+        contrast = F.cross_entropy(cosines / self.settings.temperature, assigned, reduction="sum")
         compactness = (1 - cosines.gather(1, assigned[:, None])).square().sum()
         pixels = torch.tensor(float(len(assigned)), device=cosines.device)
-        return mean_share(contrast + self.compactness_weight * compactness, pixels)
+        return mean_share(contrast + self.settings.compactness_weight * compactness, pixels)
 
     @torch.no_grad()
     def _update(self, pixels: _Pixels, assigned: Tensor) -> None:
@@ -135,7 +112,8 @@ class ClassPrototypes(nn.Module):
         all_reduce_sum(sums.index_add_(0, assigned, counted))
         sums = sums.view(classes, per_class, dimension + 1)
         mean = F.normalize(sums[..., :-1], dim=-1)
-        moved = F.normalize(self.momentum * self.prototypes + (1 - self.momentum) * mean, dim=-1)
+        momentum = self.settings.momentum
+        moved = F.normalize(momentum * self.prototypes + (1 - momentum) * mean, dim=-1)
         self.prototypes.copy_(torch.where(sums[..., -1:] > 0, moved, self.prototypes))
 
 

@@ -13,13 +13,15 @@ Clips have many rates, because at one rate the temporal path learns that referen
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from sdcpc_ros.training.recipe import Phase, Recipe
+from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.training.recipe import STREET_RATE_HZ, Phase, Recipe
 
 #: Share of the clips whose stream has only just begun.
 _YOUNG_SHARE = 0.25
@@ -63,21 +65,16 @@ class ClipPlanner:
     def __init__(
         self,
         recipe: Recipe,
-        labelled: Sequence[int],
-        neighbours: Sequence[range],
-        stamps_s: Sequence[float],
+        dataset: VideoDataset,
         towns: Mapping[str, Sequence[range]],
-        town_rate_hz: float,
         frame_size: tuple[int, int],
         rare_pixels: Sequence[np.ndarray],
     ) -> None:
-        """labelled: frames with labels. neighbours: of each of them, the frames of its run. stamps_s: of all frames of
-        the data set. towns: for each `Phase.trains`, the frames of each town that it drives through. frame_size:
-        (height, width), px. rare_pixels: for each rare class an (M, 3) array of frame, x, y in -1..1."""
-        self.recipe, self.labelled, self.neighbours, self.stamps_s = recipe, labelled, neighbours, stamps_s
-        self.towns, self.town_rate_hz, self.frame_size = towns, town_rate_hz, frame_size
+        """towns: for each `Phase.trains`, the frames of each town that it drives through. frame_size: (height, width),
+        px. rare_pixels: for each rare class an (M, 3) array of frame, x, y in -1..1."""
+        self.recipe, self.towns, self.frame_size = recipe, towns, frame_size
         self.rare_pixels = [pixels for pixels in rare_pixels if len(pixels)]
-        self._position = {frame: place for place, frame in enumerate(labelled)}
+        self.labelled, self._frames, self._run_of = dataset.labelled, dataset.frames, dataset.run_of
 
     def plan(self, index: int) -> ClipPlan:
         """The plan of clip `index` of a run: step index // clips_per_step."""
@@ -130,18 +127,19 @@ class ClipPlanner:
         if self.rare_pixels and rng.random() < self.recipe.rare_share:
             pixels = self.rare_pixels[int(rng.integers(len(self.rare_pixels)))]
             frame, x, y = pixels[int(rng.integers(len(pixels)))]
-            return self._position[int(frame)], np.array([x, y])
+            return bisect_left(self.labelled, int(frame)), np.array([x, y])
         return int(rng.integers(len(self.labelled))), None
 
     def _filmed(self, place: int, count: int, rng: np.random.Generator) -> tuple[list[int], np.ndarray]:
-        last, run = self.labelled[place], self.neighbours[place]
+        last = self.labelled[place]
+        run = self._run_of(last)
         stride = int(rng.integers(1, self.recipe.max_stride + 1)) * (1 if rng.random() < 0.5 else -1)
         frames, ages = [], []
         for k in range(count, 0, -1):
             frame = last - k * stride
             present = frame in run
             frames.append(frame if present else last)
-            ages.append(abs(self.stamps_s[last] - self.stamps_s[frame]) if present else -1.0)
+            ages.append(abs(self._frames[last].stamp_s - self._frames[frame].stamp_s) if present else -1.0)
         return frames, np.array(ages)
 
     def _street(self, town: range, count: int, rng: np.random.Generator) -> tuple[int, list[int], np.ndarray]:
@@ -149,7 +147,7 @@ class ClipPlanner:
         stride = min(longest, round(math.exp(rng.uniform(0, math.log(max(longest, 1) + 0.5)))))
         last = int(rng.integers(count * stride, len(town)))
         frames = [town[last - k * stride] for k in range(count, 0, -1)]
-        return town[last], frames, stride * np.arange(count, 0, -1) / self.town_rate_hz
+        return town[last], frames, stride * np.arange(count, 0, -1) / STREET_RATE_HZ
 
     def _crop(self, focus: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
         """From the crop's normalised coordinates to the frame's: scale, place and flip; (2, 3)."""

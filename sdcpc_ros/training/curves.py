@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sdcpc_ros.training.run_log import read_log
+from sdcpc_ros.training.run_files import read_log
 from sdcpc_ros.training.trainer import LOG, VALIDATION_LOG
 
 FORMATS = (".png", ".svg", ".pdf")

@@ -16,11 +16,39 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sdcpc_ros.training.ranks import all_reduce_sum, differentiable_sum
-from sdcpc_ros.training.recipe import RecipeError
+from sdcpc_ros.training.recipe_rules import RecipeError
 
 #: The other ranks wait while rank 0 validates on a large split.
 _TIMEOUT = timedelta(hours=4)
+
+
+def rank_count() -> int:
+    """How many processes train together, 1 when it is this one alone."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """`tensor`, summed in place over all ranks. Carries no gradient between them."""
+    if rank_count() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def differentiable_sum(values: Tensor) -> Tensor:
+    """As `all_reduce_sum`, a new tensor with its gradient: every rank's loss depends on every rank's summand."""
+    if rank_count() == 1:
+        return values
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(values)
+
+
+def mean_share(total: Tensor, weight: Tensor) -> Tensor:
+    """This rank's share of a weighted mean over all ranks: the ranks' shares average to it, and so do their gradients.
+
+    total: the sum of weighted values here, a scalar; weight: the sum of weights here. 0 when all weights are 0.
+    """
+    return total / (all_reduce_sum(weight.detach().clone()) / rank_count()).clamp_min(1e-6)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,81 @@
-"""Losses on logits. Over several ranks each is this rank's share of the whole batch's (`ranks.mean_share`)."""
+"""The losses, and the network with them as one module for DistributedDataParallel.
+
+Over several ranks each loss is this rank's share of the whole batch's (`distributed.mean_share`).
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.network import ClipOutput
+from sdcpc_ros.network import SDCPC, ClipOutput
 from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.dssa import DSSAOutput
-from sdcpc_ros.training.ranks import differentiable_sum, mean_share
+from sdcpc_ros.training.class_prototypes import ClassPrototypes
+from sdcpc_ros.training.distributed import differentiable_sum, mean_share
+from sdcpc_ros.training.recipe import Recipe
+
+
+class Sample(NamedTuple):
+    """A clip with its labels, or with a batch axis in front a batch of them. V views of the newest frame come last."""
+
+    clip: Tensor  #: (K + V, 3, h, w) float32 RGB in 0..255, oldest first
+    labels: Tensor  #: (V, h, w) int64
+    age_s: Tensor  #: (K,) float32, seconds, negative for a missing reference
+    motion: Tensor  #: (2, 3), from the newest frame to its second view
+    cut: Tensor  #: () bool, whether the references show another scene
+
+
+class Objective(nn.Module):
+    """The loss of a batch. Holds the network, and MCP-CL's prototypes, which stay behind when it is exported."""
+
+    mean: Tensor
+    std: Tensor
+    class_weights: Tensor
+
+    def __init__(
+        self, network: SDCPC, recipe: Recipe, class_weights: Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        """class_weights: (C,) float, of the cross-entropy; mean, std: of RGB, in units of 0..255."""
+        super().__init__()
+        self.network, self.recipe = network, recipe
+        self.prototypes: ClassPrototypes | None = None
+        if recipe.prototypes is not None:
+            config = network.config
+            self.prototypes = ClassPrototypes(config.embed_dim, config.num_classes, recipe.prototypes, recipe.seed)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, batch: Sample, step: int) -> Tensor:
+        """The loss of a batch of samples; step: seeds what the prototypes draw."""
+        recipe = self.recipe
+        output = self.network((batch.clip - self.mean) / self.std, batch.age_s, recipe.views)
+        labels, found = batch.labels.flatten(0, 1), output.aggregation
+        # In the temporal stage the frames by themselves are as they are: their losses have no gradient.
+        is_frozen = torch.is_grad_enabled() and not output.static.requires_grad
+        auxiliary_weight = 0.0 if is_frozen else recipe.auxiliary_weight
+        loss = segmentation_loss(output, labels, self.class_weights, auxiliary_weight, recipe.jaccard_weight)
+        if recipe.consistency_weight:
+            # With references, of the frames by themselves too: the steadier they are, the less there is to correct.
+            for logits in (output.logits,) if found is None or is_frozen else (output.logits, output.single):
+                divergence = consistency_loss(logits[::2], logits[1::2], batch.motion)
+                loss = loss + recipe.consistency_weight * divergence
+        if found is not None:
+            usable = ((batch.age_s >= 0) & ~batch.cut[:, None]).repeat_interleave(recipe.views, 0)
+            losses = temporal_losses(found, output.logits, output.single, labels, usable, self.class_weights)
+            weights = recipe.vote_weight, recipe.trust_weight, recipe.stability_weight
+            loss = loss + sum(weight * value for weight, value in zip(weights, losses))
+        if self.prototypes is not None and not is_frozen:
+            coarse = labels_at(labels, output.static)
+            contrast = self.prototypes(output.static, output.static_logits.detach(), coarse, step)
+            loss = loss + self.prototypes.settings.weight * contrast
+        return loss
 
 
 def class_weights(frequencies: np.ndarray, power: float) -> Tensor:
@@ -130,7 +194,7 @@ def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Ten
 
     logits, view_logits: (B, C, h, w); motion: (B, 2, 3), see `clip_plan`. Labels flicker where small movements and
     sensor noise change them; this loss trains the network to label both views alike. The gradient flows to both. Over
-    several ranks, this rank's share of their mean (`training.ranks.mean_share`).
+    several ranks, this rank's share of their mean (`distributed.mean_share`).
     """
     grid = F.affine_grid(motion, [*logits.shape], align_corners=False)
     probabilities = F.grid_sample(logits.float().softmax(1), grid, padding_mode="zeros", align_corners=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sdcpc_ros.training.objective import Objective
+from sdcpc_ros.training.losses import Objective
 from sdcpc_ros.training.recipe import Recipe
 
 _MOMENTUM = 0.9

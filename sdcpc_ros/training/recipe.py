@@ -30,6 +30,10 @@ from sdcpc_ros.training.recipe_rules import (
     setting,
 )
 
+#: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
+STREET_SEED = 1000
+STREET_RATE_HZ = 15.0  #: of the street's drives
+
 _NETWORK = Rule(lambda value: isinstance(value, dict), "a mapping of SDCPCConfig's fields")
 _PHASES = Rule(
     lambda value: isinstance(value, tuple) and len(value) >= 1, "a list of one or more {steps, references, ...}"
@@ -202,13 +206,13 @@ class Recipe:
         return any(phase.street_share > 0 for phase in self.phases)
 
     def towns_for(self, trains: str) -> range:
-        """The towns, by number, that phases of this `Phase.trains` drive through; none if none of them does."""
+        """Seeds of the towns that phases of this `Phase.trains` drive through; none if none of them does."""
         if not any(phase.street_share > 0 for phase in self.phases if phase.trains == trains):
             return range(0)
-        first = self.street_towns
-        return (
-            range(first, first + self.temporal_towns) if trains == "temporal" and self.temporal_towns else range(first)
-        )
+        first, count = STREET_SEED, self.street_towns
+        if trains == "temporal" and self.temporal_towns:
+            first, count = first + count, self.temporal_towns
+        return range(first, first + count)
 
     def phase_at(self, step: int) -> Phase:
         """The phase that a step belongs to."""

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,16 @@ import torch
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.dataset_views import view_of
+from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.runtime.progress import tracked
 from sdcpc_ros.training.clip_plan import ClipPlanner
-from sdcpc_ros.training.distributed import DistributedContext
-from sdcpc_ros.training.frame_store import FrameStore, StreetDrive
-from sdcpc_ros.training.ranks import all_reduce_sum
-from sdcpc_ros.training.recipe import Recipe, RecipeError
-from sdcpc_ros.training.samples import ClipBatches
+from sdcpc_ros.training.clips import ClipBatches, FrameStore
+from sdcpc_ros.training.distributed import DistributedContext, all_reduce_sum
+from sdcpc_ros.training.recipe import STREET_RATE_HZ, Recipe, RecipeError
 
-#: Seeds of the towns for training start here; lower ones are for the demo and the tests, never trained on.
-STREET_SEED = 1000
-#: Of the street's drives, Hz.
-STREET_RATE_HZ = 15.0
 #: Pixels of a rare class that are known of each frame.
 _PIXELS = 32
 
@@ -68,42 +62,20 @@ def _without(dataset: VideoDataset, videos: Sequence[str]) -> VideoDataset:
     return view_of(dataset, f"{dataset.name} without {', '.join(sorted(videos))}", kept)
 
 
-def render_towns(recipe: Recipe, size: tuple[int, int]) -> Sequence[StreetDrive]:
-    """The towns that a recipe trains on, at (height, width), in the order of their numbers; none if it uses no street.
-
-    Those that no phase drives through are left out.
-    """
-    numbers = _town_numbers(recipe)
-    seeds = range(STREET_SEED + numbers.start, STREET_SEED + numbers.stop)
-    return render_drives(seeds, recipe.street_frames, size) if seeds else ()
-
-
-def _town_numbers(recipe: Recipe) -> range:
-    """Of all towns that a recipe trains on: the temporal phases' follow the others', or are the others'."""
-    used = [towns for towns in map(recipe.towns_for, ("all", "temporal")) if towns]
-    return range(min(towns.start for towns in used), max(towns.stop for towns in used)) if used else range(0)
-
-
 def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
     """The batches of a run, from a data set and, if the recipe uses it, the street."""
-    height, width = dataset.image(dataset.labelled[0]).shape[:2]
-    towns = render_towns(recipe, (height, width))
+    size = dataset.image(dataset.labelled[0]).shape[:2]
+    towns_for = {trains: recipe.towns_for(trains) for trains in ("all", "temporal")}
+    seeds = sorted({seed for towns in towns_for.values() for seed in towns})
     films = any(phase.filmed_share > 0 for phase in recipe.phases)
     used = list(range(len(dataset))) if films else dataset.labelled
-    store = FrameStore(dataset, used, towns, (height, width), device, recipe.workers)
-    starts = np.cumsum([len(dataset), *(len(town.images) for town in towns)])
-    drives = dict(zip(_town_numbers(recipe), (range(first, end) for first, end in pairwise(starts.tolist()))))
+    drives = render_drives(tuple(seeds), recipe.street_frames, size)
+    store = FrameStore(dataset, used, drives, size, device, recipe.workers)
+    starts = range(len(dataset), len(dataset) + len(seeds) * recipe.street_frames, recipe.street_frames)
+    frames = {seed: range(start, start + recipe.street_frames) for seed, start in zip(seeds, starts)}
+    towns = {trains: [frames[seed] for seed in own] for trains, own in towns_for.items()}
     rare = [dataset.label_set.class_names.index(name) for name in recipe.rare_classes]
-    planner = ClipPlanner(
-        recipe,
-        dataset.labelled,
-        [dataset.run_of(index) for index in dataset.labelled],
-        [dataset.frames[index].stamp_s for index in range(len(dataset))],
-        {trains: [drives[number] for number in recipe.towns_for(trains)] for trains in ("all", "temporal")},
-        STREET_RATE_HZ,
-        store.size,
-        _rare_pixels(dataset, rare) if recipe.rare_classes else (),
-    )
+    planner = ClipPlanner(recipe, dataset, towns, size, _rare_pixels(dataset, rare) if rare else ())
     return ClipBatches(recipe, planner, store, rare)
 
 
@@ -123,13 +95,20 @@ def _rare_pixels(dataset: VideoDataset, classes: Sequence[int]) -> list[np.ndarr
 
 
 @lru_cache(maxsize=2)  # the runs of an ablation, in one process, use the same towns, of one stage or two
-def render_drives(seeds: range, frames: int, size: tuple[int, int]) -> Sequence[StreetDrive]:
-    render, processes = partial(StreetDrive, frames=frames, size=size), min(len(seeds), torch.get_num_threads())
-    if processes == 1:
-        return tuple(render(seed) for seed in tracked(seeds, "rendering the street"))
+def render_drives(seeds: Sequence[int], frames: int, size: tuple[int, int]) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """For each town of the street images (F, H, W, 3) and labels (F, H, W), uint8; size: (height, width)."""
+    render, processes = partial(render_drive, frames=frames, size=size), min(len(seeds), torch.get_num_threads())
+    if processes <= 1:
+        return [render(seed) for seed in tracked(seeds, "rendering the street")]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(render, seed) for seed in seeds]
-        return tuple(future.result() for future in tracked(futures, "rendering the street"))
+        return [future.result() for future in tracked(futures, "rendering the street")]
+
+
+def render_drive(seed: int, frames: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    street = SyntheticStreet(seed=seed, size=size, length=frames, rate_hz=STREET_RATE_HZ)
+    images, labels = zip(*(street.image_and_labels(i) for i in range(frames)))
+    return np.stack(images), np.stack(labels)
 
 
 def class_frequencies(dataset: VideoDataset, path: Path, world: DistributedContext) -> np.ndarray:

@@ -25,16 +25,27 @@ from sdcpc_ros.model_files.checkpoint import (
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
 from sdcpc_ros.runtime.progress import ProgressBar
-from sdcpc_ros.training.distributed import DistributedContext, convert_sync_batchnorm, init_distributed, wrap_ddp
-from sdcpc_ros.training.export import data_used, training_record, weights_to_ship
-from sdcpc_ros.training.losses import class_weights
-from sdcpc_ros.training.objective import Objective, Sample
+from sdcpc_ros.training.clips import ClipBatches
+from sdcpc_ros.training.distributed import (
+    DistributedContext,
+    all_reduce_sum,
+    convert_sync_batchnorm,
+    init_distributed,
+    wrap_ddp,
+)
+from sdcpc_ros.training.losses import Objective, Sample, class_weights
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
-from sdcpc_ros.training.ranks import all_reduce_sum
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
-from sdcpc_ros.training.run_log import RunLog
-from sdcpc_ros.training.run_state import load_state, optimizer_tensors, restore_optimizer, save_state
-from sdcpc_ros.training.samples import ClipBatches
+from sdcpc_ros.training.run_files import (
+    RunLog,
+    data_used,
+    load_state,
+    optimizer_tensors,
+    restore_optimizer,
+    save_state,
+    training_record,
+    weights_to_ship,
+)
 from sdcpc_ros.training.scoring import VALIDATION_COLUMNS, check_label_sets, validate, validation_row, validation_video
 from sdcpc_ros.training.sources import class_frequencies, clip_batches, training_split
 
@@ -73,22 +84,22 @@ def train(
         if video is not None:
             check_label_sets(video.label_set, dataset.label_set, video.name)
         frequencies = class_frequencies(dataset, folder / _FREQUENCIES, world) if recipe.class_balance > 0 else None
-        run = _Run(recipe, folder, world, dataset.label_set, frequencies)
-        run.record |= {**data_used(recipe, dataset), "command": command}
-        if not run.resume() and start is not None:
-            run.begin_with(start)
-        if run.step < recipe.steps:
-            run.fit(clip_batches(recipe, dataset, world.device), video)
+        record = {**data_used(recipe, dataset), "command": command}
+        trainer = _Trainer(recipe, folder, world, dataset.label_set, frequencies, video, record)
+        if not trainer.resume() and start is not None:
+            trainer.load_weights(start)
+        if trainer.step < recipe.steps:
+            trainer.fit(clip_batches(recipe, dataset, world.device))
         elif world.is_main and not (folder / MODEL).exists():
-            run.export(MODEL)
+            trainer.export(MODEL)
         world.barrier()
         if world.is_main:
             print(f"wrote {folder / MODEL}", flush=True)
     return folder / MODEL
 
 
-class _Run:
-    """The state of a training run: the network, its optimiser, its averaged weights and the step they have reached."""
+class _Trainer:
+    """The network, its optimiser, its averaged weights and the step they have reached."""
 
     def __init__(
         self,
@@ -97,9 +108,12 @@ class _Run:
         world: DistributedContext,
         label_set: LabelSet,
         frequencies: np.ndarray | None,
+        video: LabelledVideo | None,
+        record: dict[str, str],
     ) -> None:
+        """frequencies: of the classes, to balance them. video: to validate on. record: data, terms and command."""
         self.recipe, self.folder, self.world, self.label_set = recipe, folder, world, label_set
-        self.record: dict[str, Any] = {}
+        self.video, self.record = video, record
         self.config = recipe.network_config(len(label_set))
         self.mean, self.std = normalization(self.config.encoder)
         torch.manual_seed(recipe.seed)
@@ -112,7 +126,8 @@ class _Run:
         if world.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions use by default
         self.objective = objective.to(world.device)
-        self.objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = self.objective.network
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         some_unused = (
             not recipe.auxiliary_weight
             or not self.config.temporal
@@ -120,7 +135,7 @@ class _Run:
         )
         self.module = wrap_ddp(self.objective, world, some_unused=some_unused)
         self.optimizer = build_optimizer(self.objective, recipe)
-        self.average = WeightAverage(self.objective.network, recipe.ema_decay)
+        self.average = WeightAverage(self.network, recipe.ema_decay)
         self.dtype = _PRECISIONS.get(recipe.precision) if world.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype is torch.float16)
         self.log = RunLog(folder / LOG, ("loss", "gradient_norm", "learning_rate", "seconds"))
@@ -131,18 +146,16 @@ class _Run:
 
     def resume(self) -> bool:
         """Loads the saved state, if there is one. Raises RecipeError if it is unreadable or of another recipe."""
-        found = load_state(self.folder / STATE, self.recipe)
+        path = self.folder / STATE
+        found = load_state(path, self.recipe)
         if found is not None:
-            parts, values = found
             try:
-                self._restore(parts, values)
+                self._load_state_dict(*found)
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
-                raise RecipeError(
-                    f"{self.folder / STATE} does not fit this network ({error}); remove it to start afresh"
-                ) from error
+                raise RecipeError(f"{path} does not fit this network ({error}); remove it to start afresh") from error
         steps = all_reduce_sum(torch.tensor(float(self.step), device=self.world.device))
         if steps != self.step * self.world.size:
-            raise RecipeError(f"{self.folder / STATE} is not the same file for all ranks; one folder for all is needed")
+            raise RecipeError(f"{path} is not the same file for all ranks; one folder for all is needed")
         if self.world.is_main:
             for log in (self.log, self.scores):
                 log.cut_after(self.step)
@@ -150,7 +163,7 @@ class _Run:
                 print(f"resuming at step {self.step} of {self.recipe.steps}", flush=True)
         return found is not None
 
-    def _restore(self, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
+    def _load_state_dict(self, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
         self.objective.load_state_dict(parts["objective"])
         restore_optimizer(self.optimizer, parts.get("optimizer", {}))
         for name, tensor in self.average.weights.items():
@@ -159,7 +172,7 @@ class _Run:
             self.scaler.load_state_dict(values["scaler"])
         self.step, self.seconds, self.best = values["step"], values["seconds"], values["best"]
 
-    def begin_with(self, path: str | os.PathLike[str]) -> None:
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Take the weights of a checkpoint. Raises CheckpointError when it is of another network than the recipe's."""
         checkpoint = load_checkpoint(path)
         theirs, ours = checkpoint.config.to_dict(), self.config.to_dict()
@@ -172,45 +185,41 @@ class _Run:
             differences.append(f"label set is {checkpoint.label_set.name}, not {self.label_set.name}")
         if differences:
             raise CheckpointError(f"{path} is not of the recipe's network: its {'; '.join(differences)}")
-        self.objective.network.load_state_dict(checkpoint.build_model().state_dict())
+        self.network.load_state_dict(checkpoint.build_model().state_dict())
         self.average.restart()
 
-    def fit(self, batches: ClipBatches, video: LabelledVideo | None) -> None:
+    def fit(self, batches: ClipBatches) -> None:
         """Trains for the remaining steps; writes the checkpoint, the logs and the state into the run's folder."""
         clips, own = self.recipe.clips_per_step, self.world.share_of(self.recipe.clips_per_step)
         with ProgressBar(self.recipe.steps, "training", disabled=not self.world.is_main) as bar:
             bar.update(completed=self.step)
-            since, sums = time.monotonic(), self._no_sums()
+            losses: list[Tensor] = []  # on the device, so that no step waits for a value
+            since = time.monotonic()
             while self.step < self.recipe.steps:
                 self._enter_stage()
                 first = self.step * clips + self.world.rank * own
-                sums += self._step(batches.batch(range(first, first + own)))
+                losses.append(self._train_step(batches.batch(range(first, first + own))))
                 bar()
-                if self.step % self.recipe.save_every == 0 or self._validates(video) or self.step == self.recipe.steps:
+                if self._saves():
                     self.seconds += time.monotonic() - since
-                    self._keep(sums, video, bar)
-                    since, sums = time.monotonic(), self._no_sums()
-
-    def _no_sums(self) -> Tensor:
-        """Sums over steps of the loss, the norm of the gradients and 1, on the device: no step waits for a value."""
-        return torch.zeros(3, device=self.world.device)
+                    self._save(torch.stack(losses), bar)
+                    losses.clear()
+                    since = time.monotonic()
 
     def _enter_stage(self) -> None:
         """Freezes all but the DSSA in the temporal stage, which begins from the averaged weights."""
-        network, temporal = self.objective.network, self.recipe.phase_at(self.step).trains == "temporal"
-        if not temporal:
-            self.module.train()
-            return
-        if self.step == self.recipe.stage_at(self.step)[0]:
-            network.load_state_dict(self.average.state_dict())
+        temporal = self.recipe.phase_at(self.step).trains == "temporal"
+        if temporal and self.step == self.recipe.stage_at(self.step)[0]:
+            self.network.load_state_dict(self.average.state_dict())
         self.module.train()
-        for part in network.children():
-            frozen = part is not network.dssa
-            part.train(not frozen)
-            part.requires_grad_(not frozen)
+        if temporal:
+            for part in self.network.children():
+                frozen = part is not self.network.dssa
+                part.train(not frozen)
+                part.requires_grad_(not frozen)
 
-    def _step(self, batch: Sample) -> Tensor:
-        """One step of the optimiser: the loss (this rank's share of it), the gradients' norm before clipping, and 1."""
+    def _train_step(self, batch: Sample) -> Tensor:
+        """One step of the optimiser: the loss (this rank's share of it) and the gradients' norm before clipping."""
         # All that is random in a step is seeded by the step, so that resuming needs no generator states.
         seed = (self.recipe.seed * 1_000_003 + self.step) * 1024 + self.world.rank
         torch.manual_seed(seed % 2**63)
@@ -226,52 +235,53 @@ class _Run:
         self.scaler.update()
         self.step += 1
         self.average.update(self.step)
-        return torch.stack((loss.detach(), norm, torch.ones_like(norm)))
+        return torch.stack((loss.detach(), norm))
 
-    def _validates(self, video: LabelledVideo | None) -> bool:
+    def _saves(self) -> bool:
+        return self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps or self._validates()
+
+    def _validates(self) -> bool:
         settings = self.recipe.validation
-        if video is None or settings is None:
-            return False
-        return self.step % settings.every == 0 or self.step == self.recipe.steps
+        return settings is not None and (self.step % settings.every == 0 or self.step == self.recipe.steps)
 
-    def _keep(self, sums: Tensor, video: LabelledVideo | None, bar: ProgressBar) -> None:
-        """Logs, validates, exports and saves the state, which comes last, since a run resumes from it."""
-        totals = all_reduce_sum(sums).cpu()
-        if not (totals.isfinite().all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
+    def _save(self, losses: Tensor, bar: ProgressBar) -> None:
+        """Logs, validates, exports and saves the state, which comes last, since a run resumes from it.
+
+        losses: (steps since the last time, 2), from `_train_step`.
+        """
+        loss, norm = (all_reduce_sum(losses.mean(0)) / self.world.size).tolist()
+        if not (np.isfinite([loss, norm]).all() or self.scaler.is_enabled()):  # a scaler skips the step and scales less
             raise RecipeError(
                 f"recipe: before step {self.step} the loss or the norm of its gradients is no longer finite; a lower "
                 f"learning_rate is needed. The state of an earlier step is in '{self.folder}'"
             )
-        if not self.world.is_main:
-            self.world.barrier()
-            return
-        loss, norm = (totals[:2] / totals[2]).tolist()
-        rate = learning_rate(self.recipe, self.step - 1)
-        self.log.append(self.step, f"{loss:.6f}", f"{norm:.4f}", f"{rate:.3e}", f"{self.seconds:.0f}")
-        report = bar.print if bar.is_terminal else print  # above the bar, or into the log of a job
-        report(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
-        if video is not None and self._validates(video):
-            evaluation = validate(self._checkpoint(), video, str(self.world.device))
-            self.scores.append(self.step, *validation_row(evaluation))
-            streaming = evaluation.streaming
-            report(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
-            if self.best is None or 100 * streaming.miou > self.best:
-                self.best = 100 * streaming.miou
-                self.export(BEST)
-        self.export(MODEL)
-        parts = {
-            "objective": self.objective.state_dict(),
-            "average": self.average.weights,
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-        values = {"step": self.step, "seconds": self.seconds, "best": self.best, "scaler": self.scaler.state_dict()}
-        save_state(self.folder / STATE, self.recipe, parts, values)
+        if self.world.is_main:
+            rate = learning_rate(self.recipe, self.step - 1)
+            self.log.append(self.step, f"{loss:.6f}", f"{norm:.4f}", f"{rate:.3e}", f"{self.seconds:.0f}")
+            report = bar.print if bar.is_terminal else print  # above the bar, or into the log of a job
+            report(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
+            if self.video is not None and self._validates():
+                evaluation = validate(self._checkpoint(), self.video, str(self.world.device))
+                self.scores.append(self.step, *validation_row(evaluation))
+                streaming = evaluation.streaming
+                report(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
+                if self.best is None or 100 * streaming.miou > self.best:
+                    self.best = 100 * streaming.miou
+                    self.export(BEST)
+            self.export(MODEL)
+            parts = {
+                "objective": self.objective.state_dict(),
+                "average": self.average.weights,
+                "optimizer": optimizer_tensors(self.optimizer),
+            }
+            values = {"step": self.step, "seconds": self.seconds, "best": self.best, "scaler": self.scaler.state_dict()}
+            save_state(self.folder / STATE, self.recipe, parts, values)
         self.world.barrier()
 
     def export(self, name: str) -> None:
         """Write the averaged weights as a checkpoint into the run's folder."""
         checkpoint = self._checkpoint()
-        weights = weights_to_ship(self.objective.network, checkpoint.state_dict)
+        weights = weights_to_ship(self.network, checkpoint.state_dict)
         save_checkpoint(self.folder / name, replace(checkpoint, state_dict=weights))
 
     def _checkpoint(self) -> Checkpoint:

@@ -27,13 +27,13 @@ def test_one_run_a_seed(streets: StreetDataset) -> None:
 
 
 def test_frames_are_the_streets(streets: StreetDataset) -> None:
-    drawn = SyntheticStreet(seed=3, size=SIZE, length=4, rate_hz=10)[1]
+    drawn = SyntheticStreet(seed=3, size=SIZE, length=4, rate_hz=10)
     image, labels = streets[5]
     flow, valid = streets.flow(5)
-    np.testing.assert_array_equal(image, drawn.image)
-    np.testing.assert_array_equal(labels, drawn.labels)
-    np.testing.assert_array_equal(flow, drawn.flow)
-    np.testing.assert_array_equal(valid, drawn.flow_valid)
+    np.testing.assert_array_equal(image, drawn.image(1))
+    np.testing.assert_array_equal(labels, drawn.labels(1))
+    np.testing.assert_array_equal(flow, drawn.flow(1)[0])
+    np.testing.assert_array_equal(valid, drawn.flow(1)[1])
 
 
 def test_no_flow_leads_out_of_a_run(streets: StreetDataset) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdcpc_ros.datasets.video_dataset import VideoDataset, VideoFrame
+from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.training.clip_plan import ClipPlan, ClipPlanner
 
 LABELLED = [2, 4, 6, 11, 13]  #: of 15 frames in two runs, 0.5 s apart
@@ -19,6 +21,16 @@ OFFSETS = {"reference_offsets": [1, 2, 3]}
 RARE = [np.array([[4, 0.9, -0.5], [11, -0.2, 0.3]]), np.empty((0, 3))]
 
 
+class Film(VideoDataset):
+    """Frames that a planner does not read."""
+
+    def __init__(self) -> None:
+        frames = [VideoFrame(str(i > 7), i / 2, f"{i}", i in LABELLED) for i in range(15)]
+        super().__init__("film", CAMVID_11, frames)
+
+    image = labels = sources = None  # type: ignore[assignment]
+
+
 @pytest.fixture
 def planner(make_recipe) -> Callable[..., ClipPlanner]:
     def make(references: int = 3, rare=(), **changes: Any) -> ClipPlanner:
@@ -27,9 +39,7 @@ def planner(make_recipe) -> Callable[..., ClipPlanner]:
             **{"phases": [{"steps": 9, "references": references, **shares}], "street_frames": 20, **changes},
             network={"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16, **OFFSETS},
         )
-        neighbours = [next(run for run in RUNS if frame in run) for frame in LABELLED]
-        stamps_s = [index / 2 for index in range(15)]
-        return ClipPlanner(recipe, LABELLED, neighbours, stamps_s, SHARED, 15.0, (96, 128), rare)
+        return ClipPlanner(recipe, Film(), SHARED, (96, 128), rare)
 
     return make
 
@@ -221,5 +231,5 @@ def test_damage_comes_in_its_share(planner):
 
 def test_a_phase_begins_at_its_step(planner, make_recipe):
     recipe = make_recipe()  # 2 clips a step, 3 steps without references
-    plans = ClipPlanner(recipe, LABELLED, [RUNS[0]] * 3 + [RUNS[1]] * 2, [0.0] * 15, SHARED, 15.0, (96, 128), ())
+    plans = ClipPlanner(recipe, Film(), SHARED, (96, 128), ())
     assert [len(plans.plan(index).age_s) for index in (0, 5, 6, 11)] == [0, 0, 2, 2]

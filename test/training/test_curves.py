@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from sdcpc_ros import cli
-from sdcpc_ros.training.run_log import RunLog, read_log
+from sdcpc_ros.training.run_files import RunLog, read_log
 from sdcpc_ros.training.scoring import VALIDATION_COLUMNS
 from sdcpc_ros.training.trainer import LOG, VALIDATION_LOG
 

@@ -18,9 +18,9 @@ from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.distributed import DistributedContext, convert_sync_batchnorm, init_distributed
-from sdcpc_ros.training.objective import Objective
+from sdcpc_ros.training.losses import Objective
 from sdcpc_ros.training.recipe import RecipeError
-from sdcpc_ros.training.run_state import recipe_values
+from sdcpc_ros.training.run_files import recipe_values
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sdcpc_ros.training.distributed import DistributedContext
-from sdcpc_ros.training.export import training_record, weights_to_ship
+from sdcpc_ros.training.run_files import training_record, weights_to_ship
 
 
 def test_parameters_are_halved_and_statistics_kept():

@@ -10,7 +10,8 @@ import torch
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
-from sdcpc_ros.training.frame_store import FrameStore, StreetDrive
+from sdcpc_ros.training.clips import FrameStore
+from sdcpc_ros.training.sources import render_drive
 
 SIZE, CPU = (48, 64), torch.device("cpu")
 
@@ -40,7 +41,7 @@ class Film(VideoDataset):
 
 @pytest.fixture(scope="module")
 def town():
-    return StreetDrive(1000, frames=3, size=SIZE)
+    return render_drive(1000, frames=3, size=SIZE)
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def test_frames_are_the_same_wherever_they_are_kept(make, town):
     film = Film()
     assert torch.equal(images[1].permute(1, 2, 0), torch.from_numpy(film.image(0)))
     assert torch.equal(labels[1], torch.from_numpy(film.labels(0)))
-    assert torch.equal(images[2].permute(1, 2, 0), torch.from_numpy(town.images[1]))
-    assert torch.equal(labels[2], torch.from_numpy(town.labels[1]))
+    assert torch.equal(images[2].permute(1, 2, 0), torch.from_numpy(town[0][1]))
+    assert torch.equal(labels[2], torch.from_numpy(town[1][1]))
     assert (labels[0] == IGNORE).all()  # frame 3 has no labels
 
 
@@ -86,7 +87,7 @@ def test_data_alone_and_towns_alone(make, town):
     for resident in (True, False):
         assert make(Film(), resident=resident, towns=()).images([1, 2]).shape == (2, 3, *SIZE)
         assert torch.equal(
-            make(Film(), resident=resident).images([10, 12])[1].permute(1, 2, 0), torch.from_numpy(town.images[2])
+            make(Film(), resident=resident).images([10, 12])[1].permute(1, 2, 0), torch.from_numpy(town[0][2])
         )
 
 

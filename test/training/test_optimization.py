@@ -8,9 +8,9 @@ from torch import nn
 
 from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.training.objective import Objective
+from sdcpc_ros.training.losses import Objective
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
-from sdcpc_ros.training.run_state import optimizer_tensors, restore_optimizer
+from sdcpc_ros.training.run_files import optimizer_tensors, restore_optimizer
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.training import trainer
-from sdcpc_ros.training.frame_store import FrameStore
+from sdcpc_ros.training.clips import FrameStore
 
 
 def test_bags_are_trained_on_and_validated_on(write_recipe, tmp_path):

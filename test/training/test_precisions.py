@@ -11,7 +11,7 @@ import torch
 
 from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.training.objective import Objective, Sample
+from sdcpc_ros.training.losses import Objective, Sample
 from sdcpc_ros.training.recipe import load_recipe
 
 _SPEC = importlib.util.spec_from_file_location("cuda_casts", Path(__file__).with_name("cuda_casts.py"))

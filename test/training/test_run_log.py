@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdcpc_ros.training.run_log import RunLog
+from sdcpc_ros.training.run_files import RunLog
 
 
 def test_lines_come_under_their_columns(tmp_path):

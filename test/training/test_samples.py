@@ -11,8 +11,8 @@ import torch
 
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 from sdcpc_ros.training.clip_plan import ClipPlan, ClipPlanner
-from sdcpc_ros.training.objective import Sample
-from sdcpc_ros.training.samples import ClipBatches
+from sdcpc_ros.training.clips import ClipBatches
+from sdcpc_ros.training.losses import Sample
 from sdcpc_ros.training.sources import clip_batches, training_split
 
 CPU = torch.device("cpu")

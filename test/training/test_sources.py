@@ -13,7 +13,7 @@ from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.training import sources
 from sdcpc_ros.training.distributed import DistributedContext
-from sdcpc_ros.training.recipe import RecipeError
+from sdcpc_ros.training.recipe import STREET_SEED, RecipeError
 
 ALONE = DistributedContext(0, 1, torch.device("cpu"))
 
@@ -109,10 +109,9 @@ def test_the_street_goes_with_its_own_classes_alone(camvid_root, make_recipe, mo
         sources.training_split(make_recipe(), camvid_root)
 
 
-def test_towns_are_rendered_only_where_they_are_used(make_recipe):
-    (town,) = sources.render_towns(make_recipe(), (48, 64))
-    assert town.images.shape == (4, 48, 64, 3) and town.labels.shape == (4, 48, 64)
-    assert sources.render_towns(make_recipe(phases=[{"steps": 1, "references": 0}]), (48, 64)) == ()
+def test_a_drive_is_rendered_at_the_size_of_the_data():
+    ((images, labels),) = sources.render_drives((STREET_SEED,), 4, (48, 64))
+    assert images.shape == (4, 48, 64, 3) and labels.shape == (4, 48, 64)
 
 
 @pytest.fixture
@@ -120,13 +119,11 @@ def rendered(monkeypatch) -> list[int]:
     """Seeds of the towns that are rendered, as blank ones."""
     seeds: list[int] = []
 
-    class Blank:
-        def __init__(self, seed, frames, size):
-            seeds.append(seed)
-            self.images = np.full((frames, *size, 3), seed % 251, np.uint8)
-            self.labels = np.zeros((frames, *size), np.uint8)
+    def blank(seed, frames, size):
+        seeds.append(seed)
+        return np.full((frames, *size, 3), seed % 251, np.uint8), np.zeros((frames, *size), np.uint8)
 
-    monkeypatch.setattr(sources, "StreetDrive", Blank)
+    monkeypatch.setattr(sources, "render_drive", blank)
     monkeypatch.setattr(sources.torch, "get_num_threads", lambda: 1)
     sources.render_drives.cache_clear()
     yield seeds
@@ -154,16 +151,20 @@ def _phases(*, everything: float, temporal: float | None):
     ],
 )
 def test_towns_of_the_temporal_phases_follow_the_others_and_are_rendered_if_need_be(
-    make_recipe, rendered, shares, temporal_towns, numbers
+    camvid_root, make_recipe, rendered, shares, temporal_towns, numbers
 ):
     phases = _phases(everything=shares[0], temporal=shares[1])
     recipe = make_recipe(street_towns=3, temporal_towns=temporal_towns, phases=phases)
-    assert len(sources.render_towns(recipe, (48, 64))) == len(numbers)
-    assert rendered == [sources.STREET_SEED + number for number in numbers]
+    store = sources.clip_batches(recipe, sources.training_split(recipe, camvid_root), ALONE.device).store
+    assert rendered == [STREET_SEED + number for number in numbers]
+    last = 6 + 4 * len(numbers) - 1  # six frames of the data set, four of each town
+    assert store.images([last]).shape == (1, 3, 64, 96)
+    with pytest.raises(IndexError):
+        store.images([last + 1])
 
 
 def test_seeds_of_the_towns_begin_above_those_of_the_demo_and_the_tests():
-    assert sources.STREET_SEED == 1000
+    assert STREET_SEED == 1000
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -178,5 +179,5 @@ def test_the_temporal_stage_drives_through_towns_that_the_rest_has_not_learnt(
         frames = {frame for clip in clips for frame in batches.planner.plan(clip).frames}
         images = batches.store.images(sorted(frames))
         seen.append({int(image[0, 0, 0]) for image in images})
-    first, later = ({(sources.STREET_SEED + number) % 251 for number in numbers} for numbers in (range(2), range(2, 5)))
+    first, later = ({(STREET_SEED + number) % 251 for number in numbers} for numbers in (range(2), range(2, 5)))
     assert seen == [first, first if shared else later]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.recipe import RecipeError
-from sdcpc_ros.training.run_state import save_state
+from sdcpc_ros.training.run_files import save_state
 
 ROOT = Path(__file__).parents[2]
 SINGLE_FRAMES = {"phases": [{"steps": 2, "references": 0}], "validation": None, "class_balance": 0.0}

@@ -102,15 +102,13 @@ class PinholeCamera:
     def _bounds(self, points: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes of pixels (N, 4) around the shown points (N, P, 3), and the middles (N, 3) of what is in the image."""
         height, width = self.size
-        depth = np.maximum(points[..., 2], NEAR_M / 2)
-        x = np.clip(self.matrix[0, 0] * points[..., 0] / depth + self.matrix[0, 2], -0.5, width - 0.5)
-        y = np.clip(self.matrix[1, 1] * points[..., 1] / depth + self.matrix[1, 2], -0.5, height - 0.5)
-        low = [np.where(shown, value, np.inf).min(axis=1) for value in (x, y)]
-        high = [np.where(shown, value, -np.inf).max(axis=1) for value in (x, y)]
-        boxes = np.stack([np.ceil(low[0]), np.ceil(low[1]), np.floor(high[0]) + 1, np.floor(high[1]) + 1], axis=1)
-        count = np.maximum(shown.sum(axis=1), 1)
-        centres = np.stack([(x * shown).sum(axis=1) / count, (y * shown).sum(axis=1) / count, np.ones(len(x))], axis=1)
-        return np.clip(boxes, 0, [width, height, width, height]).astype(np.int64), centres
+        depth, inside = np.maximum(points[..., 2:], NEAR_M / 2), shown[..., None]
+        pixels = self.matrix[0, 0] * points[..., :2] / depth + self.matrix[:2, 2]
+        pixels = np.clip(pixels, -0.5, [width - 0.5, height - 0.5])
+        low, high = np.where(inside, pixels, np.inf).min(axis=1), np.where(inside, pixels, -np.inf).max(axis=1)
+        boxes = np.clip(np.hstack([np.ceil(low), np.floor(high) + 1]), 0, [width, height, width, height])
+        centres = (pixels * inside).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
+        return boxes.astype(np.int64), np.hstack([centres, np.ones((len(centres), 1))])
 
     def rasterise(self, table: SurfaceTable, time_s: float) -> View:
         """Find the nearest surface at every pixel."""

@@ -1,0 +1,174 @@
+"""The files of a training run: the state to resume from, the logs, and the weights and record of its checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.runtime.atomic_file import atomic_path, remove_leftovers
+from sdcpc_ros.training.distributed import DistributedContext
+from sdcpc_ros.training.recipe import Recipe, RecipeError, recipe_from
+
+#: Terms that weights inherit from their data set.
+_TERMS = {
+    "camvid": "the weights carry CamVid's terms: non-commercial research use",
+    "cityscapes": "the weights carry Cityscapes' terms: non-commercial research use",
+    "vspw": "the weights carry VSPW's terms: non-commercial research use",
+}
+
+
+def save_state(path: Path, recipe: Recipe, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
+    """Write tensors, by part and name, and JSON values. Raises OSError."""
+    tensors = {
+        f"{part}/{name}": tensor.detach().cpu().contiguous()
+        for part, named in parts.items()
+        for name, tensor in named.items()
+    }
+    metadata = {"values": json.dumps(values), "recipe": json.dumps(recipe_values(recipe))}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """The tensors and values of `save_state`, or None without a file.
+
+    Raises RecipeError if the file is unreadable or of another recipe.
+    """
+    remove_leftovers(path)
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        values = json.loads(metadata["values"])
+        theirs = recipe_values(recipe_from(json.loads(metadata["recipe"])))  # fields that are new since: their defaults
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RecipeError(f"{path} is not readable as a run's state ({error!r}); remove it to start afresh") from error
+    ours = recipe_values(recipe)
+    differences = [
+        f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differences:
+        raise RecipeError(
+            f"{path} was saved by another recipe, with {'; '.join(differences)}; train into another folder or remove it"
+        )
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, rest = name.split("/", 1)
+        parts.setdefault(part, {})[rest] = tensor
+    return parts, values
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe for JSON, without the fields that do not change the weights; a resumed run may change those."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return {name: value for name, value in values.items() if name not in ("workers", "save_every", "validation")}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter and name."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": tensor
+        for index, named in state.items()
+        for name, tensor in named.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split("/")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for parameter, named in optimizer.state.items():  # in memory as the parameter is: sums run in the order they ran in
+        for key, value in named.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                named[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+class RunLog:
+    """Appends lines that begin with a step. A file keeps the columns it was begun with."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self.path, self.columns = path, ("step", *columns)
+
+    def append(self, step: int, *values: str) -> None:
+        """values: one for each column."""
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(self.columns)
+            writer.writerow([step, *values])
+
+    def cut_after(self, step: int) -> None:
+        """Removes the lines after `step`; a run that resumes there writes them again."""
+        if not self.path.exists():
+            return
+        with self.path.open(newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
+        if not kept:
+            self.path.unlink()  # a line that was cut short may have been its header
+        elif len(kept) < len(rows):
+            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+                csv.writer(file).writerows([self.columns, *kept])
+
+
+def read_log(path: Path) -> dict[str, list[float]]:
+    """A log by column; a line that was cut short is left out. Raises OSError, or ValueError when it is no log."""
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if header[:1] != ["step"]:
+        raise ValueError(f"{path} is not the log of a training run; its first column is to be 'step'")
+    kept = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
+    try:
+        return {name: [float(row[column]) for row in kept] for column, name in enumerate(header)}
+    except ValueError as error:
+        raise ValueError(f"{path} is not the log of a training run ({error})") from error
+
+
+def data_used(recipe: Recipe, dataset: VideoDataset) -> dict[str, str]:
+    """The data of a run and its terms, for the training record."""
+    street = " and the synthetic street" if recipe.uses_street else ""
+    return {
+        "data": f"{dataset.name} ({len(dataset.labelled)} labelled frames){street}",
+        "licence": _TERMS.get(recipe.dataset, "the weights carry the terms of the data they were trained on"),
+    }
+
+
+def training_record(
+    recipe: Recipe, world: DistributedContext, origin: dict[str, str], reached: dict[str, Any]
+) -> dict[str, Any]:
+    """How weights came about, for people. origin: data, terms, command; reached: steps, hours, scores."""
+    processor = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else platform.processor()
+    hardware = f"{world.size} x {processor or platform.machine()}"
+    return {
+        **origin,
+        "recipe": recipe_values(recipe),
+        **reached,
+        "hardware": hardware,
+        "torch": torch.__version__,
+    }
+
+
+def weights_to_ship(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters in half precision, half the size; buffers, whose variances may be too large for it, as they are."""
+    parameters = {name for name, _ in network.named_parameters()}
+    return {name: tensor.half() if name in parameters else tensor for name, tensor in weights.items()}
