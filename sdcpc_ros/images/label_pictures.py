@@ -13,7 +13,6 @@ from sdcpc_ros.images.compressed_headers import read_header
 from sdcpc_ros.runtime.git_lfs import is_pointer
 
 _VOID = 255
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
 _COLOUR_CHUNKS = (b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT")
 

@@ -71,6 +71,7 @@ class ClipBatches:
         return images, labels
 
     def _appearance(self, clip: Tensor, plans: Sequence[ClipPlan], count: int) -> Tensor:
+        """Frames (B * F, 3, h, w) with the light, sensor, coding, weather and damage of their plans."""
         looks = [plan.appearance for plan in plans]
         colour = self._tensor([look.colour for look in looks]).flatten(0, 1)
         gamma, contrast, brightness, saturation = colour[:, :4].unbind(1)
@@ -86,14 +87,12 @@ class ClipBatches:
         grain = self._tensor([look.grain for look in looks]).view(-1, 1, 1, 1)
         clip = (clip + noise * grain).clamp(0, 255)
         clip = self._where(clip, qualities, augmentation.jpeg, qualities)
-        boxes = np.stack([plan.boxes for plan in plans])
-        damaged = (boxes[..., 2] > boxes[..., 0]).any(1)
-        if damaged.any():
-            places = [p * count + count - v for p in np.flatnonzero(damaged) for v in range(1, self.recipe.views + 1)]
-            owners = [place // count for place in places]
-            kinds = torch.tensor(np.stack([plans[owner].kinds for owner in owners]), device=clip.device)
-            at = torch.tensor(places, device=clip.device)
-            clip[at] = augmentation.damage(clip[at], self._tensor(boxes[owners]), kinds, noise[at])
+        views = self.recipe.views
+        for end, plan in zip(range(count, len(clip) + 1, count), plans):
+            if (plan.boxes[:, 2] > plan.boxes[:, 0]).any():
+                newest = slice(end - views, end)
+                boxes, kinds = self._tensor([plan.boxes] * views), self._tensor([plan.kinds] * views).long()
+                clip[newest] = augmentation.damage(clip[newest], boxes, kinds, noise[newest])
         return clip.round()
 
     def _where(
