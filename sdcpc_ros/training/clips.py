@@ -52,13 +52,12 @@ class ClipBatches:
 
     def _sources(self, plans: Sequence[ClipPlan]) -> tuple[Tensor, Tensor]:
         """The frames of each clip, (B * F, 3, H, W) uint8, and the labels of the newest, (B, H, W) uint8."""
-        images = self.store.images([frame for plan in plans for frame in plan.frames])
-        labels = self.store.labels([plan.frames[-1] for plan in plans])
+        count = len(plans[0].frames)
+        images, labels = self.store.read([frame for plan in plans for frame in plan.frames])
+        labels = labels[count - 1 :: count]
         pasted = [place for place, plan in enumerate(plans) if plan.paste >= 0]
         if pasted:
-            other, other_labels = (
-                take([plans[place].paste for place in pasted]) for take in (self.store.images, self.store.labels)
-            )
+            other, other_labels = self.store.read([plans[place].paste for place in pasted])
             mask = torch.isin(other_labels, self._rare)
             images = images.unflatten(0, (len(plans), -1)).clone()
             labels = labels.clone()
@@ -145,32 +144,28 @@ class FrameStore:
         fits = (len(used) + len(street)) * 4 * size[0] * size[1] <= resident_bytes
         held = list(used) if fits else []
         own = [_decoded(dataset, frame, size) for frame in tracked(held, f"reading {dataset.name}")]
-        self._images, self._labels = (self._stack([pair[part] for pair in (*own, *street)]) for part in (0, 1))
+        self._images, self._labels = self._stacked([*own, *street])
         numbers = [*held, *range(len(dataset), len(dataset) + len(street))]
         self._place = {number: place for place, number in enumerate(numbers)}
 
-    def images(self, frames: Sequence[int]) -> Tensor:
-        """(N, 3, H, W) uint8 on the device."""
-        return self._take(frames, 0)
-
-    def labels(self, frames: Sequence[int]) -> Tensor:
-        """(N, H, W) uint8 on the device; IGNORE all over where a frame has none."""
-        return self._take(frames, 1)
-
-    def _take(self, frames: Sequence[int], part: int) -> Tensor:
-        held = self._images if part == 0 else self._labels
+    def read(self, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) and labels (N, H, W), uint8 on the device; IGNORE all over where a frame has none."""
         if all(frame in self._place for frame in frames):
-            return held[torch.tensor([self._place[frame] for frame in frames], device=self.device)]
-        wanted = sorted({frame for frame in frames if frame not in self._place})
-        pairs = self._pool.map(self._decode_in_thread, wanted)
-        decoded = dict(zip(wanted, self._stack([pair[part] for pair in pairs])))
-        return torch.stack([held[self._place[frame]] if frame in self._place else decoded[frame] for frame in frames])
+            places = torch.tensor([self._place[frame] for frame in frames], device=self.device)
+            return self._images[places], self._labels[places]
+        missing = sorted({frame for frame in frames if frame not in self._place})
+        images, labels = self._stacked(list(self._pool.map(self._decode_in_thread, missing)))
+        pairs = dict(zip(missing, zip(images, labels)))
+        for frame in set(frames) - set(missing):
+            pairs[frame] = self._images[self._place[frame]], self._labels[self._place[frame]]
+        return torch.stack([pairs[frame][0] for frame in frames]), torch.stack([pairs[frame][1] for frame in frames])
 
-    def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
-        if not arrays:
-            return torch.empty(0, device=self.device)
-        stacked = torch.from_numpy(np.stack(arrays)).to(self.device)
-        return stacked.permute(0, 3, 1, 2).contiguous() if stacked.dim() == 4 else stacked
+    def _stacked(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+        """Images and labels on the device; empty ones without pairs."""
+        if not pairs:
+            return torch.empty(0, device=self.device), torch.empty(0, device=self.device)
+        images, labels = (torch.from_numpy(np.stack(part)).to(self.device) for part in zip(*pairs))
+        return images.permute(0, 3, 1, 2).contiguous(), labels
 
     def _decode_in_thread(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         if not hasattr(self._threads, "dataset"):

@@ -55,9 +55,9 @@ def make(town):
 def test_frames_are_the_same_wherever_they_are_kept(make, town):
     resident, decoded = (make(Film(), resident=where) for where in (True, False))
     numbers = [3, 0, 11, 3, 9, 12, 8, 1, 2, 4]  # the data set has ten, the town three more
-    assert torch.equal(resident.images(numbers), decoded.images(numbers))
-    assert torch.equal(resident.labels(numbers), decoded.labels(numbers))
-    images, labels = resident.images(numbers), resident.labels(numbers)
+    assert torch.equal(resident.read(numbers)[0], decoded.read(numbers)[0])
+    assert torch.equal(resident.read(numbers)[1], decoded.read(numbers)[1])
+    images, labels = resident.read(numbers)
     assert images.shape == (10, 3, *SIZE) and labels.shape == (10, *SIZE)
     assert images.dtype == labels.dtype == torch.uint8
     film = Film()
@@ -72,9 +72,9 @@ def test_resident_frames_are_decoded_once_and_only_those_that_are_used(make):
     film = Film()
     store = make(film, resident=True, used=[2, 4])
     for _ in range(3):
-        store.images([4, 2, 10])
+        store.read([4, 2, 10])
     assert film.read == 2
-    assert torch.equal(store.images([4])[0].permute(1, 2, 0), torch.from_numpy(Film().image(4)))
+    assert torch.equal(store.read([4])[0][0].permute(1, 2, 0), torch.from_numpy(Film().image(4)))
 
 
 def test_nothing_is_read_ahead_of_data_that_do_not_fit(make):
@@ -85,22 +85,22 @@ def test_nothing_is_read_ahead_of_data_that_do_not_fit(make):
 
 def test_data_alone_and_towns_alone(make, town):
     for resident in (True, False):
-        assert make(Film(), resident=resident, towns=()).images([1, 2]).shape == (2, 3, *SIZE)
+        assert make(Film(), resident=resident, towns=()).read([1, 2])[0].shape == (2, 3, *SIZE)
         assert torch.equal(
-            make(Film(), resident=resident).images([10, 12])[1].permute(1, 2, 0), torch.from_numpy(town[0][2])
+            make(Film(), resident=resident).read([10, 12])[0][1].permute(1, 2, 0), torch.from_numpy(town[0][2])
         )
 
 
 def test_frames_of_another_size_are_resized(make):
     for resident in (True, False):
         store = make(Film(sizes=(SIZE, (96, 128))), resident=resident)
-        assert store.images([0, 1]).shape == (2, 3, *SIZE) and store.labels([0, 1]).shape == (2, *SIZE)
-        assert 90 < store.images([1]).float().mean() < 170
+        assert store.read([0, 1])[0].shape == (2, 3, *SIZE) and store.read([0, 1])[1].shape == (2, *SIZE)
+        assert 90 < store.read([1])[0].float().mean() < 170
     store = make(Film(sizes=((96, 128),)), resident=True)
-    assert set(store.labels([0, 2]).unique().tolist()) <= set(range(11))
+    assert set(store.read([0, 2])[1].unique().tolist()) <= set(range(11))
 
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_labels_of_another_size_than_their_image_are_refused(make, resident):
     with pytest.raises(DatasetError, match="labels 0 is 32x24 but image 0 is 64x48"):
-        make(Film(label_size=(24, 32)), resident=resident).images([0])
+        make(Film(label_size=(24, 32)), resident=resident).read([0])

@@ -47,5 +47,5 @@ def test_bags_that_do_not_fit_on_the_device_are_read_by_several_threads(tmp_path
         for limit in (1 << 30, 0)
     )
     for numbers in (list(range(12)), list(range(11, -1, -1)), [0, 6, 1, 7, 5, 11]):
-        assert torch.equal(resident.images(numbers), read.images(numbers))
-        assert torch.equal(resident.labels(numbers), read.labels(numbers))
+        assert torch.equal(resident.read(numbers)[0], read.read(numbers)[0])
+        assert torch.equal(resident.read(numbers)[1], read.read(numbers)[1])

@@ -23,7 +23,7 @@ def test_clips_come_from_data_of_the_size_of_their_first_frame(camvid_root, make
     batches = sources.clip_batches(recipe, sources.training_split(recipe, camvid_root), ALONE.device)
     assert batches.store.size == (64, 96)
     # Six frames of the data set, then the town's four.
-    assert batches.store.images([0, 5, 6, 9]).shape == (4, 3, 64, 96)
+    assert batches.store.read([0, 5, 6, 9])[0].shape == (4, 3, 64, 96)
     assert {frame for index in range(40) for frame in batches.planner.plan(index + 6).frames} <= set(range(10))
 
 
@@ -63,7 +63,7 @@ def test_a_video_that_is_left_out_is_not_trained_on(camvid_root, make_recipe):
     batches = sources.clip_batches(recipe, left, ALONE.device)
     assert {frame for index in range(30) for frame in batches.planner.plan(index).frames} == {0, 1}
     first = whole.names.index(left.names[0])
-    assert (batches.store.images([0])[0].permute(1, 2, 0).numpy() == whole.image(first)).all()
+    assert (batches.store.read([0])[0][0].permute(1, 2, 0).numpy() == whole.image(first)).all()
 
 
 def test_videos_to_leave_out_that_are_not_there_are_named(camvid_root, make_recipe):
@@ -158,9 +158,9 @@ def test_towns_of_the_temporal_phases_follow_the_others_and_are_rendered_if_need
     store = sources.clip_batches(recipe, sources.training_split(recipe, camvid_root), ALONE.device).store
     assert rendered == [STREET_SEED + number for number in numbers]
     last = 6 + 4 * len(numbers) - 1  # six frames of the data set, four of each town
-    assert store.images([last]).shape == (1, 3, 64, 96)
+    assert store.read([last])[0].shape == (1, 3, 64, 96)
     with pytest.raises(IndexError):
-        store.images([last + 1])
+        store.read([last + 1])
 
 
 def test_seeds_of_the_towns_begin_above_those_of_the_demo_and_the_tests():
@@ -177,7 +177,7 @@ def test_the_temporal_stage_drives_through_towns_that_the_rest_has_not_learnt(
     seen = []
     for clips in (range(10), range(10, 20)):  # 2 clips a step, 5 steps a phase
         frames = {frame for clip in clips for frame in batches.planner.plan(clip).frames}
-        images = batches.store.images(sorted(frames))
+        images = batches.store.read(sorted(frames))[0]
         seen.append({int(image[0, 0, 0]) for image in images})
     first, later = ({(STREET_SEED + number) % 251 for number in numbers} for numbers in (range(2), range(2, 5)))
     assert seen == [first, first if shared else later]
