@@ -62,6 +62,7 @@ class SyntheticStreet:
         return self.camera.matrix.copy()
 
     def image_and_labels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `image` and `labels`."""
         return self.image(i), self.labels(i)
 
     def image(self, i: int) -> np.ndarray:

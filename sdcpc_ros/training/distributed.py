@@ -156,12 +156,12 @@ class _CpuSyncBatchNorm2d(nn.BatchNorm2d):
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
 
-def wrap_ddp(module: nn.Module, world: DistributedContext, *, some_unused: bool) -> nn.Module:
-    """Wraps `module` in DistributedDataParallel. some_unused: not every step uses all parameters."""
+def wrap_ddp(module: nn.Module, world: DistributedContext) -> nn.Module:
+    """Wraps `module` in DistributedDataParallel; not every phase of a recipe uses all parameters."""
     if world.size == 1:
         return module
     devices = [world.device] if world.device.type == "cuda" else None
     # Norms and prototypes keep their buffers equal by themselves.
     return nn.parallel.DistributedDataParallel(
-        module, device_ids=devices, broadcast_buffers=False, find_unused_parameters=some_unused
+        module, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
     )

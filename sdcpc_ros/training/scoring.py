@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +40,8 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVi
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
     segmenter = StreamingSegmenter(checkpoint, device=device, backend="eager", max_gap_s=math.inf)
-    try:
+    with closing(segmenter):
         return evaluate(segmenter, video, progress=ProgressBar)
-    finally:
-        segmenter.close()
 
 
 def validation_row(evaluation: Evaluation) -> list[str]:
@@ -96,18 +95,16 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
     device: "cpu" or "cuda"; without, a GPU where there is one. Raises CheckpointError, DatasetError or OSError.
     """
     segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto", backend="eager", max_gap_s=math.inf)
-    try:
+    with closing(segmenter):
         results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
-        values: dict[str, Any] = {
-            "model": model.stem,
-            "device": str(segmenter.device),
-            "backend": segmenter.backend,
-            "model_size": list(segmenter.model_size),
-            "dataset": what.dataset,
-            "tests": [result.to_dict() for result in results],
-            "skipped": what.skipped,
-        }
-    finally:
-        segmenter.close()
+    values: dict[str, Any] = {
+        "model": model.stem,
+        "device": str(segmenter.device),
+        "backend": segmenter.backend,
+        "model_size": list(segmenter.model_size),
+        "dataset": what.dataset,
+        "tests": [result.to_dict() for result in results],
+        "skipped": what.skipped,
+    }
     write_json(model.with_name(SCORES), values, indent=2)
     return results

@@ -128,12 +128,7 @@ class _Trainer:
         self.objective = objective.to(world.device)
         self.network = self.objective.network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        some_unused = (
-            not recipe.auxiliary_weight
-            or not self.config.temporal
-            or any(phase.references == 0 or phase.trains == "temporal" for phase in recipe.phases)
-        )
-        self.module = wrap_ddp(self.objective, world, some_unused=some_unused)
+        self.module = wrap_ddp(self.objective, world)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.average = WeightAverage(self.network, recipe.ema_decay)
         self.dtype = _PRECISIONS.get(recipe.precision) if world.device.type == "cuda" else None

@@ -49,19 +49,17 @@ def tree(rng: np.random.Generator, leaf: Colour, *, winter: bool) -> Texture:
 
     branch(size / 2, size, 0.0, size * rng.uniform(0.24, 0.32), 12)
     if not bare:
-        boughs = [tip for tip in tips if tip[1] < size * 0.72]
-        boughs += [
-            tuple(rng.normal((size / 2, size * 0.37), (size * 0.15, size * 0.12))) for _ in range(int(60 * dense))
-        ]
-        boughs = [(min(max(x, EDGE), size - EDGE), max(y, EDGE)) for x, y in boughs]
-        _leaves(rng, picture, alpha, sorted(boughs, key=lambda bough: -bough[1]), leaf)
+        more = rng.normal((size / 2, size * 0.37), (size * 0.15, size * 0.12), (int(60 * dense), 2))
+        boughs = np.array([*(tip for tip in tips if tip[1] < size * 0.72), *more])
+        boughs = np.clip(boughs, EDGE, (size - EDGE, np.inf))
+        _add_leaves(rng, picture, alpha, boughs[np.argsort(-boughs[:, 1], kind="stable")], leaf)
     return Texture.of(picture, alpha)
 
 
-def _leaves(
-    rng: np.random.Generator, picture: np.ndarray, alpha: np.ndarray, boughs: list[tuple[float, float]], leaf: Colour
+def _add_leaves(
+    rng: np.random.Generator, picture: np.ndarray, alpha: np.ndarray, boughs: np.ndarray, leaf: Colour
 ) -> None:
-    """Cover boughs, lowest first, with clumps of leaves that are lit from above."""
+    """Cover boughs (B, 2), lowest first, with clumps of leaves that are lit from above."""
     size = alpha.shape[0]
     light: np.ndarray = np.zeros((size, size), np.float32)
     cover: np.ndarray = np.zeros((size, size), np.float32)
