@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Texture, bricks, fill, mottled, noise, plain, row_shade, speckle
+from sdcpc_ros.datasets.street.textures import Texture, bricks, fill, mottled, noise, pick, plain, row_shade, speckle
 from sdcpc_ros.datasets.street.world import KERB_M, World
 
 SCALE = 28.0  # texels a metre
@@ -25,9 +25,8 @@ class Building:
 
     def __init__(self, rng: np.random.Generator, roof: Texture, shop_chance: float) -> None:
         self.wall = str(rng.choice(list(WALLS), p=[0.5, 0.35, 0.15]))
-        colours = WALLS[self.wall]
-        self.colour = np.asarray(colours[rng.integers(0, len(colours))]) * rng.uniform(0.85, 1.1)
-        self.frame = np.asarray(FRAMES[rng.integers(0, len(FRAMES))], np.float64)
+        self.colour = np.asarray(pick(rng, WALLS[self.wall])) * rng.uniform(0.85, 1.1)
+        self.frame = np.asarray(pick(rng, FRAMES), np.float64)
         self.floors = int(rng.integers(2, 5))
         self.floor, self.bay = (int(rng.uniform(*metres) * SCALE) for metres in ((2.8, 3.5), (2.2, 3.4)))  # texels
         self.window = rng.uniform((0.35, 0.45), (0.6, 0.62))  # shares of the bay's width and of the floor's height
@@ -130,7 +129,7 @@ class Building:
 
 def roof_tiles(rng: np.random.Generator) -> Texture:
     size = (112, 280)
-    picture = bricks(rng, size, ROOFS[rng.integers(0, len(ROOFS))], (6, 7))
+    picture = bricks(rng, size, pick(rng, ROOFS), (6, 7))
     picture[::6] *= 0.65
     return Texture.of(picture)
 
@@ -162,7 +161,7 @@ def _window(rng: np.random.Generator, size: tuple[int, int], frame: np.ndarray, 
 def _shop_front(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """A ground floor of display windows under a sign board."""
     height, width = size
-    paint = np.asarray(SHOP_PAINTS[rng.integers(0, len(SHOP_PAINTS))]) * rng.uniform(0.8, 1.4)
+    paint = np.asarray(pick(rng, SHOP_PAINTS)) * rng.uniform(0.8, 1.4)
     picture = mottled(rng, size, paint, 0.05, 20)
     board, lettering = int(height * 0.2), np.clip(paint + 150, 0, 240).tolist()
     x = width * 0.2

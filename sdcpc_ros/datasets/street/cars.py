@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Texture, column_shade, fill, mottled, noise, plain, row_shade
+from sdcpc_ros.datasets.street.textures import Texture, column_shade, fill, mottled, noise, pick, plain, row_shade
 from sdcpc_ros.datasets.street.world import Motion, Vector, World
 
 GLASS = np.array([42.0, 50.0, 58.0])
@@ -50,7 +50,7 @@ class Car:
     def __init__(self, rng: np.random.Generator) -> None:
         self.kind = str(rng.choice(list(BODIES), p=BODY_CHANCES))
         self.body = BODIES[self.kind]
-        self.paint = np.asarray(PAINTS[rng.integers(0, len(PAINTS))]) * rng.uniform(0.85, 1.1)
+        self.paint = np.asarray(pick(rng, PAINTS)) * rng.uniform(0.85, 1.1)
         self.rear, self.front = self._end(rng, rear=True), self._end(rng, rear=False)
         self.lower_side, self.cabin_side = self._sides(rng)
         self.panel = Texture.of(mottled(rng, (24, 32), self.paint, 0.02, 12))

@@ -7,13 +7,14 @@ from functools import partial
 import cv2
 import numpy as np
 
-from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, fill, mottled, noise, plain
+from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, fill, mottled, noise, pick, plain
 from sdcpc_ros.datasets.street.world import Vector, World, straight, swing
 
 SKIN = [(224, 182, 152), (198, 148, 112), (140, 96, 68), (92, 62, 46)]
 HAIR = [(40, 30, 24), (88, 62, 40), (160, 126, 80), (120, 116, 112)]
 COATS = [(38, 40, 48), (74, 50, 40), (52, 62, 88), (150, 44, 40), (168, 160, 148), (44, 70, 52)]
 TROUSERS = [(40, 44, 58), (54, 66, 98), (62, 56, 50), (30, 30, 32)]
+FRAMES = [(150, 30, 30), (30, 60, 140), (40, 44, 46), (30, 100, 60)]  # of bicycles
 JACKETS = [(196, 206, 40), (40, 60, 110), (130, 36, 40), (46, 48, 52)]
 TOWARDS_CAMERA = (0.0, 0.0, -1.0)
 
@@ -22,8 +23,8 @@ class Pedestrian:
     """One walker's pictures and size."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.upper_body = _upper_body(rng, np.asarray(COATS[rng.integers(0, len(COATS))]) * rng.uniform(0.8, 1.3))
-        self.leg = _leg(rng, TROUSERS[rng.integers(0, len(TROUSERS))])
+        self.upper_body = _upper_body(rng, np.asarray(pick(rng, COATS)) * rng.uniform(0.8, 1.3))
+        self.leg = _leg(rng, pick(rng, TROUSERS))
         self.height = float(rng.uniform(1.55, 1.85))  # m
         self.phase = float(rng.uniform(0, 2 * np.pi))
 
@@ -49,7 +50,7 @@ class Cyclist:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.bicycle = _bicycle(rng)
-        self.upper_body = _upper_body(rng, JACKETS[rng.integers(0, len(JACKETS))])
+        self.upper_body = _upper_body(rng, pick(rng, JACKETS))
         self.leg = _leg(rng, (40, 42, 52))
         self.rubber = Texture.of(mottled(rng, (48, 8), (30, 30, 32), 0.1, 4))
         self.phase = float(rng.uniform(0, 2 * np.pi))
@@ -74,8 +75,8 @@ def _upper_body(rng: np.random.Generator, coat: Colour) -> Texture:
     """Head, arms and trunk from the front or back; the hips are at the bottom edge."""
     size = (128, 72)
     coat = np.asarray(coat, np.float64)
-    skin = np.asarray(SKIN[rng.integers(0, len(SKIN))], np.float64)
-    hair = np.asarray(HAIR[rng.integers(0, len(HAIR))], np.float64)
+    skin = np.asarray(pick(rng, SKIN), np.float64)
+    hair = np.asarray(pick(rng, HAIR), np.float64)
     picture, alpha = plain(size, coat), np.zeros(size, np.uint8)
 
     def patch(corners: list[tuple[int, int]], colour: np.ndarray) -> None:
@@ -119,7 +120,7 @@ def _bicycle(rng: np.random.Generator) -> Texture:
     """A bicycle from its side, front at the right."""
     size = (128, 208)
     picture, alpha = plain(size, (34, 34, 36)), np.zeros(size, np.uint8)
-    frame = [(150, 30, 30), (30, 60, 140), (40, 44, 46), (30, 100, 60)][rng.integers(0, 4)]
+    frame = pick(rng, FRAMES)
     rear, front, crank, saddle, head = (42, 88), (166, 88), (92, 92), (80, 30), (150, 26)
     for hub in (rear, front):
         cv2.circle(alpha, hub, 37, 255, 6)

@@ -12,6 +12,7 @@ from sdcpc_ros.datasets.street.textures import (
     fill,
     mottled,
     noise,
+    pick,
     plain,
     row_shade,
     speckle,
@@ -156,7 +157,7 @@ def sign(rng: np.random.Generator, kind: str) -> Texture:
             cv2.circle(picture, (middle, 18 + 30 * index), 11, glow.tolist(), -1)
     else:
         alpha[8:-8, 2:-2] = 255
-        picture[:] = BOARDS[rng.integers(0, len(BOARDS))]
+        picture[:] = pick(rng, BOARDS)
         ink = [30 if picture.mean() > 150 else 228] * 3
         for row in range(3):
             for x in range(10, int(rng.integers(50, 84)), 9):  # letters are only ever read as texture

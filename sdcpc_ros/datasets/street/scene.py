@@ -11,7 +11,7 @@ from sdcpc_ros.datasets.street.buildings import Building, roof_tiles
 from sdcpc_ros.datasets.street.cars import Car
 from sdcpc_ros.datasets.street.people import Cyclist, Pedestrian
 from sdcpc_ros.datasets.street.roadside import FENCE_PIECE_M, FENCES, SIGN_CHANCES
-from sdcpc_ros.datasets.street.textures import Texture
+from sdcpc_ros.datasets.street.textures import Texture, pick
 from sdcpc_ros.datasets.street.weather import Weather, skyline
 from sdcpc_ros.datasets.street.world import KERB_M, EgoMotion, Motion, SurfaceTable, World, straight
 
@@ -36,7 +36,7 @@ class Town:
         self.side = -1 if rng.random() < 0.5 else 1  # of the road that one drives on
         self.weather = Weather(rng)
 
-        leaf = np.asarray(LEAVES[rng.integers(0, len(LEAVES))], np.float64)
+        leaf = np.asarray(pick(rng, LEAVES), np.float64)
         bare = rng.random() < 0.3
         self.crown_shadows = [self.weather.crown_shadow(rng, 0.35 if bare else 0.7) for _ in range(2)]
         self.trees = [roadside.tree(rng, leaf * rng.uniform(0.9, 1.25), winter=bare) for _ in range(5)]
@@ -130,10 +130,10 @@ class Scene:
             def strip(x: float, width: float, y: float, texture: Texture, label: str, group: int, z: float = z) -> None:
                 world.add((x, y, z + TILE_M), (width, 0, 0), (0, 0, -TILE_M), texture, label, group, ground=True)
 
-            road = town.zebra if rng.random() < 0.06 else town.roads[rng.integers(0, len(town.roads))]
+            road = town.zebra if rng.random() < 0.06 else pick(rng, town.roads)
             strip(-town.half_road, 2 * town.half_road, 0.0, road, "road", groups[0])
             for side, group in ((-1, 1), (1, 4)):
-                paving = town.paving[rng.integers(0, len(town.paving))]
+                paving = pick(rng, town.paving)
                 front = town.front_line
                 near, far = (-front, -front - YARD_M) if side < 0 else (town.half_road, front)
                 strip(near, town.pavement, KERB_M, paving, "pavement", groups[group])
@@ -160,7 +160,7 @@ class Scene:
                 if rng.random() < 0.6:
                     self._add_tree(side * (town.front_line + rng.uniform(2, 5)), z + length / 2, rng.uniform(4, 7))
             else:
-                building = town.buildings[rng.integers(0, len(town.buildings))]
+                building = pick(rng, town.buildings)
                 building.place(self._world, side, town.front_line + town.setback, z)
                 length = building.length
                 if town.setback:
@@ -186,14 +186,13 @@ class Scene:
 
     def _add_tree(self, x: float, z: float, height: float) -> None:
         rng, town, group = self._rng, self.town, self._world.new_group()
-        picture = town.trees[rng.integers(0, len(town.trees))]
+        picture = pick(rng, town.trees)
         width = height * rng.uniform(0.75, 1.0) * rng.choice([-1, 1])  # mirrored, one tree looks like two
         top_left, how = (x - width / 2, KERB_M + height, z), {"normal": (0.0, 0.6, -0.8), "two_sided": True}
         self._world.add_upright(top_left, (width, height), picture, "tree", group, **how)
         shift, spread = town.weather.shadow_shift(0.6 * height), 1.6 * abs(width)
-        shadow = town.crown_shadows[rng.integers(0, len(town.crown_shadows))]
         centre = (x + shift[0], KERB_M / 2, z + shift[1])
-        self._world.cast(centre, (spread, 0, 0), (0, 0, -spread), shadow, group)
+        self._world.cast(centre, (spread, 0, 0), (0, 0, -spread), pick(rng, town.crown_shadows), group)
 
     def _add_kerbside(self, side: int) -> None:
         """Lamp posts, signs, bollards, street trees and guard rails along one side."""
@@ -223,7 +222,7 @@ class Scene:
     def _add_sign(self, x: float, z: float) -> None:
         rng = self._rng
         kind = str(rng.choice(list(SIGN_CHANCES), p=list(SIGN_CHANCES.values())))
-        picture = self.town.signs[kind][rng.integers(0, 2)]
+        picture = pick(rng, self.town.signs[kind])
         height = float(rng.uniform(2.5, 3.2))
         size = 0.95 if kind == "lights" else float(rng.uniform(0.6, 0.85))
         self._add_pole(x, z, height, 0.1)
@@ -234,7 +233,7 @@ class Scene:
 
     def _add_car(self, x: float, z: float, *, oncoming: bool, motion: Motion | None) -> float:
         """Adds one of the town's cars; returns its length."""
-        car = self.town.cars[self._rng.integers(0, len(self.town.cars))]
+        car = pick(self._rng, self.town.cars)
         car.place(self._world, x, z, oncoming=oncoming, motion=motion)
         return car.body.size[0]
 
@@ -273,12 +272,12 @@ class Scene:
         pace = float(rng.uniform(3.0, 5.0))
         edge = town.side * (town.lane - 0.5)
         for _ in range(int(rng.integers(1, 3))):
-            rider = town.cyclists[rng.integers(0, len(town.cyclists))]
+            rider = pick(rng, town.cyclists)
             ahead = max(0.0, (self.ego.speed - pace) * self._duration_s * rng.uniform(0.4, 1.0)) % 70
             rider.place(self._world, edge, self._origin + 8 + ahead, pace)
         z = self._origin + rng.uniform(10, 40)
         while z < self._end + pace * self._duration_s:
-            town.cyclists[rng.integers(0, len(town.cyclists))].place(self._world, -edge, z, -pace)
+            pick(rng, town.cyclists).place(self._world, -edge, z, -pace)
             z += rng.uniform(25, 120)
 
     def _add_pedestrians(self) -> None:
@@ -298,4 +297,4 @@ class Scene:
                 self._add_walker((-pace * time_s, 0.0, z), (pace, 0.0))
 
     def _add_walker(self, foot: tuple[float, float, float], velocity: tuple[float, float]) -> None:
-        self.town.pedestrians[self._rng.integers(0, len(self.town.pedestrians))].place(self._world, foot, velocity)
+        pick(self._rng, self.town.pedestrians).place(self._world, foot, velocity)

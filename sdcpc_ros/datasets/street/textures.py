@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,6 +48,11 @@ class Texture:
                 None if self.alpha is None else cv2.resize(self.alpha, size, interpolation=cv2.INTER_AREA),
             )
         return self._levels[key]
+
+
+def pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
+    """One of some items, all as likely."""
+    return items[int(rng.integers(0, len(items)))]
 
 
 def noise(rng: np.random.Generator, size: tuple[int, int], cell: float, octaves: int = 4) -> np.ndarray:
