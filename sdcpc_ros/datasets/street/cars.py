@@ -88,10 +88,10 @@ class Car:
             inner, how = outer - np.sign(outer) * LEAN_M, {"normal": (sign * outer, 0.0, 0.0), "two_sided": True}
             face((outer, 0, belt), (outer, length, belt), (outer, 0, 0), self.lower_side, **how)
             face((inner, 0, height), (inner, length, height), (outer, 0, belt), self.cabin_side, **how)
-            for wheel in (axle * length for axle in AXLES):
-                corners = (outer - np.sign(outer) * 0.2, wheel, 2 * WHEEL_M), (outer, wheel, 2 * WHEEL_M)
-                below = (corners[0][0], wheel, 0)
-                face(*corners, below, self.tyre, normal=(0.0, 0.0, -1.0), two_sided=True)
+            inner = outer - np.sign(outer) * 0.2
+            for along, up in ((axle * length, 2 * WHEEL_M) for axle in AXLES):
+                tread = (inner, along, up), (outer, along, up), (inner, along, 0)
+                face(*tread, self.tyre, normal=(0.0, 0.0, -1.0), two_sided=True)
         spread = (width * 1.15, 0, 0), (0, 0, -length * 1.06)
         world.cast((x, 0.0, z + length / 2), *spread, world.weather.contact_shadow, group)
 
