@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file without scripts or links."""
+"""The page of a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sdcpc_ros.evaluation.comparison import (
     GateResult,
     plot_groups,
 )
-from sdcpc_ros.evaluation.pages.rendering import count_noun, write_page
+from sdcpc_ros.evaluation.html_report import configuration
+from sdcpc_ros.evaluation.pages.rendering import Section, count_noun, footer_of, write_page
 from sdcpc_ros.evaluation.pages.time_sections import frame_times
 from sdcpc_ros.evaluation.pages.timeline import Strip, timeline
 from sdcpc_ros.evaluation.report_file import column
@@ -25,25 +26,25 @@ _SIDE_BY_SIDE = (("Mean IoU", "miou"), ("mVC8", "mvc8"), ("Steady pixels", "stea
 
 def write_comparison(path: str | Path, comparison: Comparison, gates: list[GateResult], command: str = "") -> None:
     """Writes the page of a comparison with its gates; `command` reproduces it."""
-    baseline, settings = comparison.baseline, comparison.settings
-    context = {
-        "title": f"{baseline['bag']['name']}: comparison",
-        "name": baseline["bag"]["name"],
-        "facts": [
+    baseline = comparison.baseline
+    sections = []
+    for each in comparison.compared:
+        sections += _sections(comparison, each, [gate for gate in gates if gate.report == each.name])
+    how = [("text", _method(comparison.settings)), *([("code", command)] if command else [])]
+    write_page(
+        path,
+        title=f"{baseline['bag']['name']}: comparison",
+        kind="Comparison on a recording",
+        name=baseline["bag"]["name"],
+        facts=[
             ("camera", baseline["bag"]["camera"]),
             ("frames", str(comparison.frames)),
             ("baseline", f"{comparison.baseline_name} ({baseline['model']['name']})"),
             ("ground truth", baseline["bag"]["truth"]),
         ],
-        "sections": [
-            _section(comparison, each, [gate for gate in gates if gate.report == each.name])
-            for each in comparison.compared
-        ],
-        "method": _method(settings),
-        "command": command,
-        "footer": f"Made by sdcpc_ros {baseline['versions'].get('sdcpc_ros', '')}.",
-    }
-    write_page(path, "comparison.html.jinja", context)
+        sections=[*sections, Section("How to read this", parts=how)],
+        footer=footer_of({"versions": baseline["versions"]}),
+    )
 
 
 def _method(settings: ComparisonSettings) -> str:
@@ -57,23 +58,33 @@ def _method(settings: ComparisonSettings) -> str:
     )
 
 
-def _section(comparison: Comparison, compared: Compared, gates: list[GateResult]) -> dict[str, Any]:
-    return {
-        "name": compared.name,
-        "model": compared.report["model"]["name"],
-        "summary": _summary(compared),
-        "gates": [
-            (result.gate.text, f"{result.value:+.2f}", "failed" if result.failed else "passed") for result in gates
-        ],
-        "rows": [
-            _row(each, positions, begins_group=index == 0)
-            for group in plot_groups(compared.differences.values())
-            for index, (each, positions) in enumerate(group)
-        ],
-        "timeline": _timeline(comparison.baseline, compared.report),
-        "settings": _settings_that_differ(comparison.baseline, compared.report),
-        "block": count_noun(compared.block, "frame"),
-    }
+def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult]) -> list[Section]:
+    baseline, model = comparison.baseline, compared.report["model"]["name"]
+    title = f"{compared.name} ({model}) against the baseline"
+    sections = [Section(title, parts=[("lead", _summary(compared))], bare=True)]
+    if gates:
+        rows = [(each.gate.text, f"{each.value:+.2f}", "failed" if each.failed else "passed") for each in gates]
+        table = {"head": ["condition that must not be met", "value", ""], "rows": rows}
+        sections.append(Section("Gates", parts=[("grid", table)]))
+    meaning = (
+        "Bars are the intervals of the differences, on a scale of their own for scores, classes and times. Right of "
+        f"zero is better. Drawn in runs of {count_noun(compared.block, 'frame')}."
+    )
+    differences = [
+        _row(each, positions, begins_group=index == 0)
+        for group in plot_groups(compared.differences.values())
+        for index, (each, positions) in enumerate(group)
+    ]
+    sections.append(Section("Differences from the baseline", meaning, [("differences", differences)]))
+    strips = _strips(baseline, compared.report)
+    if strips:
+        chart = timeline(*frame_times(baseline), strips)
+        sections.append(Section("Over time", "Both on the same frames.", [("timeline", chart)]))
+    settings = _settings_that_differ(baseline, compared.report)
+    if settings:
+        table = {"head": ["", "baseline", "this"], "rows": settings}
+        sections.append(Section("What is set differently", parts=[("grid", table)]))
+    return sections
 
 
 def _summary(compared: Compared) -> str:
@@ -110,21 +121,16 @@ def _row(each: Difference, positions: tuple[float, float, float], *, begins_grou
     }
 
 
-def _timeline(baseline: dict[str, Any], report: dict[str, Any]) -> dict[str, Any] | None:
+def _strips(baseline: dict[str, Any], report: dict[str, Any]) -> list[Strip]:
     strips = []
     for title, name in _SIDE_BY_SIDE:
         ours, theirs = (100 * column(each, name) for each in (baseline, report))
         if not (np.isnan(ours).all() or np.isnan(theirs).all()):
             strips.append(Strip({f"{title}: baseline": ours, "this": theirs}))
-    return timeline(*frame_times(baseline), strips) if strips else None
+    return strips
 
 
 def _settings_that_differ(baseline: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    def flat(each: dict[str, Any]) -> dict[str, str]:
-        model = {"model": each["model"]["name"], "model's SHA-256": each["model"]["sha256"]}
-        return {name: str(value) for name, value in {**model, **each["settings"], **each["versions"]}.items()}
-
-    ours, theirs = flat(baseline), flat(report)
-    names = [*ours, *(name for name in theirs if name not in ours)]
-    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in names]
+    ours, theirs = ({**configuration(each), **each["versions"]} for each in (baseline, report))
+    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in dict.fromkeys([*ours, *theirs])]
     return [pair for pair in pairs if pair[1] != pair[2]]

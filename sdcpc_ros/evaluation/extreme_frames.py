@@ -14,7 +14,6 @@ class Extreme:
     """A selected frame, shrunk for display."""
 
     number: int
-    stamp_ns: int
     value: float  #: of the measure
     image: np.ndarray  #: (h, w, 3) uint8 RGB
     labels: np.ndarray  #: (h, w) uint8
@@ -32,22 +31,17 @@ class ExtremeFrames:
         self.lowest, self.count, self.apart, self.max_width = lowest, count, apart, max_width
         self._kept: list[Extreme] = []  # most extreme first
 
-    def offer(
-        self, value: float, number: int, stamp_ns: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None
-    ) -> None:
+    def offer(self, value: float, number: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None) -> None:
         """Considers the next frame: image (H, W, 3) uint8 RGB, labels and truth (H, W) uint8."""
-        rivals = [extreme for extreme in self._kept if abs(extreme.number - number) < self.apart]
         rank = self._rank(value)
-        if rivals:
-            if rank >= min(self._rank(rival.value) for rival in rivals):
-                return
-        elif len(self._kept) == self.count and rank >= self._rank(self._kept[-1].value):
+        rivals = [extreme for extreme in self._kept if abs(extreme.number - number) < self.apart]
+        to_beat = rivals or (self._kept[-1:] if len(self._kept) == self.count else [])
+        if any(rank >= self._rank(each.value) for each in to_beat):
             return
-        shrunk = [None if picture is None else shrink(picture, self.max_width) for picture in (image, labels, truth)]
-        assert shrunk[0] is not None and shrunk[1] is not None
-        kept = [extreme for extreme in self._kept if all(extreme is not rival for rival in rivals)]
-        kept.append(Extreme(number, stamp_ns, value, shrunk[0], shrunk[1], shrunk[2]))
-        self._kept = sorted(kept, key=lambda extreme: (self._rank(extreme.value), extreme.number))[: self.count]
+        small_truth = None if truth is None else shrink(truth, self.max_width)
+        new = Extreme(number, value, shrink(image, self.max_width), shrink(labels, self.max_width), small_truth)
+        others = [extreme for extreme in self._kept if abs(extreme.number - number) >= self.apart]
+        self._kept = sorted([*others, new], key=lambda each: (self._rank(each.value), each.number))[: self.count]
 
     def frames(self) -> list[Extreme]:
         """The most extreme first."""

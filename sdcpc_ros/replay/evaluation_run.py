@@ -15,19 +15,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sdcpc_ros.evaluation.fleet_page import write_fleet_page
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
-from sdcpc_ros.replay.fleet import Outcome, output_folders, run_here, run_in_processes, run_on_ray
-from sdcpc_ros.replay.fleet_report import fleet_report, fleet_table
+from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
+_FLEET_COLUMNS = {"mIoU": "miou", "mVC8": "mvc8", "mVC16": "mvc16", "steady": "steady", "confidence": "confidence"}
 
 
 def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
@@ -48,12 +49,10 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
         return _print_result(outcomes[0], gates, console)
     fleet = fleet_report(outcomes, gates, arguments.output.absolute())  # as the jobs have it
     write_json(arguments.output / "fleet.json", fleet)
+    write_fleet_page(arguments.output / "fleet.html", fleet)
     console.print(fleet_table(fleet))
-    from sdcpc_ros.evaluation.fleet_page import write_fleet_report
-
-    write_fleet_report(arguments.output / "fleet.html", fleet)
-    console.print(f"numbers: {escape(str(arguments.output / 'fleet.json'))}", soft_wrap=True)
-    console.print(f"page: {escape(str(arguments.output / 'fleet.html'))}", soft_wrap=True)
+    for what, name in (("numbers", "fleet.json"), ("page", "fleet.html")):
+        console.print(f"{what}: {escape(str(arguments.output / name))}", soft_wrap=True)
     return SOME_FAILED if fleet["failed"] else MISSED if fleet["missed"] else OK
 
 
@@ -157,6 +156,28 @@ def report_table(report: dict[str, Any]) -> Table:
     table.add_section()
     for entry in report["classes"]:
         table.add_row(f"IoU % {escape(entry['name'])}", _percent(entry["iou"]))
+    return table
+
+
+def fleet_table(fleet: dict[str, Any]) -> Table:
+    """A line for each bag and one for all; shares in percent."""
+    table = Table(title=f"{len(fleet['bags'])} bags, {fleet['failed']} failed", title_justify="left")
+    table.add_column("bag")
+    for name in ("frames", *_FLEET_COLUMNS):
+        table.add_column(name, justify="right")
+    table.add_column("")
+
+    def cells(scores: dict[str, Any] | None) -> list[str]:
+        if scores is None:
+            return ["-"] * (1 + len(_FLEET_COLUMNS))
+        return [str(scores["frames"]), *(_percent(scores[key]) for key in _FLEET_COLUMNS.values())]
+
+    for entry in fleet["bags"]:
+        remark = "; ".join(entry.get("missed", [])) or entry["problem"] or entry["status"]
+        style = "red" if entry["status"] == "failed" or entry.get("missed") else None
+        table.add_row(escape(entry["name"]), *cells(entry.get("scores")), escape(remark), style=style)
+    table.add_section()
+    table.add_row("all", *cells(fleet["scores"]), "")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Evaluates many bags: in this process, in worker processes of this machine, or on a Ray cluster.
+"""Evaluates many bags: in this process, in worker processes of this machine, or on a Ray cluster; and their report.
 
 All three ways yield the outcome of each job as it finishes. Finished jobs are skipped, unless `force` is given. A bag
 that fails, or kills its worker process, does not affect the others.
@@ -20,12 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from sdcpc_ros.bags.errors import FleetError
+from sdcpc_ros.evaluation.gates import Gate, missed_gates
+from sdcpc_ros.evaluation.metrics import ConfusionMatrix
+from sdcpc_ros.evaluation.report_file import ReportError, label_set_of, read_report
+from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 
+FLEET_FORMAT = "sdcpc fleet evaluation 1"
 LOCAL_RAY = "local"
 _CONNECT_TIMEOUT_S = 10.0
 _POLL_S = 0.2
+_MEANS = ("mvc8", "mvc16", "steady", "confidence")
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,64 @@ def run_on_ray(jobs: Sequence[Job], address: str, workers: int, *, force: bool) 
                 yield _lost(job, f": {str(error).strip().partition(chr(10))[0]}")
     finally:
         ray.shutdown()
+
+
+def fleet_report(outcomes: Sequence[Outcome], gates: Sequence[Gate], output: Path) -> dict[str, Any]:
+    """For JSON: each bag in the given order, and the pooled scores of those that did not fail.
+
+    IoU is pooled by pixels; mVC is the mean over all windows, steadiness and confidence over all frames. Shares in
+    0..1, None where nothing could be judged.
+    """
+    reports, entries = [], []
+    for outcome in outcomes:
+        job = outcome.job
+        entry: dict[str, Any] = {"status": outcome.status, "problem": outcome.problem}
+        if outcome.status != "failed":
+            try:
+                report = read_report(job.report_path)
+            except (OSError, ReportError) as error:
+                entry = {"status": "failed", "problem": f"its report cannot be read back: {error}"}
+            else:
+                reports.append(report)
+                entry |= {
+                    "report": job.report_path.relative_to(output).as_posix(),
+                    "page": job.page_path.relative_to(output).as_posix(),
+                    "scores": report["scores"],
+                    "unusable": report["bag"]["unusable"],
+                    "labels_sha256": report["labels_sha256"],
+                    "missed": missed_gates(gates, report),
+                }
+        entries.append({"name": job.output.name, "path": str(job.bag), **entry})
+    return {
+        "format": FLEET_FORMAT,
+        "bags": entries,
+        "failed": sum(entry["status"] == "failed" for entry in entries),
+        "missed": sum(bool(entry.get("missed")) for entry in entries),
+        **_pool(reports),
+    }
+
+
+def _pool(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The scores of several reports as if they were one."""
+    if not reports:
+        return {"scores": None, "classes": []}
+    label_set = label_set_of(reports[0])
+    confusion = ConfusionMatrix(len(label_set))
+    for report in reports:
+        confusion.matrix += np.array(report["confusion"], np.int64)
+        confusion.unlabelled += np.array(report["unlabelled"], np.int64)
+    scores = {
+        **{name: sum(report["scores"][name] for report in reports) for name in ("frames", "judged_frames")},
+        "miou": rounded(confusion.miou()),
+        "weighted_iou": rounded(confusion.weighted_iou()),
+        **{name: mean([each for report in reports for each in report["frames"][name]]) for name in _MEANS},
+    }
+    classes = [
+        {"name": name, "colour": list(colour), "iou": rounded(iou)}
+        for name, colour, iou in zip(label_set.class_names, label_set.colours, confusion.iou())
+    ]
+    matrix, unlabelled = confusion.matrix.tolist(), confusion.unlabelled.tolist()
+    return {"scores": scores, "classes": classes, "confusion": matrix, "unlabelled": unlabelled}
 
 
 def output_folders(bags: Sequence[Path], output: Path) -> list[Path]:

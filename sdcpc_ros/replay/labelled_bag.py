@@ -79,7 +79,9 @@ def labelled_bag_sink(path: Path, source: Path, label_set: LabelSet, settings: B
         time_ns = frame.source.bag_frame.camera.time_ns
         labels, confidence = frame.segmentation.labels, frame.segmentation.confidence
         header = frame.source.stamp_ns, frame.source.frame_id
-        if not has_label_info or frame.reset == "backward":  # as the node does, for subscribers after the jump
+        if (
+            not has_label_info or frame.segmentation.reset == "backward"
+        ):  # as the node does, for subscribers after the jump
             has_label_info = True
             copy(RawMessage(LABEL_INFO_TOPIC, LABEL_INFO, time_ns, serialise_label_info(label_set, *header)))
         for topic, pixels in ((LABEL_TOPIC, labels), (CONFIDENCE_TOPIC, confidence)):

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import decode_image, image_encoding
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.datasets.image_files import IMAGE_SUFFIXES, read_image
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
 from sdcpc_ros.replay.ground_truth import NO_TRUTH, GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.replay.video_sources import RATES_HZ, FrameSource, open_video, open_webcam, sane_rate_hz
-from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
@@ -72,7 +71,7 @@ def open_source(
         with BagReader(path) as bag:
             yield _bag_source(bag, camera, truth_reader)
     elif kind == "images":
-        yield _image_source(_find_images(path), 15.0 if images_hz is None else images_hz)
+        yield _image_source(image_files(path), 15.0 if images_hz is None else images_hz)
     elif kind == "webcam":
         with open_webcam(int(path)) as source:
             yield source
@@ -124,24 +123,23 @@ def bag_frames(
         yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, by name, but numbers by value: `frame_2.png` before `frame_10.png`.
+def image_files(path: str | Path) -> list[Path]:
+    """The image at a path, or those of a folder or a glob, by name, but numbers by value: `frame_2` before `frame_10`.
 
     Raises BagError if there is none.
     """
-    files = _in_order(folder.iterdir())
-    if not files:
-        raise BagError(f"no images in '{folder}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
-    return files
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB. Raises BagError if it cannot be decoded."""
-    bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
-    if bgr is None:
-        reason = pointer_reason(path)
-        raise BagError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    found = Path(path)
+    if found.is_dir():
+        paths, nothing = list(found.iterdir()), f"no images in '{path}'"
+    elif _is_pattern(str(path)):
+        paths = [Path(name) for name in glob.glob(str(path), recursive=True)]
+        nothing = f"no images match '{path}'"
+    else:
+        paths, nothing = [found] if found.is_file() else [], f"there is no image at '{path}'"
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise BagError(f"{nothing}; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
+    return sorted(images, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
 
 
 def _bag_source(bag: BagReader, camera: str | None, truth_reader: LabelReader | None) -> FrameSource:
@@ -164,34 +162,15 @@ def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
     def frames() -> Iterator[SourceFrame | Unusable]:
         for number, file in enumerate(files):
             try:
-                yield SourceFrame(number, round(number * 1e9 / rate_hz), read_image(file))
-            except (BagError, OSError) as error:
+                yield SourceFrame(number, round(number * 1e9 / rate_hz), read_image(file, upright=True))
+            except DatasetError as error:
                 yield Unusable(number, str(error))
 
     return FrameSource(frames(), len(files), rate_hz, lambda frame: names[frame.number])
 
 
-def _find_images(path: str) -> list[Path]:
-    found = Path(path)
-    if found.is_dir():
-        return image_files(found)
-    if not _is_pattern(path):
-        if not found.is_file():
-            raise BagError(f"there is no image at '{path}'")
-        return [found]
-    images = _in_order(Path(name) for name in glob.glob(path, recursive=True))
-    if not images:
-        raise BagError(f"no images match '{path}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
-    return images
-
-
 def _is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not Path(path).exists()
-
-
-def _in_order(paths: Iterable[Path]) -> list[Path]:
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(images, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
 
 
 def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Reads video files and webcams frame by frame: files with PyAV, or with OpenCV where PyAV is not installed."""
+"""Reads video files and webcams frame by frame with OpenCV."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import cv2
-import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
-
-try:
-    import av
-except ModuleNotFoundError:
-    av = None  # type: ignore[assignment]
 
 #: Allowed frame rates of a player.
 RATES_HZ = (0.02, 240.0)
@@ -56,14 +49,34 @@ def sane_rate_hz(rate_hz: float) -> float:
 
 @contextmanager
 def open_video(path: str) -> Iterator[FrameSource]:
-    """The frames of a video file with their times. Raises BagError if it cannot be read."""
+    """The frames of a video file with their times, rotated as the file says. Raises BagError if it cannot be read."""
     if not Path(path).is_file():
         raise BagError(f"there is no file at '{path}'")
-    pointer = pointer_reason(path)
-    if pointer is not None:
-        raise BagError(f"'{path}' is no video that can be read: {pointer}")
-    with _open_with_opencv(path) if av is None else _open_with_pyav(path) as video:
-        yield video
+    os.environ.update({name: value for name, value in _ONLY_FILES.items() if name not in os.environ})
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            pointer = pointer_reason(path)
+            raise BagError(f"'{path}' is no video that can be read{f': {pointer}' if pointer else ''}")
+        rate_hz = sane_rate_hz(capture.get(cv2.CAP_PROP_FPS))
+        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+        def frames() -> Iterator[SourceFrame | Unusable]:
+            number, time_s = 0, 0.0
+            while True:
+                is_read, image = capture.read()
+                if not is_read:
+                    break
+                time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+                time_s = time_ms / 1e3 if time_ms > 0 or number == 0 else number / rate_hz
+                yield SourceFrame(number, round(time_s * 1e9), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+                number += 1
+            if number == 0 or number < expected - 1:  # some containers count one frame too many
+                yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
+
+        yield FrameSource(frames(), expected if expected > 0 else None, rate_hz)
+    finally:
+        capture.release()
 
 
 @contextmanager
@@ -93,70 +106,6 @@ def open_webcam(index: int) -> Iterator[FrameSource]:
             )
         with _set_when_interrupted(stop):
             yield FrameSource(frames(), None, sane_rate_hz(capture.get(cv2.CAP_PROP_FPS)))
-    finally:
-        capture.release()
-
-
-@contextmanager
-def _open_with_pyav(path: str) -> Iterator[FrameSource]:
-    try:
-        container = av.open(path, options={"protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise BagError(f"'{path}' is no video that can be read: {_reason(error)}") from error
-    with container:
-        if not container.streams.video:
-            raise BagError(f"'{path}' holds no video")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        rate_hz = sane_rate_hz(float(stream.average_rate or stream.guessed_rate or 0))
-        expected = stream.frames or None
-        if expected is None and container.duration:
-            expected = round(container.duration / av.time_base * rate_hz)
-
-        def frames() -> Iterator[SourceFrame | Unusable]:
-            number, time_s = 0, 0.0
-            try:
-                for frame in container.decode(stream):
-                    time_s = number / rate_hz if frame.time is None else float(frame.time)
-                    image = frame.to_ndarray(format="rgb24")
-                    quarters = round(frame.rotation / 90) % 4  # telephones store the rotation as metadata
-                    upright = np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
-                    yield SourceFrame(number, round(time_s * 1e9), upright)
-                    number += 1
-            except av.FFmpegError as error:
-                yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s: {_reason(error)}")
-
-        yield FrameSource(frames(), expected, rate_hz)
-
-
-def _reason(error: Any) -> str:
-    return str(error.strerror or type(error).__name__)
-
-
-@contextmanager
-def _open_with_opencv(path: str) -> Iterator[FrameSource]:
-    os.environ.update({name: value for name, value in _ONLY_FILES.items() if name not in os.environ})
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise BagError(f"'{path}' is no video that can be read")
-        rate_hz = sane_rate_hz(capture.get(cv2.CAP_PROP_FPS))
-        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-        def frames() -> Iterator[SourceFrame | Unusable]:
-            number, time_s = 0, 0.0
-            while True:
-                is_read, image = capture.read()  # BGR, rotated as the file says
-                if not is_read:
-                    break
-                time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-                time_s = time_ms / 1e3 if time_ms > 0 or number == 0 else number / rate_hz
-                yield SourceFrame(number, round(time_s * 1e9), np.ascontiguousarray(image[..., ::-1]))
-                number += 1
-            if number == 0 or number < expected - 1:  # some containers count one frame too many
-                yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
-
-        yield FrameSource(frames(), expected if expected > 0 else None, rate_hz)
     finally:
         capture.release()
 

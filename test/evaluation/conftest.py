@@ -42,7 +42,7 @@ def make_report(
         )
         value = scores.log.miou[-1] if truth else scores.log.confidence[-1]
         for extremes in (worst, best):
-            extremes.offer(value, number, 10**18, image, labels, bands if truth else None)
+            extremes.offer(value, number, image, labels, bands if truth else None)
     report = {
         "format": REPORT_FORMAT,
         "command": f"sdcpc evaluate-bag {name}",
@@ -64,16 +64,10 @@ def make_report(
             **{"device": "cpu", "backend": "eager", "input_size": None},
         },
         "versions": {"sdcpc_ros": "0.1.0", "python": "3.11.2"},
-        "labels_sha256": scores.labels_sha256(),
-        "scores": scores.scores(),
-        "classes": scores.classes(),
-        "confusion": scores.confusion.matrix.tolist(),
-        "unlabelled": scores.confusion.unlabelled.tolist(),
-        "resets": [{"number": number, "cause": cause} for number, cause in (resets or {}).items()],
+        **scores.report(),
         "problems": [],
         "worst": [extreme.number for extreme in worst.frames()],
         "best": [extreme.number for extreme in best.frames()],
-        "frames": scores.log.to_dict(),
         "timing": {
             "finished": "2026-11-24T10:00:00Z",
             "ms_per_frame": {"p50": 30.0, "p95": 41.5, "max": 402.0},

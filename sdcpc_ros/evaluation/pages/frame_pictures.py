@@ -10,8 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from sdcpc_ros.evaluation.extreme_frames import Extreme, ReportPictures
-from sdcpc_ros.evaluation.pages.rendering import percent
-from sdcpc_ros.evaluation.pages.scores import spoken
+from sdcpc_ros.evaluation.pages.rendering import Section, css_colour, percent, spoken
 from sdcpc_ros.evaluation.pages.time_sections import time_of
 from sdcpc_ros.evaluation.pictures import overlay
 from sdcpc_ros.evaluation.report_file import counts, label_set_of
@@ -24,25 +23,22 @@ _MAX_FLICKER = 0.25  # changes a frame that get the strongest colour
 _HEAT = np.array([(252, 211, 77), (249, 115, 22), (214, 40, 112)], np.float32)  # RGB, from little flicker to much
 
 
-def extreme_groups(report: dict[str, Any], pictures: ReportPictures) -> list[dict[str, Any]]:
-    """The worst and the best frames with their values; a group without images is left out."""
-    judged = report["scores"]["miou"] is not None
+def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[Section]:
+    """The worst and the best frames with their values; a section without images is left out."""
+    judged, label_set = report["scores"]["miou"] is not None, label_set_of(report)
     measure = "by the mean IoU of the frame alone" if judged else "by the confidence in their labels"
     meaning = f"Chosen {measure}, at least a second or so apart."
     if judged:
         meaning += " The difference shows wrong pixels in colour; what has no truth is darkest."
+    legend = [(spoken(name), css_colour(colour)) for name, colour in zip(label_set.class_names, label_set.colours)]
     return [
-        {
-            "title": f"{name} frames",
-            "meaning": meaning,
-            "frames": [_frame(report, extreme, judged) for extreme in chosen],
-        }
-        for name, chosen in (("Worst", pictures.worst), ("Best", pictures.best))
+        Section(title, meaning, [("frames", [_frame(report, each, judged) for each in chosen]), ("legend", legend)])
+        for title, chosen in (("Worst frames", pictures.worst), ("Best frames", pictures.best))
         if chosen
     ]
 
 
-def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> dict[str, Any] | None:
+def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> Section | None:
     rate = pictures.flicker
     if not rate.size or np.isnan(rate).all():
         return None
@@ -56,7 +52,8 @@ def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> dict[st
     if not judged:
         meaning += " Without a truth, what moves in the picture counts as well."
     drawn = flicker_map(rate, pictures.backdrop, _MAP_WIDTH)
-    return {"meaning": meaning, "picture": _picture("", f"Flicker map over the first image. {meaning}", drawn)}
+    picture = _picture("", f"Flicker map over the first image. {meaning}", drawn)
+    return Section("Where labels flicker", meaning, [("flicker_map", picture)])
 
 
 def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -108,15 +105,10 @@ def _frame(report: dict[str, Any], extreme: Extreme, judged: bool) -> dict[str, 
         share = percent(float(((labels != truth) & (truth != IGNORE)).sum()) / max(1, int((truth != IGNORE).sum())))
         alt = f"Difference of {which}: {share} of the pixels wrong"
         views.append(_picture(f"difference: {share} wrong", alt, difference(image, labels, truth)))
-    numbers = report["frames"]["number"]
-    index = numbers.index(extreme.number) if extreme.number in numbers else None
-    return {
-        "number": extreme.number,
-        "at": "–" if index is None else time_of(report, index),
-        "value": f"{'mean IoU' if judged else 'confidence'} {percent(extreme.value)}",
-        "detail": _weakest(report, index, label_set) if judged and index is not None else "",
-        "views": views,
-    }
+    index = report["frames"]["number"].index(extreme.number)
+    caption = f"at {time_of(report, index)} · {'mean IoU' if judged else 'confidence'} {percent(extreme.value)}"
+    lowest = _weakest(report, index, label_set) if judged else ""
+    return {"number": extreme.number, "caption": caption + lowest, "views": views}
 
 
 def _picture(name: str, alt: str, picture: np.ndarray) -> dict[str, Any]:
@@ -133,7 +125,7 @@ def _weakest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
     iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
     lowest = [each for each in np.argsort(iou)[:3].tolist() if iou[each] < 0.9]
     names = ", ".join(f"{spoken(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
-    return f"lowest: {names}" if names else ""
+    return f" · lowest: {names}" if names else ""
 
 
 def _describe(what: str, labels: np.ndarray, label_set: LabelSet) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.rendering import Tile, count_noun, css_colour, milliseconds, percent
+from sdcpc_ros.evaluation.pages.rendering import Section, Tile, count_noun, css_colour, milliseconds, percent, spoken
 
 #: Shares of a report: key, name, meaning.
 _SHARES = (
@@ -87,7 +87,7 @@ def tiles(report: dict[str, Any]) -> list[Tile]:
     return sorted(found, key=lambda tile: not tile.main)
 
 
-def class_section(classes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def class_section(classes: Sequence[dict[str, Any]]) -> Section:
     """Classes with bars of IoU, the best first; without a truth, of their shares of the labels."""
     judged = any(each["iou"] is not None for each in classes)
     key = "iou" if judged else "predicted_share"
@@ -98,23 +98,19 @@ def class_section(classes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     else:
         title = "Share of each class"
         meaning = "The share of all pixels that each class was given. There is no truth to compare it with."
-    return {
-        "title": title,
-        "meaning": meaning,
-        "head": [_CLASS_COLUMNS[column] for column in columns],
-        "rows": [
-            {
-                "name": spoken(each["name"]),
-                "colour": css_colour(each["colour"]),
-                "bar": None if each[key] is None else f"{100 * each[key]:.1f}",
-                "cells": [percent(each[column]) for column in columns],
-            }
-            for each in sorted(classes, key=lambda each: -1 if each[key] is None else each[key], reverse=True)
-        ],
-    }
+    rows = [
+        {
+            "name": spoken(each["name"]),
+            "colour": css_colour(each["colour"]),
+            "bar": None if each[key] is None else f"{100 * each[key]:.1f}",
+            "cells": [percent(each[column]) for column in columns],
+        }
+        for each in sorted(classes, key=lambda each: -1 if each[key] is None else each[key], reverse=True)
+    ]
+    return Section(title, meaning, [("classes", {"head": [_CLASS_COLUMNS[each] for each in columns], "rows": rows})])
 
 
-def confusion_section(report: dict[str, Any]) -> dict[str, Any] | None:
+def confusion_section(report: dict[str, Any]) -> Section | None:
     """The confusion matrix of a report or a fleet in shares of its rows; None if nothing was judged.
 
     Rows without pixels are left out. A last column holds unlabelled pixels, if there are any.
@@ -134,15 +130,18 @@ def confusion_section(report: dict[str, Any]) -> dict[str, Any] | None:
     ]
     wrong = shares[:, : len(names)] * (1 - np.eye(len(names)))
     largest = [divmod(flat, len(names)) for flat in np.argsort(-wrong, axis=None, kind="stable")[:5].tolist()]
-    return {
-        "columns": columns,
-        "rows": rows,
-        "largest": [
-            f"{percent(wrong[pair], 0)} of {names[pair[0]]} is taken for {names[pair[1]]}"
-            for pair in largest
-            if wrong[pair] > 0
-        ],
-    }
+    taken = [
+        f"{percent(wrong[pair], 0)} of {names[pair[0]]} is taken for {names[pair[1]]}"
+        for pair in largest
+        if wrong[pair]
+    ]
+    meaning = (
+        "Each row is a class of the ground truth. Its cells are the labels of its pixels in percent. A good model is "
+        "dark along the diagonal and pale elsewhere."
+    )
+    parts: list[tuple[str, Any]] = [("confusion", {"columns": columns, "rows": rows})]
+    parts += [("heading", "Most frequent confusions"), ("list", taken)] if taken else []
+    return Section("Confusion matrix", meaning, parts)
 
 
 def _cell(true_class: str, given: str, share: float) -> dict[str, Any] | None:
@@ -154,8 +153,3 @@ def _cell(true_class: str, given: str, share: float) -> dict[str, Any] | None:
         "opacity": f"{share**0.6:.2f}",  # rises faster than the share, so that 5 % are visible
         "dark": share > 0.45,
     }
-
-
-def spoken(name: str) -> str:
-    """A class's name without underscores."""
-    return name.replace("_", " ")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.rendering import Tile, count_noun, milliseconds, percent
+from sdcpc_ros.evaluation.pages.rendering import Section, Tile, count_noun, milliseconds, percent
 from sdcpc_ros.evaluation.pages.timeline import Strip, timeline
 from sdcpc_ros.evaluation.report_file import column
 
@@ -35,7 +35,7 @@ def time_of(report: dict[str, Any], index: int) -> str:
     return f"{(stamps[index] - stamps[0]) / 1e9:.2f} s"
 
 
-def time_section(report: dict[str, Any]) -> dict[str, Any]:
+def time_section(report: dict[str, Any]) -> Section:
     resets = [
         (index, _RESETS.get(cause, str(cause)))
         for index, cause in enumerate(report["frames"]["reset"])
@@ -44,47 +44,54 @@ def time_section(report: dict[str, Any]) -> dict[str, Any]:
     meaning = "Each plot shows one metric. The dotted line is its typical value."
     if resets:
         meaning += " Dashed lines: the frame buffer was emptied."
-    numbers = report["frames"]["number"]
-    return {
-        "meaning": meaning,
-        "chart": timeline(*frame_times(report), _strips(report), resets[:_MAX_MARKS]),
-        "resets_title": f"The frame buffer was emptied {count_noun(len(resets), 'time')}{_first(len(resets))}",
-        "resets": [(numbers[index], time_of(report, index), cause) for index, cause in resets[:_MAX_ROWS]],
-    }
+    parts: list[tuple[str, Any]] = [
+        ("timeline", timeline(*frame_times(report), _strips(report), resets[:_MAX_MARKS])),
+    ]
+    if resets:
+        numbers = report["frames"]["number"]
+        title = f"The frame buffer was emptied {count_noun(len(resets), 'time')}"
+        rows = [(numbers[index], time_of(report, index), cause) for index, cause in resets]
+        parts.append(_details(title, ["frame", "at", "why"], rows))
+    return Section("Over time", meaning, parts)
 
 
-def live_section(report: dict[str, Any]) -> dict[str, Any] | None:
+def live_section(report: dict[str, Any]) -> Section | None:
     """The live run. Every part of it is optional."""
     live = report.get("live")
     if not live:
         return None
-    frames = report["frames"]["number"]
-    latency = _optional(live.get("frames", {}).get("latency_ms"), len(frames))
-    agreement = _optional(live.get("frames", {}).get("agreement"), len(frames))
-    strips = []
+    numbers, columns, strips = report["frames"]["number"], live.get("frames", {}), []
+    latency, agreement = (_optional(columns.get(name), len(numbers)) for name in ("latency_ms", "agreement"))
     if latency is not None:
         median = live.get("latency_ms", {}).get("p50")
         name = f"median {milliseconds(median)}"
         strips.append(Strip({"Stamp to publication": latency}, "ms", median, name, from_zero=True))
     if agreement is not None:
         strips.append(Strip({"Labels equal to offline": 100 * agreement}))
-    differences = live.get("differences", [])
-    at = {number: time_of(report, index) for index, number in enumerate(frames)}
-    return {
-        "tiles": _live_tiles(live),
-        "chart": timeline(*frame_times(report), strips) if strips else None,
-        "causes": list(live.get("causes", {}).items()),
-        "differences_title": f"The {count_noun(len(differences), 'frame')} that differ{_first(len(differences))}",
-        "differences": [
+    parts: list[tuple[str, Any]] = [("tiles", _live_tiles(live))]
+    if strips:
+        parts.append(("timeline", timeline(*frame_times(report), strips)))
+    if live.get("causes"):
+        parts.append(("heading", "Where live and offline labels differ"))
+        parts.append(("grid", {"head": ["why", "frames"], "rows": live["causes"].items()}))
+    if live.get("differences"):
+        at = {number: time_of(report, index) for index, number in enumerate(numbers)}
+        rows = [
             (each["number"], at.get(each["number"], "–"), percent(each.get("agreement"), 2), each.get("why", ""))
-            for each in differences[:_MAX_ROWS]
-        ],
-        "node": list(live.get("node", {}).items()),
-    }
+            for each in live["differences"]
+        ]
+        title = f"The {count_noun(len(rows), 'frame')} that differ"
+        parts.append(_details(title, ["frame", "at", "equal pixels", "why"], rows))
+    if live.get("node"):
+        parts.append(_details("What the node said of itself", [], list(live["node"].items())))
+    meaning = "The recording was also played to the running node. A line that breaks is a frame that got no labels."
+    return Section("Live", meaning, parts)
 
 
-def _first(count: int) -> str:
-    return f"; the first {_MAX_ROWS}" if count > _MAX_ROWS else ""
+def _details(title: str, head: list[str], rows: list[Any]) -> tuple[str, Any]:
+    """A table to unfold, of the first rows."""
+    more = f"; the first {_MAX_ROWS}" if len(rows) > _MAX_ROWS else ""
+    return "details", {"title": title + more, "head": head, "rows": rows[:_MAX_ROWS]}
 
 
 def _strips(report: dict[str, Any]) -> list[Strip]:
@@ -113,9 +120,8 @@ def _strips(report: dict[str, Any]) -> list[Strip]:
 def _live_tiles(live: dict[str, Any]) -> list[Tile]:
     found = []
     if live.get("frames_dropped") is not None:
-        dropped, published = live["frames_dropped"], live.get("frames_published")
-        meaning = f"Of {published} images played; the node always takes the newest." if published else ""
-        found.append(Tile("Dropped frames", str(dropped), meaning, main=True))
+        meaning = f"Of {live.get('frames_published', 'the')} images played; the node always takes the newest."
+        found.append(Tile("Dropped frames", str(live["frames_dropped"]), meaning))
     for key, name, meaning in (
         ("latency_ms", "Latency", "From the image's stamp to the publication of its labels, the median"),
         ("jitter_ms", "Jitter", "How much the latency changes from one mask to the next, the median"),
@@ -124,11 +130,11 @@ def _live_tiles(live: dict[str, Any]) -> list[Tile]:
         if values.get("p50") is not None:
             value, unit = milliseconds(values["p50"]).split()
             meaning += f"; 95 %: {milliseconds(values.get('p95'))}, most: {milliseconds(values.get('max'))}."
-            found.append(Tile(name, value, meaning, unit, main=True))
+            found.append(Tile(name, value, meaning, unit))
     if live.get("agreement") is not None:
         equal, compared = live.get("equal"), live.get("compared")
         meaning = f"Pixels with the label of the offline run. {equal} of {compared} frames are equal in all pixels."
-        found.append(Tile("Equal to offline", f"{100 * live['agreement']:.2f}", meaning, "%", main=True))
+        found.append(Tile("Equal to offline", f"{100 * live['agreement']:.2f}", meaning, "%"))
     if live.get("frame_rate_hz") is not None:
         played = live.get("input_rate_hz")
         meaning = "Masks a second" + (f", of {played:.1f} images a second played." if played is not None else ".")
