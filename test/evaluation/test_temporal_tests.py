@@ -12,8 +12,12 @@ import pytest
 from rich.console import Console
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.evaluation.report import temporal_test_table
-from sdcpc_ros.evaluation.temporal_tests import SingleFrameCache, run_temporal_tests, temporal_tests
+from sdcpc_ros.evaluation.temporal_tests import (
+    SingleFrameCache,
+    run_temporal_tests,
+    temporal_test_table,
+    temporal_tests,
+)
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 POLE = CITYSCAPES_19.class_names.index("pole")

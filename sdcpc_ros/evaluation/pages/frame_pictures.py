@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from markupsafe import Markup
 
 from sdcpc_ros.evaluation.extreme_frames import Extreme, ReportPictures
 from sdcpc_ros.evaluation.pages.rendering import Section, css_colour, percent, spoken
@@ -115,7 +114,7 @@ def _picture(name: str, alt: str, picture: np.ndarray) -> dict[str, Any]:
     """A picture (H, W, 3) uint8 RGB as a JPEG in a data URI."""
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
-    uri = Markup("data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii"))
+    uri = "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
     return {"name": name, "alt": alt, "uri": uri, "width": picture.shape[1], "height": picture.shape[0]}
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from sdcpc_ros.runtime.atomic_file import atomic_path
 
 _NARROW_GAP = "\u202f"  # a narrow space without a line break
@@ -52,6 +50,8 @@ def write_page(
     left out. Every value is escaped, since names of bags and topics are untrusted; lone surrogates become question
     marks.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # tables on the terminal do without
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
