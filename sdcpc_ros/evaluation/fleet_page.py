@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,7 @@ def write_fleet_page(path: str | Path, fleet: dict[str, Any]) -> None:
         summary.append(f"{count_noun(fleet['missed'], 'bag')} missed a gate.")
     table = {"head": ["bag", "frames", *_COLUMNS], "rows": [_row(entry) for entry in bags]}
     confusion = confusion_section(fleet)
+    pooled = "Intersection over union over the pixels of all bags."
     write_page(
         path,
         title=f"{count_noun(len(bags), 'bag')}: segmentation report",
@@ -33,7 +35,7 @@ def write_fleet_page(path: str | Path, fleet: dict[str, Any]) -> None:
         sections=[
             Section(bare=True, parts=[("lead", " ".join(summary)), ("tiles", share_tiles(scores) if scores else [])]),
             Section("Each bag", parts=[("bags", table)]),
-            None if confusion is None else [class_section(fleet["classes"]), confusion],
+            None if confusion is None else [replace(class_section(fleet["classes"]), meaning=pooled), confusion],
         ],
     )
 

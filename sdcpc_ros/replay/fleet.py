@@ -30,7 +30,6 @@ from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 
 FLEET_FORMAT = "sdcpc fleet evaluation 1"
-LOCAL_RAY = "local"
 _CONNECT_TIMEOUT_S = 10.0
 _POLL_S = 0.2
 _MEANS = ("mvc8", "mvc16", "steady", "confidence")
@@ -101,7 +100,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, workers: int, *, force: bool) 
     local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     _require_listener(address)
     try:
-        options = local if address == LOCAL_RAY else {}
+        options = local if address == "local" else {}
         ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
@@ -195,8 +194,11 @@ def _run_one(job: Job, force: bool, run: Callable[[Job], Any]) -> Outcome:
         if not force and job.earlier_report() is not None:
             return Outcome(job, "reused")
         run(job)
-    except (ValueError, OSError) as error:
-        return Outcome(job, "failed", _sentence(error))
+    except OSError as error:
+        at = f": '{error.filename}'" if error.filename else ""
+        return Outcome(job, "failed", f"{error.strerror}{at}" if error.strerror else str(error))
+    except ValueError as error:
+        return Outcome(job, "failed", str(error) or type(error).__name__)
     return Outcome(job, "done")
 
 
@@ -213,12 +215,6 @@ def _require_listener(address: str) -> None:
         socket.create_connection((match["host"].strip("[]"), int(match["port"])), timeout=_CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return str(error) or type(error).__name__
 
 
 _frames_done: Any = None  # in a worker process: the counter that all of them share

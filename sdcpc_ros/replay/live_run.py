@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +32,6 @@ from sdcpc_ros.replay.node_process import (
 )
 from sdcpc_ros.replay.sources import BagSettings
 
-if TYPE_CHECKING:
-    from sdcpc_ros.replay.player import BagPlayer, BagRecorder
-
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 _START_TIMEOUT_S = 180.0  # to import torch, and load and warm up the model on a slow machine
 RUNNING_TIMEOUT_S = 20.0  # to discover a node that runs already
@@ -52,8 +49,7 @@ class LivePlan:
     def __post_init__(self) -> None:
         if not 0 < self.rate < float("inf"):
             raise BagError(f"the playing rate is {self.rate}; a positive number is needed")
-        if self.label_topic is not None:
-            NodeTopics.of(self.label_topic)
+        _ = self.topics
 
     @property
     def topics(self) -> NodeTopics:
@@ -68,6 +64,8 @@ class LiveRun:
     bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when each frame was recorded
     published_ns: dict[int, int] = field(default_factory=dict)  #: when it was published, on the system clock
     arrived_ns: dict[int, int] = field(default_factory=dict)  #: when its mask arrived, on the system clock
+    newest_ns: dict[str, int] = field(default_factory=dict)  #: the stamp of the last message, by topic
+    reports: int = 0  #: how often the node reported its diagnostics
     node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last values
     node_failure: str = ""  #: the node's message, if it cannot become ready
 
@@ -84,9 +82,11 @@ class LiveRun:
 
     def note_answer(self, message: RawMessage) -> None:
         """Called for each message of the node."""
+        self.newest_ns[message.topic] = message.stamp_ns
         if message.topic == self.topics.label:
             self.arrived_ns[message.stamp_ns] = message.time_ns
         elif message.topic == DIAGNOSTICS_TOPIC:
+            self.reports += 1
             for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
                 if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.reported_as}:"):
                     self.node_diagnostics = {pair.key: pair.value for pair in status.values}
@@ -170,7 +170,7 @@ def _play(
     recording: Path,
     on_progress: Callable[[LiveRun], None],
 ) -> LiveRun:
-    from sdcpc_ros.replay.player import BagPlayer, BagRecorder, spinning_node, wait_until
+    from sdcpc_ros.replay.player import BagPlayer, record, spinning_node, wait_until
 
     run, info, topics = LiveRun(plan.topics), bag.camera_info_topic(camera), plan.topics
     timeout_s = RUNNING_TIMEOUT_S if process is None else _START_TIMEOUT_S
@@ -188,7 +188,7 @@ def _play(
 
     with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
         recorded = {topics.label: IMAGE, topics.confidence: IMAGE, DIAGNOSTICS_TOPIC: DIAGNOSTICS}
-        recorder = BagRecorder(node, writer, recorded, run.note_answer)
+        record(node, writer, recorded, run.note_answer)
         player = BagPlayer(node, bag, [camera, *([] if info is None else [info])], rate=plan.rate, part=settings)
         ready = wait_until(lambda: node.count_publishers(topics.label) > 0, timeout_s, may_get_ready)
         ready = ready and player.wait_for_subscribers([camera], timeout_s, may_get_ready)
@@ -200,29 +200,22 @@ def _play(
             raise PlaybackError(f"the node {run.node_failure}")
         # The node's publishers find our subscriptions in the order of their making, that of reports last; a mask that
         # is published before is lost.
-        wait_until(lambda: recorder.received[DIAGNOSTICS_TOPIC] > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
+        wait_until(lambda: run.reports > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
         on_progress(run)
         player.play(on_publish, is_running)
         if process is not None:
             process.require_running()
         if not run.bag_times_ns:
             raise BagError(f"the part to play of bag '{bag.path}' holds no image on {camera}")
-        _drain(player, recorder, (topics.label, topics.confidence), next(reversed(run.bag_times_ns)))
+        # The last frame is never dropped. Its answers come, and then diagnostics that include it.
+        last_ns, outputs = next(reversed(run.bag_times_ns)), (topics.label, topics.confidence)
+        player.linger(lambda: all(run.newest_ns.get(topic) == last_ns for topic in outputs), _DRAIN_TIMEOUT_S)
+        reports = run.reports
+        player.linger(lambda: run.reports > reports, _DIAGNOSTICS_TIMEOUT_S)
         on_progress(run)
     if not run.arrived_ns:
         raise PlaybackError(f"the node answered none of the {len(run.bag_times_ns)} images")
     return run
-
-
-def _drain(player: BagPlayer, recorder: BagRecorder, outputs: Sequence[str], last_stamp_ns: int) -> None:
-    """Waits for the mask of the last frame, which is never dropped, and then for diagnostics that include it."""
-
-    def answered(topic: str) -> bool:
-        return topic in recorder.last and recorder.last[topic].stamp_ns == last_stamp_ns
-
-    player.linger(lambda: all(map(answered, outputs)), _DRAIN_TIMEOUT_S)
-    reports = recorder.received[DIAGNOSTICS_TOPIC]
-    player.linger(lambda: recorder.received[DIAGNOSTICS_TOPIC] > reports, _DIAGNOSTICS_TIMEOUT_S)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import re
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -194,34 +193,26 @@ class BagPlayer:
         self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
 
 
-class BagRecorder:
-    """Subscribes (reliably) to topics, given with their message types, and writes what arrives to a bag.
+def record(
+    node: Node,
+    bag: BagWriter,
+    topics: Mapping[str, str],
+    on_message: Callable[[RawMessage], None] = lambda message: None,
+) -> None:
+    """Subscribes (reliably) to topics, given with their message types, and writes what arrives to a bag, unchanged.
 
-    The bytes are written unchanged. A message's time in the bag is its arrival, on the system's clock. The node must be
-    spun; the spinning thread calls `on_message`.
+    A message's time in the bag is its arrival, on the system's clock. The thread that spins the node calls `on_message`
+    after each.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        bag: BagWriter,
-        topics: Mapping[str, str],
-        on_message: Callable[[RawMessage], None] = lambda message: None,
-    ) -> None:
-        self.received: Counter[str] = Counter()  #: messages by topic
-        self.last: dict[str, RawMessage] = {}  #: the newest message by topic
-        self._bag, self._on_message = bag, on_message
-        for topic, message_type in topics.items():
-            record = partial(self._record, topic, message_type)
-            qos = QoSProfile(depth=_RECORDER_DEPTH)
-            node.create_subscription(message_class(message_type), topic, record, qos, raw=True)
-
-    def _record(self, topic: str, message_type: str, data: bytes) -> None:
+    def write(topic: str, message_type: str, data: bytes) -> None:
         message = RawMessage(topic, message_type, time.time_ns(), data)
-        self._bag.write(message)
-        self._on_message(message)
-        self.last[topic] = message
-        self.received[topic] += 1
+        bag.write(message)
+        on_message(message)
+
+    for topic, message_type in topics.items():
+        qos = QoSProfile(depth=_RECORDER_DEPTH)
+        node.create_subscription(message_class(message_type), topic, partial(write, topic, message_type), qos, raw=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.player import BagPlayer, BagRecorder, message_class, playable_topics, spinning_node
+from sdcpc_ros.replay.player import BagPlayer, message_class, playable_topics, record, spinning_node
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -157,17 +158,18 @@ def test_what_cannot_be_played_is_a_sentence_and_exit_status_1(drive, arguments,
 def test_a_recording_holds_the_very_bytes_that_were_played(drive, tmp_path):
     begun_ns = time.time_ns()
     with BagWriter(tmp_path / "recording") as writer, spinning_node("recorder") as node, BagReader(drive) as bag:
-        recorder = BagRecorder(node, writer, {TOPIC: IMAGE})
+        arrived: list[RawMessage] = []
+        record(node, writer, {TOPIC: IMAGE}, arrived.append)
         player = BagPlayer(node, bag, [TOPIC], rate=4)
         assert wait_until(lambda: node.count_publishers(TOPIC) > 0)
         assert player.wait_for_subscribers([TOPIC], SETTLED_S)
         published: list[RawMessage] = []
         player.play(published.append)
-        assert player.linger(lambda: recorder.received[TOPIC] == FRAMES, SETTLED_S)
+        assert player.linger(lambda: len(arrived) == FRAMES, SETTLED_S)
     with BagReader(tmp_path / "recording") as recording:
         recorded = list(recording.messages(TOPIC))
     assert [message.data for message in recorded] == [message.data for message in published]
-    assert recorder.last[TOPIC] == recorded[-1]
+    assert arrived == recorded
     times_ns = [message.time_ns for message in recorded]
     assert begun_ns < times_ns[0] and times_ns == sorted(times_ns) and times_ns[-1] < time.time_ns()
 
@@ -193,11 +195,12 @@ def test_a_labelled_bag_is_played_as_far_as_its_types_are_installed(tiny_checkpo
         BagWriter(tmp_path / "recording") as recording,
         spinning_node("recorder") as node,
     ):
-        recorder = BagRecorder(node, recording, dict.fromkeys(masks, IMAGE))
+        received: Counter[str] = Counter()
+        record(node, recording, dict.fromkeys(masks, IMAGE), lambda message: received.update([message.topic]))
         player = BagPlayer(node, bag, playable_topics(bag))
         assert player.wait_for_subscribers(masks, SETTLED_S)
         player.play()
-        assert player.linger(lambda: all(recorder.received[topic] == 4 for topic in masks), SETTLED_S)
+        assert player.linger(lambda: all(received[topic] == 4 for topic in masks), SETTLED_S)
         stored = {topic: [message.data for message in bag.messages(topic)] for topic in masks}
     with BagReader(tmp_path / "recording") as recorded:
         assert {topic: [message.data for message in recorded.messages(topic)] for topic in masks} == stored
