@@ -21,8 +21,7 @@ from sdcpc_ros.evaluation.comparison import (
 )
 from sdcpc_ros.evaluation.html_report import configuration
 from sdcpc_ros.evaluation.pages.rendering import Section, count_noun, footer_of, write_page
-from sdcpc_ros.evaluation.pages.time_sections import frame_times
-from sdcpc_ros.evaluation.pages.timeline import Strip, timeline
+from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline
 from sdcpc_ros.evaluation.report_file import column
 
 _PLOT_LETTERS = 29  # odd: zero is in the middle

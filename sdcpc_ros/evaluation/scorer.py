@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.flicker import FlickerMap
-from sdcpc_ros.evaluation.metrics import ConfusionMatrix, TemporalConsistency, VideoConsistency
+from sdcpc_ros.evaluation.metrics import ConfusionMatrix, FlickerMap, TemporalConsistency, VideoConsistency
 from sdcpc_ros.labels.label_set import LabelSet
 
 _DIGITS = 6  # of shares: a millionth is less than a pixel

@@ -20,7 +20,7 @@ import torch
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames, ReportPictures
+from sdcpc_ros.evaluation.pages.frame_pictures import ExtremeFrames, ReportPictures
 from sdcpc_ros.evaluation.pictures import shrink
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer

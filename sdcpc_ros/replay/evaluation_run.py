@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sdcpc_ros.evaluation.fleet_page import write_fleet_page
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
+from sdcpc_ros.evaluation.html_report import write_fleet_page
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_evaluation import ModelChoice

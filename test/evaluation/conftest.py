@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames, ReportPictures
+from sdcpc_ros.evaluation.pages.frame_pictures import ExtremeFrames, ReportPictures
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
+from sdcpc_ros.evaluation.pages.frame_pictures import ExtremeFrames
 
 
 def offer(extremes: ExtremeFrames, values: list[float]) -> None:

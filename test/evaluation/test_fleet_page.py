@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sdcpc_ros.evaluation.fleet_page import write_fleet_page
+from sdcpc_ros.evaluation.html_report import write_fleet_page
 
 HOSTILE = "javascript:alert(1)//<script>alert(2)</script> 100%\ud800"
 

@@ -13,9 +13,8 @@ import pytest
 
 from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
 from sdcpc_ros.evaluation.comparison_report import write_comparison
-from sdcpc_ros.evaluation.fleet_page import write_fleet_page
 from sdcpc_ros.evaluation.gates import Gate
-from sdcpc_ros.evaluation.html_report import write_report
+from sdcpc_ros.evaluation.html_report import write_fleet_page, write_report
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.sources import BagSettings

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.scores import class_section, confusion_section
+from sdcpc_ros.evaluation.html_report import class_section, confusion_section
 
 
 def confusion_of(names: str, matrix: np.ndarray, unlabelled: np.ndarray):
