@@ -96,21 +96,15 @@ def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult
 def _summary(compared: Compared) -> str:
     if compared.same_labels:
         return "Every label of every frame is the same as the baseline's."
-    sentences = []
-    for name in ("miou", "mvc8", "mvc16"):
-        each = compared.differences.get(name)
-        if each is None:
-            continue
-        if each.verdict in ("better", "worse"):
-            verdict = f"{each.verdict} beyond chance ({each.interval})"
-        elif each.low is None or each.high is None:
-            verdict = "with too few frames for an interval"
-        else:
-            verdict = f"within chance ({each.interval})"
-        sentences.append(f"{each.metric.title} {each.difference:+.2f} points, {verdict}")
-    return (
-        "; ".join(sentences) + "." if sentences else "There is no ground truth to compare with; see the steady pixels."
-    )
+    found = [compared.differences[name] for name in ("miou", "mvc8", "mvc16") if name in compared.differences]
+    if not found:
+        return "There is no ground truth to compare with; see the steady pixels."
+    each_in_words = [
+        f"{each.metric.title} {each.difference:+.2f} points ({each.interval}), "
+        + (f"{each.verdict} beyond chance" if each.verdict in ("better", "worse") else each.verdict)
+        for each in found
+    ]
+    return "; ".join(each_in_words) + "."
 
 
 def _row(each: Difference, positions: tuple[float, ...], *, begins_group: bool) -> dict[str, Any]:

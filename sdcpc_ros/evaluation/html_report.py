@@ -163,31 +163,18 @@ def _how_section(report: dict[str, Any]) -> Section:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The report in a few sentences."""
-    scores, bag = report["scores"], report["bag"]
+    """What no other part of the page says in words."""
     judged = [each for each in report["classes"] if each["iou"] is not None]
-    if scores["miou"] is None:
-        sentences = [
+    if not judged:
+        return (
             "There is no ground truth, so this page cannot tell whether the labels are right. It shows how stable and "
             "how confident they are."
-        ]
-    else:
-        best, worst = (pick(judged, key=lambda each: each["iou"]) for pick in (max, min))
-        sentences = [
-            f"The mean IoU of {count_noun(len(judged), 'class', 'classes')} is {percent(scores['miou'])}. The best "
-            f"class is {spoken(best['name'])} ({percent(best['iou'], 0)}), the worst {spoken(worst['name'])} "
-            f"({percent(worst['iou'], 0)})."
-        ]
-        if scores["mvc8"] is not None:
-            sentences.append(
-                f"Where the truth stays the same for 8 frames, {percent(scores['mvc8'])} of the labels stay the same."
-            )
-    resets = len(report.get("resets", []))
-    if resets:
-        sentences.append(f"The frame buffer was emptied {count_noun(resets, 'time')}.")
-    if bag["unusable"]:
-        sentences.append(f"{count_noun(bag['unusable'], 'image')} could not be used.")
-    return " ".join(sentences)
+        )
+    best, worst = (pick(judged, key=lambda each: each["iou"]) for pick in (max, min))
+    return (
+        f"Of {count_noun(len(judged), 'class', 'classes')}, {spoken(best['name'])} is labelled best, with an IoU of "
+        f"{percent(best['iou'], 0)}, and {spoken(worst['name'])} worst, with {percent(worst['iou'], 0)}."
+    )
 
 
 def share_tiles(scores: dict[str, Any]) -> list[Tile]:

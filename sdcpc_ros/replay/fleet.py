@@ -53,23 +53,18 @@ def run_here(
 
 
 def run_in_processes(
-    jobs: Sequence[Job], workers: int, *, force: bool, on_poll: Callable[[int], None] = lambda frames: None
+    jobs: Sequence[Job], workers: int, *, force: bool, on_poll: Callable[[], None] = lambda: None
 ) -> Generator[Outcome, None, None]:
-    """Runs the jobs in processes of this machine, with one core each.
-
-    `on_poll` gets the number of frames that all of them have evaluated, several times a second.
-    """
-    context = multiprocessing.get_context("spawn")
-    frames = context.Value("q", 0)
+    """Runs the jobs in processes of this machine, with one core each; calls `on_poll` several times a second."""
     # A pool of one process for each thread: a process that dies breaks its own pool only.
     own, pools = threading.local(), list[ProcessPoolExecutor]()
 
     def run(job: Job) -> Outcome:
         if getattr(own, "pool", None) is None:
-            own.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(frames,))
+            own.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
             pools.append(own.pool)
         try:
-            return own.pool.submit(_run_in_worker, job, force).result()
+            return own.pool.submit(_run_on_one_core, job, force).result()
         except BrokenProcessPool:
             own.pool = None
             return _lost(job)
@@ -79,7 +74,7 @@ def run_in_processes(
         running = {threads.submit(run, job) for job in jobs}
         while running:
             finished, running = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
-            on_poll(frames.value)
+            on_poll()
             for future in finished:
                 yield future.result()
     finally:
@@ -105,7 +100,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, workers: int, *, force: bool) 
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
     try:
-        remote = ray.remote(num_cpus=1, max_retries=0)(_run_on_ray)
+        remote = ray.remote(num_cpus=1, max_retries=0)(_run_on_one_core)
         waiting, running = deque(jobs), dict[Any, Job]()
         while waiting or running:
             while waiting and len(running) < workers:
@@ -217,31 +212,10 @@ def _require_listener(address: str) -> None:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
-_frames_done: Any = None  # in a worker process: the counter that all of them share
-
-
-def _start_worker(frames_done: Any) -> None:
-    global _frames_done
-    _frames_done = frames_done
-    _use_one_core()
-
-
-def _run_in_worker(job: Job, force: bool) -> Outcome:
-    def count() -> None:
-        with _frames_done.get_lock():
-            _frames_done.value += 1
-
-    return _run_one(job, force, lambda job: run_job(job, on_frame=count))
-
-
-def _run_on_ray(job: Job, force: bool) -> Outcome:
-    _use_one_core()
-    return _run_one(job, force, run_job)
-
-
-def _use_one_core() -> None:
+def _run_on_one_core(job: Job, force: bool) -> Outcome:
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    return _run_one(job, force, run_job)

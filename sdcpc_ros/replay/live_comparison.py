@@ -76,9 +76,7 @@ class LiveComparison:
             "differences": self._differences,
             "frames": {
                 "stamp_ns": self._stamps_ns,
-                "latency_ms": [
-                    round(latencies_ms[each], 2) if each in latencies_ms else None for each in self._stamps_ns
-                ],
+                "latency_ms": [latencies_ms.get(stamp_ns) for stamp_ns in self._stamps_ns],
                 "agreement": self._agreement,
             },
             "node": self._run.node_diagnostics,
