@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -18,6 +18,7 @@ from sdcpc_ros.evaluation.metrics import MVC_MODES
 from sdcpc_ros.evaluation.pages.rendering import count_noun
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _STREAM = "evaluation"
 _ROWS = {
@@ -30,19 +31,6 @@ _ROWS = {
     "TC % (exact flow, nearest, occlusions masked)": "tc",
     "ms a frame (median)": "ms_per_frame",
 }
-
-
-class Segmenter(Protocol):
-    """The interface that is scored; `sdcpc_ros.streaming.StreamingSegmenter` implements it."""
-
-    @property
-    def label_set(self) -> LabelSet: ...
-
-    def segment(self, image: np.ndarray, stamp_s: float | None = ..., *, stream: str = ...) -> Any: ...
-
-    def segment_single(self, image: np.ndarray) -> Any: ...
-
-    def reset(self, stream: str | None = ...) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -157,16 +145,17 @@ class _TimedScorer:
 
 
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: StreamingSegmenter,
     video: LabelledVideo,
     *,
+    segment_single: Callable[[np.ndarray], Any] | None = None,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
     doing: str = "evaluating",
 ) -> Evaluation:
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
-    `progress` gets the number of frames and `doing`, and returns a context manager whose value is called after each
-    frame, as ProgressBar.
+    `segment_single`: takes the place of the segmenter's own. `progress` gets the number of frames and `doing`, and
+    returns a context manager whose value is called after each frame, as ProgressBar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
     if segmenter.label_set.class_names != video.label_set.class_names:
@@ -174,7 +163,7 @@ def evaluate(
             f"the model's classes are {_describe(segmenter.label_set)}; {video.name} has {_describe(video.label_set)}"
         )
     streaming = _TimedScorer(video.label_set, segmenter.segment)
-    single_frame = _TimedScorer(video.label_set, segmenter.segment_single)
+    single_frame = _TimedScorer(video.label_set, segment_single or segmenter.segment_single)
     with progress(video.frames, doing) if progress else nullcontext(lambda: None) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
@@ -188,14 +177,8 @@ def evaluate(
             streaming.scorer.interrupt()
             single_frame.scorer.interrupt()
     segmenter.reset(_STREAM)
-    return Evaluation(
-        video=video.name,
-        clips=len(video.clips),
-        frames=video.frames,
-        labelled_frames=single_frame.scorer.judged,
-        streaming=streaming.scores(),
-        single_frame=single_frame.scores(),
-    )
+    judged = single_frame.scorer.judged
+    return Evaluation(video.name, len(video.clips), video.frames, judged, streaming.scores(), single_frame.scores())
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from sdcpc_ros.datasets.dataset_views import Pan, every_nth_frame, single_videos, spliced
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, Segmenter, evaluate, labelled_video
-from sdcpc_ros.labels.label_set import LabelSet, thin_classes
+from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, labelled_video
+from sdcpc_ros.labels.label_set import thin_classes
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class TestResult:
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON. Times are left out: single frames that tests share are run once (see SingleFrameCache)."""
+        """For JSON. Times are left out: single frames that tests share are run once (see cached_labels)."""
         values = self.evaluation.to_dict()
         for way in ("streaming", "single_frame"):
             del values[way]["ms_per_frame"]
@@ -76,43 +77,32 @@ def temporal_tests(
 
 
 def run_temporal_tests(
-    segmenter: Segmenter,
+    segmenter: StreamingSegmenter,
     tests: Iterable[TemporalTest],
     *,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
 ) -> list[TestResult]:
     """Scores `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
-    cached = SingleFrameCache(segmenter)
-    return [TestResult(test, evaluate(cached, test.video, progress=progress, doing=test.title)) for test in tests]
+    single = cached_labels(segmenter.segment_single)
+    return [
+        TestResult(test, evaluate(segmenter, test.video, segment_single=single, progress=progress, doing=test.title))
+        for test in tests
+    ]
 
 
-class SingleFrameCache:
-    """A segmenter that caches the single-frame labels of each image, compressed.
+def cached_labels(segment_single: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """`segment_single` that keeps the labels of each image, compressed: all tests share them."""
+    compressed: dict[tuple[tuple[int, ...], bytes], bytes] = {}
 
-    They do not depend on earlier frames, so all tests share them.
-    """
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self._labels: dict[tuple[tuple[int, ...], bytes], bytes] = {}
-
-    @property
-    def label_set(self) -> LabelSet:
-        return self._segmenter.label_set
-
-    def segment(self, image: np.ndarray, stamp_s: float | None = None, *, stream: str = "camera") -> Any:
-        return self._segmenter.segment(image, stamp_s, stream=stream)
-
-    def reset(self, stream: str | None = None) -> None:
-        self._segmenter.reset(stream)
-
-    def segment_single(self, image: np.ndarray) -> Any:
+    def segment(image: np.ndarray) -> Any:
         key = (image.shape, hashlib.sha256(image.tobytes()).digest())
-        if key not in self._labels:
-            labels = self._segmenter.segment_single(image).labels
-            self._labels[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
-        found = np.frombuffer(zlib.decompress(self._labels[key]), np.uint8)
-        return SimpleNamespace(labels=found.reshape(image.shape[:2]))
+        if key not in compressed:
+            labels = segment_single(image).labels
+            compressed[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
+        labels = np.frombuffer(zlib.decompress(compressed[key]), np.uint8)
+        return SimpleNamespace(labels=labels.reshape(image.shape[:2]))
+
+    return segment
 
 
 def temporal_test_table(results: Sequence[TestResult]) -> Table:

@@ -20,8 +20,7 @@ import torch
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.evaluation.pages.frame_pictures import ExtremeFrames, ReportPictures
-from sdcpc_ros.evaluation.pictures import shrink
+from sdcpc_ros.evaluation.pages.frame_pictures import ReportPictures
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.images.label_pictures import LabelReader
@@ -30,8 +29,6 @@ from sdcpc_ros.replay.ground_truth import GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, Unusable, feed, segment_frames
 from sdcpc_ros.replay.sources import BagSettings, bag_frames
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-_BACKDROP_WIDTH = 640
 
 
 @dataclass(frozen=True)
@@ -92,19 +89,19 @@ def evaluate_bag(
         wall_s = time.perf_counter() - started
         if truth.description != "none" and not results.scorer.judged:
             run.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
-        worst, best = results.worst.frames(), results.best.frames()
+        pictures = results.pictures
+        pictures.flicker = results.scorer.flicker.rate()
         report = {
             "format": REPORT_FORMAT,
             "bag": _bag_facts(bag, camera, truth, run),
             **_model_facts(model, settings),
             "problems": run.problems,
             **results.scorer.report(),
-            "worst": [extreme.number for extreme in worst],
-            "best": [extreme.number for extreme in best],
+            "worst": [extreme.number for extreme in pictures.worst.frames()],
+            "best": [extreme.number for extreme in pictures.best.frames()],
             "timing": _timing(run.elapsed_ms, results.network_s, wall_s),
         }
-        flicker = results.scorer.flicker.rate()
-        return BagEvaluation(report, ReportPictures(worst, best, flicker, results.backdrop))
+        return BagEvaluation(report, pictures)
 
 
 class _Results:
@@ -113,8 +110,7 @@ class _Results:
     def __init__(self, label_set: LabelSet, truth_name: str) -> None:
         self.scorer = Scorer(label_set)
         self.network_s = 0.0
-        self.worst, self.best = ExtremeFrames(lowest=True), ExtremeFrames(lowest=False)
-        self.backdrop: np.ndarray | None = None  # the first image, shrunk
+        self.pictures = ReportPictures()
         self._truth_name = truth_name
 
     def add(self, frame: SegmentedFrame | Unusable) -> None:
@@ -136,11 +132,7 @@ class _Results:
             raise BagError(f"{self._truth_name} cannot judge the labels: {error}") from error
         log = self.scorer.log
         value = log.miou[-1] if source.truth is not None else None if self.scorer.judged else log.confidence[-1]
-        if value is not None:
-            for extremes in (self.worst, self.best):
-                extremes.offer(value, source.number, source.image, result.labels, source.truth)
-        if self.backdrop is None:
-            self.backdrop = shrink(source.image, _BACKDROP_WIDTH)
+        self.pictures.add(value, source.number, source.image, result.labels, source.truth)
         self.network_s += result.stage_ms["network"] / 1e3
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,6 +17,7 @@ from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 
 _JPEG_QUALITY = 80
 _MAP_WIDTH = 760
+_BACKDROP_WIDTH = 640
 _WRONG = (214, 40, 112)  # not a colour of the usual label sets
 _MAX_FLICKER = 0.25  # changes a frame that get the strongest colour
 _HEAT = np.array([(252, 211, 77), (249, 115, 22), (214, 40, 112)], np.float32)  # RGB, from little flicker to much
@@ -64,15 +65,24 @@ class ExtremeFrames:
         return value if self.lowest else -value
 
 
-@dataclass(frozen=True)
 class ReportPictures:
     """The images of an evaluation for its page."""
 
-    worst: list[Extreme] = field(default_factory=list)  #: the worst first; by mIoU, or by confidence without a truth
-    best: list[Extreme] = field(default_factory=list)  #: the best first
-    #: (H, W) float32, label changes per frame by pixel in 0..1, nan where never judged; (0, 0) if there is none
-    flicker: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    backdrop: np.ndarray | None = None  #: (h, w, 3) uint8 RGB, the first usable image, shrunk: to lay the map over
+    def __init__(self, apart: int = 15) -> None:
+        self.worst, self.best = ExtremeFrames(lowest=True, apart=apart), ExtremeFrames(lowest=False, apart=apart)
+        self.backdrop: np.ndarray | None = None  #: (h, w, 3) uint8 RGB, the first image: to lay the map over
+        #: (H, W) float32, label changes per frame by pixel in 0..1, nan where never judged; (0, 0) if there is none
+        self.flicker = np.zeros((0, 0), np.float32)
+
+    def add(
+        self, value: float | None, number: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None
+    ) -> None:
+        """The next frame, and its value: the mIoU, or the confidence without a truth; None: not to be chosen."""
+        if value is not None:
+            for extremes in (self.worst, self.best):
+                extremes.offer(value, number, image, labels, truth)
+        if self.backdrop is None:
+            self.backdrop = shrink(image, _BACKDROP_WIDTH)
 
 
 def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[Section]:
@@ -85,7 +95,7 @@ def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[S
     legend = [(spoken(name), css_colour(colour)) for name, colour in zip(label_set.class_names, label_set.colours)]
     return [
         Section(title, meaning, [("frames", [_frame(report, each, judged) for each in chosen]), ("legend", legend)])
-        for title, chosen in (("Worst frames", pictures.worst), ("Best frames", pictures.best))
+        for title, chosen in (("Worst frames", pictures.worst.frames()), ("Best frames", pictures.best.frames()))
         if chosen
     ]
 
