@@ -33,8 +33,6 @@ _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 #: Allowed frame rates of a player.
 _RATES_HZ = (0.02, 240.0)
 _DEFAULT_RATE_HZ = 30.0
-# A playlist may name other files and hosts. FFmpeg must not open those.
-_ONLY_FILES = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file"}
 
 
 @dataclass(frozen=True)
@@ -104,11 +102,8 @@ def open_source(
             yield _bag_source(bag, camera, truth_reader)
     elif kind == "images":
         yield _image_source(image_files(path), 15.0 if images_hz is None else images_hz)
-    elif kind == "webcam":
-        with _open_webcam(int(path)) as source:
-            yield source
     else:
-        with _open_video(path) as source:
+        with _open_capture(path, kind == "webcam") as source:
             yield source
 
 
@@ -227,76 +222,73 @@ def _decode(message: Any) -> tuple[np.ndarray, str, str]:
 
 
 @contextmanager
-def _open_video(path: str) -> Iterator[FrameSource]:
-    """The frames of a video file with their times, rotated as the file says. Raises BagError if it cannot be read."""
-    if not Path(path).is_file():
-        raise BagError(f"there is no file at '{path}'")
-    os.environ.update({name: value for name, value in _ONLY_FILES.items() if name not in os.environ})
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+def _open_capture(path: str, is_webcam: bool) -> Iterator[FrameSource]:
+    """A video file, or the webcam of a number. Raises BagError if it cannot be read."""
+    if is_webcam:
+        capture = cv2.VideoCapture(int(path))
+        problem = (
+            f"there is no camera {path}, or another program has it; a number of 0 or more that "
+            "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"
+        )
+    else:
+        if not Path(path).is_file():
+            raise BagError(f"there is no file at '{path}'")
+        # A playlist may name other files and hosts. FFmpeg must not open those.
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
+        capture, pointer = cv2.VideoCapture(path, cv2.CAP_FFMPEG), pointer_reason(path)
+        problem = f"'{path}' is no video that can be read{f': {pointer}' if pointer else ''}"
     try:
         if not capture.isOpened():
-            pointer = pointer_reason(path)
-            raise BagError(f"'{path}' is no video that can be read{f': {pointer}' if pointer else ''}")
+            raise BagError(problem)
         rate_hz = _sane_rate_hz(capture.get(cv2.CAP_PROP_FPS))
-        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-        def frames() -> Iterator[SourceFrame | Unusable]:
-            number, time_s = 0, 0.0
-            while True:
-                is_read, image = capture.read()
-                if not is_read:
-                    break
-                time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-                time_s = time_ms / 1e3 if time_ms > 0 or number == 0 else number / rate_hz
-                yield SourceFrame(number, round(time_s * 1e9), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-                number += 1
-            if number == 0 or number < expected - 1:  # some containers count one frame too many
-                yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
-
-        yield FrameSource(frames(), expected if expected > 0 else None, rate_hz)
+        if is_webcam:
+            with _interrupted() as stop:
+                yield FrameSource(_webcam_frames(capture, path, stop), None, rate_hz)
+        else:
+            expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            frames = _video_frames(capture, path, expected, rate_hz)
+            yield FrameSource(frames, expected if expected > 0 else None, rate_hz)
     finally:
         capture.release()
 
 
-@contextmanager
-def _open_webcam(index: int) -> Iterator[FrameSource]:
-    """The frames of OpenCV's camera `index`, with the time since the first.
+def _video_frames(
+    capture: cv2.VideoCapture, path: str, expected: int, rate_hz: float
+) -> Iterator[SourceFrame | Unusable]:
+    """The frames with their times, rotated as the file says."""
+    number, time_s = 0, 0.0
+    while (image := capture.read()[1]) is not None:
+        time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+        time_s = time_ms / 1e3 if time_ms > 0 or number == 0 else number / rate_hz
+        yield SourceFrame(number, round(time_s * 1e9), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        number += 1
+    if number == 0 or number < expected - 1:  # some containers count one frame too many
+        yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
 
-    The first Ctrl-C ends the stream, a second one the program. Raises BagError if there is no such camera.
-    """
-    capture = cv2.VideoCapture(index)
+
+def _webcam_frames(capture: cv2.VideoCapture, index: str, stop: threading.Event) -> Iterator[SourceFrame | Unusable]:
+    """The frames with the time since the first, until `stop`."""
+    number, start_ns = 0, time.monotonic_ns()
+    while not stop.is_set():
+        is_read, image = capture.read()
+        if not is_read:
+            yield Unusable(number, f"camera {index} gives no more pictures")
+            return
+        yield SourceFrame(number, time.monotonic_ns() - start_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        number += 1
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """The first Ctrl-C in the block sets the event, a second one ends the program."""
     stop = threading.Event()
 
-    def frames() -> Iterator[SourceFrame | Unusable]:
-        number, start_ns = 0, time.monotonic_ns()
-        while not stop.is_set():
-            is_read, image = capture.read()  # BGR
-            if not is_read:
-                yield Unusable(number, f"camera {index} gives no more pictures")
-                return
-            yield SourceFrame(number, time.monotonic_ns() - start_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-            number += 1
-
-    try:
-        if not capture.isOpened():
-            raise BagError(
-                f"there is no camera {index}, or another program has it; a number of 0 or more that "
-                "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"
-            )
-        with _set_when_interrupted(stop):
-            yield FrameSource(frames(), None, _sane_rate_hz(capture.get(cv2.CAP_PROP_FPS)))
-    finally:
-        capture.release()
-
-
-@contextmanager
-def _set_when_interrupted(stop: threading.Event) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
         stop.set()
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
