@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of
 
 COMPARISON_FORMAT = "sdcpc comparison 1"
 _LEAST_FRAMES = 16  # for an interval
-
-Verdict = Literal["better", "worse", "higher", "lower", "same", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ class Difference:
         return self.value - self.baseline
 
     @property
-    def verdict(self) -> Verdict:
-        """The verdict from the interval."""
+    def verdict(self) -> str:
+        """By the interval: better, worse, higher, lower, same or undecided."""
         if self.low == self.high == 0:
             return "same"
         if self.low is None or self.high is None or self.low <= 0 <= self.high:

@@ -60,9 +60,8 @@ def time_section(report: dict[str, Any]) -> Section:
     meaning = "Each plot shows one metric. The dotted line is its typical value."
     if resets:
         meaning += " Dashed lines: the frame buffer was emptied."
-    parts: list[tuple[str, Any]] = [
-        ("timeline", timeline(*frame_times(report), _strips(report), resets[:_MAX_MARKS])),
-    ]
+    chart = timeline(*frame_times(report), _strips(report), resets[:_MAX_MARKS])
+    parts: list[tuple[str, Any]] = [("timeline", chart)]
     if resets:
         numbers = report["frames"]["number"]
         title = f"The frame buffer was emptied {count_noun(len(resets), 'time')}"
@@ -72,14 +71,12 @@ def time_section(report: dict[str, Any]) -> Section:
 
 
 def live_section(report: dict[str, Any]) -> Section | None:
-    """The live run. Every part of it is optional."""
-    live = report.get("live")
-    if not live:
+    live, numbers, strips = report.get("live"), report["frames"]["number"], []
+    if live is None:
         return None
-    numbers, columns, strips = report["frames"]["number"], live.get("frames", {}), []
-    latency, agreement = (_optional(columns.get(name), len(numbers)) for name in ("latency_ms", "agreement"))
+    latency, agreement = (_optional(live["frames"][name], len(numbers)) for name in ("latency_ms", "agreement"))
     if latency is not None:
-        median = live.get("latency_ms", {}).get("p50")
+        median = live["latency_ms"]["p50"]
         name = f"median {milliseconds(median)}"
         strips.append(Strip({"Stamp to publication": latency}, "ms", median, name, from_zero=True))
     if agreement is not None:
@@ -87,19 +84,17 @@ def live_section(report: dict[str, Any]) -> Section | None:
     parts: list[tuple[str, Any]] = [("tiles", _live_tiles(live))]
     if strips:
         parts.append(("timeline", timeline(*frame_times(report), strips)))
-    if live.get("causes"):
+    if live["differences"]:
         parts.append(("heading", "Where live and offline labels differ"))
         parts.append(("grid", {"head": ["why", "frames"], "rows": live["causes"].items()}))
-    if live.get("differences"):
         at = {number: time_of(report, index) for index, number in enumerate(numbers)}
         rows = [
-            (each["number"], at.get(each["number"], "–"), percent(each.get("agreement"), 2), each.get("why", ""))
+            (each["number"], at.get(each["number"], "–"), percent(each["agreement"], 2), each["why"])
             for each in live["differences"]
         ]
         title = f"The {count_noun(len(rows), 'frame')} that differ"
         parts.append(_details(title, ["frame", "at", "equal pixels", "why"], rows))
-    if live.get("node"):
-        parts.append(_details("What the node said of itself", [], list(live["node"].items())))
+    parts.append(_details("What the node said of itself", [], list(live["node"].items())))
     meaning = "The recording was also played to the running node. A line that breaks is a frame that got no labels."
     return Section("Live", meaning, parts)
 
@@ -134,26 +129,20 @@ def _strips(report: dict[str, Any]) -> list[Strip]:
 
 
 def _live_tiles(live: dict[str, Any]) -> list[Tile]:
-    found = []
-    if live.get("frames_dropped") is not None:
-        meaning = f"Of {live.get('frames_published', 'the')} images played; the node always takes the newest."
-        found.append(Tile("Dropped frames", str(live["frames_dropped"]), meaning))
+    meaning = f"Of {live['frames_published']} images played; the node always takes the newest."
+    found = [Tile("Dropped frames", str(live["frames_dropped"]), meaning)]
     for key, name, meaning in (
         ("latency_ms", "Latency", "From the image's stamp to the publication of its labels, the median"),
         ("jitter_ms", "Jitter", "How much the latency changes from one mask to the next, the median"),
     ):
-        values = live.get(key) or {}
-        if values.get("p50") is not None:
-            value, unit = milliseconds(values["p50"]).split()
-            meaning += f"; 95 %: {milliseconds(values.get('p95'))}, most: {milliseconds(values.get('max'))}."
-            found.append(Tile(name, value, meaning, unit))
-    if live.get("agreement") is not None:
-        equal, compared = live.get("equal"), live.get("compared")
-        meaning = f"Pixels with the label of the offline run. {equal} of {compared} frames are equal in all pixels."
+        p50, p95, longest = (milliseconds(live[key][which]) for which in ("p50", "p95", "max"))
+        value, _, unit = p50.partition("\u202f")
+        found.append(Tile(name, value, f"{meaning}; 95 %: {p95}, most: {longest}.", unit))
+    if live["agreement"] is not None:
+        meaning = f"Pixels with the label of the offline run. {live['equal']} of {live['compared']} frames are equal."
         found.append(Tile("Equal to offline", f"{100 * live['agreement']:.2f}", meaning, "%"))
-    if live.get("frame_rate_hz") is not None:
-        played = live.get("input_rate_hz")
-        meaning = "Masks a second" + (f", of {played:.1f} images a second played." if played is not None else ".")
+    if live["frame_rate_hz"] is not None:
+        meaning = f"Masks a second, of {live['input_rate_hz']:.1f} images a second played."
         found.append(Tile("Rate", f"{live['frame_rate_hz']:.1f}", meaning, "Hz"))
     return found
 
