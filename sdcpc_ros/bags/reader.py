@@ -124,6 +124,10 @@ class BagReader:
         """From the first message to the last."""
         return max(0, self._reader.duration - 1) / 1e9  # rosbags counts the last nanosecond as well
 
+    def rate_hz(self, topic: str) -> float:
+        """The mean rate of a topic's messages; 0 if it is not known."""
+        return (self.topics[topic].message_count - 1) / self.duration_s if self.duration_s > 0 else 0.0
+
     @property
     def custom_data(self) -> dict[str, str]:
         """The notes of the writer in the bag's metadata; empty for a single storage file."""

@@ -81,7 +81,7 @@ def evaluate_bag(
         reader = LabelReader(model.segmenter.label_set.colours, settings.unknown_colours_are_void)
         truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
         results = _Results(model.segmenter.label_set, f"bag '{path}': the {truth.description}")
-        on_start(_expected_frames(bag, camera, settings))
+        on_start(expected_frames(bag, camera, settings))
         source = bag_frames(bag, camera, truth, settings)
         frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
         started = time.perf_counter()
@@ -136,7 +136,7 @@ class _Results:
         self.network_s += result.stage_ms["network"] / 1e3
 
 
-def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
+def expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
     """The number of images to evaluate: exact for a whole bag, an estimate for a part of it.
 
     Raises BagError if `settings.every` leaves only one image, which is no stream.

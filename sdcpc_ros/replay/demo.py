@@ -24,6 +24,7 @@ from sdcpc_ros.evaluation.pictures import contact_sheet
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
+from sdcpc_ros.replay.bag_evaluation import expected_frames
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
@@ -128,17 +129,14 @@ def _play(
     bag: BagReader, settings: BagSettings, plan: LivePlan, model: Path, labelled_bag: Path, console: Console
 ) -> LiveRun:
     """Plays the bag to a node and writes the labelled bag of its answers; the node's log lies beside it."""
-    camera, seconds = bag.camera_topic(settings.camera), settings.duration_s
-    images = bag.topics[camera].message_count
-    if seconds is not None and seconds < bag.duration_s:
-        images = math.ceil(images * seconds / bag.duration_s)
+    camera = bag.camera_topic(settings.camera)
 
     def on_start(node: str) -> None:
         _step(console, 2, f"The node: {node}")
 
     def on_progress(run: LiveRun) -> None:
         if not run.published_ns:
-            bar.restart(images, "playing")
+            bar.restart(expected_frames(bag, camera, settings), "playing")
             speed = "as fast as it was recorded" if plan.rate == 1 else f"at {plan.rate:g} times the recorded speed"
             _step(console, 3, f"Playing {camera}, {speed}")
         bar.update(len(run.published_ns), f"{len(run.arrived_ns)} masks, frames played")

@@ -143,10 +143,7 @@ class NodeProcess:
                 )
             except OSError as error:
                 raise PlaybackError(f"the node could not be started: {error}") from None
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self.pid = self._process.pid
 
     def is_running(self) -> bool:
         return self._process.poll() is None

@@ -42,7 +42,7 @@ def render_preview(
     newest: np.ndarray | None = None  # the mask over its image
     caption = "no mask yet"
     shape, start_ns = (), 0
-    with VideoWriter(video_path, rate_hz=_rate_hz(labelled_bag, camera)) as video:
+    with VideoWriter(video_path, rate_hz=labelled_bag.rate_hz(camera) or 1.0) as video:
         for frame in labelled_bag.frames(camera, LABEL_TOPIC, CONFIDENCE_TOPIC, truth_topic):
             image = frame.image()
             panel = shrink(image, _PANEL_WIDTH)
@@ -71,8 +71,3 @@ def render_preview(
             video.write(np.concatenate([pair, foot]), time_s)
             on_frame()
     return {**scorer.scores(), "classes": scorer.classes()}, rows
-
-
-def _rate_hz(bag: BagReader, topic: str) -> float:
-    intervals = bag.topics[topic].message_count - 1
-    return intervals / bag.duration_s if intervals > 0 and bag.duration_s > 0 else 1.0

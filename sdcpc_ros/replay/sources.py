@@ -172,10 +172,8 @@ def image_files(path: str | Path) -> list[Path]:
 def _bag_source(bag: BagReader, camera: str | None, truth_reader: LabelReader | None) -> FrameSource:
     topic = bag.camera_topic(camera)
     truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
-    images = bag.topics[topic].message_count
-    rate_hz = _sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
-    frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True))
-    return FrameSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
+    frames, images = bag_frames(bag, topic, truth, BagSettings(resize_truth=True)), bag.topics[topic].message_count
+    return FrameSource(frames, images, _sane_rate_hz(bag.rate_hz(topic)), lambda frame: str(frame.stamp_ns))
 
 
 def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
