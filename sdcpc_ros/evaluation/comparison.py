@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,11 +166,22 @@ def check_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[GateResul
     A gate names METRIC, or METRIC.low or METRIC.high for an end of the interval, in percent points (`ms` in ms).
     Raises ReportError for a metric that the reports lack.
     """
-    return [
-        GateResult(gate, each.name, _gate_value(gate, each.differences))
-        for each in comparison.compared
-        for gate in gates
-    ]
+    results = []
+    for each in comparison.compared:
+        for gate in gates:
+            metric, end = gate.name, ""
+            if metric not in each.differences and metric.endswith((".low", ".high")):
+                metric, _, end = metric.rpartition(".")
+            if metric not in each.differences:
+                there = ", ".join(each.differences)
+                raise ReportError(
+                    f"--fail-if '{gate.text}': there is no '{metric}' in these reports; {there} are there"
+                )
+            value = getattr(each.differences[metric], end or "difference")
+            if value is None:
+                raise ReportError(f"--fail-if '{gate.text}': there are too few frames for an interval")
+            results.append(GateResult(gate, each.name, float(value)))
+    return results
 
 
 def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference, tuple[float, ...]]]]:
@@ -189,20 +200,6 @@ def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference
         reach = max(float(np.abs(positions).max()) for _, positions in group) or 1.0
         plotted.append([(each, tuple((positions / reach).tolist())) for each, positions in group])
     return plotted
-
-
-def _gate_value(gate: Gate, differences: Mapping[str, Difference]) -> float:
-    metric, end = gate.name, ""
-    if metric not in differences and metric.endswith((".low", ".high")):
-        metric, _, end = metric.rpartition(".")
-    if metric not in differences:
-        raise ReportError(
-            f"--fail-if '{gate.text}': there is no '{metric}' in these reports; {', '.join(differences)} are there"
-        )
-    value = getattr(differences[metric], end or "difference")
-    if value is None:
-        raise ReportError(f"--fail-if '{gate.text}': there are too few frames for an interval")
-    return float(value)
 
 
 def _compared(name: str, baseline: dict[str, Any], report: dict[str, Any], settings: ComparisonSettings) -> Compared:
