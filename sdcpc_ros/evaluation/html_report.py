@@ -163,7 +163,7 @@ def _how_section(report: dict[str, Any]) -> Section:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """What no other part of the page says in words."""
+    """The best and the worst class in a sentence; without a ground truth, what the page cannot show."""
     judged = [each for each in report["classes"] if each["iou"] is not None]
     if not judged:
         return (
