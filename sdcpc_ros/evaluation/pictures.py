@@ -11,6 +11,7 @@ from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 from sdcpc_ros.streaming.overlay import OverlayPainter
 
 _PAPER = (250, 250, 248)
+_MARGIN = 28  # px around a contact sheet
 _INK = (38, 42, 48)
 _FAINT_INK = (120, 126, 134)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -113,9 +114,10 @@ def contact_sheet(title: str, subtitle: str, rows: Sequence[np.ndarray], label_s
         raise ValueError("a contact sheet needs at least one row")
     width = rows[0].shape[1]
     head = _paper(90, width)
-    draw_text(head, title, 14, 44, 19)
-    draw_text(head, subtitle, 14, 70, 11, _FAINT_INK)
-    return np.concatenate([head, *rows, legend(label_set, width, 13)])
+    draw_text(head, title, 0, 44, 19)
+    draw_text(head, subtitle, 0, 70, 11, _FAINT_INK)
+    page = np.concatenate([head, *rows, legend(label_set, width, 13)])
+    return cv2.copyMakeBorder(page, 0, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=_PAPER)
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
