@@ -108,7 +108,7 @@ class CudaGraphRunner:
         self._host_output, host = self._buffer(outputs, on_host=True)
         *self._host_labels, self._host_probability = (part.numpy() for part in host)
         self._label_bytes = self._probability.storage_offset() * self._probability.element_size()
-        self._run: Callable[[], None] | None = None
+        self._run: Callable[[], object] | None = None
 
     @torch.no_grad()  # not inference_mode: torch.compile would compile once more for the tensors that it makes
     def __call__(
@@ -126,7 +126,7 @@ class CudaGraphRunner:
             self._host_next[index] = buffer.next_slot
         self._input.copy_(self._host_input, non_blocking=True)
         if self._uploaded is not None:
-            self._uploaded.record()
+            self._uploaded.record(torch.cuda.current_stream(self._device))
         if self._run is None or self._memory is not self._pool.memory:
             self._memory = self._pool.memory  # at other addresses, as the pool has grown
             # With the frames' own inputs: what the warm-up writes, the frames write again.
@@ -169,7 +169,7 @@ class CudaGraphRunner:
         return data, views
 
 
-def capture_graph(compute: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def capture_graph(compute: Callable[[], object], device: torch.device) -> Callable[[], object]:
     """`compute` as a CUDA graph; `compute` itself on a CPU, and if the backend cannot be captured."""
     if device.type != "cuda":
         return compute
