@@ -1,6 +1,6 @@
 """The runners for CPUs and GPUs: equal labels and probabilities. Without a GPU the latter runs on the CPU.
 
-There a recording stands in for the CUDA graph: like a graph it repeats operators at their addresses, and no Python.
+There a recording stands in for the CUDA graph, see `record_graph`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from sdcpc_ros.inference import Step, create_backend
 from sdcpc_ros.network import FrameMemory
@@ -34,38 +33,14 @@ def video():
     return np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
 
 
-class Recording(TorchDispatchMode):
-    """Repeats the operators that ran within it, with the same tensors."""
-
-    def __init__(self):
-        super().__init__()
-        self._calls = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        self._calls.append((func, args, kwargs or {}, output))
-        return output
-
-    @torch.inference_mode()
-    def replay(self):
-        for func, args, kwargs, output in self._calls:
-            for old, new in zip(tree_leaves(output), tree_leaves(func(*args, **kwargs))):
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
 @pytest.fixture(autouse=True)
-def recorded(monkeypatch):
+def recorded(monkeypatch, record_graph):
     """Records the graphs of a CPU; returns them."""
     captured = []
 
     def capture(compute, device):
-        if device.type != "cpu":
-            return graph(compute, device)
-        captured.append(Recording())
-        with captured[-1]:
-            compute()
-        return captured[-1].replay
+        captured.append(graph(compute, device) if device.type != "cpu" else record_graph(compute, device))
+        return captured[-1]
 
     graph = frame_runner.capture_graph
     monkeypatch.setattr(frame_runner, "capture_graph", capture)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sdcpc_ros.inference import backend
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.streaming import runner_cache
+from sdcpc_ros.streaming import frame_runner, runner_cache
 from sdcpc_ros.streaming import segmenter as segmenter_module
 from sdcpc_ros.streaming.memory_pool import MemoryPool
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
@@ -25,12 +25,11 @@ SIZES = {"front": (64, 96), "left": (64, 96), "right": (128, 192), "back": (96, 
 POISON = np.full((64, 96, 3), 255, np.uint8)
 
 
-@pytest.fixture(scope="module", params=["ring", "pool"])
-def together(checkpoint, request):
-    """With the frame buffers of a CPU, and with those of a GPU."""
+@pytest.fixture(scope="module")
+def together(new_segmenter, record_graph):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner_cache, "uses_graphs", lambda device: request.param == "pool")
-        return StreamingSegmenter(checkpoint, max_gap_s=math.inf)
+        patch.setattr(frame_runner, "capture_graph", record_graph)
+        yield new_segmenter(max_gap_s=math.inf)
 
 
 @pytest.fixture(scope="module")
