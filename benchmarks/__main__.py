@@ -122,7 +122,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.gpu:
         options.only = ["g"]
-        options.quick = options.quick or not torch.cuda.is_available()
+        options.quick |= options.device == "cpu" or not torch.cuda.is_available()
         options.record = not options.quick
     if options.record and options.quick:
         parser.error("--record does not go with --quick, which says nothing of speed")

@@ -128,7 +128,8 @@ class CudaGraphRunner:
         if self._uploaded is not None:
             self._uploaded.record(torch.cuda.current_stream(self._device))
         if self._run is None or self._memory is not self._pool.memory:
-            self._memory = self._pool.memory  # at other addresses, as the pool has grown
+            # Where the pool has grown, its memory has other addresses. None first: capturing may fail.
+            self._run, self._memory = None, self._pool.memory
             # With the frames' own inputs: what the warm-up writes, the frames write again.
             self._run = capture_graph(self._compute, self._device)
         self._run()

@@ -164,6 +164,26 @@ def test_one_graph_serves_every_stream_until_the_pool_grows(step, video, recorde
     assert len(recorded) == 2
 
 
+def test_a_capture_that_fails_leaves_no_graph_of_before(step, video, monkeypatch):
+    """It would read and write the memory of the pool as it was before it grew."""
+    run, pool = graph_runner(create_backend("eager", step, SIZE), step, [SIZE])
+    streams = [PooledFrameBuffer((1, 2), pool)]
+    run([video[0]], streams, [0.0], False)
+    capture = frame_runner.capture_graph
+    streams += [PooledFrameBuffer((1, 2), pool) for _ in range(2)]
+
+    def fail(compute, device):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(frame_runner, "capture_graph", fail)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run([video[1]], streams[2:], [0.1], False)
+    monkeypatch.setattr(frame_runner, "capture_graph", capture)
+    run([video[1]], streams[2:], [0.1], False)
+    assert all(part[streams[2].next_slot].any() for part in pool.memory)
+
+
 class StandIn:
     """A network of no work, which notes where its inputs lie."""
 
