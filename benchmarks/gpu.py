@@ -24,7 +24,7 @@ from sdcpc_ros.streaming.frame_runner import capture_graph
 
 TITLE = "g. On a GPU, under CUDA graphs: networks, window attention, layouts, and the node's path of a frame"
 #: What is left then is not measured, so that a run ends within six minutes with the compilation that runs.
-_DEADLINE_S = 300.0
+_DEADLINE_S = 270.0
 #: Encoders, and the SegFormer that each is compared with: of the same encoder, or of about the same cost.
 _NETWORKS = {"mit_b0": "b0", "efficientnet_lite0": "b0", "mit_b2": "b2", "resnet101": "b2"}
 _HALVES = (torch.float16, torch.bfloat16)
