@@ -115,7 +115,7 @@ def load_segmenter(
     """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
 
     GNU OpenMP gives each thread that uses it a team of threads. A second team makes each frame half as slow again where
-    the teams outnumber the processors (`python -m benchmarks.waiting`).
+    the teams outnumber the processors (docs/design_notes.md).
     """
 
     def load() -> StreamingSegmenter:
