@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import backends, batches, ros_node, segformer, streaming, window_attention
+from benchmarks import backends, batches, gpu, ros_node, segformer, streaming, window_attention
 from benchmarks.measure import Effort, busy_share, device_name
 from benchmarks.record import FOLDER, BadRecord, record_name, write_record, write_rows
 from benchmarks.rows import Row, to_table
@@ -27,6 +27,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "d": backends,
     "e": ros_node,
     "f": batches,
+    "g": gpu,
 }
 _BUSY = 0.3  # of the cores
 _FILE_WIDTH = 180  # columns of a table that goes to a file
@@ -103,6 +104,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         metavar="a,b,...",
         help="; ".join(f"{name}: {module.TITLE[3:]}" for name, module in QUESTIONS.items()),
     )
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="question g, kept as with --record, in at most six minutes; without a GPU tiny sizes, as with --quick",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; says nothing of speed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, one object each")
     parser.add_argument(
@@ -114,6 +120,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:N; by default a GPU where there is one")
     parser.add_argument("--rounds", type=_positive, help="rounds a row, default 25, with --quick 3")
     options = parser.parse_args(arguments)
+    if options.gpu:
+        options.only = ["g"]
+        options.quick |= options.device == "cpu" or not torch.cuda.is_available()
+        options.record = not options.quick
     if options.record and options.quick:
         parser.error("--record does not go with --quick, which says nothing of speed")
     return options

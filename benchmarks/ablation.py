@@ -23,7 +23,7 @@ import yaml
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.synthetic_street import StreetDataset
-from sdcpc_ros.evaluation.labelled_video import labelled_video
+from sdcpc_ros.evaluation.evaluate import labelled_video
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.runtime.atomic_file import atomic_path

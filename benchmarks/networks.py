@@ -26,7 +26,7 @@ def make_config(encoder: str, *, num_classes: int = 19, quick: bool = False) -> 
 _EMBED_DIM = {f"mit_b{size}": 256 for size in range(1, 6)}
 
 
-def make_step(config: SDCPCConfig, device: torch.device) -> Step:
+def make_step(config: SDCPCConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> Step:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = SDCPC(config).eval()
@@ -34,7 +34,7 @@ def make_step(config: SDCPCConfig, device: torch.device) -> Step:
         opened = model.dssa.gate[-1]
         assert isinstance(opened, torch.nn.Conv2d)
         torch.nn.init.normal_(opened.weight, std=0.1)
-    return Step(model, _MEAN, _STD, device)
+    return Step(model, _MEAN, _STD, device, dtype)
 
 
 def make_inputs(step: Step, size: tuple[int, int]) -> tuple[torch.Tensor, FrameMemory, torch.Tensor]:
@@ -54,9 +54,12 @@ def normalised(step: Step, image: torch.Tensor) -> torch.Tensor:
     return (image.float().permute(0, 3, 1, 2) - step.mean) * step.scale
 
 
-def save_tiny_model(path: Path) -> None:
-    """A checkpoint with random weights of a network that takes milliseconds on a CPU: 80 x 144 px, CamVid's classes."""
+def tiny_checkpoint() -> Checkpoint:
+    """Random weights of a network that takes milliseconds on a CPU: 80 x 144 px, CamVid's classes."""
     torch.manual_seed(0)
     config = make_config("", num_classes=len(CAMVID_11), quick=True)
-    weights = SDCPC(config).state_dict()
-    save_checkpoint(path, Checkpoint(config, CAMVID_11, _MEAN, _STD, input_size=(80, 144), state_dict=weights))
+    return Checkpoint(config, CAMVID_11, _MEAN, _STD, input_size=(80, 144), state_dict=SDCPC(config).state_dict())
+
+
+def save_tiny_model(path: Path) -> None:
+    save_checkpoint(path, tiny_checkpoint())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -87,7 +88,7 @@ def to_table(title: str, rows: Sequence[Row]) -> Table:
         else:
             table.add_column(heading, justify="right", no_wrap=True)
     for row, line in zip(rows, lines):
-        table.add_row(*line, style={"holds": "green", "missed": "red"}.get(row.verdict))
+        table.add_row(*map(escape, line), style={"holds": "green", "missed": "red"}.get(row.verdict))
     return table
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from benchmarks.measure import Effort, gflop, interleaved, megabytes
 from benchmarks.networks import make_config, make_inputs, make_step, normalised
 from benchmarks.rows import Row
-from sdcpc_ros.inference import BackendError, create_backend
+from sdcpc_ros.inference import BackendError, create_backend, precision_name
+from sdcpc_ros.streaming.frame_runner import capture_graph
 
 TITLE = "c. Whole SD-CPC, streaming, against whole SegFormer of the same encoder (transformers)"
-_TARGETS = {"eager": 0.5, "compiled": 0.55}
+_TARGETS, _GPU_TARGETS = {"eager": 0.5, "compiled": 0.55}, {"eager": 0.8, "compiled": 0.5}
 _DEPTHS = {"b0": [2, 2, 2, 2], "b2": [3, 4, 6, 3]}
 _HIDDEN_SIZES = {"b0": [32, 64, 160, 256], "b2": [64, 128, 320, 512]}
 _DECODER_HIDDEN_SIZE = {"b0": 256, "b2": 768}
@@ -24,56 +25,55 @@ _CLASSES = 19
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Rows as they are measured."""
-    if importlib.util.find_spec("transformers") is None:
-        yield Row("SD-CPC / SegFormer", note='transformers is not installed: pip install -e ".[benchmarks]"')
-        return
     sizes = [(64, 96)] if effort.quick else [(360, 480), (512, 1024)]
     for variant in ("b0",) if effort.quick else ("b0", "b2"):
         for size in sizes:
-            yield from _one_size(variant, size, effort)
+            yield from compare(f"mit_{variant}", variant, size, effort)
 
 
-def _one_size(variant: str, size: tuple[int, int], effort: Effort) -> Iterator[Row]:
+def compare(
+    encoder: str, variant: str, size: tuple[int, int], effort: Effort, dtype: torch.dtype = torch.float32
+) -> Iterator[Row]:
+    """A streamed frame of SD-CPC with this encoder against SegFormer, eager and compiled; a GPU runs CUDA graphs."""
+    label = f"{encoder} {size[1]}x{size[0]} {precision_name(dtype)}: SD-CPC streaming / SegFormer-{variant.upper()}"
     # Never the tiny network here: it would be no SegFormer of the same encoder.
-    step = make_step(make_config(f"mit_{variant}", num_classes=_CLASSES), effort.device)
+    step = make_step(make_config(encoder, num_classes=_CLASSES), effort.device, dtype)
     image, references, age_s = make_inputs(step, size)
-    segformer, attention = _segformer(variant, effort.device)
-    pixels = normalised(step, image).contiguous()  # it gets its pixels ready made
-    label = f"MiT-{variant.upper()} {size[1]}x{size[0]}"
+    calls: dict[str, Callable[[], object]] = {"ours eager": lambda: step(image, *references, age_s)}
+    missing, figures = "not with --quick", dict[str, float]()
     with torch.inference_mode():
-        calls: dict[str, Callable[[], object]] = {
-            "ours eager": lambda: step(image, *references, age_s),
-            "peer eager": lambda: segformer(pixels),
-        }
-        missing = ""
+        if importlib.util.find_spec("transformers") is None:
+            segformer, missing = None, 'transformers is not installed: pip install -e ".[benchmarks]"'
+        else:
+            segformer, attention = _segformer(variant, effort.device)
+            label, segformer = f"{label} ({attention})", segformer.to(dtype)
+            pixels = normalised(step, image).to(dtype).contiguous()  # it gets its pixels ready made
+            calls["peer eager"] = lambda: segformer(pixels).logits
+            logits = segformer(pixels).logits
+            figures = {
+                "ours_gflop": _on_meta(step, (image, *references, age_s)),
+                "peer_gflop": _on_meta(segformer, (pixels,)),
+                "ours_mb": megabytes(step.model, image, references, logits),
+                "peer_mb": megabytes(segformer, pixels, logits),
+            }
         if not effort.quick:
             try:
                 backend = create_backend("inductor", step, size)
                 calls["ours compiled"] = lambda: backend.step(image, references, age_s)
-                # The options that ours is compiled with.
-                options = {} if effort.on_gpu else {"freezing": True}
-                compiled = torch.compile(segformer, dynamic=False, options=options)
-                calls["peer compiled"] = lambda: compiled(pixels)
+                if segformer is not None:  # with the options that ours is compiled with
+                    options = {} if effort.on_gpu else {"freezing": True}
+                    compiled = torch.compile(segformer, dynamic=False, options=options)
+                    calls["peer compiled"] = lambda: compiled(pixels).logits
             except BackendError as error:
                 missing = str(error)
-        timings = interleaved(calls, effort)
-        logits = segformer(pixels).logits
-        ours_gflop = _on_meta(step, (image, *references, age_s))
-        peer_gflop = _on_meta(segformer, (pixels,))
-    for how, target in _TARGETS.items():
-        name = f"{label}: SD-CPC streaming / SegFormer ({attention}), {how}"
-        if f"ours {how}" not in timings:
-            yield Row(name, note=missing or "not with --quick")
+        timings = interleaved({name: capture_graph(call, effort.device) for name, call in calls.items()}, effort)
+    for how, target in (_GPU_TARGETS if effort.on_gpu else _TARGETS).items():
+        ours, peer = (timings.get(f"{whose} {how}") for whose in ("ours", "peer"))
+        if ours is None or peer is None:
+            yield Row(f"{label}, {how}", ours_ms=None if ours is None else ours.median_ms, note=missing)
             continue
-        yield Row(
-            name,
-            **timings[f"ours {how}"].compared_to(timings[f"peer {how}"]),
-            target=target,
-            ours_gflop=ours_gflop,
-            peer_gflop=peer_gflop,
-            ours_mb=megabytes(step.model, image, references, logits),
-            peer_mb=megabytes(segformer, pixels, logits),
-        )
+        same_encoder = encoder == f"mit_{variant}"
+        yield Row(f"{label}, {how}", **ours.compared_to(peer), **figures, target=target if same_encoder else None)
 
 
 def _segformer(variant: str, device: torch.device) -> tuple[nn.Module, str]:

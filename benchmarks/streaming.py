@@ -93,13 +93,15 @@ def _stream(step: Step, image: torch.Tensor, references: FrameMemory) -> Callabl
     one = FrameMemory(*(part[:, 0] for part in references))
     buffer = FrameBuffer(step.config.reference_offsets, one)
     for _ in range(buffer.capacity):
-        buffer.push(one, buffer.next_stamp_s)
+        buffer.stage(one)
+        buffer.push(buffer.next_stamp_s)
 
     def call() -> None:
         stamp_s = buffer.next_stamp_s
         remembered, age_s = buffer.references(stamp_s)
         _, *memory = step(image, *remembered, age_s.to(image.device))
-        buffer.push(FrameMemory(*memory), stamp_s)
+        buffer.stage(FrameMemory(*memory))
+        buffer.push(stamp_s)
 
     return call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.measure import Effort, interleaved, megabytes, peak_mib
 from benchmarks.rows import Row
 from sdcpc_ros.network.window_attention import window_attention
+from sdcpc_ros.streaming.frame_runner import capture_graph
 
 TITLE = "a. Window attention: ours against attention over all keys, and against libraries' windows"
 
@@ -71,7 +72,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         problems += [replace(problem, dtype=half) for half in (torch.bfloat16, torch.float16) for problem in NETWORK]
     with torch.inference_mode():
         for problem in problems:
-            yield from _against_peers(problem, effort, last=problem is problems[-1])
+            yield from against_peers(problem, effort, _PEERS, with_targets=problem is problems[-1])
         if not effort.quick:
             for problem in NETWORK:
                 yield _compiled(problem, effort)
@@ -79,31 +80,33 @@ def rows(effort: Effort) -> Iterator[Row]:
         yield from _memory(problems[-1], effort)
 
 
-def _against_peers(problem: Problem, effort: Effort, *, last: bool) -> Iterator[Row]:
+def against_peers(
+    problem: Problem, effort: Effort, peers: Collection[str], *, with_targets: bool = False
+) -> Iterator[Row]:
+    """A row for each peer by name; on a GPU all run as CUDA graphs. The targets are about the network's largest map."""
     inputs = problem.inputs(effort.device)
     calls: dict[str, Callable[[], object]] = {"ours": lambda: _ours(problem, inputs)}
     absent: dict[str, str] = {}
-    for name, make in _PEERS.items():
+    for name in peers:
         try:
-            call = make(problem, inputs)
+            call = _PEERS[name](problem, inputs)
             call()
             calls[name] = call
         except _Absent as error:
             absent[name] = str(error)
         except Exception as error:  # a library that cannot do this here: out of memory, no compiler, not on this device
             absent[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error) else ''}"
-    timings = interleaved(calls, effort)
+    timings = interleaved({name: capture_graph(call, effort.device) for name, call in calls.items()}, effort)
     peaks = {name: peak_mib(call, effort) for name, call in calls.items()}
     least_mb = megabytes(inputs, inputs[0])
-    for name in _PEERS:
+    for name in peers:
         if name in absent:
             yield Row(f"{problem}: ours / {name}", note=absent[name])
             continue
         yield Row(
             f"{problem}: ours / {name}",
             **timings["ours"].compared_to(timings[name]),
-            # The targets are about the last problem: the network's largest map.
-            target=_TARGETS.get(name) if last else None,
+            target=_TARGETS.get(name) if with_targets else None,
             ours_mib=peaks["ours"],
             peer_mib=peaks[name],
             ours_gflop=problem.window_gflop,
@@ -216,10 +219,10 @@ def _flex_attention(problem: Problem, inputs: tuple[Tensor, ...]) -> Callable[[]
     return lambda: compiled(query, keys, values, block_mask=mask)
 
 
-_DENSE, _UNFOLD, _FLEX = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled"
+DENSE, _UNFOLD, FLEX = "dense attention (SDPA)", "F.unfold", "FlexAttention, compiled"
 _PEERS: dict[str, Callable[[Problem, tuple[Tensor, ...]], Callable[[], object]]] = {
-    _DENSE: _dense,
+    DENSE: _dense,
     _UNFOLD: _unfold,
-    _FLEX: _flex_attention,
+    FLEX: _flex_attention,
 }
-_TARGETS = {_DENSE: 1 / 14, _UNFOLD: 1 / 1.5, _FLEX: 1 / 1.5}
+_TARGETS = {DENSE: 1 / 14, _UNFOLD: 1 / 1.5, FLEX: 1 / 1.5}

@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "jinja2": "Jinja2",
-    "markupsafe": "MarkupSafe",
     "rerun": "rerun-sdk",
     "triton": "torch",  # whose builds for GPUs bring it; imported only where there is one
     "yaml": "PyYAML",

@@ -87,18 +87,13 @@ class RawMessage:
             return self.time_ns
 
 
-def _header(stamp_ns: int, frame_id: str) -> Any:
-    types = standard_types().types
-    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
-    stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
-    return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
-
-
 def _serialise(message_type: str, stamp_ns: int, frame_id: str, **fields: Any) -> bytes:
     """A message of the standard types that begins with a header, as CDR."""
     types = standard_types()
-    message = types.types[message_type](header=_header(stamp_ns, frame_id), **fields)
-    return bytes(types.serialize_cdr(message, message_type))
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    stamp = types.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
+    header = types.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+    return bytes(types.serialize_cdr(types.types[message_type](header=header, **fields), message_type))
 
 
 def serialise_image(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str) -> bytes:
@@ -118,21 +113,11 @@ def serialise_camera_info(size: tuple[int, int], camera_matrix: np.ndarray, stam
     """A sensor_msgs/CameraInfo of a pinhole camera without distortion, as CDR: size (H, W) and K (3, 3) in pixels."""
     k = np.asarray(camera_matrix, np.float64)
     region = standard_types().types["sensor_msgs/msg/RegionOfInterest"]
-    return _serialise(
-        CAMERA_INFO,
-        stamp_ns,
-        frame_id,
-        height=size[0],
-        width=size[1],
-        distortion_model="plumb_bob",
-        d=np.zeros(5),
-        k=k.reshape(-1),
-        r=np.eye(3).reshape(-1),
-        p=np.hstack([k, np.zeros((3, 1))]).reshape(-1),
-        binning_x=0,
-        binning_y=0,
-        roi=region(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
-    )
+    whole = region(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    projection = np.hstack([k, np.zeros((3, 1))])
+    matrices = {"d": np.zeros(5), "k": k.reshape(-1), "r": np.eye(3).reshape(-1), "p": projection.reshape(-1)}
+    layout = {"height": size[0], "width": size[1], "binning_x": 0, "binning_y": 0, "roi": whole}
+    return _serialise(CAMERA_INFO, stamp_ns, frame_id, distortion_model="plumb_bob", **matrices, **layout)
 
 
 def serialise_label_info(label_set: LabelSet, stamp_ns: int, frame_id: str, threshold: float = 0.0) -> bytes:
@@ -148,21 +133,6 @@ def serialise_class_statistics(labels: np.ndarray, confidence: np.ndarray, stamp
     kinds = {"class_ids": np.uint16, "pixel_share": np.float32, "mean_confidence": np.float32}
     columns = {name: np.array(numbers[name], kind) for name, kind in kinds.items()}
     return _serialise(CLASS_STATISTICS, stamp_ns, frame_id, **columns)
-
-
-def _rows(message: Any, pixel_bytes: int) -> np.ndarray:
-    """The bytes of an Image's pixels, (H, W * pixel_bytes), without the padding of its rows."""
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    data = np.asarray(message.data, np.uint8)
-    if height == 0 or width == 0:
-        raise BagError(f"an image of {width} x {height} pixels is empty")
-    if step < width * pixel_bytes:
-        raise BagError(
-            f"an image of width {width} in {message.encoding} needs a step of {width * pixel_bytes}, not {step}"
-        )
-    if data.size < height * step:
-        raise BagError(f"an image of {height} rows of {step} bytes is cut short: it holds {data.size} bytes")
-    return data[: height * step].reshape(height, step)[:, : width * pixel_bytes]
 
 
 def decode_image(message: Any) -> np.ndarray:
@@ -187,17 +157,18 @@ def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray
     "No label" is 255 in 8-bit encodings, 65535 in unsigned and -1 in signed 16-bit ones. Colours are read by the
     `reader`, which knows those of the classes. Raises BagError.
     """
+    reader = reader or LabelReader()
     try:
-        return _decode_labels(message, reader or LabelReader())
+        if hasattr(message, "format"):
+            return reader.from_file(np.asarray(message.data, np.uint8).tobytes())
+        colours = message.encoding in _COLOUR_ENCODINGS and reader.colours
+        return reader.from_picture(decode_image(message) if colours else _ids(message))
     except BadLabels as error:
         raise BagError(f"a label image {error}") from error
 
 
-def _decode_labels(message: Any, reader: LabelReader) -> np.ndarray:
-    if hasattr(message, "format"):
-        return reader.from_file(np.asarray(message.data, np.uint8).tobytes())
-    if message.encoding in _COLOUR_ENCODINGS and reader.colours:
-        return reader.from_picture(decode_image(message))
+def _ids(message: Any) -> np.ndarray:
+    """The ids (H, W) of a deserialised Image, without the padding of its rows."""
     if message.encoding not in _LABEL_ENCODINGS:
         allowed = ", ".join(_LABEL_ENCODINGS)
         raise BagError(
@@ -205,5 +176,13 @@ def _decode_labels(message: Any, reader: LabelReader) -> np.ndarray:
             f"{', '.join(_COLOUR_ENCODINGS)} in its colours"
         )
     id_type = np.dtype(_LABEL_ENCODINGS[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
-    ids = np.ascontiguousarray(_rows(message, id_type.itemsize)).view(id_type)
-    return reader.from_picture(ids.astype(id_type.newbyteorder("="), copy=False))
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data, row_bytes = np.asarray(message.data, np.uint8), width * id_type.itemsize
+    if height == 0 or width == 0:
+        raise BagError(f"an image of {width} x {height} pixels is empty")
+    if step < row_bytes:
+        raise BagError(f"an image of width {width} in {message.encoding} needs a step of {row_bytes}, not {step}")
+    if data.size < height * step:
+        raise BagError(f"an image of {height} rows of {step} bytes is cut short: it holds {data.size} bytes")
+    rows = data[: height * step].reshape(height, step)[:, :row_bytes]
+    return np.ascontiguousarray(rows).view(id_type).astype(id_type.newbyteorder("="), copy=False)

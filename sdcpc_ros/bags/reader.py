@@ -10,7 +10,7 @@ Messages are read one by one, so memory does not grow with the bag. Any fault of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,6 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.frame_join import join_by_stamp
 from sdcpc_ros.bags.messages import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -44,6 +43,8 @@ _NOT_A_CAMERA = (
     *("semantic_segmentation", "instance_segmentation"),
 )
 _GROUND_TRUTH = "ground_truth"
+#: Two messages of one stamp are joined if they were recorded no further apart than this.
+_JOIN_WINDOW_NS = 2_000_000_000
 #: Encodings of message definitions in MCAP files that are not of ROS 2; rosbags raises KeyError for them.
 _FOREIGN_SCHEMAS = ("jsonschema", "protobuf", "flatbuffer", "ros1msg")
 
@@ -122,6 +123,10 @@ class BagReader:
     def duration_s(self) -> float:
         """From the first message to the last."""
         return max(0, self._reader.duration - 1) / 1e9  # rosbags counts the last nanosecond as well
+
+    def rate_hz(self, topic: str) -> float:
+        """The mean rate of a topic's messages; 0 if it is not known."""
+        return (self.topics[topic].message_count - 1) / self.duration_s if self.duration_s > 0 else 0.0
 
     @property
     def custom_data(self) -> dict[str, str]:
@@ -244,6 +249,42 @@ class BagReader:
                     "(`mcap recover` or `ros2 bag reindex` can save what is there)"
                 )
             raise BagError(f"bag '{self.path}' {what() if callable(what) else what}: {reason}") from error
+
+
+def join_by_stamp(
+    messages: Iterable[RawMessage], camera: str, companions: Collection[str]
+) -> Iterator[tuple[RawMessage, dict[str, RawMessage]]]:
+    """Yields each message of the topic `camera` in order, with the messages of `companions` by topic.
+
+    An image waits until all companions have come, or for two seconds of the bag's time. Companions may come first.
+    """
+    # Both are ordered dicts by stamp: images that wait, and companions whose image has not come.
+    waiting: dict[int, tuple[RawMessage, dict[str, RawMessage]]] = {}
+    early: dict[int, dict[str, RawMessage]] = {}
+    for message in messages:
+        if message.topic == camera:
+            stamp_ns = message.stamp_or_time_ns
+            if stamp_ns in waiting:
+                yield waiting.pop(stamp_ns)
+            waiting[stamp_ns] = message, early.pop(stamp_ns, {})
+        else:
+            try:
+                stamp_ns = message.stamp_ns
+            except BagError:
+                continue
+            if stamp_ns in waiting:
+                waiting[stamp_ns][1].setdefault(message.topic, message)
+            else:  # moved to the end: the newest goes out of reach last
+                early[stamp_ns] = {**early.pop(stamp_ns, {}), message.topic: message}
+        horizon_ns = message.time_ns - _JOIN_WINDOW_NS
+        while early and max(each.time_ns for each in next(iter(early.values())).values()) < horizon_ns:
+            del early[next(iter(early))]
+        while waiting:
+            first_ns, (image, found) = next(iter(waiting.items()))
+            if len(found) < len(companions) and image.time_ns >= horizon_ns:
+                break
+            yield waiting.pop(first_ns)
+    yield from waiting.values()
 
 
 def _reason(error: Exception) -> str:

@@ -39,14 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare_files
-    from sdcpc_ros.evaluation.comparison_table import comparison_tables
+    from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
+    from sdcpc_ros.evaluation.comparison_report import comparison_tables, write_comparison
     from sdcpc_ros.evaluation.gates import Gate
-    from sdcpc_ros.evaluation.report_file import write_json
+    from sdcpc_ros.evaluation.report_file import read_report, write_json
 
     gates = [Gate.parse(text) for text in arguments.fail_if]
     settings = ComparisonSettings(arguments.draws, arguments.level, arguments.block, arguments.seed)
-    comparison = compare_files([arguments.baseline, *arguments.reports], settings)
+    paths = [arguments.baseline, *arguments.reports]
+    comparison = compare([str(path) for path in paths], [read_report(path) for path in paths], settings)
     results = check_gates(comparison, gates)
     console = Console()
     console.print(comparison_tables(comparison, console.width))
@@ -54,8 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         gate_results = [result.to_dict() for result in results]
         write_json(arguments.json, {**comparison.to_dict(), "gates": gate_results}, indent=2)
     if arguments.html is not None:
-        from sdcpc_ros.evaluation.comparison_report import write_comparison
-
         write_comparison(arguments.html, comparison, results, command=_command(arguments))
     failed = [result for result in results if result.failed]
     for result in failed:

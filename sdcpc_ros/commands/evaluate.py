@@ -59,10 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from sdcpc_ros.evaluation.evaluate import evaluate
-    from sdcpc_ros.evaluation.labelled_video import labelled_video
-    from sdcpc_ros.evaluation.report import evaluation_table, temporal_test_table
-    from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_tests
+    from sdcpc_ros.evaluation.evaluate import evaluate, evaluation_table, labelled_video
+    from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_test_table, temporal_tests
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.runtime.progress import ProgressBar
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter

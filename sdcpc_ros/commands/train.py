@@ -59,7 +59,7 @@ def _scoring(arguments: argparse.Namespace) -> Scoring:
 def _score(model: Path, what: Scoring, device: str | None) -> None:
     from rich.console import Console
 
-    from sdcpc_ros.evaluation.report import temporal_test_table
+    from sdcpc_ros.evaluation.temporal_tests import temporal_test_table
     from sdcpc_ros.training.distributed import is_main_process
     from sdcpc_ros.training.scoring import SCORES, score
 

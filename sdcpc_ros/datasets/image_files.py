@@ -100,9 +100,12 @@ def found_in(folder: Path) -> str:
     return f"'{folder}' holds {listed or 'nothing'}"
 
 
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB."""
-    return cv2.cvtColor(_decode(_bytes(path), path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8 RGB. Raises DatasetError.
+
+    upright: turned as an EXIF tag says. Without it the image is as stored, as its label image is.
+    """
+    return cv2.cvtColor(_decode(_bytes(path), path, upright), cv2.COLOR_BGR2RGB)
 
 
 def read_ids(path: Path) -> np.ndarray:
@@ -143,13 +146,14 @@ def _bytes(path: Path) -> bytes:
     return content
 
 
-def _decode(content: bytes, path: Path, flags: int) -> np.ndarray:
-    """(H, W) or (H, W, channels), BGR, as stored: an EXIF tag would turn an image away from its labels."""
+def _decode(content: bytes, path: Path, upright: bool) -> np.ndarray:
+    """(H, W, 3) BGR."""
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     header = read_header(memoryview(content))
     if header is not None and not header.complete:  # of a shortened JPEG some versions of OpenCV make up the rest
         raise DatasetError(f"'{path}' is not an image that can be decoded: it is cut short after {len(content)} bytes")
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # of a size beyond its limits
         image = None
     if image is None:

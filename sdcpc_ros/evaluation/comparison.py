@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sdcpc_ros.evaluation.bootstrap import block_length, resampled_sums
-from sdcpc_ros.evaluation.frame_metrics import FrameMetric, frame_metrics
+from sdcpc_ros.evaluation.frame_metrics import FrameMetrics, Metric
 from sdcpc_ros.evaluation.gates import Gate
-from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of, read_report
+from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of
 
 COMPARISON_FORMAT = "sdcpc comparison 1"
 _LEAST_FRAMES = 16  # for an interval
-
-Verdict = Literal["better", "worse", "higher", "lower", "same", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -44,39 +41,34 @@ class ComparisonSettings:
 class Difference:
     """A metric of a report beside the baseline's. Values are percent, differences percent points; of "ms" ms."""
 
-    metric: str  #: `miou`, `mvc8`, ..., `iou.road`
-    title: str
-    unit: str
+    metric: Metric
     baseline: float
     value: float
     low: float | None  #: ends of the interval of the difference; None with too few frames
     high: float | None
-    better: int  #: 1 if more is better, -1 if less is, 0 if neither
 
     @property
     def difference(self) -> float:
         return self.value - self.baseline
 
     @property
-    def verdict(self) -> Verdict:
-        """The verdict from the interval."""
-        if self.low is None or self.high is None:
-            return "undecided"
+    def verdict(self) -> str:
+        """By the interval: better, worse, higher, lower, same or undecided."""
         if self.low == self.high == 0:
             return "same"
-        if self.low <= 0 <= self.high:
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "undecided"
-        if self.better == 0:
+        if self.metric.better == 0:
             return "higher" if self.low > 0 else "lower"
-        return "better" if (self.low > 0) == (self.better > 0) else "worse"
+        return "better" if (self.low > 0) == (self.metric.better > 0) else "worse"
 
     @property
     def interval(self) -> str:
         return "–" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
 
     def to_dict(self) -> dict[str, Any]:
-        names = ("unit", "baseline", "value", "difference", "low", "high", "verdict")
-        return {name: _rounded(getattr(self, name)) for name in names}
+        names = ("baseline", "value", "difference", "low", "high", "verdict")
+        return {"unit": self.metric.unit, **{name: _rounded(getattr(self, name)) for name in names}}
 
 
 @dataclass(frozen=True)
@@ -154,12 +146,6 @@ class GateResult:
         return {"gate": self.gate.text, "report": self.report, "value": _rounded(self.value), "failed": self.failed}
 
 
-def compare_files(paths: Sequence[str | Path], settings: ComparisonSettings | None = None) -> Comparison:
-    """Compare reports by their files, all with the first. Raises ReportError, OSError."""
-    names = [str(path) for path in paths]
-    return compare(names, [read_report(path) for path in paths], settings)
-
-
 def compare(
     names: Sequence[str], reports: Sequence[dict[str, Any]], settings: ComparisonSettings | None = None
 ) -> Comparison:
@@ -180,91 +166,67 @@ def check_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[GateResul
     A gate names METRIC, or METRIC.low or METRIC.high for an end of the interval, in percent points (`ms` in ms).
     Raises ReportError for a metric that the reports lack.
     """
-    return [
-        GateResult(gate, each.name, _gate_value(gate, each.differences))
-        for each in comparison.compared
-        for gate in gates
-    ]
+    results = []
+    for each in comparison.compared:
+        for gate in gates:
+            metric, end = gate.name, ""
+            if metric not in each.differences and metric.endswith((".low", ".high")):
+                metric, _, end = metric.rpartition(".")
+            if metric not in each.differences:
+                there = ", ".join(each.differences)
+                raise ReportError(
+                    f"--fail-if '{gate.text}': there is no '{metric}' in these reports; {there} are there"
+                )
+            value = getattr(each.differences[metric], end or "difference")
+            if value is None:
+                raise ReportError(f"--fail-if '{gate.text}': there are too few frames for an interval")
+            results.append(GateResult(gate, each.name, float(value)))
+    return results
 
 
-def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference, tuple[float, float, float]]]]:
+def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference, tuple[float, ...]]]]:
     """Scores, IoU by class, and times, each with the low end, the value and the high end of its difference.
 
     Each group has one scale from -1, worse, to 1, better. Without an interval, both ends are the value.
     """
-    groups: dict[str, list[Difference]] = {}
+    groups: dict[str, list[tuple[Difference, np.ndarray]]] = {}
     for each in differences:
-        groups.setdefault("iou" if each.metric.startswith("iou.") else each.unit, []).append(each)
+        sign, value = -1 if each.metric.better < 0 else 1, each.difference
+        low, high = sorted(sign * (value if end is None else end) for end in (each.low, each.high))
+        kind = "iou" if each.metric.name.startswith("iou.") else each.metric.unit
+        groups.setdefault(kind, []).append((each, np.array([low, sign * value, high])))
     plotted = []
     for group in groups.values():
-        ends = [(each.difference if end is None else end) for each in group for end in (each.low, each.high)]
-        reach = max(abs(value) for value in (*ends, *(each.difference for each in group))) or 1.0
-        plotted.append([(each, _plot_positions(each, reach)) for each in group])
+        reach = max(float(np.abs(positions).max()) for _, positions in group) or 1.0
+        plotted.append([(each, tuple((positions / reach).tolist())) for each, positions in group])
     return plotted
 
 
-def _plot_positions(each: Difference, reach: float) -> tuple[float, float, float]:
-    scale = (-1 if each.better < 0 else 1) / reach
-    value = each.difference * scale
-    low, high = (value if end is None else end * scale for end in (each.low, each.high))
-    return min(low, high), value, max(low, high)
-
-
-def _gate_value(gate: Gate, differences: Mapping[str, Difference]) -> float:
-    metric, end = gate.name, ""
-    if metric not in differences and metric.endswith((".low", ".high")):
-        metric, _, end = metric.rpartition(".")
-    if metric not in differences:
-        raise ReportError(
-            f"--fail-if '{gate.text}': there is no '{metric}' in these reports; {', '.join(differences)} are there"
-        )
-    value = getattr(differences[metric], end or "difference")
-    if value is None:
-        raise ReportError(f"--fail-if '{gate.text}': there are too few frames for an interval")
-    return float(value)
-
-
 def _compared(name: str, baseline: dict[str, Any], report: dict[str, Any], settings: ComparisonSettings) -> Compared:
-    pairs = [
-        (one, other)
-        for one, other in zip(frame_metrics(baseline), frame_metrics(report))
-        if not (np.isnan(one.total()) or np.isnan(other.total()))
-    ]
-    frames = len(baseline["frames"]["number"])
-    block = settings.block or max((block_length(b.influence() - a.influence()) for a, b in pairs), default=1)
-    block = min(block, frames)
-    intervals = _intervals(pairs, block, settings) if frames >= _LEAST_FRAMES else [(None, None)] * len(pairs)
-    differences = {
-        one.name: Difference(one.name, one.title, one.unit, one.total(), other.total(), low, high, one.better)
-        for (one, other), (low, high) in zip(pairs, intervals)
-    }
+    ours, theirs = FrameMetrics(baseline), FrameMetrics(report)
+    totals = np.stack([ours.totals(), theirs.totals()], axis=1)
+    known = np.flatnonzero(~np.isnan(totals).any(axis=1))
+    influence = theirs.influence() - ours.influence()
+    frames = len(influence)
+    block = min(settings.block or max((block_length(influence[:, each]) for each in known), default=1), frames)
+    ends = np.full((len(totals), 2), np.nan)
+    if frames >= _LEAST_FRAMES:
+        columns = np.concatenate([ours.columns, theirs.columns], axis=1)
+        drawn = resampled_sums(columns, block=block, replicates=settings.replicates, seed=settings.seed)
+        our_sums, their_sums = np.split(drawn, 2, axis=1)
+        differences = theirs.values(their_sums) - ours.values(our_sums)
+        tail = (1 - settings.level) / 2
+        for each in known:
+            values = differences[~np.isnan(differences[:, each]), each]  # a class may be in none of the drawn frames
+            if values.size:
+                ends[each] = np.quantile(values, (tail, 1 - tail))
+    found = {}
+    for each in known:
+        metric, (low, high) = ours.metrics[each], ends[each].tolist()
+        interval = (None, None) if np.isnan(low) else (low, high)
+        found[metric.name] = Difference(metric, *totals[each].tolist(), *interval)
     digests = [each.get("labels_sha256") for each in (baseline, report)]
-    return Compared(name, report, differences, block, digests[0] is not None and digests[0] == digests[1])
-
-
-def _intervals(
-    pairs: list[tuple[FrameMetric, FrameMetric]], block: int, settings: ComparisonSettings
-) -> list[tuple[float | None, float | None]]:
-    """Ends of the interval of each difference."""
-    distinct = {id(metric.columns): metric.columns for pair in pairs for metric in pair}  # classes share columns
-    if not distinct:
-        return []
-    ends = np.cumsum([columns.shape[1] for columns in distinct.values()])
-    drawn = resampled_sums(
-        np.concatenate(list(distinct.values()), axis=1),
-        block=block,
-        replicates=settings.replicates,
-        seed=settings.seed,
-    )
-    sums = dict(zip(distinct, np.split(drawn, ends[:-1], axis=1)))
-    found: list[tuple[float | None, float | None]] = []
-    tail = (1 - settings.level) / 2
-    for one, other in pairs:
-        differences = other.value(sums[id(other.columns)]) - one.value(sums[id(one.columns)])
-        known = differences[~np.isnan(differences)]  # a class may be in none of the drawn frames
-        low, high = np.quantile(known, (tail, 1 - tail)).tolist() if known.size else (None, None)
-        found.append((low, high))
-    return found
+    return Compared(name, report, found, block, digests[0] is not None and digests[0] == digests[1])
 
 
 def _check_same_frames(first_name: str, first: dict[str, Any], name: str, report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file without scripts or links."""
+"""The page of a comparison, and its tables on the terminal with the intervals drawn as text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from sdcpc_ros.evaluation.comparison import (
     Compared,
@@ -15,35 +19,38 @@ from sdcpc_ros.evaluation.comparison import (
     GateResult,
     plot_groups,
 )
-from sdcpc_ros.evaluation.pages.rendering import count_noun, write_page
-from sdcpc_ros.evaluation.pages.time_sections import frame_times
-from sdcpc_ros.evaluation.pages.timeline import Strip, timeline
+from sdcpc_ros.evaluation.html_report import configuration
+from sdcpc_ros.evaluation.pages.rendering import Section, count_noun, footer_of, write_page
+from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline
 from sdcpc_ros.evaluation.report_file import column
 
+_PLOT_LETTERS = 29  # odd: zero is in the middle
+_PLOT_FROM = 110  #: letters on a line
+_STYLES = {"better": "green", "worse": "red"}
 _SIDE_BY_SIDE = (("Mean IoU", "miou"), ("mVC8", "mvc8"), ("Steady pixels", "steady"), ("Confidence", "confidence"))
 
 
 def write_comparison(path: str | Path, comparison: Comparison, gates: list[GateResult], command: str = "") -> None:
     """Writes the page of a comparison with its gates; `command` reproduces it."""
-    baseline, settings = comparison.baseline, comparison.settings
-    context = {
-        "title": f"{baseline['bag']['name']}: comparison",
-        "name": baseline["bag"]["name"],
-        "facts": [
+    baseline = comparison.baseline
+    sections = []
+    for each in comparison.compared:
+        sections += _sections(comparison, each, [gate for gate in gates if gate.report == each.name])
+    how = [("text", _method(comparison.settings)), *([("code", command)] if command else [])]
+    write_page(
+        path,
+        title=f"{baseline['bag']['name']}: comparison",
+        kind="Comparison on a recording",
+        name=baseline["bag"]["name"],
+        facts=[
             ("camera", baseline["bag"]["camera"]),
             ("frames", str(comparison.frames)),
             ("baseline", f"{comparison.baseline_name} ({baseline['model']['name']})"),
             ("ground truth", baseline["bag"]["truth"]),
         ],
-        "sections": [
-            _section(comparison, each, [gate for gate in gates if gate.report == each.name])
-            for each in comparison.compared
-        ],
-        "method": _method(settings),
-        "command": command,
-        "footer": f"Made by sdcpc_ros {baseline['versions'].get('sdcpc_ros', '')}.",
-    }
-    write_page(path, "comparison.html.jinja", context)
+        sections=[*sections, Section("How to read this", parts=how)],
+        footer=footer_of({"versions": baseline["versions"]}),
+    )
 
 
 def _method(settings: ComparisonSettings) -> str:
@@ -57,50 +64,54 @@ def _method(settings: ComparisonSettings) -> str:
     )
 
 
-def _section(comparison: Comparison, compared: Compared, gates: list[GateResult]) -> dict[str, Any]:
-    return {
-        "name": compared.name,
-        "model": compared.report["model"]["name"],
-        "summary": _summary(compared),
-        "gates": [
-            (result.gate.text, f"{result.value:+.2f}", "failed" if result.failed else "passed") for result in gates
-        ],
-        "rows": [
-            _row(each, positions, begins_group=index == 0)
-            for group in plot_groups(compared.differences.values())
-            for index, (each, positions) in enumerate(group)
-        ],
-        "timeline": _timeline(comparison.baseline, compared.report),
-        "settings": _settings_that_differ(comparison.baseline, compared.report),
-        "block": count_noun(compared.block, "frame"),
-    }
+def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult]) -> list[Section]:
+    baseline, model = comparison.baseline, compared.report["model"]["name"]
+    title = f"{compared.name} ({model}) against the baseline"
+    sections = [Section(title, parts=[("lead", _summary(compared))], bare=True)]
+    if gates:
+        rows = [(each.gate.text, f"{each.value:+.2f}", "failed" if each.failed else "passed") for each in gates]
+        table = {"head": ["condition that must not be met", "value", ""], "rows": rows}
+        sections.append(Section("Gates", parts=[("grid", table)]))
+    meaning = (
+        "Bars are the intervals of the differences, on a scale of their own for scores, classes and times. Right of "
+        f"zero is better. Drawn in runs of {count_noun(compared.block, 'frame')}."
+    )
+    differences = [
+        _row(each, positions, begins_group=index == 0)
+        for group in plot_groups(compared.differences.values())
+        for index, (each, positions) in enumerate(group)
+    ]
+    sections.append(Section("Differences from the baseline", meaning, [("differences", differences)]))
+    strips = _strips(baseline, compared.report)
+    if strips:
+        chart = timeline(*frame_times(baseline), strips)
+        sections.append(Section("Over time", "Both on the same frames.", [("timeline", chart)]))
+    settings = _settings_that_differ(baseline, compared.report)
+    if settings:
+        table = {"head": ["", "baseline", "this"], "rows": settings}
+        sections.append(Section("What is set differently", parts=[("grid", table)]))
+    return sections
 
 
 def _summary(compared: Compared) -> str:
     if compared.same_labels:
         return "Every label of every frame is the same as the baseline's."
-    sentences = []
-    for name in ("miou", "mvc8", "mvc16"):
-        each = compared.differences.get(name)
-        if each is None:
-            continue
-        if each.verdict in ("better", "worse"):
-            verdict = f"{each.verdict} beyond chance ({each.interval})"
-        elif each.low is None or each.high is None:
-            verdict = "with too few frames for an interval"
-        else:
-            verdict = f"within chance ({each.interval})"
-        sentences.append(f"{each.title} {each.difference:+.2f} points, {verdict}")
-    return (
-        "; ".join(sentences) + "." if sentences else "There is no ground truth to compare with; see the steady pixels."
-    )
+    found = [compared.differences[name] for name in ("miou", "mvc8", "mvc16") if name in compared.differences]
+    if not found:
+        return "There is no ground truth to compare with; see the steady pixels."
+    each_in_words = [
+        f"{each.metric.title} {each.difference:+.2f} points ({each.interval}), "
+        + (f"{each.verdict} beyond chance" if each.verdict in ("better", "worse") else each.verdict)
+        for each in found
+    ]
+    return "; ".join(each_in_words) + "."
 
 
-def _row(each: Difference, positions: tuple[float, float, float], *, begins_group: bool) -> dict[str, Any]:
+def _row(each: Difference, positions: tuple[float, ...], *, begins_group: bool) -> dict[str, Any]:
     left, at, right = (50 * (1 + position) for position in positions)
     return {
-        "name": f"{each.title}, {each.unit}",
-        "note": f"{each.title}: {each.difference:+.2f}, {each.interval}, {each.verdict}",
+        "name": f"{each.metric.title}, {each.metric.unit}",
+        "note": f"{each.metric.title}: {each.difference:+.2f}, {each.interval}, {each.verdict}",
         "cells": (f"{each.baseline:.2f}", f"{each.value:.2f}", f"{each.difference:+.2f}", each.interval),
         "left": f"{left:.2f}",
         "at": f"{at:.2f}",
@@ -110,21 +121,59 @@ def _row(each: Difference, positions: tuple[float, float, float], *, begins_grou
     }
 
 
-def _timeline(baseline: dict[str, Any], report: dict[str, Any]) -> dict[str, Any] | None:
+def _strips(baseline: dict[str, Any], report: dict[str, Any]) -> list[Strip]:
     strips = []
     for title, name in _SIDE_BY_SIDE:
         ours, theirs = (100 * column(each, name) for each in (baseline, report))
         if not (np.isnan(ours).all() or np.isnan(theirs).all()):
             strips.append(Strip({f"{title}: baseline": ours, "this": theirs}))
-    return timeline(*frame_times(baseline), strips) if strips else None
+    return strips
 
 
 def _settings_that_differ(baseline: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    def flat(each: dict[str, Any]) -> dict[str, str]:
-        model = {"model": each["model"]["name"], "model's SHA-256": each["model"]["sha256"]}
-        return {name: str(value) for name, value in {**model, **each["settings"], **each["versions"]}.items()}
-
-    ours, theirs = flat(baseline), flat(report)
-    names = [*ours, *(name for name in theirs if name not in ours)]
-    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in names]
+    ours, theirs = ({**configuration(each), **each["versions"]} for each in (baseline, report))
+    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in dict.fromkeys([*ours, *theirs])]
     return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def comparison_tables(comparison: Comparison, width: int) -> RenderableType:
+    """A table for each report: scores, classes, times; with the plot if `width` letters are enough."""
+    return Group(*(_table(comparison, each, plot=width >= _PLOT_FROM) for each in comparison.compared))
+
+
+def interval_plot(low: float, value: float, high: float) -> str:
+    """An interval as `  ├──●──┤ `, from -1 to 1 around a middle that is zero."""
+    letters = ["·" if place == _PLOT_LETTERS // 2 else " " for place in range(_PLOT_LETTERS)]
+    first, at, last = (round((end + 1) / 2 * (_PLOT_LETTERS - 1)) for end in (low, value, high))
+    if low < high:
+        letters[first : last + 1] = "─" * (last - first + 1)
+        letters[first], letters[last] = "├", "┤"
+    letters[at] = "●"
+    return "".join(letters)
+
+
+def _table(comparison: Comparison, compared: Compared, plot: bool) -> Table:
+    settings = comparison.settings
+    table = Table(
+        title=f"{escape(compared.name)} against {escape(comparison.baseline_name)}",
+        caption=f"{escape(comparison.baseline['bag']['name'])}, {comparison.frames} frames; {settings.level:.0%} "
+        f"intervals by bootstrap, {settings.replicates} draws of runs of {compared.block} frames, seed {settings.seed}"
+        + ("; every label is the same" if compared.same_labels else ""),
+    )
+    table.add_column("")
+    for name in ("baseline", "this", "difference", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if plot:
+        table.add_column("worse ◂ zero ▸ better", no_wrap=True)
+    table.add_column("")
+    for group in plot_groups(compared.differences.values()):
+        for each, positions in group:
+            style = _STYLES.get(each.verdict, "")
+            table.add_row(
+                Text(f"{each.metric.title} {each.metric.unit}"),
+                *(f"{each.baseline:.2f}", f"{each.value:.2f}", f"{each.difference:+.2f}", each.interval),
+                *([Text(interval_plot(*positions), style)] if plot else []),
+                Text(each.verdict, style),
+            )
+        table.add_section()
+    return table

@@ -1,36 +1,84 @@
-"""Scores a segmenter on labelled video: as a stream, and on single frames with the same weights."""
+"""Scores a segmenter on labelled video: as a stream, and on single frames with the same weights; and their table."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from rich.table import Table
 
-from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.evaluation.metrics import MVC_MODES
+from sdcpc_ros.evaluation.pages.rendering import count_noun
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _STREAM = "evaluation"
+_ROWS = {
+    "mIoU %": "miou",
+    "weighted IoU %": "weighted_iou",
+    "mVC8 % (clean)": "mvc8",
+    "mVC16 % (clean)": "mvc16",
+    "mVC8 % (reference)": "mvc8_reference",
+    "mVC16 % (reference)": "mvc16_reference",
+    "TC % (exact flow, nearest, occlusions masked)": "tc",
+    "ms a frame (median)": "ms_per_frame",
+}
 
 
-class Segmenter(Protocol):
-    """The interface that is scored; `sdcpc_ros.streaming.StreamingSegmenter` implements it."""
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame of a clip. A frame without ground truth is segmented, but not judged."""
 
-    @property
-    def label_set(self) -> LabelSet: ...
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    labels: np.ndarray | None  # (H, W) uint8, 255 = void
+    stamp_s: float
+    flow: np.ndarray | None = None  # (H, W, 2) float32, px, to the next frame of the clip
+    flow_valid: np.ndarray | None = None  # (H, W) bool, see TemporalConsistency
 
-    def segment(self, image: np.ndarray, stamp_s: float | None = ..., *, stream: str = ...) -> Any: ...
 
-    def segment_single(self, image: np.ndarray) -> Any: ...
+@dataclass(frozen=True)
+class LabelledVideo:
+    """Clips that are scored together. Each iteration of a clip reads or renders its frames."""
 
-    def reset(self, stream: str | None = ...) -> None: ...
+    name: str
+    label_set: LabelSet
+    clips: Sequence[Iterable[LabelledFrame]]
+    frames: int  # in all clips together
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """Consecutive frames of a data set."""
+
+    dataset: VideoDataset
+    indices: range
+
+    def __iter__(self) -> Iterator[LabelledFrame]:
+        for index in self.indices:
+            facts = self.dataset.frames[index]
+            image, labels = self.dataset[index] if facts.labelled else (self.dataset.image(index), None)
+            yield LabelledFrame(image, labels, facts.stamp_s, *(self.dataset.flow(index) or (None, None)))
+
+
+def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
+    """A data set's runs of frames that have labels, each up to its last labelled frame.
+
+    clips: their largest number, 0: all. Raises DatasetError if there are no labels.
+    """
+    last_labelled = {run: [index for index in run if dataset.frames[index].labelled][-1:] for run in dataset.runs}
+    stretches = [range(run.start, last[0] + 1) for run, last in last_labelled.items() if last][: clips or None]
+    if not stretches:
+        raise DatasetError(f"{dataset.name} has no labels to judge by")
+    clips_of = [_Clip(dataset, stretch) for stretch in stretches]
+    return LabelledVideo(dataset.name, dataset.label_set, clips_of, sum(map(len, stretches)))
 
 
 @dataclass(frozen=True)
@@ -47,25 +95,10 @@ class Scores:
     tc: float  #: nan without flow
     ms_per_frame: float  #: median, from image to labels
 
-    @classmethod
-    def of(cls, scorer: Scorer, elapsed_ms: list[float]) -> Scores:
-        """The totals of a scorer with all `mvc_modes`."""
-        return cls(
-            miou=scorer.confusion.miou(),
-            weighted_iou=scorer.confusion.weighted_iou(),
-            class_iou=dict(zip(scorer.label_set.class_names, scorer.confusion.iou().tolist())),
-            mvc8=scorer.mvc[8, "clean"].value(),
-            mvc16=scorer.mvc[16, "clean"].value(),
-            mvc8_reference=scorer.mvc[8, "reference"].value(),
-            mvc16_reference=scorer.mvc[16, "reference"].value(),
-            tc=scorer.tc.value(),
-            ms_per_frame=statistics.median(elapsed_ms) if elapsed_ms else math.nan,
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """For JSON: nan becomes None."""
-        values = {**asdict(self), "class_iou": {name: _none_if_nan(iou) for name, iou in self.class_iou.items()}}
-        return {key: _none_if_nan(value) for key, value in values.items()}
+        class_iou = {name: _none_if_nan(iou) for name, iou in self.class_iou.items()}
+        return {**{name: _none_if_nan(value) for name, value in vars(self).items()}, "class_iou": class_iou}
 
 
 @dataclass(frozen=True)
@@ -97,20 +130,32 @@ class _TimedScorer:
         self.scorer.update(labels, frame.labels, flow=frame.flow, flow_valid=frame.flow_valid)
 
     def scores(self) -> Scores:
-        return Scores.of(self.scorer, self._elapsed_ms)
+        scorer = self.scorer
+        return Scores(
+            miou=scorer.confusion.miou(),
+            weighted_iou=scorer.confusion.weighted_iou(),
+            class_iou=dict(zip(scorer.label_set.class_names, scorer.confusion.iou().tolist())),
+            mvc8=scorer.mvc[8, "clean"].value(),
+            mvc16=scorer.mvc[16, "clean"].value(),
+            mvc8_reference=scorer.mvc[8, "reference"].value(),
+            mvc16_reference=scorer.mvc[16, "reference"].value(),
+            tc=scorer.tc.value(),
+            ms_per_frame=statistics.median(self._elapsed_ms) if self._elapsed_ms else math.nan,
+        )
 
 
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: StreamingSegmenter,
     video: LabelledVideo,
     *,
+    segment_single: Callable[[np.ndarray], Any] | None = None,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
     doing: str = "evaluating",
 ) -> Evaluation:
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
-    `progress` gets the number of frames and `doing`, and returns a context manager whose value is called after each
-    frame, as ProgressBar.
+    `segment_single`: takes the place of the segmenter's own. `progress` gets the number of frames and `doing`, and
+    returns a context manager whose value is called after each frame, as ProgressBar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
     if segmenter.label_set.class_names != video.label_set.class_names:
@@ -118,7 +163,7 @@ def evaluate(
             f"the model's classes are {_describe(segmenter.label_set)}; {video.name} has {_describe(video.label_set)}"
         )
     streaming = _TimedScorer(video.label_set, segmenter.segment)
-    single_frame = _TimedScorer(video.label_set, segmenter.segment_single)
+    single_frame = _TimedScorer(video.label_set, segment_single or segmenter.segment_single)
     with progress(video.frames, doing) if progress else nullcontext(lambda: None) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
@@ -132,14 +177,31 @@ def evaluate(
             streaming.scorer.interrupt()
             single_frame.scorer.interrupt()
     segmenter.reset(_STREAM)
-    return Evaluation(
-        video=video.name,
-        clips=len(video.clips),
-        frames=video.frames,
-        labelled_frames=single_frame.scorer.judged,
-        streaming=streaming.scores(),
-        single_frame=single_frame.scores(),
-    )
+    judged = single_frame.scorer.judged
+    return Evaluation(video.name, len(video.clips), video.frames, judged, streaming.scores(), single_frame.scores())
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Both ways of using the weights side by side: the scores that sum up, then IoU by class; shares in percent."""
+    judged, frames = evaluation.labelled_frames, count_noun(evaluation.frames, "frame")
+    labelled = "" if judged == evaluation.frames else f", {judged} of them labelled"
+    table = Table(title=f"{evaluation.video}: {frames} in {count_noun(evaluation.clips, 'clip')}{labelled}")
+    table.add_column("")
+    table.add_column("streaming", justify="right")
+    table.add_column("single frame", justify="right")
+    both = (evaluation.streaming, evaluation.single_frame)
+    for name, key in _ROWS.items():
+        values = [getattr(scores, key) * (1 if key == "ms_per_frame" else 100) for scores in both]
+        if key != "tc" or not math.isnan(values[0]):
+            table.add_row(name, *map(_number, values))
+    table.add_section()
+    for name in evaluation.streaming.class_iou:
+        table.add_row(f"IoU % {name}", *(_number(100 * scores.class_iou[name]) for scores in both))
+    return table
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _none_if_nan(value: Any) -> Any:

@@ -1,89 +1,70 @@
-"""Metrics as functions of sums over frames, for any choice of frames."""
+"""The metrics of a report as functions of sums over frames, for any choice of frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sdcpc_ros.evaluation.report_file import column, counts, label_set_of
 
+_MEANS = {"mvc8": "mVC8", "mvc16": "mVC16", "steady": "Steady pixels", "confidence": "Confidence"}
+
 
 @dataclass(frozen=True)
-class FrameMetric:
-    """A metric of a report, in percent or ms, as a function of the sums of columns over frames."""
+class Metric:
+    """What one of the columns of `FrameMetrics.values` is."""
 
     name: str
     title: str
-    unit: str
-    better: int  #: 1 if more is better, -1 if less is, 0 if neither
-    columns: np.ndarray  #: (N, K) float64; several metrics may share them
-    value: Callable[[np.ndarray], np.ndarray]  #: sums (..., K) -> (...), nan where nothing was judged
-
-    def total(self) -> float:
-        """Over all frames."""
-        return float(self.value(self.columns.sum(axis=0)))
-
-    def influence(self) -> np.ndarray:
-        """The total less the total without a frame, for each frame (N,); 0 where either is nan."""
-        sums = self.columns.sum(axis=0)
-        return np.nan_to_num(self.value(sums) - self.value(sums - self.columns))
+    unit: str = "%"
+    better: int = 1  #: 1 if more is better, -1 if less is, 0 if neither
 
 
-def frame_metrics(report: dict[str, Any]) -> list[FrameMetric]:
-    """All metrics of a report, in the same order for every report; the value of a missing one is nan.
+class FrameMetrics:
+    """All metrics of a report, in the same order for every report of the same classes.
 
     `miou`, `weighted_iou`, `mvc8`, `mvc16`, `steady`, `confidence` and `iou.CLASS` are percent, `ms` the mean time a
     frame.
     """
-    pixels = np.concatenate([counts(report, name) for name in ("intersection", "truth", "predicted")], axis=1)
-    pixels = pixels.astype(np.float64)
-    names = label_set_of(report).class_names
-    elapsed = report.get("timing", {}).get("frames_ms")
-    frames = len(report["frames"]["number"])
-    milliseconds = np.array(elapsed, np.float64) if elapsed and len(elapsed) == frames else np.full(frames, np.nan)
-    return [
-        FrameMetric("miou", "Mean IoU", "%", 1, pixels, _miou),
-        FrameMetric("weighted_iou", "Weighted IoU", "%", 1, pixels, _weighted_iou),
-        _mean("mvc8", "mVC8", "%", 1, 100 * column(report, "mvc8")),
-        _mean("mvc16", "mVC16", "%", 1, 100 * column(report, "mvc16")),
-        _mean("steady", "Steady pixels", "%", 1, 100 * column(report, "steady")),
-        _mean("confidence", "Confidence", "%", 0, 100 * column(report, "confidence")),
-        *(
-            FrameMetric(f"iou.{name}", name.replace("_", " "), "%", 1, pixels, partial(_class_iou, index, len(names)))
-            for index, name in enumerate(names)
-        ),
-        _mean("ms", "Time per frame, mean", "ms", -1, milliseconds),
-    ]
 
+    def __init__(self, report: dict[str, Any]) -> None:
+        names = label_set_of(report).class_names
+        means = [Metric(name, title, better=int(name != "confidence")) for name, title in _MEANS.items()]
+        classes = [Metric(f"iou.{name}", name.replace("_", " ")) for name in names]
+        time = Metric("ms", "Time per frame, mean", "ms", -1)
+        self.metrics = (
+            *(Metric("miou", "Mean IoU"), Metric("weighted_iou", "Weighted IoU")),
+            *(*means, *classes, time),
+        )
+        self._classes, frames = len(names), len(report["frames"]["number"])
+        elapsed_ms = report.get("timing", {}).get("frames_ms") or []
+        columns = [100 * column(report, name) for name in _MEANS]
+        columns.append(np.array(elapsed_ms if len(elapsed_ms) == frames else [np.nan] * frames, np.float64))
+        sums = [part for values in columns for part in (np.nan_to_num(values), ~np.isnan(values))]
+        pixels = [counts(report, name) for name in ("intersection", "truth", "predicted")]
+        #: What is summed over frames, (N, K) float64: pixels by class, and the sum and number of the other values.
+        self.columns = np.concatenate([*pixels, np.stack(sums, axis=1)], axis=1).astype(np.float64)
 
-def _mean(name: str, title: str, unit: str, better: int, values: np.ndarray) -> FrameMetric:
-    known = ~np.isnan(values)
-    columns = np.stack([np.where(known, values, 0), known], axis=1).astype(np.float64)
-    return FrameMetric(name, title, unit, better, columns, lambda sums: _divided(sums[..., 0], sums[..., 1]))
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """The metrics (..., M) of sums of `columns` (..., K), nan where nothing was judged."""
+        pixels, rest = sums[..., : 3 * self._classes], sums[..., 3 * self._classes :]
+        intersection, truth, predicted = np.split(pixels, 3, axis=-1)
+        iou = np.where(truth > 0, _divided(intersection, truth + predicted - intersection), np.nan)
+        miou = _divided(np.nansum(iou, axis=-1, keepdims=True), (~np.isnan(iou)).sum(axis=-1, keepdims=True))
+        weighted = _divided(np.nansum(iou * truth, axis=-1, keepdims=True), truth.sum(axis=-1, keepdims=True))
+        means = _divided(rest[..., ::2], rest[..., 1::2])
+        return np.concatenate([100 * miou, 100 * weighted, means[..., :-1], 100 * iou, means[..., -1:]], axis=-1)
 
+    def totals(self) -> np.ndarray:
+        """The metrics over all frames, (M,)."""
+        return self.values(self.columns.sum(axis=0))
 
-def _miou(sums: np.ndarray) -> np.ndarray:
-    iou = _iou(sums)
-    return 100 * _divided(np.nansum(iou, axis=-1), (~np.isnan(iou)).sum(axis=-1))
-
-
-def _weighted_iou(sums: np.ndarray) -> np.ndarray:
-    truth = np.split(sums, 3, axis=-1)[1]
-    return 100 * _divided(np.nansum(_iou(sums) * truth, axis=-1), truth.sum(axis=-1))
-
-
-def _class_iou(index: int, classes: int, sums: np.ndarray) -> np.ndarray:
-    return 100 * _iou(sums[..., index::classes])[..., 0]
-
-
-def _iou(sums: np.ndarray) -> np.ndarray:
-    """IoU (..., C) of intersection, truth and predicted pixels (..., 3 C); nan where the truth holds none."""
-    intersection, truth, predicted = np.split(sums, 3, axis=-1)
-    return np.where(truth > 0, _divided(intersection, truth + predicted - intersection), np.nan)
+    def influence(self) -> np.ndarray:
+        """The totals less the totals without a frame, for each frame, (N, M); 0 where either is nan."""
+        sums = self.columns.sum(axis=0)
+        return np.nan_to_num(self.values(sums) - self.values(sums - self.columns))
 
 
 def _divided(dividend: np.ndarray, divisor: np.ndarray) -> np.ndarray:

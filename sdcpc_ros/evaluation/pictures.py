@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 from sdcpc_ros.streaming.overlay import OverlayPainter
 
 _PAPER = (250, 250, 248)
+_MARGIN = 28  # px around a contact sheet
 _INK = (38, 42, 48)
 _FAINT_INK = (120, 126, 134)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
@@ -105,49 +105,27 @@ def legend(label_set: LabelSet, width: int, text_height_px: float = 11) -> np.nd
     return canvas
 
 
-@dataclass(frozen=True)
-class SheetRow:
-    """Pictures of one moment, (H, W, 3) uint8 RGB of one size, one for each column of a sheet, and a caption."""
+def contact_sheet(title: str, subtitle: str, rows: Sequence[np.ndarray], label_set: LabelSet) -> np.ndarray:
+    """Rows of `side_by_side`, of one width, below a title and above a legend: (H, W, 3) uint8 RGB.
 
-    pictures: tuple[np.ndarray, ...]
-    caption: str
-
-
-def contact_sheet(
-    title: str, subtitle: str, columns: Sequence[str], rows: Sequence[SheetRow], label_set: LabelSet
-) -> np.ndarray:
-    """A page of labelled pictures under a title, with the column names above and the legend below: (H, W, 3) uint8 RGB.
-
-    Raises ValueError when there is no row, or a row does not have a picture for every column.
+    Raises ValueError if there is no row.
     """
-    if not rows or any(len(row.pictures) != len(columns) for row in rows):
-        raise ValueError(f"a contact sheet needs rows of {len(columns)} pictures each")
-    height, width = rows[0].pictures[0].shape[:2]
-    margin, gutter, text, top = 28, 10, 13, 130  # of the rows
-    page_width = 2 * margin + len(columns) * width + (len(columns) - 1) * gutter
-    lefts = [margin + index * (width + gutter) for index in range(len(columns))]
-    classes = legend(label_set, page_width - 2 * margin, text)
-    bottom = top + len(rows) * (height + gutter)
-    page = _paper(bottom + classes.shape[0] + margin, page_width)
-    draw_text(page, title, margin, 44, 19)
-    draw_text(page, subtitle, margin, 70, 11, _FAINT_INK)
-    for left, column in zip(lefts, columns):
-        draw_text(page, column, left, 116, text)
-    for row in rows:
-        for left, picture in zip(lefts, row.pictures):
-            page[top : top + height, left : left + width] = picture
-        _tag(page, row.caption, margin + 8, top + height - 10)
-        top += height + gutter
-    page[bottom + 8 : bottom + 8 + classes.shape[0], margin : margin + classes.shape[1]] = classes
-    return page
+    if not rows:
+        raise ValueError("a contact sheet needs at least one row")
+    width = rows[0].shape[1]
+    head = _paper(90, width)
+    draw_text(head, title, 0, 44, 19)
+    draw_text(head, subtitle, 0, 70, 11, _FAINT_INK)
+    page = np.concatenate([head, *rows, legend(label_set, width, 13)])
+    return cv2.copyMakeBorder(page, 0, _MARGIN, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=_PAPER)
 
 
-def side_by_side(left: np.ndarray, right: np.ndarray, foot: np.ndarray, captions: tuple[str, str]) -> np.ndarray:
-    """Two pictures of one size with a caption in each, above a foot (a legend) of their common width."""
-    panels = [left.copy(), right.copy()]
-    for panel, caption in zip(panels, captions):
+def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) uint8 RGB of one size beside each other, each with its caption (the key) in it."""
+    captioned = [picture.copy() for picture in panels.values()]
+    for panel, caption in zip(captioned, panels):
         _tag(panel, caption, 8, panel.shape[0] - 10)
-    return np.concatenate([np.concatenate(panels, axis=1), foot])
+    return np.concatenate(captioned, axis=1)
 
 
 def _tag(canvas: np.ndarray, text: str, left: int, baseline: int, height_px: float = 10) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.flicker import FlickerMap
-from sdcpc_ros.evaluation.metrics import ConfusionMatrix, TemporalConsistency, VideoConsistency
+from sdcpc_ros.evaluation.metrics import ConfusionMatrix, FlickerMap, TemporalConsistency, VideoConsistency
 from sdcpc_ros.labels.label_set import LabelSet
 
 _DIGITS = 6  # of shares: a millionth is less than a pixel
@@ -99,12 +99,12 @@ class Scorer:
         log.stamp_ns.append(stamp_ns)
         log.references.append(references)
         log.reset.append(reset)
-        log.miou.append(_round(frame.miou()))
+        log.miou.append(rounded(frame.miou()))
         shares = self._update_consistency(labels, truth, flow, flow_valid)
-        log.mvc8.append(_round(shares.get((8, "clean"))))
-        log.mvc16.append(_round(shares.get((16, "clean"))))
-        log.steady.append(_round(self.flicker.update(labels, truth)))
-        log.confidence.append(None if confidence is None else _round(float(confidence.mean()) / 255))
+        log.mvc8.append(rounded(shares.get((8, "clean"))))
+        log.mvc16.append(rounded(shares.get((16, "clean"))))
+        log.steady.append(rounded(self.flicker.update(labels, truth)))
+        log.confidence.append(None if confidence is None else rounded(float(confidence.mean()) / 255))
         log.intersection.extend(np.diag(frame.matrix).tolist())
         log.truth.extend(frame.truth_pixels().tolist())
         log.predicted.extend(frame.matrix.sum(axis=0).tolist())
@@ -119,11 +119,11 @@ class Scorer:
         return {
             "frames": len(self.log),
             "judged_frames": self.judged,
-            "miou": _round(self.confusion.miou()),
-            "weighted_iou": _round(self.confusion.weighted_iou()),
-            **{f"mvc{n}": _round(self.mvc[n, "clean"].value()) for n in (8, 16)},
-            "steady": _mean(self.log.steady),
-            "confidence": _mean(self.log.confidence),
+            "miou": rounded(self.confusion.miou()),
+            "weighted_iou": rounded(self.confusion.weighted_iou()),
+            **{f"mvc{n}": rounded(self.mvc[n, "clean"].value()) for n in (8, 16)},
+            "steady": mean(self.log.steady),
+            "confidence": mean(self.log.confidence),
         }
 
     def classes(self) -> list[dict[str, Any]]:
@@ -134,10 +134,10 @@ class Scorer:
             {
                 "name": name,
                 "colour": list(self.label_set.colours[index]),
-                "iou": _round(iou),
-                "truth_share": _round(truth[index] / judged) if judged else None,
-                "predicted_share": _round(pixels[index] / total),
-                "confidence": _round(self._confidence_sum[index] / pixels[index]) if pixels[index] else None,
+                "iou": rounded(iou),
+                "truth_share": rounded(truth[index] / judged) if judged else None,
+                "predicted_share": rounded(pixels[index] / total),
+                "confidence": rounded(self._confidence_sum[index] / pixels[index]) if pixels[index] else None,
             }
             for index, (name, iou) in enumerate(zip(self.label_set.class_names, self.confusion.iou().tolist()))
         ]
@@ -145,6 +145,19 @@ class Scorer:
     def labels_sha256(self) -> str:
         """A digest of all label images so far: each frame's is SHA-256 of the digest before and the frame's labels."""
         return self._digest.hex()
+
+    def report(self) -> dict[str, Any]:
+        """All of it, for a report in JSON."""
+        numbered = zip(self.log.number, self.log.reset)
+        return {
+            "labels_sha256": self.labels_sha256(),
+            "scores": self.scores(),
+            "classes": self.classes(),
+            "confusion": self.confusion.matrix.tolist(),
+            "unlabelled": self.confusion.unlabelled.tolist(),
+            "resets": [{"number": number, "cause": cause} for number, cause in numbered if cause is not None],
+            "frames": self.log.to_dict(),
+        }
 
     def _update_consistency(
         self, labels: np.ndarray, truth: np.ndarray | None, flow: np.ndarray | None, flow_valid: np.ndarray | None
@@ -163,10 +176,12 @@ class Scorer:
             consistency.end_video()
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of the values that are not None, rounded; None if there is none."""
     known = [value for value in values if value is not None]
-    return _round(math.fsum(known) / len(known)) if known else None
+    return rounded(math.fsum(known) / len(known)) if known else None
 
 
-def _round(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """A share with six digits; None for None and nan."""
     return None if value is None or math.isnan(value) else round(float(value), _DIGITS)

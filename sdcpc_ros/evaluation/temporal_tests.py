@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -11,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from sdcpc_ros.datasets.dataset_views import Pan, every_nth_frame, single_videos, spliced
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.evaluation.evaluate import Evaluation, Segmenter, evaluate
-from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
-from sdcpc_ros.labels.label_set import LabelSet
+from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, labelled_video
+from sdcpc_ros.labels.label_set import thin_classes
+from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class TestResult:
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON. Times are left out: single frames that tests share are run once (see SingleFrameCache)."""
+        """For JSON. Times are left out: single frames that tests share are run once (see cached_labels)."""
         values = self.evaluation.to_dict()
         for way in ("streaming", "single_frame"):
             del values[way]["ms_per_frame"]
@@ -61,60 +64,63 @@ def temporal_tests(
     cut is scored. turns: a window moves sideways by this share of its width a frame. each_video: every video of the
     data set by itself. Raises DatasetError for a value that does not suit the data set, or one without labels.
     """
-    tests = [_test("every", n, _rate_title(n), every_nth_frame(dataset, n)) for n in every]
-    tests += [_test("cuts", n, f"cut every {n}", spliced(dataset, n)) for n in cuts]
-    tests += [_test("turns", share, f"turn {100 * share:g} %", Pan(dataset, share)) for share in turns]
-    if each_video:
-        videos = [view for view in single_videos(dataset) if view.labelled]
-        tests += [
-            _test("video", name, name, view) for view in videos for name in [dataset.frames[view.indices[0]].video]
-        ]
-    return tests
+    views: list[tuple[str, int | float | str, str, VideoDataset]] = [
+        *(("every", n, "every frame" if n == 1 else f"1 frame in {n}", every_nth_frame(dataset, n)) for n in every),
+        *(("cuts", n, f"cut every {n}", spliced(dataset, n)) for n in cuts),
+        *(("turns", share, f"turn {100 * share:g} %", Pan(dataset, share)) for share in turns),
+    ]
+    for view in single_videos(dataset) if each_video else ():
+        if view.labelled:
+            name = dataset.frames[view.indices[0]].video
+            views.append(("video", name, name, view))
+    return [TemporalTest(kind, n, title, labelled_video(view), view.rate_hz) for kind, n, title, view in views]
 
 
 def run_temporal_tests(
-    segmenter: Segmenter,
+    segmenter: StreamingSegmenter,
     tests: Iterable[TemporalTest],
     *,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
 ) -> list[TestResult]:
     """Scores `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
-    cached = SingleFrameCache(segmenter)
-    return [TestResult(test, evaluate(cached, test.video, progress=progress, doing=test.title)) for test in tests]
+    single = cached_labels(segmenter.segment_single)
+    return [
+        TestResult(test, evaluate(segmenter, test.video, segment_single=single, progress=progress, doing=test.title))
+        for test in tests
+    ]
 
 
-class SingleFrameCache:
-    """A segmenter that caches the single-frame labels of each image, compressed.
+def cached_labels(segment_single: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """`segment_single` that keeps the labels of each image, compressed: all tests share them."""
+    compressed: dict[tuple[tuple[int, ...], bytes], bytes] = {}
 
-    They do not depend on earlier frames, so all tests share them.
-    """
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self._labels: dict[tuple[tuple[int, ...], bytes], bytes] = {}
-
-    @property
-    def label_set(self) -> LabelSet:
-        return self._segmenter.label_set
-
-    def segment(self, image: np.ndarray, stamp_s: float | None = None, *, stream: str = "camera") -> Any:
-        return self._segmenter.segment(image, stamp_s, stream=stream)
-
-    def reset(self, stream: str | None = None) -> None:
-        self._segmenter.reset(stream)
-
-    def segment_single(self, image: np.ndarray) -> Any:
+    def segment(image: np.ndarray) -> Any:
         key = (image.shape, hashlib.sha256(image.tobytes()).digest())
-        if key not in self._labels:
-            labels = self._segmenter.segment_single(image).labels
-            self._labels[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
-        found = np.frombuffer(zlib.decompress(self._labels[key]), np.uint8)
-        return SimpleNamespace(labels=found.reshape(image.shape[:2]))
+        if key not in compressed:
+            labels = segment_single(image).labels
+            compressed[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
+        labels = np.frombuffer(zlib.decompress(compressed[key]), np.uint8)
+        return SimpleNamespace(labels=labels.reshape(image.shape[:2]))
+
+    return segment
 
 
-def _test(kind: str, value: int | float | str, title: str, dataset: VideoDataset) -> TemporalTest:
-    return TemporalTest(kind, value, title, labelled_video(dataset), dataset.rate_hz)
+def temporal_test_table(results: Sequence[TestResult]) -> Table:
+    """One row a test, each score as "streaming/single frame" in percent; of the classes those that are thin."""
+    title = "streaming/single frame, %; of cuts the first frame after each"
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    thin = thin_classes(list(results[0].evaluation.streaming.class_iou))
+    table.add_column("test", no_wrap=True)
+    for name in ("judged", "mIoU", "mVC8", "mVC16", *thin):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        both = (result.evaluation.streaming, result.evaluation.single_frame)
+        values = [[getattr(scores, name) for scores in both] for name in ("miou", "mvc8", "mvc16")]
+        values += [[scores.class_iou[name] for scores in both] for name in thin]
+        table.add_row(result.test.title, str(result.evaluation.labelled_frames), *map(_side_by_side, values))
+    return table
 
 
-def _rate_title(n: int) -> str:
-    return "every frame" if n == 1 else f"1 frame in {n}"
+def _side_by_side(shares: Iterable[float]) -> str:
+    texts = ["-" if math.isnan(share) else f"{100 * share:.1f}" for share in shares]
+    return "-" if set(texts) == {"-"} else "/".join(texts)

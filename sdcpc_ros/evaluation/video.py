@@ -47,13 +47,10 @@ class VideoWriter:
         frame.pts, frame.time_base = tick, Fraction(1, _TICKS_PER_S)
         self._container.mux(self._stream.encode(frame))
 
-    def close(self) -> None:
-        if self._size is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
+        if self._size is not None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()

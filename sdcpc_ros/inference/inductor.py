@@ -26,8 +26,10 @@ class InductorBackend:
         # Weights become constants, laid out as the kernels like them.
         options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": step.mean.device.type == "cpu"}
         self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+        # Made outside of inference mode, as frames are: torch.compile would compile the first frame once more.
+        inputs = example_inputs(step, size, batch)
         with torch.inference_mode():
-            self._compiled(*example_inputs(step, size, batch))
+            self._compiled(*inputs)
 
     @torch.inference_mode()
     def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:

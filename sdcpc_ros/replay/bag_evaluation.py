@@ -20,17 +20,15 @@ import torch
 from sdcpc_ros import __version__
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames, ReportPictures
-from sdcpc_ros.evaluation.pictures import shrink
+from sdcpc_ros.evaluation.pages.frame_pictures import ReportPictures
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.images.label_pictures import LabelReader
+from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.ground_truth import GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, Unusable, feed, segment_frames
 from sdcpc_ros.replay.sources import BagSettings, bag_frames
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-_BACKDROP_WIDTH = 640
 
 
 @dataclass(frozen=True)
@@ -82,90 +80,63 @@ def evaluate_bag(
         camera = bag.camera_topic(settings.camera)
         reader = LabelReader(model.segmenter.label_set.colours, settings.unknown_colours_are_void)
         truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
-        results = _Results(Scorer(model.segmenter.label_set))
-
-        def score(frame: SegmentedFrame | Unusable) -> None:
-            try:
-                results.add(frame)
-            except ValueError as error:
-                raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
-
-        on_start(_expected_frames(bag, camera, settings))
+        results = _Results(model.segmenter.label_set, f"bag '{path}': the {truth.description}")
+        on_start(expected_frames(bag, camera, settings))
         source = bag_frames(bag, camera, truth, settings)
         frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
         started = time.perf_counter()
-        run = feed(frames, [score, *sinks], f"bag '{path}' has no usable image on {camera}")
+        run = feed(frames, [results.add, *sinks], f"bag '{path}' has no usable image on {camera}")
         wall_s = time.perf_counter() - started
         if truth.description != "none" and not results.scorer.judged:
             run.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
+        pictures = results.pictures
+        pictures.flicker = results.scorer.flicker.rate()
         report = {
             "format": REPORT_FORMAT,
             "bag": _bag_facts(bag, camera, truth, run),
             **_model_facts(model, settings),
             "problems": run.problems,
-            **results.report(),
+            **results.scorer.report(),
+            "worst": [extreme.number for extreme in pictures.worst.frames()],
+            "best": [extreme.number for extreme in pictures.best.frames()],
             "timing": _timing(run.elapsed_ms, results.network_s, wall_s),
         }
-        return BagEvaluation(report, results.pictures())
+        return BagEvaluation(report, pictures)
 
 
 class _Results:
-    """The scores of the frames so far, and some of their images.
+    """The scores of the frames so far, and some of their images. Memory grows by a row of the scorer a frame only."""
 
-    Memory does not depend on the number of frames, except for the rows of the scorer's log.
-    """
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
+    def __init__(self, label_set: LabelSet, truth_name: str) -> None:
+        self.scorer = Scorer(label_set)
         self.network_s = 0.0
-        self._worst, self._best = ExtremeFrames(lowest=True), ExtremeFrames(lowest=False)
-        self._backdrop: np.ndarray | None = None
+        self.pictures = ReportPictures()
+        self._truth_name = truth_name
 
     def add(self, frame: SegmentedFrame | Unusable) -> None:
-        """Raises ValueError if the frame's truth and its labels cannot be compared."""
+        """Raises BagError if the frame's truth and its labels cannot be compared."""
         if isinstance(frame, Unusable):
             return
         source, result = frame.source, frame.segmentation
-        self.scorer.update(
-            result.labels,
-            source.truth,
-            result.confidence,
-            number=source.number,
-            stamp_ns=source.stamp_ns,
-            references=result.references,
-            reset=frame.reset,
-        )
+        try:
+            self.scorer.update(
+                result.labels,
+                source.truth,
+                result.confidence,
+                number=source.number,
+                stamp_ns=source.stamp_ns,
+                references=result.references,
+                reset=result.reset,
+            )
+        except ValueError as error:
+            raise BagError(f"{self._truth_name} cannot judge the labels: {error}") from error
         log = self.scorer.log
         value = log.miou[-1] if source.truth is not None else None if self.scorer.judged else log.confidence[-1]
-        if value is not None:
-            for extremes in (self._worst, self._best):
-                extremes.offer(value, source.number, source.stamp_ns, source.image, result.labels, source.truth)
-        if self._backdrop is None:
-            self._backdrop = shrink(source.image, _BACKDROP_WIDTH)
+        self.pictures.add(value, source.number, source.image, result.labels, source.truth)
         self.network_s += result.stage_ms["network"] / 1e3
 
-    def report(self) -> dict[str, Any]:
-        scorer, log = self.scorer, self.scorer.log
-        return {
-            "labels_sha256": scorer.labels_sha256(),
-            "scores": scorer.scores(),
-            "classes": scorer.classes(),
-            "confusion": scorer.confusion.matrix.tolist(),
-            "unlabelled": scorer.confusion.unlabelled.tolist(),
-            "resets": [
-                {"number": number, "cause": cause} for number, cause in zip(log.number, log.reset) if cause is not None
-            ],
-            "worst": [extreme.number for extreme in self._worst.frames()],
-            "best": [extreme.number for extreme in self._best.frames()],
-            "frames": log.to_dict(),
-        }
 
-    def pictures(self) -> ReportPictures:
-        flicker = self.scorer.flicker.rate()
-        return ReportPictures(self._worst.frames(), self._best.frames(), flicker, self._backdrop)
-
-
-def _expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
+def expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
     """The number of images to evaluate: exact for a whole bag, an estimate for a part of it.
 
     Raises BagError if `settings.every` leaves only one image, which is no stream.

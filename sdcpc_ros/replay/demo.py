@@ -11,26 +11,31 @@ import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.evaluation.pictures import contact_sheet
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-from sdcpc_ros.replay.demo_summary import demo_headline, demo_hint, demo_table
+from sdcpc_ros.replay.bag_evaluation import expected_frames
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
-from sdcpc_ros.replay.preview import render_preview, write_contact_sheet
+from sdcpc_ros.replay.preview import render_preview
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
 
 _STREET = StreetBag()
 _STEPS = 4
+_TOLERATED_DROPS = 0.1  # of the frames; with more there is a hint
 #: The results in the output folder, by their names in the printed list.
 _RESULTS = {
     "video": "overlay.mp4",
@@ -67,7 +72,7 @@ def run_demo(
                 images = bag.topics[camera].message_count
                 _step(console, 1, f"The bag: {bag_path}, {bag.duration_s:.1f} s with {images} images on {camera}")
             settings = BagSettings(camera=camera, duration_s=seconds)
-            live = _play(bag, settings, LivePlan(rate), model, output, labelled_bag, console)
+            live = _play(bag, settings, LivePlan(rate), model, labelled_bag, console)
         _step(console, 4, "Measuring and drawing")
         if bag_path is None and label_set.class_names != CAMVID_11.class_names:
             truth_topic = None  # the street's ids are CamVid's; the model's mean something else
@@ -75,8 +80,7 @@ def run_demo(
             BagReader(labelled_bag) as labelled,
             ProgressBar(len(live.bag_times_ns), "frames done", console=console) as advance,
         ):
-            preview = render_preview(labelled, camera, truth_topic, label_set, files["video"], on_frame=advance)
-    quality, rows = preview
+            quality, rows = render_preview(labelled, camera, truth_topic, label_set, files["video"], on_frame=advance)
     summary = {
         "model": model.stem,
         "bag": source.name,
@@ -88,9 +92,9 @@ def run_demo(
         "node_diagnostics": live.node_diagnostics,
     }
     write_json(files["numbers"], summary, indent=2)
-    write_contact_sheet(files["picture"], *demo_headline(summary), rows, label_set)
-    console.print()
-    console.print(demo_table(summary))
+    sheet = contact_sheet(*demo_headline(summary), rows, label_set)
+    cv2.imwrite(str(files["picture"]), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    console.print("", demo_table(summary))
     hint = demo_hint(summary)
     if hint is not None:
         console.print(escape(hint))
@@ -122,39 +126,25 @@ def _prepare_street(seconds: float | None, path: Path, console: Console) -> Path
 
 
 def _play(
-    bag: BagReader,
-    settings: BagSettings,
-    plan: LivePlan,
-    model: Path,
-    output: Path,
-    labelled_bag: Path,
-    console: Console,
+    bag: BagReader, settings: BagSettings, plan: LivePlan, model: Path, labelled_bag: Path, console: Console
 ) -> LiveRun:
-    """Plays the bag to a node and writes the labelled bag of its answers."""
-    camera, seconds = bag.camera_topic(settings.camera), settings.duration_s
-    images = bag.topics[camera].message_count
-    if seconds is not None and seconds < bag.duration_s:
-        images = math.ceil(images * seconds / bag.duration_s)
+    """Plays the bag to a node and writes the labelled bag of its answers; the node's log lies beside it."""
+    camera = bag.camera_topic(settings.camera)
+
+    def on_start(node: str) -> None:
+        _step(console, 2, f"The node: {node}")
 
     def on_progress(run: LiveRun) -> None:
         if not run.published_ns:
-            bar.restart(images, "playing")
+            bar.restart(expected_frames(bag, camera, settings), "playing")
             speed = "as fast as it was recorded" if plan.rate == 1 else f"at {plan.rate:g} times the recorded speed"
             _step(console, 3, f"Playing {camera}, {speed}")
         bar.update(len(run.published_ns), f"{len(run.arrived_ns)} masks, frames played")
 
-    with (
-        ProgressBar(None, "loading the model", console=console) as bar,
-        live_run(
-            bag,
-            settings,
-            output,
-            plan,
-            {"model": model},
-            on_start=lambda node: _step(console, 2, f"The node: {node}"),
-            on_progress=on_progress,
-        ) as (live, answers),
-    ):
+    run = live_run(
+        bag, settings, labelled_bag.parent, plan, {"model": model}, on_start=on_start, on_progress=on_progress
+    )
+    with ProgressBar(None, "loading the model", console=console) as bar, run as (live, answers):
         outputs = (live.topics.label, live.topics.confidence)
         write_labelled_bag(labelled_bag, bag.path, answers, outputs, live.bag_times_ns, settings)
     return live
@@ -162,3 +152,73 @@ def _play(
 
 def _step(console: Console, number: int, text: str) -> None:
     console.print(f"[bold cyan]\\[{number}/{_STEPS}][/] {escape(text)}", soft_wrap=True)
+
+
+def demo_table(summary: dict[str, Any]) -> Table:
+    timing, quality, node = summary["timing"], summary["quality"], summary["node_diagnostics"]
+    latency, published, dropped = timing["latency_ms"], timing["frames_published"], timing["frames_dropped"]
+    table = Table(title=f"{summary['model']} on {summary['bag']}", title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right", style="bold")
+    table.add_column("meaning")
+    table.add_row("frames", str(published), f"images published, at {_number(timing['input_rate_hz'], '.1f Hz')}")
+    table.add_row("frame rate", _number(timing["frame_rate_hz"], ".1f Hz"), "masks received a second")
+    reasons = "frames without a mask"
+    if {"received", "dropped", "rejected"} <= node.keys():
+        lost = max(0, published - int(node["received"]))
+        reasons = f"{node['dropped']} for newer ones, {node['rejected']} rejected, {lost} lost"
+    table.add_row("dropped", f"{dropped} ({dropped / published:.0%})", reasons)
+    latency_p50_p95 = f"{_number(latency['p50'], '.0f')} / {_number(latency['p95'], '.0f ms')}"
+    table.add_row("latency p50 / p95", latency_p50_p95, "image published to mask received")
+    ending = " p50/p95 (ms)"
+    stages = {key.removesuffix(ending): value for key, value in node.items() if key.endswith(ending)}
+    for stage in sorted(stages, key=lambda stage: stage != "total"):
+        table.add_row(f"  {stage}", f"{stages[stage]} ms", "of it, in the node" if stage == "total" else "")
+    table.add_section()
+    if quality["judged_frames"]:
+        table.add_row("mIoU", _percent(quality["miou"]), f"{quality['judged_frames']} masks against the ground truth")
+        table.add_row("mVC8", _percent(quality["mvc8"]), "steady labels where the truth is")
+        table.add_row("mVC16", _percent(quality["mvc16"]), "the same over 16 masks instead of 8")
+        table.caption = "mVC runs over consecutive masks: dropped frames are left out."
+        table.caption_justify = "left"
+    else:
+        table.add_row("mIoU, mVC8", "-", "no ground truth of its classes")
+    table.add_row("confidence", _percent(quality["confidence"]), "of the network in its labels, mean")
+    return table
+
+
+def demo_headline(summary: dict[str, Any]) -> tuple[str, str]:
+    """Title and subtitle of the contact sheet."""
+    timing, quality = summary["timing"], summary["quality"]
+    facts = [
+        f"{timing['frames_labelled']} of {timing['frames_published']} frames",
+        f"{_number(timing['frame_rate_hz'], '.1f')} masks a second",
+        f"latency {_number(timing['latency_ms']['p50'], '.0f ms')}",
+    ]
+    if quality["judged_frames"]:
+        facts += [f"mIoU {_percent(quality['miou'])}", f"mVC8 {_percent(quality['mvc8'])}"]
+    bag = summary["bag"].replace("_", " ")
+    return f"{bag[:1].upper()}{bag[1:]}, segmented live by {summary['model']}", ",  ".join(facts)
+
+
+def demo_hint(summary: dict[str, Any]) -> str | None:
+    """How to avoid dropped frames, if there were many."""
+    timing = summary["timing"]
+    frame_rate, input_rate = timing["frame_rate_hz"], timing["input_rate_hz"]
+    if not (frame_rate and input_rate) or timing["frames_dropped"] < _TOLERATED_DROPS * timing["frames_published"]:
+        return None
+    slower = math.floor(90 * summary["playback_rate"] * frame_rate / input_rate) / 100
+    return (
+        f"This machine makes {frame_rate:.1f} masks a second from {input_rate:.1f} images: the node takes the newest "
+        f"frame and drops the others. `sdcpc demo --rate {max(slower, 0.01):g}` plays slowly enough for all."
+    )
+
+
+def _number(value: float | None, format_and_unit: str) -> str:
+    """`.1f Hz` -> 14.9 Hz; a dash for None."""
+    format_spec, _, unit = format_and_unit.partition(" ")
+    return "-" if value is None else f"{value:{format_spec}} {unit}".rstrip()
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -87,12 +87,13 @@ class Job:
 
     def earlier_report(self) -> dict[str, Any] | None:
         """The report of this very evaluation if all its files are there, else None."""
-        wanted = [self.page_path, *([self.labelled_bag_path] if self.labelled_bag else [])]
+        if not self.page_path.exists() or (self.labelled_bag and not self.labelled_bag_path.exists()):
+            return None
         try:
             report = read_report(self.report_path)
         except (OSError, ReportError):
             return None
-        return report if report.get("key") == self.key() and all(path.exists() for path in wanted) else None
+        return report if report.get("key") == self.key() else None
 
     def command(self) -> str:
         """The command line that repeats the evaluation."""
@@ -105,22 +106,20 @@ class Job:
             "--unknown-colours-void": settings.unknown_colours_are_void,
             "--start": settings.start_s,
             "--duration": settings.duration_s,
-            "--every": settings.every,
-            "--max-gap": settings.max_gap_s,
+            "--every": settings.every if settings.every > 1 else None,
+            "--max-gap": settings.max_gap_s if settings.max_gap_s != DEFAULT_MAX_GAP_S else None,
             "--device": model.device,
-            "--backend": model.backend,
-            "--precision": model.precision,
+            "--backend": model.backend if model.backend != "eager" else None,
+            "--precision": model.precision if model.precision != "auto" else None,
             "--input-size": model.input_size,
             "--labelled-bag": self.labelled_bag,
             "--live": live is not None,
-            "--live-rate": None if live is None else live.rate,
+            "--live-rate": None if live is None or live.rate == 1 else live.rate,
             "--live-node": None if live is None else live.label_topic,
         }
-        defaults: dict[str, Any] = {"--every": 1, "--max-gap": DEFAULT_MAX_GAP_S, "--live-rate": 1.0}
-        defaults |= {"--backend": "eager", "--precision": "auto"}
         words = ["sdcpc", "evaluate-bag", str(self.bag), "--model", str(model.path)]
         for name, value in options.items():
-            if value and value != defaults.get(name):
+            if value:
                 values = () if value is True else value if isinstance(value, tuple) else (value,)
                 words += [name, *map(str, values)]
         return shlex.join(words)
@@ -168,7 +167,7 @@ def _live_comparison(job: Job, plan: LivePlan, on_live: Callable[[LiveRun], None
     require_ros(" for --live")
     max_gap_s, config = job.settings.max_gap_s, load_checkpoint(job.model.path).config
     parameters = {"model" if name == "path" else name: value for name, value in vars(job.model).items()}
-    parameters["max_gap_s"] = max_gap_s
+    parameters["max_gap"] = max_gap_s
     with (
         BagReader(job.bag) as bag,
         live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_live) as (run, answers),

@@ -16,18 +16,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
+from sdcpc_ros.evaluation.html_report import write_fleet_page
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
-from sdcpc_ros.replay.fleet import Outcome, output_folders, run_here, run_in_processes, run_on_ray
-from sdcpc_ros.replay.fleet_report import fleet_report, fleet_table
+from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun
 from sdcpc_ros.replay.node_process import terminated_as_interrupted
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
+#: The columns of tables, by the keys in reports.
+_SHARES = {
+    "mIoU": "miou",
+    "weighted IoU": "weighted_iou",
+    "mVC8": "mvc8",
+    "mVC16": "mvc16",
+    "steady": "steady",
+    "confidence": "confidence",
+}
 
 
 def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
@@ -48,12 +57,10 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
         return _print_result(outcomes[0], gates, console)
     fleet = fleet_report(outcomes, gates, arguments.output.absolute())  # as the jobs have it
     write_json(arguments.output / "fleet.json", fleet)
+    write_fleet_page(arguments.output / "fleet.html", fleet)
     console.print(fleet_table(fleet))
-    from sdcpc_ros.evaluation.fleet_page import write_fleet_report
-
-    write_fleet_report(arguments.output / "fleet.html", fleet)
-    console.print(f"numbers: {escape(str(arguments.output / 'fleet.json'))}", soft_wrap=True)
-    console.print(f"page: {escape(str(arguments.output / 'fleet.html'))}", soft_wrap=True)
+    for what, name in (("numbers", "fleet.json"), ("page", "fleet.html")):
+        console.print(f"{what}: {escape(str(arguments.output / name))}", soft_wrap=True)
     return SOME_FAILED if fleet["failed"] else MISSED if fleet["missed"] else OK
 
 
@@ -82,9 +89,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     rerun = None if arguments.rerun is None else arguments.rerun.absolute()
-    return [
-        Job(bag, folder, model, settings, arguments.labelled_bag, live, rerun) for bag, folder in zip(bags, folders)
-    ]
+    how = (model, settings, arguments.labelled_bag, live, rerun)
+    return [Job(bag, folder, *how) for bag, folder in zip(bags, folders)]
 
 
 def _outcomes(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressBar) -> Generator[Outcome, None, None]:
@@ -92,14 +98,12 @@ def _outcomes(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressB
     if arguments.ray is not None:
         return run_on_ray(jobs, arguments.ray, workers or len(jobs), force=force)
     if workers is not None and len(jobs) > 1:
-        return run_in_processes(jobs, min(workers, len(jobs)), force=force, on_poll=bar.update)
-    return run_here(
-        jobs, force=force, run=lambda job: _run_with_progress(job, bar, f"{jobs.index(job) + 1} of {len(jobs)}: ")
-    )
+        return run_in_processes(jobs, min(workers, len(jobs)), force=force)
+    return run_here(jobs, force=force, run=lambda job: _run_with_progress(job, bar))
 
 
-def _run_with_progress(job: Job, bar: ProgressBar, position: str) -> None:
-    name = position + job.output.name
+def _run_with_progress(job: Job, bar: ProgressBar) -> None:
+    name = job.output.name
     bar.restart(None, name if job.live is None else f"{name}: starting the node")
 
     def play(run: LiveRun) -> None:
@@ -136,27 +140,49 @@ def report_table(report: dict[str, Any]) -> Table:
     table = Table(title=f"{report['model']['name']} on {bag['name']}", title_justify="left")
     table.add_column("measure")
     table.add_column("value", justify="right", style="bold")
-    table.add_row("frames", str(scores["frames"]))
-    table.add_row("with ground truth", str(scores["judged_frames"]))
-    for title, key in (("mIoU", "miou"), ("weighted IoU", "weighted_iou"), ("mVC8", "mvc8"), ("mVC16", "mvc16")):
-        table.add_row(f"{title} %", _percent(scores[key]))
-    table.add_row("pixels that keep their label %", _percent(scores["steady"]))
-    table.add_row("confidence %", _percent(scores["confidence"]))
-    table.add_row("ms a frame, p50 / p95", f"{timing['ms_per_frame']['p50']:.0f} / {timing['ms_per_frame']['p95']:.0f}")
-    table.add_row("wall time / network time", f"{timing['wall_over_network']:.2f}")
-    if "live" in report:
-        live = report["live"]
-        table.add_section()
-        table.add_row("live: frames without a mask", f"{live['frames_dropped']} of {live['frames_published']}")
-        for name, title in (("latency_ms", "latency"), ("jitter_ms", "jitter")):
-            p50, p95 = (live[name][key] for key in ("p50", "p95"))
-            table.add_row(f"live: {title} p50 / p95, ms", "-" if p50 is None else f"{p50:.0f} / {p95:.0f}")
-        table.add_row("live: frames labelled as offline", f"{live['equal']} of {live['compared']}")
-        for cause, count in live["causes"].items():
-            table.add_row(f"live: differ, {cause}", str(count))
+    per_frame = timing["ms_per_frame"]
+    rows = {
+        "frames": str(scores["frames"]),
+        "with ground truth": str(scores["judged_frames"]),
+        **{f"{title} %": _percent(scores[key]) for title, key in _SHARES.items()},
+        "ms a frame, p50 / p95": f"{per_frame['p50']:.0f} / {per_frame['p95']:.0f}",
+        "wall time / network time": f"{timing['wall_over_network']:.2f}",
+    }
+    live = report.get("live")
+    if live is not None:
+        rows["live: frames without a mask"] = f"{live['frames_dropped']} of {live['frames_published']}"
+        for title in ("latency", "jitter"):
+            p50, p95 = live[f"{title}_ms"]["p50"], live[f"{title}_ms"]["p95"]
+            rows[f"live: {title} p50 / p95, ms"] = "-" if p50 is None else f"{p50:.0f} / {p95:.0f}"
+        rows["live: frames labelled as offline"] = f"{live['equal']} of {live['compared']}"
+        rows |= {f"live: differ, {cause}": str(count) for cause, count in live["causes"].items()}
+    for row in rows.items():
+        table.add_row(*row)
     table.add_section()
     for entry in report["classes"]:
         table.add_row(f"IoU % {escape(entry['name'])}", _percent(entry["iou"]))
+    return table
+
+
+def fleet_table(fleet: dict[str, Any]) -> Table:
+    """A line for each bag and one for all; shares in percent."""
+    table = Table(title=f"{len(fleet['bags'])} bags, {fleet['failed']} failed", title_justify="left")
+    table.add_column("bag")
+    for name in ("frames", *_SHARES):
+        table.add_column(name, justify="right")
+    table.add_column("")
+
+    def cells(scores: dict[str, Any] | None) -> list[str]:
+        if scores is None:
+            return ["-"] * (1 + len(_SHARES))
+        return [str(scores["frames"]), *(_percent(scores[key]) for key in _SHARES.values())]
+
+    for entry in fleet["bags"]:
+        remark = "; ".join(entry.get("missed", [])) or entry["problem"] or entry["status"]
+        style = "red" if entry["status"] == "failed" or entry.get("missed") else None
+        table.add_row(escape(entry["name"]), *cells(entry.get("scores")), escape(remark), style=style)
+    table.add_section()
+    table.add_row("all", *cells(fleet["scores"]), "")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Evaluates many bags: in this process, in worker processes of this machine, or on a Ray cluster.
+"""Evaluates many bags: in this process, in worker processes of this machine, or on a Ray cluster; and their report.
 
 All three ways yield the outcome of each job as it finishes. Finished jobs are skipped, unless `force` is given. A bag
 that fails, or kills its worker process, does not affect the others.
@@ -20,12 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from sdcpc_ros.bags.errors import FleetError
+from sdcpc_ros.evaluation.gates import Gate, missed_gates
+from sdcpc_ros.evaluation.metrics import ConfusionMatrix
+from sdcpc_ros.evaluation.report_file import ReportError, label_set_of, read_report
+from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 
-LOCAL_RAY = "local"
+FLEET_FORMAT = "sdcpc fleet evaluation 1"
 _CONNECT_TIMEOUT_S = 10.0
 _POLL_S = 0.2
+_MEANS = ("mvc8", "mvc16", "steady", "confidence")
 
 
 @dataclass(frozen=True)
@@ -46,23 +53,18 @@ def run_here(
 
 
 def run_in_processes(
-    jobs: Sequence[Job], workers: int, *, force: bool, on_poll: Callable[[int], None] = lambda frames: None
+    jobs: Sequence[Job], workers: int, *, force: bool, on_poll: Callable[[], None] = lambda: None
 ) -> Generator[Outcome, None, None]:
-    """Runs the jobs in processes of this machine, with one core each.
-
-    `on_poll` gets the number of frames that all of them have evaluated, several times a second.
-    """
-    context = multiprocessing.get_context("spawn")
-    frames = context.Value("q", 0)
+    """Runs the jobs in processes of this machine, with one core each; calls `on_poll` several times a second."""
     # A pool of one process for each thread: a process that dies breaks its own pool only.
     own, pools = threading.local(), list[ProcessPoolExecutor]()
 
     def run(job: Job) -> Outcome:
         if getattr(own, "pool", None) is None:
-            own.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(frames,))
+            own.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
             pools.append(own.pool)
         try:
-            return own.pool.submit(_run_in_worker, job, force).result()
+            return own.pool.submit(_run_on_one_core, job, force).result()
         except BrokenProcessPool:
             own.pool = None
             return _lost(job)
@@ -72,7 +74,7 @@ def run_in_processes(
         running = {threads.submit(run, job) for job in jobs}
         while running:
             finished, running = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
-            on_poll(frames.value)
+            on_poll()
             for future in finished:
                 yield future.result()
     finally:
@@ -93,12 +95,12 @@ def run_on_ray(jobs: Sequence[Job], address: str, workers: int, *, force: bool) 
     local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     _require_listener(address)
     try:
-        options = local if address == LOCAL_RAY else {}
+        options = local if address == "local" else {}
         ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
     try:
-        remote = ray.remote(num_cpus=1, max_retries=0)(_run_on_ray)
+        remote = ray.remote(num_cpus=1, max_retries=0)(_run_on_one_core)
         waiting, running = deque(jobs), dict[Any, Job]()
         while waiting or running:
             while waiting and len(running) < workers:
@@ -116,6 +118,64 @@ def run_on_ray(jobs: Sequence[Job], address: str, workers: int, *, force: bool) 
         ray.shutdown()
 
 
+def fleet_report(outcomes: Sequence[Outcome], gates: Sequence[Gate], output: Path) -> dict[str, Any]:
+    """For JSON: each bag in the given order, and the pooled scores of those that did not fail.
+
+    IoU is pooled by pixels; mVC is the mean over all windows, steadiness and confidence over all frames. Shares in
+    0..1, None where nothing could be judged.
+    """
+    reports, entries = [], []
+    for outcome in outcomes:
+        job = outcome.job
+        entry: dict[str, Any] = {"status": outcome.status, "problem": outcome.problem}
+        if outcome.status != "failed":
+            try:
+                report = read_report(job.report_path)
+            except (OSError, ReportError) as error:
+                entry = {"status": "failed", "problem": f"its report cannot be read back: {error}"}
+            else:
+                reports.append(report)
+                entry |= {
+                    "report": job.report_path.relative_to(output).as_posix(),
+                    "page": job.page_path.relative_to(output).as_posix(),
+                    "scores": report["scores"],
+                    "unusable": report["bag"]["unusable"],
+                    "labels_sha256": report["labels_sha256"],
+                    "missed": missed_gates(gates, report),
+                }
+        entries.append({"name": job.output.name, "path": str(job.bag), **entry})
+    return {
+        "format": FLEET_FORMAT,
+        "bags": entries,
+        "failed": sum(entry["status"] == "failed" for entry in entries),
+        "missed": sum(bool(entry.get("missed")) for entry in entries),
+        **_pool(reports),
+    }
+
+
+def _pool(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The scores of several reports as if they were one."""
+    if not reports:
+        return {"scores": None, "classes": []}
+    label_set = label_set_of(reports[0])
+    confusion = ConfusionMatrix(len(label_set))
+    for report in reports:
+        confusion.matrix += np.array(report["confusion"], np.int64)
+        confusion.unlabelled += np.array(report["unlabelled"], np.int64)
+    scores = {
+        **{name: sum(report["scores"][name] for report in reports) for name in ("frames", "judged_frames")},
+        "miou": rounded(confusion.miou()),
+        "weighted_iou": rounded(confusion.weighted_iou()),
+        **{name: mean([each for report in reports for each in report["frames"][name]]) for name in _MEANS},
+    }
+    classes = [
+        {"name": name, "colour": list(colour), "iou": rounded(iou)}
+        for name, colour, iou in zip(label_set.class_names, label_set.colours, confusion.iou())
+    ]
+    matrix, unlabelled = confusion.matrix.tolist(), confusion.unlabelled.tolist()
+    return {"scores": scores, "classes": classes, "confusion": matrix, "unlabelled": unlabelled}
+
+
 def output_folders(bags: Sequence[Path], output: Path) -> list[Path]:
     """A folder in `output` for each bag, with the bag's name; bags of one name get a digest of their path as well."""
     names = [bag.resolve().name.removesuffix(".mcap").removesuffix(".db3") for bag in bags]
@@ -129,8 +189,11 @@ def _run_one(job: Job, force: bool, run: Callable[[Job], Any]) -> Outcome:
         if not force and job.earlier_report() is not None:
             return Outcome(job, "reused")
         run(job)
-    except (ValueError, OSError) as error:
-        return Outcome(job, "failed", _sentence(error))
+    except OSError as error:
+        at = f": '{error.filename}'" if error.filename else ""
+        return Outcome(job, "failed", f"{error.strerror}{at}" if error.strerror else str(error))
+    except ValueError as error:
+        return Outcome(job, "failed", str(error) or type(error).__name__)
     return Outcome(job, "done")
 
 
@@ -149,37 +212,10 @@ def _require_listener(address: str) -> None:
         raise FleetError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return str(error) or type(error).__name__
-
-
-_frames_done: Any = None  # in a worker process: the counter that all of them share
-
-
-def _start_worker(frames_done: Any) -> None:
-    global _frames_done
-    _frames_done = frames_done
-    _use_one_core()
-
-
-def _run_in_worker(job: Job, force: bool) -> Outcome:
-    def count() -> None:
-        with _frames_done.get_lock():
-            _frames_done.value += 1
-
-    return _run_one(job, force, lambda job: run_job(job, on_frame=count))
-
-
-def _run_on_ray(job: Job, force: bool) -> Outcome:
-    _use_one_core()
-    return _run_one(job, force, run_job)
-
-
-def _use_one_core() -> None:
+def _run_on_one_core(job: Job, force: bool) -> Outcome:
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    return _run_one(job, force, run_job)

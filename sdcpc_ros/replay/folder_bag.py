@@ -9,9 +9,10 @@ from pathlib import Path
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_compressed, serialise_image
 from sdcpc_ros.bags.writer import BagWriter
+from sdcpc_ros.datasets.image_files import read_image
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.replay.ground_truth import FRAME_NAMES_NOTE, read_mask, with_void
-from sdcpc_ros.replay.sources import image_files, read_image
+from sdcpc_ros.replay.sources import image_files
 from sdcpc_ros.replay.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS
 
 
@@ -49,7 +50,8 @@ def write_folder_bag(
     Images are rgb8, or with `compressed` their JPEG and PNG files unchanged as CompressedImage; ground truth is mono8
     ids, 255 = void. The frames' names go into the bag's metadata. `void`: ids in the label images that are written as
     255. `colours`: RGB of each class, for label images that hold colours. `on_frame` is called after each frame.
-    Raises BagError for a bad rate, a file that cannot be read, or labels of another size than their image.
+    Raises BagError for a bad rate, label images that cannot be read or are not of the size of their image, and
+    DatasetError for an image that cannot be read.
     """
     if not 0 < rate_hz < float("inf"):
         raise BagError(f"the rate is {rate_hz}; a positive number of images a second is needed")
@@ -59,7 +61,7 @@ def write_folder_bag(
     with BagWriter(path, storage=storage, notes={FRAME_NAMES_NOTE: names}) as bag:
         for index, (image, label) in enumerate(frames):
             time_ns = START_NS + round(index * 1e9 / rate_hz)
-            pixels = read_image(image)
+            pixels = read_image(image, upright=label is None)  # a label image is not turned
             if compressed:
                 kind = "png" if image.suffix.lower() == ".png" else "jpeg"
                 data = serialise_compressed(image.read_bytes(), kind, time_ns, FRAME_ID)

@@ -75,17 +75,20 @@ def labelled_bag_sink(path: Path, source: Path, label_set: LabelSet, settings: B
         nonlocal has_label_info
         if isinstance(frame, Unusable):
             return
-        assert frame.source.bag_frame is not None and frame.segmentation.confidence is not None
-        time_ns = frame.source.bag_frame.camera.time_ns
-        labels, confidence = frame.segmentation.labels, frame.segmentation.confidence
-        header = frame.source.stamp_ns, frame.source.frame_id
-        if not has_label_info or frame.reset == "backward":  # as the node does, for subscribers after the jump
+        source_frame, result = frame.source, frame.segmentation
+        assert source_frame.bag_frame is not None and result.confidence is not None
+        header = source_frame.stamp_ns, source_frame.frame_id
+        statistics = serialise_class_statistics(result.labels, result.confidence, *header)
+        outputs = [
+            (LABEL_TOPIC, IMAGE, serialise_image(result.labels, "mono8", *header)),
+            (CONFIDENCE_TOPIC, IMAGE, serialise_image(result.confidence, "mono8", *header)),
+            (CLASS_STATISTICS_TOPIC, CLASS_STATISTICS, statistics),
+        ]
+        if not has_label_info or result.reset == "backward":  # as the node does, for subscribers after the jump
             has_label_info = True
-            copy(RawMessage(LABEL_INFO_TOPIC, LABEL_INFO, time_ns, serialise_label_info(label_set, *header)))
-        for topic, pixels in ((LABEL_TOPIC, labels), (CONFIDENCE_TOPIC, confidence)):
-            copy(RawMessage(topic, IMAGE, time_ns, serialise_image(pixels, "mono8", *header)))
-        statistics = serialise_class_statistics(labels, confidence, *header)
-        copy(RawMessage(CLASS_STATISTICS_TOPIC, CLASS_STATISTICS, time_ns, statistics))
+            outputs.insert(0, (LABEL_INFO_TOPIC, LABEL_INFO, serialise_label_info(label_set, *header)))
+        for topic, message_type, data in outputs:
+            copy(RawMessage(topic, message_type, source_frame.bag_frame.camera.time_ns, data))
 
     with _copy_of(path, source, settings) as copy:
         yield write

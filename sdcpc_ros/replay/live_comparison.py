@@ -45,7 +45,8 @@ class LiveComparison:
         self._max_gap_s, self._recurrent = max_gap_s, recurrent
         self._different: deque[int] = deque(maxlen=max(offsets))  # stamps of frames whose memory may differ
         self._newest_live: SourceFrame | None = None
-        self._columns: dict[str, list[Any]] = {"stamp_ns": [], "latency_ms": [], "agreement": []}
+        self._stamps_ns: list[int] = []
+        self._agreement: list[float | None] = []  # the share of equal labels of each frame
         self._differences: list[dict[str, Any]] = []
         self._causes: Counter[str] = Counter()
 
@@ -53,29 +54,31 @@ class LiveComparison:
         """Compares the next offline frame. Raises BagError if the node's mask has another size than the image."""
         if isinstance(frame, Unusable):
             return
-        source, labels = frame.source, frame.segmentation.labels
-        if frame.reset is not None:
-            self._offline.clear(frame.reset)
-        live_labels, agreement = self._live_labels(source.stamp_ns), None
-        if live_labels is not None:
-            agreement = self._compare(source, labels, live_labels)
+        source, result = frame.source, frame.segmentation
+        if result.reset is not None:
+            self._offline.clear(result.reset)
+        live_labels = self._live_labels(source.stamp_ns)
+        agreement = None if live_labels is None else self._compare(source, result.labels, live_labels)
         self._offline.push(source.stamp_ns)
-        latency_ns = self._run.latency_ns(source.stamp_ns)
-        self._columns["stamp_ns"].append(source.stamp_ns)
-        self._columns["latency_ms"].append(None if latency_ns is None else round(latency_ns / 1e6, 2))
-        self._columns["agreement"].append(None if agreement is None else round(agreement, 6))
+        self._stamps_ns.append(source.stamp_ns)
+        self._agreement.append(None if agreement is None else round(agreement, 6))
 
     def summary(self) -> dict[str, Any]:
         """For the report: `LiveRun.summary`, then the comparison; None where there is no mask to compare."""
-        shares = [share for share in self._columns["agreement"] if share is not None]
+        shares = [share for share in self._agreement if share is not None]
+        latencies_ms = {stamp_ns: round(each, 2) for stamp_ns, each in self._run.latencies_ms().items()}
         return {
             **self._run.summary(),
             "compared": len(shares),
-            "equal": sum(share == 1 for share in shares),
+            "equal": shares.count(1),
             "agreement": round(sum(shares) / len(shares), 6) if shares else None,
             "causes": dict(sorted(self._causes.items())),
             "differences": self._differences,
-            "frames": self._columns,
+            "frames": {
+                "stamp_ns": self._stamps_ns,
+                "latency_ms": [latencies_ms.get(stamp_ns) for stamp_ns in self._stamps_ns],
+                "agreement": self._agreement,
+            },
             "node": self._run.node_diagnostics,
         }
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +32,6 @@ from sdcpc_ros.replay.node_process import (
 )
 from sdcpc_ros.replay.sources import BagSettings
 
-if TYPE_CHECKING:
-    from sdcpc_ros.replay.dds import BagRecorder
-    from sdcpc_ros.replay.player import BagPlayer
-
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 _START_TIMEOUT_S = 180.0  # to import torch, and load and warm up the model on a slow machine
 RUNNING_TIMEOUT_S = 20.0  # to discover a node that runs already
@@ -53,8 +49,7 @@ class LivePlan:
     def __post_init__(self) -> None:
         if not 0 < self.rate < float("inf"):
             raise BagError(f"the playing rate is {self.rate}; a positive number is needed")
-        if self.label_topic is not None:
-            NodeTopics.of(self.label_topic)
+        _ = self.topics
 
     @property
     def topics(self) -> NodeTopics:
@@ -69,6 +64,8 @@ class LiveRun:
     bag_times_ns: dict[int, int] = field(default_factory=dict)  #: when each frame was recorded
     published_ns: dict[int, int] = field(default_factory=dict)  #: when it was published, on the system clock
     arrived_ns: dict[int, int] = field(default_factory=dict)  #: when its mask arrived, on the system clock
+    newest_ns: dict[str, int] = field(default_factory=dict)  #: the stamp of the last message, by topic
+    reports: int = 0  #: how often the node reported its diagnostics
     node_diagnostics: dict[str, str] = field(default_factory=dict)  #: the camera's last values
     node_failure: str = ""  #: the node's message, if it cannot become ready
 
@@ -85,33 +82,36 @@ class LiveRun:
 
     def note_answer(self, message: RawMessage) -> None:
         """Called for each message of the node."""
+        self.newest_ns[message.topic] = message.stamp_ns
         if message.topic == self.topics.label:
             self.arrived_ns[message.stamp_ns] = message.time_ns
         elif message.topic == DIAGNOSTICS_TOPIC:
+            self.reports += 1
             for status in standard_types().deserialize_cdr(message.data, DIAGNOSTICS).status:  # type: ignore[attr-defined]
                 if status.hardware_id == self.topics.camera and status.name.startswith(f"{self.topics.reported_as}:"):
                     self.node_diagnostics = {pair.key: pair.value for pair in status.values}
                 elif status.name == f"{self.topics.reported_as}: model":
                     self.node_failure = status.message if status.level == _ERROR else ""
 
-    def latency_ns(self, stamp_ns: int) -> int | None:
-        """Of one frame; None if it was not published, or got no mask."""
-        if stamp_ns not in self.published_ns or stamp_ns not in self.arrived_ns:
-            return None
-        return self.arrived_ns[stamp_ns] - self.published_ns[stamp_ns]
+    def latencies_ms(self) -> dict[int, float]:
+        """From a frame's publication to the arrival of its mask, by stamp, of the frames that got one."""
+        return {
+            stamp: (self.arrived_ns[stamp] - sent_ns) / 1e6
+            for stamp, sent_ns in self.published_ns.items()
+            if stamp in self.arrived_ns
+        }
 
     def summary(self) -> dict[str, Any]:
         """For JSON. Latency is from publication to the arrival of the mask, jitter its change from mask to mask."""
-        answered = [stamp for stamp in self.published_ns if stamp in self.arrived_ns]
-        latencies_ms = np.array([(self.arrived_ns[stamp] - self.published_ns[stamp]) / 1e6 for stamp in answered])
+        latencies_ms = self.latencies_ms()
         return {
             "frames_published": len(self.published_ns),
-            "frames_labelled": len(answered),
-            "frames_dropped": len(self.published_ns) - len(answered),
+            "frames_labelled": len(latencies_ms),
+            "frames_dropped": len(self.published_ns) - len(latencies_ms),
             "input_rate_hz": _rate_hz(list(self.published_ns.values())),
-            "frame_rate_hz": _rate_hz([self.arrived_ns[stamp] for stamp in answered]),
-            "latency_ms": _percentiles(latencies_ms),
-            "jitter_ms": _percentiles(np.abs(np.diff(latencies_ms))),
+            "frame_rate_hz": _rate_hz([self.arrived_ns[stamp] for stamp in latencies_ms]),
+            "latency_ms": _percentiles(np.array(list(latencies_ms.values()))),
+            "jitter_ms": _percentiles(np.abs(np.diff(list(latencies_ms.values())))),
         }
 
 
@@ -140,95 +140,82 @@ def live_run(
     not answer; BagError for a fault of the bag.
     """
     recording, log = folder / ".live_recording", folder / "node.log"
-    live, camera = LiveRun(plan.topics), bag.camera_topic(settings.camera)
+    camera = bag.camera_topic(settings.camera)
     try:
-        with ExitStack() as stack:
-            process = None
-            if plan.label_topic is None:
-                stack.enter_context(_environment(ros_environment(folder / "ros_logs")))
+        if plan.label_topic is not None:
+            run = _play(bag, camera, settings, plan, None, recording, on_progress)
+        else:
+            with _environment(ros_environment(folder / "ros_logs")):
                 compressed = bag.topics[camera].type == COMPRESSED_IMAGE
                 file = folder / "node_parameters.yaml"
                 write_parameters(file, image_topic=camera, compressed=compressed, **parameters)
                 on_start(f"python -m {NODE_MODULE}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
-                process = stack.enter_context(NodeProcess(node_command(file), log))
-            try:
-                _play(live, bag, camera, settings, plan.rate, process, recording, on_progress)
-            except PlaybackError as error:
-                if process is None:
-                    raise
-                raise PlaybackError(f"{error} (the node's log: {log})") from None
+                with NodeProcess(node_command(file), log) as process:
+                    try:
+                        run = _play(bag, camera, settings, plan, process, recording, on_progress)
+                    except PlaybackError as error:
+                        raise PlaybackError(f"{error} (the node's log: {log})") from None
         with BagReader(recording) as recorded:
-            yield live, recorded
+            yield run, recorded
     finally:
         shutil.rmtree(recording, ignore_errors=True)
 
 
 def _play(
-    live: LiveRun,
     bag: BagReader,
     camera: str,
     settings: BagSettings,
-    rate: float,
+    plan: LivePlan,
     process: NodeProcess | None,
     recording: Path,
     on_progress: Callable[[LiveRun], None],
-) -> None:
-    from sdcpc_ros.replay.dds import BagRecorder, spinning_node, wait_until
-    from sdcpc_ros.replay.player import BagPlayer, Playback
+) -> LiveRun:
+    from sdcpc_ros.replay.player import BagPlayer, record, spinning_node, wait_until
 
-    info, outputs = bag.camera_info_topic(camera), (live.topics.label, live.topics.confidence)
+    run, info, topics = LiveRun(plan.topics), bag.camera_info_topic(camera), plan.topics
     timeout_s = RUNNING_TIMEOUT_S if process is None else _START_TIMEOUT_S
 
     def is_running() -> bool:
         return process is None or process.is_running()
 
     def may_get_ready() -> bool:
-        return is_running() and not live.node_failure
+        return is_running() and not run.node_failure
 
     def on_publish(message: RawMessage) -> None:
         if message.topic == camera:
-            live.note_frame(message)
-            on_progress(live)
+            run.note_frame(message)
+            on_progress(run)
 
     with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
-        recorded = {**dict.fromkeys(outputs, IMAGE), DIAGNOSTICS_TOPIC: DIAGNOSTICS}
-        recorder = BagRecorder(node, writer, recorded, live.note_answer)
-        playback = Playback(rate, settings.start_s, settings.duration_s)
-        player = BagPlayer(node, bag, [camera, *([] if info is None else [info])], playback)
-        ready = wait_until(lambda: node.count_publishers(live.topics.label) > 0, timeout_s, may_get_ready)
+        recorded = {topics.label: IMAGE, topics.confidence: IMAGE, DIAGNOSTICS_TOPIC: DIAGNOSTICS}
+        record(node, writer, recorded, run.note_answer)
+        player = BagPlayer(node, bag, [camera, *([] if info is None else [info])], rate=plan.rate, part=settings)
+        ready = wait_until(lambda: node.count_publishers(topics.label) > 0, timeout_s, may_get_ready)
         ready = ready and player.wait_for_subscribers([camera], timeout_s, may_get_ready)
         if not ready and may_get_ready():
-            raise PlaybackError(
-                f"no node publishes {live.topics.label} and listens to {camera} after {timeout_s:.0f} s"
-            )
+            raise PlaybackError(f"no node publishes {topics.label} and listens to {camera} after {timeout_s:.0f} s")
         if process is not None:
             process.require_running()
-        if live.node_failure:
-            raise PlaybackError(f"the node {live.node_failure}")
+        if run.node_failure:
+            raise PlaybackError(f"the node {run.node_failure}")
         # The node's publishers find our subscriptions in the order of their making, that of reports last; a mask that
         # is published before is lost.
-        wait_until(lambda: recorder.received[DIAGNOSTICS_TOPIC] > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
-        on_progress(live)
+        wait_until(lambda: run.reports > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
+        on_progress(run)
         player.play(on_publish, is_running)
         if process is not None:
             process.require_running()
-        if not live.bag_times_ns:
+        if not run.bag_times_ns:
             raise BagError(f"the part to play of bag '{bag.path}' holds no image on {camera}")
-        _drain(player, recorder, outputs, next(reversed(live.bag_times_ns)))
-        on_progress(live)
-    if not live.arrived_ns:
-        raise PlaybackError(f"the node answered none of the {len(live.bag_times_ns)} images")
-
-
-def _drain(player: BagPlayer, recorder: BagRecorder, outputs: Sequence[str], last_stamp_ns: int) -> None:
-    """Waits for the mask of the last frame, which is never dropped, and then for diagnostics that include it."""
-
-    def answered(topic: str) -> bool:
-        return topic in recorder.last and recorder.last[topic].stamp_ns == last_stamp_ns
-
-    player.linger(lambda: all(map(answered, outputs)), _DRAIN_TIMEOUT_S)
-    reports = recorder.received[DIAGNOSTICS_TOPIC]
-    player.linger(lambda: recorder.received[DIAGNOSTICS_TOPIC] > reports, _DIAGNOSTICS_TIMEOUT_S)
+        # The last frame is never dropped. Its answers come, and then diagnostics that include it.
+        last_ns, outputs = next(reversed(run.bag_times_ns)), (topics.label, topics.confidence)
+        player.linger(lambda: all(run.newest_ns.get(topic) == last_ns for topic in outputs), _DRAIN_TIMEOUT_S)
+        reports = run.reports
+        player.linger(lambda: run.reports > reports, _DIAGNOSTICS_TIMEOUT_S)
+        on_progress(run)
+    if not run.arrived_ns:
+        raise PlaybackError(f"the node answered none of the {len(run.bag_times_ns)} images")
+    return run
 
 
 @contextmanager

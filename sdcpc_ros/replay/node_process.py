@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import yaml
 
@@ -95,28 +96,25 @@ def write_parameters(
     model: Path,
     image_topic: str,
     compressed: bool,
-    device: str | None = None,
-    backend: str | None = None,
-    precision: str | None = None,
     input_size: tuple[int, int] | None = None,
-    max_gap_s: float | None = None,
+    **parameters: Any,
 ) -> None:
-    """Writes a parameter file for a camera that is played from a bag; None keeps the node's default."""
+    """Writes a parameter file for a camera that is played from a bag.
+
+    `parameters`: further parameters of the node; None keeps the node's default.
+    """
     height, width = input_size or (None, None)
-    parameters = {
+    values = {
         "model": str(model.resolve()),
         "use_sim_time": True,
-        "device": device,
-        "backend": backend,
-        "precision": precision,
         "input_height": height,
         "input_width": width,
-        "max_gap": max_gap_s,
+        **parameters,
         "cameras": [CAMERA],
         CAMERA: {"image_topic": image_topic, "transport": "compressed" if compressed else "raw"},
     }
-    parameters = {name: value for name, value in parameters.items() if value is not None}
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False))
+    values = {name: value for name, value in values.items() if value is not None}
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}, sort_keys=False))
 
 
 def node_command(parameters: Path) -> list[str]:
@@ -145,10 +143,7 @@ class NodeProcess:
                 )
             except OSError as error:
                 raise PlaybackError(f"the node could not be started: {error}") from None
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self.pid = self._process.pid
 
     def is_running(self) -> bool:
         return self._process.poll() is None
@@ -161,30 +156,16 @@ class NodeProcess:
             last = f": {lines[-1]}" if lines else ""
             raise PlaybackError(f"the node ended by itself (exit status {status}){last}")
 
-    def wait_for_end(self, timeout_s: float) -> int:
-        """Returns the exit status. Raises PlaybackError if it still runs after `timeout_s`."""
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise PlaybackError(f"the node still runs after {timeout_s:g} s") from None
-
     def stop(self) -> None:
         """Sends SIGTERM and, to what is left after a while, SIGKILL to the whole group."""
         try:
-            if self._signal_group(signal.SIGTERM):
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(STOP_GRACE_S)
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(self.pid, signal.SIGTERM)
+                self._process.wait(STOP_GRACE_S)
         finally:  # even if another Ctrl-C interrupts the waiting
-            self._signal_group(signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
-
-    def _signal_group(self, number: signal.Signals) -> bool:
-        """False if the group has no process left."""
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
 
     def __enter__(self) -> NodeProcess:
         return self

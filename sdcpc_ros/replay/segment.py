@@ -12,7 +12,7 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.evaluation.pictures import fit_into, overlay, shrink
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, SourceFrame, Unusable, feed, segment_frames
-from sdcpc_ros.replay.video_sources import FrameSource
+from sdcpc_ros.replay.sources import FrameSource
 from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 

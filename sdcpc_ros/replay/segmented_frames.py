@@ -9,10 +9,9 @@ One thread reads and decodes, one runs the network, and the calling one feeds th
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -31,7 +30,6 @@ from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _STREAM = "offline"
 _LISTED_PROBLEMS = 100  # all are counted
-_POLL_S = 0.1
 _Item = TypeVar("_Item")
 
 
@@ -70,8 +68,7 @@ class SegmentedFrame:
 
     source: SourceFrame
     segmentation: Segmentation
-    reset: str | None  #: why the memory was emptied before this frame
-    elapsed_ms: float  #: from image to labels
+    elapsed_ms: float = 0.0  #: from image to labels
 
 
 #: Takes each frame in turn.
@@ -118,7 +115,7 @@ def load_segmenter(
     """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
 
     GNU OpenMP gives each thread that uses it a team of threads. A second team makes each frame half as slow again where
-    the teams outnumber the processors (`python -m benchmarks.waiting`).
+    the teams outnumber the processors (docs/design_notes.md).
     """
 
     def load() -> StreamingSegmenter:
@@ -139,32 +136,35 @@ def segment_frames(
 ) -> Iterator[SegmentedFrame | Unusable]:
     """Segments the frames as one new stream; the source runs ahead in its own thread.
 
-    `max_gap_s` is set in the segmenter. An image too small for the network is yielded as Unusable.
+    The segmenter has the limit `max_gap_s` for as long as frames are taken. An image too small for the network is
+    yielded as Unusable.
     """
+    before_s, segmenter.max_gap_s = segmenter.max_gap_s, max_gap_s
     segmenter.remove_stream(_STREAM)
-    segmenter.max_gap_s = max_gap_s
-    with closing(prefetch(frames)) as ahead:
-        for frame in ahead:
-            if isinstance(frame, Unusable):
-                yield frame
-                continue
-            height, width = frame.size
-            if min(height, width) < MIN_SIDE:
-                smallest = f"at least {MIN_SIDE}x{MIN_SIDE} is needed"
-                yield Unusable(frame.number, f"image {frame.number} is {width}x{height} px; {smallest}")
-                continue
-            started = time.perf_counter()
-            result = segmenter.segment(
-                frame.image,
-                frame.stamp_s,
-                stream=_STREAM,
-                confidence=confidence,
-                frame_id=frame.frame_id,
-                encoding=frame.encoding,
-            )
-            elapsed_ms = (time.perf_counter() - started) * 1e3
-            yield SegmentedFrame(frame, result, result.reset, elapsed_ms)
-    segmenter.remove_stream(_STREAM)
+    try:
+        with closing(prefetch(frames)) as ahead:
+            for frame in ahead:
+                yield frame if isinstance(frame, Unusable) else _segment(segmenter, frame, confidence)
+    finally:
+        segmenter.max_gap_s = before_s
+        segmenter.remove_stream(_STREAM)
+
+
+def _segment(segmenter: StreamingSegmenter, frame: SourceFrame, confidence: bool) -> SegmentedFrame | Unusable:
+    height, width = frame.size
+    if min(height, width) < MIN_SIDE:
+        smallest = f"at least {MIN_SIDE}x{MIN_SIDE} is needed"
+        return Unusable(frame.number, f"image {frame.number} is {width}x{height} px; {smallest}")
+    started = time.perf_counter()
+    result = segmenter.segment(
+        frame.image,
+        frame.stamp_s,
+        stream=_STREAM,
+        confidence=confidence,
+        frame_id=frame.frame_id,
+        encoding=frame.encoding,
+    )
+    return SegmentedFrame(frame, result, (time.perf_counter() - started) * 1e3)
 
 
 def prefetch(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, None]:
@@ -173,41 +173,15 @@ def prefetch(items: Iterable[_Item], depth: int = 4) -> Generator[_Item, None, N
     An exception of the source is raised here, after the items before it. Closing this iterator waits until the thread
     has closed the source.
     """
-    waiting: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(kind: str, value: object) -> bool:
-        while not stopped.is_set():
-            try:
-                waiting.put((kind, value), timeout=_POLL_S)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def produce() -> None:
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+        ahead = deque(thread.submit(next, iterator, end) for _ in range(depth))
         try:
-            for item in items:
-                if not put("item", item):
-                    return
-        except BaseException as error:  # raised in the other thread
-            put("error", error)
-        else:
-            put("end", None)
+            while (item := ahead.popleft().result()) is not end:
+                ahead.append(thread.submit(next, iterator, end))
+                yield cast(_Item, item)
         finally:
+            for future in ahead:
+                future.cancel()
             if isinstance(items, Generator):  # its cleanup, in the thread that it ran in
-                items.close()
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = waiting.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise cast(BaseException, value)
-            yield cast(_Item, value)
-    finally:
-        stopped.set()
-        thread.join()
+                thread.submit(items.close).result()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -16,15 +21,18 @@ import numpy as np
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import decode_image, image_encoding
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.datasets.image_files import IMAGE_SUFFIXES, read_image
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
 from sdcpc_ros.replay.ground_truth import NO_TRUTH, GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
-from sdcpc_ros.replay.video_sources import RATES_HZ, FrameSource, open_video, open_webcam, sane_rate_hz
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+#: Allowed frame rates of a player.
+_RATES_HZ = (0.02, 240.0)
+_DEFAULT_RATE_HZ = 30.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,27 @@ class BagSettings:
             raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
 
 
+@dataclass(frozen=True)
+class FrameSource:
+    """Images in order, for a single pass."""
+
+    frames: Iterator[SourceFrame | Unusable]
+    expected: int | None  #: the number of images, if known
+    rate_hz: float  #: for a player
+    #: A file name without suffix for the result of an image.
+    name_of: Callable[[SourceFrame], str] = lambda frame: f"{frame.number:06d}"
+
+    @property
+    def max_gap_s(self) -> float:
+        """The node's limit, but longer where images come at a lower rate."""
+        return max(DEFAULT_MAX_GAP_S, 3 / self.rate_hz)
+
+
+def _sane_rate_hz(rate_hz: float) -> float:
+    """The rate if a player can use it, else 30 Hz."""
+    return rate_hz if _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1] else _DEFAULT_RATE_HZ
+
+
 @contextmanager
 def open_source(
     path: str, *, camera: str | None = None, images_hz: float | None = None, truth_reader: LabelReader | None = None
@@ -72,12 +101,9 @@ def open_source(
         with BagReader(path) as bag:
             yield _bag_source(bag, camera, truth_reader)
     elif kind == "images":
-        yield _image_source(_find_images(path), 15.0 if images_hz is None else images_hz)
-    elif kind == "webcam":
-        with open_webcam(int(path)) as source:
-            yield source
+        yield _image_source(image_files(path), 15.0 if images_hz is None else images_hz)
     else:
-        with open_video(path) as source:
+        with _open_capture(path, kind == "webcam") as source:
             yield source
 
 
@@ -124,37 +150,34 @@ def bag_frames(
         yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, by name, but numbers by value: `frame_2.png` before `frame_10.png`.
+def image_files(path: str | Path) -> list[Path]:
+    """The image at a path, or those of a folder or a glob, by name, but numbers by value: `frame_2` before `frame_10`.
 
     Raises BagError if there is none.
     """
-    files = _in_order(folder.iterdir())
-    if not files:
-        raise BagError(f"no images in '{folder}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
-    return files
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB. Raises BagError if it cannot be decoded."""
-    bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
-    if bgr is None:
-        reason = pointer_reason(path)
-        raise BagError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    found = Path(path)
+    if found.is_dir():
+        paths, nothing = list(found.iterdir()), f"no images in '{path}'"
+    elif _is_pattern(str(path)):
+        paths = [Path(name) for name in glob.glob(str(path), recursive=True)]
+        nothing = f"no images match '{path}'"
+    else:
+        paths, nothing = [found] if found.is_file() else [], f"there is no image at '{path}'"
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise BagError(f"{nothing}; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
+    return sorted(images, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
 
 
 def _bag_source(bag: BagReader, camera: str | None, truth_reader: LabelReader | None) -> FrameSource:
     topic = bag.camera_topic(camera)
     truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
-    images = bag.topics[topic].message_count
-    rate_hz = sane_rate_hz((images - 1) / bag.duration_s if bag.duration_s > 0 else 0.0)
-    frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True))
-    return FrameSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
+    frames, images = bag_frames(bag, topic, truth, BagSettings(resize_truth=True)), bag.topics[topic].message_count
+    return FrameSource(frames, images, _sane_rate_hz(bag.rate_hz(topic)), lambda frame: str(frame.stamp_ns))
 
 
 def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
-    low, high = RATES_HZ
+    low, high = _RATES_HZ
     if not low <= rate_hz <= high:
         raise BagError(f"the rate is {rate_hz}; {low:g} to {high:g} images a second are allowed")
     names = [file.stem for file in files]
@@ -164,34 +187,15 @@ def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
     def frames() -> Iterator[SourceFrame | Unusable]:
         for number, file in enumerate(files):
             try:
-                yield SourceFrame(number, round(number * 1e9 / rate_hz), read_image(file))
-            except (BagError, OSError) as error:
+                yield SourceFrame(number, round(number * 1e9 / rate_hz), read_image(file, upright=True))
+            except DatasetError as error:
                 yield Unusable(number, str(error))
 
     return FrameSource(frames(), len(files), rate_hz, lambda frame: names[frame.number])
 
 
-def _find_images(path: str) -> list[Path]:
-    found = Path(path)
-    if found.is_dir():
-        return image_files(found)
-    if not _is_pattern(path):
-        if not found.is_file():
-            raise BagError(f"there is no image at '{path}'")
-        return [found]
-    images = _in_order(Path(name) for name in glob.glob(path, recursive=True))
-    if not images:
-        raise BagError(f"no images match '{path}'; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
-    return images
-
-
 def _is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not Path(path).exists()
-
-
-def _in_order(paths: Iterable[Path]) -> list[Path]:
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(images, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
 
 
 def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
@@ -213,3 +217,76 @@ def _decode(message: Any) -> tuple[np.ndarray, str, str]:
     # PyTorch takes no view of a bag's read-only bytes, so such an image is copied.
     image = np.require(decode_image(message), requirements="W")
     return image, str(message.header.frame_id), image_encoding(message)
+
+
+@contextmanager
+def _open_capture(path: str, is_webcam: bool) -> Iterator[FrameSource]:
+    """A video file, or the webcam of a number. Raises BagError if it cannot be read."""
+    if is_webcam:
+        capture = cv2.VideoCapture(int(path))
+        problem = (
+            f"there is no camera {path}, or another program has it; a number of 0 or more that "
+            "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"
+        )
+    else:
+        if not Path(path).is_file():
+            raise BagError(f"there is no file at '{path}'")
+        # A playlist may name other files and hosts. FFmpeg must not open those.
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
+        capture, pointer = cv2.VideoCapture(path, cv2.CAP_FFMPEG), pointer_reason(path)
+        problem = f"'{path}' is no video that can be read{f': {pointer}' if pointer else ''}"
+    try:
+        if not capture.isOpened():
+            raise BagError(problem)
+        rate_hz = _sane_rate_hz(capture.get(cv2.CAP_PROP_FPS))
+        if is_webcam:
+            with _interrupted() as stop:
+                yield FrameSource(_webcam_frames(capture, path, stop), None, rate_hz)
+        else:
+            expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            frames = _video_frames(capture, path, expected, rate_hz)
+            yield FrameSource(frames, expected if expected > 0 else None, rate_hz)
+    finally:
+        capture.release()
+
+
+def _video_frames(
+    capture: cv2.VideoCapture, path: str, expected: int, rate_hz: float
+) -> Iterator[SourceFrame | Unusable]:
+    """The frames with their times, rotated as the file says."""
+    number, time_s = 0, 0.0
+    while (image := capture.read()[1]) is not None:
+        time_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+        time_s = time_ms / 1e3 if time_ms > 0 or number == 0 else number / rate_hz
+        yield SourceFrame(number, round(time_s * 1e9), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        number += 1
+    if number == 0 or number < expected - 1:  # some containers count one frame too many
+        yield Unusable(number, f"'{path}' cannot be decoded beyond {time_s:.3f} s")
+
+
+def _webcam_frames(capture: cv2.VideoCapture, index: str, stop: threading.Event) -> Iterator[SourceFrame | Unusable]:
+    """The frames with the time since the first, until `stop`."""
+    number, start_ns = 0, time.monotonic_ns()
+    while not stop.is_set():
+        is_read, image = capture.read()
+        if not is_read:
+            yield Unusable(number, f"camera {index} gives no more pictures")
+            return
+        yield SourceFrame(number, time.monotonic_ns() - start_ns, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        number += 1
+
+
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """The first Ctrl-C in the block sets the event, a second one ends the program."""
+    stop = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

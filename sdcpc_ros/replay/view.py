@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sdcpc_ros.bags.errors import BagError
@@ -20,15 +19,6 @@ from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _LABEL, _CONFIDENCE, _LABEL_INFO = "/label/image_raw", "/confidence/image_raw", "/label/label_info"
 _NOTHING = "there is no picture that can be shown"
-
-
-@dataclass(frozen=True)
-class MaskTopics:
-    """Topics of the masks that a bag holds."""
-
-    label: str
-    label_info: str
-    confidence: str | None
 
 
 def has_masks(path: str) -> bool:
@@ -47,14 +37,16 @@ def view_masks(
     Returns how many frames were shown; raises BagError or ViewingError.
     """
     with BagReader(path) as bag:
-        masks = _mask_topics(bag, labels)
-        label_set, topic = _recorded_label_set(bag, masks), bag.camera_topic(camera)
+        label_topic = _label_topic(bag, labels)
+        base = label_topic.removesuffix(_LABEL)
+        label_set, topic = _recorded_label_set(bag, base + _LABEL_INFO), bag.camera_topic(camera)
+        confidence_topic = base + _CONFIDENCE if base + _CONFIDENCE in bag.topics else None
         truth = find_ground_truth(None, bag, topic, reader=LabelReader(label_set.colours))
-        frames = bag_frames(
-            bag, topic, truth, BagSettings(resize_truth=True), companions=(masks.label, masks.confidence)
-        )
+        companions = (label_topic, confidence_topic)
+        frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True), companions=companions)
+        masked = _recorded_frames(frames, label_topic, confidence_topic)
         with rerun_sink(label_set, Path(path).name, file) as show:
-            return feed(_recorded_frames(frames, masks), [show, lambda frame: on_frame()], _NOTHING).frames
+            return feed(masked, [show, lambda frame: on_frame()], _NOTHING).frames
 
 
 def view_source(
@@ -96,14 +88,14 @@ def rerun_sink(label_set: LabelSet, name: str, file: Path | None) -> Iterator[Si
                 image=source.image,
                 confidence=result.confidence,
                 truth=source.truth,
-                reset=frame.reset,
+                reset=result.reset,
             )
 
         yield show
 
 
 def _recorded_frames(
-    frames: Iterable[SourceFrame | Unusable], masks: MaskTopics
+    frames: Iterable[SourceFrame | Unusable], label_topic: str, confidence_topic: str | None
 ) -> Iterator[SegmentedFrame | Unusable]:
     """The images of a bag with their recorded masks; those without a mask are unusable.
 
@@ -115,14 +107,14 @@ def _recorded_frames(
             yield frame
             continue
         assert frame.bag_frame is not None
-        labels = frame.bag_frame.labels(masks.label)
+        labels = frame.bag_frame.labels(label_topic)
         if labels is None:
-            yield Unusable(frame.number, f"image {frame.number} has no mask on {masks.label}")
+            yield Unusable(frame.number, f"image {frame.number} has no mask on {label_topic}")
             continue
-        confidence = None if masks.confidence is None else frame.bag_frame.labels(masks.confidence)
+        confidence = None if confidence_topic is None else frame.bag_frame.labels(confidence_topic)
         reset = None if previous is None else break_between(previous, frame, DEFAULT_MAX_GAP_S)
         previous = frame
-        yield SegmentedFrame(frame, Segmentation(labels, confidence, references=0), reset, elapsed_ms=0.0)
+        yield SegmentedFrame(frame, Segmentation(labels, confidence, references=0, reset=reset))
 
 
 def _label_topics(bag: BagReader) -> list[str]:
@@ -130,8 +122,8 @@ def _label_topics(bag: BagReader) -> list[str]:
     return sorted(t.name for t in topics if t.type == IMAGE and t.message_count and t.name.endswith(_LABEL))
 
 
-def _mask_topics(bag: BagReader, wanted: str | None) -> MaskTopics:
-    """Raises BagError if the wanted topic is missing, several could be meant, or the classes' names are missing."""
+def _label_topic(bag: BagReader, wanted: str | None) -> str:
+    """The topic of the masks. Raises BagError if the wanted one is missing, or several could be meant."""
     found = _label_topics(bag)
     if wanted is not None and wanted not in found:
         raise BagError(f"bag '{bag.path}' has no masks on '{wanted}'; it has them on: {', '.join(found) or 'none'}")
@@ -141,19 +133,15 @@ def _mask_topics(bag: BagReader, wanted: str | None) -> MaskTopics:
         raise BagError(
             f"bag '{bag.path}' has several topics of masks, so one has to be chosen (--labels): {', '.join(found)}"
         )
-    label = wanted or found[0]
-    base = label.removesuffix(_LABEL)
-    if base + _LABEL_INFO not in bag.topics:
-        raise BagError(
-            f"bag '{bag.path}' has masks on {label}, but no {base}{_LABEL_INFO} that names the classes; "
-            "with --model the pictures are segmented anew"
-        )
-    return MaskTopics(label, base + _LABEL_INFO, base + _CONFIDENCE if base + _CONFIDENCE in bag.topics else None)
+    return wanted or found[0]
 
 
-def _recorded_label_set(bag: BagReader, masks: MaskTopics) -> LabelSet:
+def _recorded_label_set(bag: BagReader, topic: str) -> LabelSet:
     """The classes by name, with the colours of the known label set that has these names. BagError if none came."""
-    for message in bag.messages(masks.label_info):
+    for message in bag.messages(topic) if topic in bag.topics else ():
         classes = bag.deserialise(message).class_map
         return label_set_of_ids("as recorded", ((entry.class_id, entry.class_name) for entry in classes))
-    raise BagError(f"bag '{bag.path}' has no message on {masks.label_info}, which names the classes")
+    raise BagError(
+        f"bag '{bag.path}' has masks, but no {topic} that names the classes; with --model the pictures are segmented "
+        "anew"
+    )

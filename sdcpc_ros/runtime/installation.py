@@ -16,7 +16,6 @@ SHARED_MEMORY_NEEDED_MIB = 192
 _OPTIONAL = {
     "av": ("av", "bags"),
     "jinja2": ("Jinja2", "bags"),
-    "markupsafe": ("MarkupSafe", "bags"),
     "matplotlib": ("matplotlib", "bags"),
     "rosbags": ("rosbags", "bags"),
     "onnxruntime": ("onnxruntime", "onnx"),

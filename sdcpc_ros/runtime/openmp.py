@@ -16,7 +16,7 @@ def limit_omp_spin() -> None:
     A thread that spins for milliseconds, GNU OpenMP's default, takes CPU time from other processes; a thread that
     sleeps at once wakes up late. The shipped model takes on two cores, alone and beside two busy processes: 64 and
     405 ms a frame by default, 94 and 261 ms without spinning, 64 and 225 ms with this setting
-    (`python -m benchmarks.waiting`). Does nothing if the user has set one of SETTINGS.
+    (docs/design_notes.md). Does nothing if the user has set one of SETTINGS.
 
     GNU OpenMP does not spin if it has more threads than there are processors, and each calling thread has a team of
     its own until it ends: a second calling thread on two cores takes a frame from 64 to 94 ms. So the thread that

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference import Backend, Step
-from sdcpc_ros.inference.step import example_inputs
+from sdcpc_ros.inference import Backend
 from sdcpc_ros.network import FrameMemory
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, PooledFrameBuffer
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
+from sdcpc_ros.streaming.memory_pool import MemoryPool
 
 #: Runs before a graph is captured: libraries choose algorithms and allocate in the first ones.
 _WARM_UP = 3
+#: Tensors that share a buffer start at multiples of this, bytes: compiled kernels load vectors.
+_ALIGNMENT = 64
 
-#: (H, W) uint8 labels of each frame; (B, h, w) float32 in 0..1, the probability of the best class or its group at the
-#: size of the logits, or None; memories of all frames, (B, ...) each, valid until the next run; `time.perf_counter` at
-#: the end of the network.
-RunnerOutput = tuple[list[np.ndarray], np.ndarray | None, FrameMemory, float]
+
+class RunnerOutput(NamedTuple):
+    """What a runner makes of the next frames of some streams. Their memories wait in the frame buffers for `push`."""
+
+    labels: list[np.ndarray]  #: (H, W) uint8 of each frame
+    #: (B, h, w) float32 in 0..1, the probability of the best class or its group at the size of the logits, or None.
+    probability: np.ndarray | None
+    inferred_s: float  #: `time.perf_counter` at the end of the network
 
 
 class CpuRunner:
@@ -33,10 +42,15 @@ class CpuRunner:
         self._image_sizes = image_sizes
 
     def __call__(
-        self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
+        self,
+        images: Sequence[np.ndarray],
+        buffers: Sequence[FrameBuffer],
+        stamps_s: Sequence[float],
+        probability: bool,
     ) -> RunnerOutput:
-        """images: (h, w, 3) uint8 each, at network size, of different streams. references: of each frame, as
-        `FrameBuffer.references` returns them. probability: whether it is wanted."""
+        """images: (h, w, 3) uint8 each, at network size. buffers: of their streams, which get the frames' memories, to
+        be stored by `push`. stamps_s: of the frames. probability: whether it is wanted."""
+        references = [buffer.references(stamp_s) for buffer, stamp_s in zip(buffers, stamps_s)]
         if len(images) == 1:  # without a copy
             pixels, (memories, age_s) = torch.from_numpy(images[0])[None], references[0]
         else:
@@ -46,79 +60,121 @@ class CpuRunner:
         output, memory = self.backend.step(pixels, memories, age_s)
         inferred_s = time.perf_counter()
         labels = [labels_from_logits(logits.float().numpy(), size) for logits, size in zip(output, self._image_sizes)]
-        return labels, _probability(output, self._groups).numpy() if probability else None, memory, inferred_s
+        for index, buffer in enumerate(buffers):
+            buffer.stage(FrameMemory(*(part[index : index + 1] for part in memory)))
+        return RunnerOutput(labels, _probability(output, self._groups).numpy() if probability else None, inferred_s)
 
 
 class CudaGraphRunner:
     """As CpuRunner, on a GPU: an asynchronous copy in, one graph from pixels to labels, a copy out; the CPU waits once.
 
-    The graph reads and writes fixed addresses, so inputs are copied to them. Logits never leave the device. (It runs on
-    a CPU too, without a graph, for tests.)
+    The copy in holds the pixels, and for each frame the slots and ages of its references and the slot of its memory.
+    The graph reads and writes these slots of the pool itself, so it serves any streams. Logits and memories never leave
+    the device. (It runs on a CPU too, without a graph, for tests.)
     """
 
     def __init__(
         self,
         backend: Backend,
-        step: Step,
+        pool: MemoryPool,
+        reference_count: int,
         size: tuple[int, int],
         image_sizes: Sequence[tuple[int, int]],
         groups: Tensor | None = None,
     ) -> None:
-        """size: the (height, width) that the network sees; image_sizes: those of the labels of each frame. groups: (C,)
-        int64 on the device, see `_probability`."""
-        self.backend, self._groups = backend, groups
-        self._device = step.mean.device
-        is_cuda = self._device.type == "cuda"
-        self._image, *references, self._age_s = example_inputs(step, size, len(image_sizes))
-        self._references = FrameMemory(*references)
-        with torch.inference_mode():
-            logits, _ = backend.step(self._image, self._references, self._age_s)
+        """pool: of the frame buffers. size: the (height, width) that the network sees; image_sizes: those of the labels
+        of each frame. groups: (C,) int64 on the device, see `_probability`."""
+        self.backend, self._pool, self._groups = backend, pool, groups
+        self._memory = pool.memory
+        self._device = pool.memory.fine.device
+        self._is_cuda = self._device.type == "cuda"
+        batch = len(image_sizes)
+        inputs = [
+            ((batch, *size, 3), torch.uint8),
+            ((batch, reference_count), torch.float32),
+            ((batch, reference_count), torch.int64),
+            ((batch,), torch.int64),
+        ]
+        self._input, (self._image, self._age_s, self._references, self._next) = self._buffer(inputs)
+        self._host_input, host = self._buffer(inputs, on_host=True)
+        self._host_image, self._host_age_s, self._host_references, self._host_next = (part.numpy() for part in host)
+        self._uploaded = torch.cuda.Event() if self._is_cuda else None
+        logits, _ = self._step()
         shape = (logits.shape[2], logits.shape[3])
         upsample = {image_size: DeviceLabels(shape, image_size, self._device) for image_size in set(image_sizes)}
         self._upsample = [upsample[image_size] for image_size in image_sizes]
-        self._pixels = torch.empty(self._image.shape, dtype=torch.uint8, pin_memory=is_cuda)
-        self._labels = [torch.empty(size, dtype=torch.uint8, pin_memory=is_cuda) for size in image_sizes]
-        self._probability = torch.empty((len(image_sizes), *shape), pin_memory=is_cuda)
-        self._run = _captured(self._compute, self._device) if is_cuda else self._compute
+        outputs = [*((image_size, torch.uint8) for image_size in image_sizes), ((batch, *shape), torch.float32)]
+        self._output, (*self._labels, self._probability) = self._buffer(outputs)
+        self._host_output, host = self._buffer(outputs, on_host=True)
+        *self._host_labels, self._host_probability = (part.numpy() for part in host)
+        self._label_bytes = self._probability.storage_offset() * self._probability.element_size()
+        self._run: Callable[[], object] | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: torch.compile would compile once more for the tensors that it makes
     def __call__(
-        self, images: Sequence[np.ndarray], references: Sequence[tuple[FrameMemory, Tensor]], probability: bool
+        self,
+        images: Sequence[np.ndarray],
+        buffers: Sequence[PooledFrameBuffer],
+        stamps_s: Sequence[float],
+        probability: bool,
     ) -> RunnerOutput:
-        for index, (image, (memories, age_s)) in enumerate(zip(images, references)):
-            np.copyto(self._pixels[index].numpy(), image)
-            for own, part in zip(self._references, memories):
-                own[index].copy_(part[0])
-            self._age_s[index].copy_(age_s[0])
-        self._image.copy_(self._pixels, non_blocking=True)
-        labels, probabilities, memory = self._run()
-        for own, found in zip(self._labels, labels):
-            own.copy_(found, non_blocking=True)
-        if probability:
-            self._probability.copy_(probabilities, non_blocking=True)
-        if self._device.type == "cuda":
+        if self._uploaded is not None:
+            self._uploaded.synchronize()  # a frame that failed may still be on its way to the device
+        for index, (image, buffer, stamp_s) in enumerate(zip(images, buffers, stamps_s)):
+            np.copyto(self._host_image[index], image)
+            self._host_references[index], self._host_age_s[index] = buffer.references(stamp_s)
+            self._host_next[index] = buffer.next_slot
+        self._input.copy_(self._host_input, non_blocking=True)
+        if self._uploaded is not None:
+            self._uploaded.record(torch.cuda.current_stream(self._device))
+        if self._run is None or self._memory is not self._pool.memory:
+            # Where the pool has grown, its memory has other addresses. None first: capturing may fail.
+            self._run, self._memory = None, self._pool.memory
+            # With the frames' own inputs: what the warm-up writes, the frames write again.
+            self._run = capture_graph(self._compute, self._device)
+        self._run()
+        used = len(self._output) if probability else self._label_bytes
+        self._host_output[:used].copy_(self._output[:used], non_blocking=True)
+        if self._is_cuda:
             torch.cuda.current_stream(self._device).synchronize()
         inferred_s = time.perf_counter()
         # Copies: the next run overwrites the originals.
-        copied = [own.numpy().copy() for own in self._labels]
-        return copied, self._probability.numpy().copy() if probability else None, memory, inferred_s
+        labels = [own.copy() for own in self._host_labels]
+        return RunnerOutput(labels, self._host_probability.copy() if probability else None, inferred_s)
 
-    def _compute(self) -> _Outputs:
-        output, memory = self.backend.step(self._image, self._references, self._age_s)
-        labels = [upsample(logits) for upsample, logits in zip(self._upsample, output)]
-        return labels, _probability(output, self._groups), memory
+    def _compute(self) -> None:
+        logits, memory = self._step()
+        for stored, part in zip(self._memory, memory):
+            stored.index_copy_(0, self._next, part)
+        for labels, upsample, own in zip(self._labels, self._upsample, logits):
+            labels.copy_(upsample(own))
+        self._probability.copy_(_probability(logits, self._groups))
+
+    @torch.no_grad()
+    def _step(self) -> tuple[Tensor, FrameMemory]:
+        shape = self._references.shape
+        gathered = (part.index_select(0, self._references.flatten()).unflatten(0, shape) for part in self._memory)
+        return self.backend.step(self._image, FrameMemory(*gathered), self._age_s)
+
+    def _buffer(
+        self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]], *, on_host: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Bytes for tensors of these shapes and types, zeros, and the tensors: one copy moves them all."""
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in parts]
+        padded = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes]
+        device = torch.device("cpu") if on_host else self._device
+        data = torch.zeros(sum(padded), dtype=torch.uint8, device=device, pin_memory=on_host and self._is_cuda)
+        views = [
+            own[:size].view(dtype).view(shape) for own, size, (shape, dtype) in zip(data.split(padded), sizes, parts)
+        ]
+        return data, views
 
 
-FrameRunner = CpuRunner | CudaGraphRunner
-
-#: Labels (H, W) uint8 of each frame, probabilities (B, h, w) and memories, all on the device.
-_Outputs = tuple[list[Tensor], Tensor, FrameMemory]
-_Compute = Callable[[], _Outputs]
-
-
-def _captured(compute: _Compute, device: torch.device) -> _Compute:
-    """`compute` as a CUDA graph, or unchanged if the backend cannot be captured."""
-    with torch.cuda.device(device), torch.inference_mode():
+def capture_graph(compute: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """`compute` as a CUDA graph; `compute` itself on a CPU, and if the backend cannot be captured."""
+    if device.type != "cuda":
+        return compute
+    with torch.cuda.device(device):
         # PyTorch requires a warm-up on another stream than the default one.
         warm_up = torch.cuda.Stream()
         warm_up.wait_stream(torch.cuda.current_stream())
@@ -130,18 +186,13 @@ def _captured(compute: _Compute, device: torch.device) -> _Compute:
         try:
             # thread_local: other threads may be building a backend.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                outputs = compute()
+                compute()
         except RuntimeError as error:
             torch.cuda.synchronize()
             reason = str(error).splitlines()[0]
             logging.getLogger(__name__).warning("this backend runs without a CUDA graph: %s", reason)
             return compute
-
-    def replay() -> _Outputs:
-        graph.replay()
-        return outputs
-
-    return replay
+    return graph.replay
 
 
 def _probability(logits: Tensor, groups: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +22,13 @@ from sdcpc_ros.inference import (
     precision_name,
 )
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, resolve_model
-from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.network.architectures import fixed_size
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer
-from sdcpc_ros.streaming.frame_runner import CpuRunner, CudaGraphRunner, FrameRunner
 from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
+from sdcpc_ros.streaming.runner_cache import RunnerCache
 from sdcpc_ros.streaming.stream import Stream
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
-#: Runners that are kept, one for each combination of image sizes: on a GPU each holds a graph and its memory.
-MAX_RUNNERS = 16
 #: Seconds for which frames run one by one after a failed batch, as the cause may last.
 _ONE_BY_ONE_S = 10.0
 
@@ -101,8 +98,7 @@ class StreamingSegmenter:
         self.device, self.backend = str(self._device), backend
         self.model_size = checkpoint.input_size
         self.input_size = input_size
-        self._offsets = checkpoint.config.reference_offsets
-        self._groups = None if class_groups is None else torch.tensor(class_groups, device=self._device)
+        groups = None if class_groups is None else torch.tensor(class_groups, device=self._device)
         model = checkpoint.build_model()
         dtype = checked_precision(precision, self._device, model)
         self.precision = precision_name(dtype)
@@ -110,7 +106,7 @@ class StreamingSegmenter:
         self._backends = BackendManager(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # starts the build
-        self._runners: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], FrameRunner] = {}
+        self._runners = RunnerCache(self._step, checkpoint.config.reference_offsets, groups)
         self._streams: dict[str, Stream] = {}
         self.max_gap_s = max_gap_s  #: may be changed at any time
         self.failed_batches = 0  #: since the start; their frames then ran one by one
@@ -223,9 +219,8 @@ class StreamingSegmenter:
         """Frees the memory of weights and buffers; the segmenter cannot be used afterwards."""
         with self._lock:
             self._streams.clear()
-            self._runners.clear()
             self._closed = True
-            del self._backends, self._step
+            del self._backends, self._step, self._runners
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -242,10 +237,7 @@ class StreamingSegmenter:
         if self._closed:
             raise RuntimeError("this segmenter is closed")
         height, width = frame.image.shape[:2]
-        return Stream(self._new_buffer, (height, width))
-
-    def _new_buffer(self, image_size: tuple[int, int]) -> FrameBuffer:
-        return FrameBuffer(self._offsets, self._step.blank(self.network_size(image_size)))
+        return Stream(lambda image_size: self._runners.new_buffer(self.network_size(image_size)), (height, width))
 
     def _next_batch(self, waiting: Sequence[int], streams: Mapping[int, Stream], most: int | None) -> list[int]:
         """Which of the waiting frames run at once now: of one network size, as many as the backend takes."""
@@ -274,12 +266,14 @@ class StreamingSegmenter:
     def _segment(self, frames: Sequence[StreamFrame], streams: Sequence[Stream]) -> list[Segmentation]:
         """Runs frames of one network size at once."""
         size = self.network_size(streams[0].image_size)
-        run = self._runner(size, tuple(stream.image_size for stream in streams))
+        backend = self._backends.backend(size, len(streams))  # that is ready now
+        run = self._runners.runner(backend, size, tuple(stream.image_size for stream in streams))
         started = time.perf_counter()
         images = [np.ascontiguousarray(to_network(frame.image, size)) for frame in frames]
-        references = [stream.buffer.references(stream.stamp_s) for stream in streams]
+        buffers: list[Any] = [stream.buffer for stream in streams]  # of the kind that the runner takes
+        stamps_s = [stream.stamp_s for stream in streams]
         prepared = time.perf_counter()
-        labels, probability, memory, inferred = run(images, references, any(frame.confidence for frame in frames))
+        labels, probability, inferred = run(images, buffers, stamps_s, any(frame.confidence for frame in frames))
         confidences = [
             confidence_from_probability(probability[index], stream.image_size)
             if probability is not None and frame.confidence
@@ -293,23 +287,9 @@ class StreamingSegmenter:
         }
         counts = [stream.buffer.reference_count for stream in streams]
         # Last, so that frames that failed anywhere above leave nothing in the buffers.
-        for index, stream in enumerate(streams):
-            stream.finish(FrameMemory(*(part[index : index + 1] for part in memory)))
+        for stream in streams:
+            stream.finish()
         return [
             Segmentation(own, confidence, count, stream.reset, dict(stage_ms), len(frames))
             for own, confidence, count, stream in zip(labels, confidences, counts, streams)
         ]
-
-    def _runner(self, network_size: tuple[int, int], image_sizes: tuple[tuple[int, int], ...]) -> FrameRunner:
-        """The runner for images of these sizes, through the backend that is ready now."""
-        backend = self._backends.backend(network_size, len(image_sizes))
-        runner = self._runners.pop((network_size, image_sizes), None)
-        if runner is None or runner.backend is not backend:
-            if self._device.type == "cuda":
-                runner = CudaGraphRunner(backend, self._step, network_size, image_sizes, self._groups)
-            else:
-                runner = CpuRunner(backend, image_sizes, self._groups)
-        self._runners[network_size, image_sizes] = runner  # at the end: the first is the least recently used
-        if len(self._runners) > MAX_RUNNERS:
-            del self._runners[next(iter(self._runners))]
-        return runner

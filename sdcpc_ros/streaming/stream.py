@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.streaming.continuity import break_between
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, PooledFrameBuffer
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 
@@ -24,7 +23,11 @@ class Stream:
     The frame after a failed one begins with the reset that was due before the failed frame, or else with "fault".
     """
 
-    def __init__(self, new_buffer: Callable[[tuple[int, int]], FrameBuffer], image_size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        new_buffer: Callable[[tuple[int, int]], FrameBuffer | PooledFrameBuffer],
+        image_size: tuple[int, int],
+    ) -> None:
         """new_buffer: makes an empty frame buffer for images of a size (height, width)."""
         self._new_buffer = new_buffer
         self.buffer = new_buffer(image_size)
@@ -51,7 +54,7 @@ class Stream:
             self.image_size, self.buffer = (height, width), self._new_buffer((height, width))
         self._unfinished = self.reset or "fault"
 
-    def finish(self, memory: FrameMemory) -> None:
-        """Stores the memory of the frame that ran, (1, ...) each."""
-        self.buffer.push(memory, self.stamp_s)
+    def finish(self) -> None:
+        """Adds the frame that ran to the buffer."""
+        self.buffer.push(self.stamp_s)
         self._last, self._unfinished = self._frame, None

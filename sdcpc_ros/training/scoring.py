@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.video_dataset import DatasetError
-from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
-from sdcpc_ros.evaluation.labelled_video import LabelledVideo, labelled_video
+from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, labelled_video
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
 from sdcpc_ros.labels.label_set import LabelSet

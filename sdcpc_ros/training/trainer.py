@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdcpc_ros.evaluation.labelled_video import LabelledVideo
+from sdcpc_ros.evaluation.evaluate import LabelledVideo
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,

@@ -8,9 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.bags.frame_join import join_by_stamp
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
-from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.reader import BagReader, join_by_stamp
 from sdcpc_ros.bags.writer import BagWriter
 
 CAMERA, TRUTH, OTHER = "/camera/image_raw", "/camera/ground_truth", "/camera/other"

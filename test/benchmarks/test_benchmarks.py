@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import labels, record, rows, window_attention
+from benchmarks import gpu, labels, record, rows, window_attention
 from benchmarks.__main__ import main
 from benchmarks.measure import Effort, Timing, gflop, interleaved, peak_mib
 from benchmarks.rows import Row
@@ -28,7 +29,7 @@ def test_two_questions_give_tables_and_rows(
     def absent(*_: object) -> None:
         raise window_attention._Absent("not in this test")
 
-    monkeypatch.setitem(window_attention._PEERS, window_attention._FLEX, absent)
+    monkeypatch.setitem(window_attention._PEERS, window_attention.FLEX, absent)
     file = tmp_path / "rows.json"
     assert main(["--only", "b,a", "--quick", "--rounds", "2", "--device", "cpu", "--json", str(file)]) == 0
     written = json.loads(file.read_text())
@@ -52,9 +53,46 @@ def test_a_batch_is_measured_by_the_frame(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     assert main(["--only", "f", "--quick", "--rounds", "2", "--device", "cpu", "--json", str(file)]) == 0
     rows = json.loads(file.read_text())
-    assert [row["name"].rpartition(": ")[2][0] for row in rows] == ["2", "4", "6"]
+    assert [row["name"].rpartition(": ")[2][0] for row in rows] == ["1", "2", "4", "8"]
+    assert rows[0]["ratio"] == 1
     for row in rows:
         assert row["low"] <= row["ratio"] <= row["high"] and 0.2 < row["ours_ms"] / row["peer_ms"] / row["ratio"] < 5
+        assert re.fullmatch(r"p50 .* ms, p95 .* frames a second; first .* ms; \d+ operators, \d+ copies", row["note"])
+
+
+def test_a_gpu_run_is_tried_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it cannot rot: every part gives its rows, and nothing is kept."""
+    monkeypatch.setattr("benchmarks.__main__.FOLDER", tmp_path / "results")
+    file = tmp_path / "rows.json"
+    assert main(["--gpu", "--rounds", "2", "--device", "cpu", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert not [row for row in rows if row["note"].startswith(("failed", "not measured"))]
+    names = " ".join(row["name"] for row in rows)
+    for part in (
+        "8 at once",
+        "float16: SD-CPC streaming / SegFormer-B0",
+        "bfloat16: ours / dense",
+        "float32, eager: enc",
+    ):
+        assert part in names
+    assert all(" / " in row["name"] for row in rows) and not (tmp_path / "results").exists()
+
+
+def test_a_gpu_run_ends_in_time_and_a_part_that_fails_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr("benchmarks.segformer.compare", fail)
+    monkeypatch.setattr("benchmarks.batches.rows", lambda effort: iter([Row("a / b", ratio=1.0)]))
+    monkeypatch.setattr("benchmarks.window_attention.against_peers", lambda *_: iter(()))
+    by_name = {row.name: row for row in gpu.rows(CPU)}
+    assert by_name["a / b"].ratio == 1
+    assert by_name["mit_b0 float16 / SegFormer"].note == "failed: RuntimeError: out of memory"
+    assert any(name.startswith("mit_b0 96x64 float32, eager") for name in by_name)
+    now_s = itertools.count(step=200.0)
+    monkeypatch.setattr("benchmarks.gpu.time.monotonic", lambda: next(now_s))
+    notes = [row.note for row in gpu.rows(CPU)]
+    assert notes[0] == "" and set(notes[2:]) == {"not measured: the run had taken 270 s"}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +168,7 @@ def test_operations_of_a_window_leave_out_what_lies_beyond_the_frame() -> None:
 def test_dense_attention_is_ours_where_the_window_holds_the_whole_frame() -> None:
     problem = window_attention.Problem(height=3, width=2, channels=4, radius=2)
     inputs = problem.inputs(torch.device("cpu"))
-    found = window_attention._PEERS[window_attention._DENSE](problem, inputs)()[:, 0].transpose(1, 2)
+    found = window_attention._PEERS[window_attention.DENSE](problem, inputs)()[:, 0].transpose(1, 2)
     torch.testing.assert_close(found.unflatten(2, (3, 2)), window_attention._ours(problem, inputs))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames, ReportPictures
+from sdcpc_ros.evaluation.pages.frame_pictures import ReportPictures
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
@@ -29,7 +29,7 @@ def make_report(
     """A report and its pictures: bands of classes as the truth, labels wrong in a share of the pixels."""
     random = np.random.default_rng(seed)
     scores = Scorer(label_set)
-    worst, best = ExtremeFrames(lowest=True, apart=5), ExtremeFrames(lowest=False, apart=5)
+    pictures = ReportPictures(apart=5)
     bands = np.repeat(np.arange(SIZE[0])[:, None] * len(label_set) // SIZE[0], SIZE[1], axis=1).astype(np.uint8)
     image = np.repeat(bands[..., None] * 2, 3, axis=2)
     for number in range(frames):
@@ -41,8 +41,7 @@ def make_report(
             reset=(resets or {}).get(number),
         )
         value = scores.log.miou[-1] if truth else scores.log.confidence[-1]
-        for extremes in (worst, best):
-            extremes.offer(value, number, 10**18, image, labels, bands if truth else None)
+        pictures.add(value, number, image, labels, bands if truth else None)
     report = {
         "format": REPORT_FORMAT,
         "command": f"sdcpc evaluate-bag {name}",
@@ -64,23 +63,17 @@ def make_report(
             **{"device": "cpu", "backend": "eager", "input_size": None},
         },
         "versions": {"sdcpc_ros": "0.1.0", "python": "3.11.2"},
-        "labels_sha256": scores.labels_sha256(),
-        "scores": scores.scores(),
-        "classes": scores.classes(),
-        "confusion": scores.confusion.matrix.tolist(),
-        "unlabelled": scores.confusion.unlabelled.tolist(),
-        "resets": [{"number": number, "cause": cause} for number, cause in (resets or {}).items()],
+        **scores.report(),
         "problems": [],
-        "worst": [extreme.number for extreme in worst.frames()],
-        "best": [extreme.number for extreme in best.frames()],
-        "frames": scores.log.to_dict(),
+        "worst": [extreme.number for extreme in pictures.worst.frames()],
+        "best": [extreme.number for extreme in pictures.best.frames()],
         "timing": {
             "finished": "2026-11-24T10:00:00Z",
             "ms_per_frame": {"p50": 30.0, "p95": 41.5, "max": 402.0},
             "frames_ms": [30.0 + number % 7 for number in range(frames)],
         },
     }
-    pictures = ReportPictures(worst=worst.frames(), best=best.frames(), flicker=scores.flicker.rate(), backdrop=image)
+    pictures.flicker = scores.flicker.rate()
     return report, pictures
 
 

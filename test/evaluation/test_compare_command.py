@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare, compare_files
+from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError
 
@@ -125,6 +125,8 @@ class TestCommand:
         as_json = json.loads((tmp_path / "c.json").read_text())
         assert as_json["format"] == "sdcpc comparison 1"
         assert as_json["compared"][0]["metrics"]["miou"]["verdict"] == "worse"
+        reports, settings = [json.loads(path.read_text()) for path in files], ComparisonSettings(replicates=200)
+        assert as_json["compared"] == compare([str(path) for path in files], reports, settings).to_dict()["compared"]
 
         page = (tmp_path / "c.html").read_text(encoding="utf-8")
         tags = Tags(page)
@@ -155,7 +157,3 @@ class TestCommand:
             assert self.run(*arguments) == 1
             captured = capsys.readouterr()
             assert sentence in captured.err and captured.err.count("\n") == 1
-
-    def test_files_are_compared_as_reports_are(self, files, pair):
-        by_file = compare_files(files, QUICK).compared[0].differences
-        assert by_file == compare([str(path) for path in files], pair, QUICK).compared[0].differences

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sdcpc_ros.evaluation.comparison import ComparisonSettings, compare, plot_groups
-from sdcpc_ros.evaluation.comparison_table import comparison_tables, interval_plot
+from sdcpc_ros.evaluation.comparison_report import comparison_tables, interval_plot
 from sdcpc_ros.evaluation.report_file import ReportError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19
 
@@ -158,8 +158,8 @@ def test_plots_share_a_scale_by_kind_and_better_is_on_the_right(pair):
     pair[1]["timing"]["frames_ms"] = [20.0 + number % 5 for number in range(40)]
     differences = compare(["a", "b"], pair, QUICK).compared[0].differences
     scores, classes, times = plot_groups(differences.values())
-    assert {each.metric for each, _ in scores} == {"miou", "weighted_iou", "mvc8", "mvc16", "steady", "confidence"}
-    assert len(classes) == 11 and [each.metric for each, _ in times] == ["ms"]
+    assert {each.metric.name for each, _ in scores} == {"miou", "weighted_iou", "mvc8", "mvc16", "steady", "confidence"}
+    assert len(classes) == 11 and [each.metric.name for each, _ in times] == ["ms"]
     for group in (scores, classes, times):
         ends = [abs(position) for _, positions in group for position in positions]
         assert max(ends) == pytest.approx(1.0)

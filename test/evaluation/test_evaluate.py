@@ -15,9 +15,14 @@ from rich.console import Console
 
 from sdcpc_ros.datasets.synthetic_street import StreetDataset
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate
-from sdcpc_ros.evaluation.labelled_video import LabelledFrame, LabelledVideo, labelled_video
-from sdcpc_ros.evaluation.report import evaluation_table
+from sdcpc_ros.evaluation.evaluate import (
+    Evaluation,
+    LabelledFrame,
+    LabelledVideo,
+    evaluate,
+    evaluation_table,
+    labelled_video,
+)
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
 from sdcpc_ros.runtime.progress import ProgressBar

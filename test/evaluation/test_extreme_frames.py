@@ -6,13 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.evaluation.extreme_frames import ExtremeFrames
+from sdcpc_ros.evaluation.pages.frame_pictures import ExtremeFrames
 
 
 def offer(extremes: ExtremeFrames, values: list[float]) -> None:
     image, labels = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
     for number, value in enumerate(values):
-        extremes.offer(value, number, number * 10, image, labels, None)
+        extremes.offer(value, number, image, labels, None)
 
 
 def test_neighbours_stand_for_each_other():
@@ -24,7 +24,7 @@ def test_neighbours_stand_for_each_other():
 def test_the_highest_are_kept_too_and_pictures_are_shrunk():
     extremes = ExtremeFrames(lowest=False, count=1, apart=1, max_width=10)
     image, labels = np.full((20, 40, 3), 7, np.uint8), np.full((20, 40), 3, np.uint8)
-    extremes.offer(0.2, 0, 0, image, labels, labels)
+    extremes.offer(0.2, 0, image, labels, labels)
     (extreme,) = extremes.frames()
     assert extreme.image.shape == (4, 10, 3)
     assert extreme.truth is not None and extreme.truth.shape == extreme.labels.shape == (4, 10)

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sdcpc_ros.evaluation.fleet_page import write_fleet_report
+from sdcpc_ros.evaluation.html_report import write_fleet_page
 
 HOSTILE = "javascript:alert(1)//<script>alert(2)</script> 100%\ud800"
 
@@ -46,7 +46,7 @@ def fleet(make_report):
 
 
 def test_every_bag_has_a_line_and_leads_to_its_page(fleet, tmp_path):
-    write_fleet_report(tmp_path / "fleet.html", fleet)
+    write_fleet_page(tmp_path / "fleet.html", fleet)
     page = Page((tmp_path / "fleet.html").read_text(encoding="utf-8"))
     for told in ("3 bags", "monday", "1 bag could not be evaluated", "1 bag missed a gate", "miou is 0.4", "no bag at"):
         assert told in page.text
@@ -60,7 +60,7 @@ def test_every_bag_has_a_line_and_leads_to_its_page(fleet, tmp_path):
 def test_a_fleet_without_any_scores_is_told(fleet, tmp_path):
     empty = {**fleet, "bags": fleet["bags"][2:], "scores": None, "classes": [], "missed": 0}
     del empty["confusion"], empty["unlabelled"]
-    write_fleet_report(tmp_path / "fleet.html", empty)
+    write_fleet_page(tmp_path / "fleet.html", empty)
     page = Page((tmp_path / "fleet.html").read_text(encoding="utf-8"))
     assert "there is no bag at 'bags/lost'" in page.text
     assert "IoU of each class" not in page.text and "Confusion matrix" not in page.text

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.evaluation.flicker import FlickerMap
+from sdcpc_ros.evaluation.metrics import FlickerMap
 from sdcpc_ros.labels.label_set import IGNORE
 
 

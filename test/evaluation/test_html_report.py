@@ -87,7 +87,7 @@ def test_pictures_are_in_the_page_and_told_to_those_who_cannot_see_them(make_rep
     report, pictures = make_report()
     seen = Page(report_page(report, pictures))
     images = [found for tag, found in seen.tags if tag == "img"]
-    assert len(images) == 4 * (len(pictures.worst) + len(pictures.best)) + 1
+    assert len(images) == 4 * (len(pictures.worst.frames()) + len(pictures.best.frames())) + 1
     assert all(len(found["alt"] or "") > 10 and found["width"] and found["height"] for found in images)
     assert any("Ground truth of frame" in found["alt"] and "building" in found["alt"] for found in images)
     charts = [found for tag, found in seen.tags if tag == "svg"]
@@ -118,7 +118,9 @@ def test_names_from_strangers_are_text(make_report, report_page):
     report["bag"]["topics"] = {HOSTILE: [HOSTILE, 3]}
     report["model"]["name"] = report["command"] = HOSTILE
     report["problems"], report["versions"]["torch"], report["bag"]["unusable"] = [HOSTILE], HOSTILE, 1
-    report["live"] = {"node": {HOSTILE: HOSTILE}, "causes": {HOSTILE: 1}, "differences": []}
+    difference = {"number": 2, "agreement": 0.5, "why": HOSTILE}
+    columns = {name: [0.5] * len(report["frames"]["number"]) for name in ("latency_ms", "agreement")}
+    report["live"] = live_run(node={HOSTILE: HOSTILE}, causes={HOSTILE: 1}, differences=[difference], frames=columns)
     page = report_page(report, pictures)  # half a character does not stop the writing
     assert_harmless(page)
     assert "<script>alert(1)</script>" in Page(page).text
@@ -137,9 +139,9 @@ def test_many_classes_and_many_frames_stay_small(make_report, report_page):
     assert len(report_page(report, pictures)) < 3e6
 
 
-def test_a_live_run_adds_its_section(make_report, report_page):
-    report, _ = make_report(frames=4)
-    report["live"] = {
+def live_run(**changes) -> dict:
+    """The live part of a report of four frames."""
+    return {
         "frames_published": 4,
         "frames_dropped": 1,
         "input_rate_hz": 15.0,
@@ -149,18 +151,30 @@ def test_a_live_run_adds_its_section(make_report, report_page):
         "compared": 3,
         "equal": 2,
         "agreement": 0.9987,
-        "frames": {
-            "stamp_ns": report["frames"]["stamp_ns"],
-            "latency_ms": [60.0, None, 61.0, 91.0],
-            "agreement": [1.0, None, 0.996, 1.0],
-        },
+        "frames": {"latency_ms": [60.0, None, 61.0, 91.0], "agreement": [1.0, None, 0.996, 1.0]},
         "differences": [{"number": 2, "stamp_ns": 1, "agreement": 0.996, "why": "a frame before it was dropped"}],
         "causes": {"a frame before it was dropped": 1},
         "node": {"backend": "eager"},
+        **changes,
     }
+
+
+def test_a_live_run_adds_its_section(make_report, report_page):
+    report, _ = make_report(frames=4)
+    report["live"] = live_run()
     seen = Page(report_page(report)).text
     for told in ("Dropped frames", "99.87", "a frame before it was dropped", "Stamp to publication", "11.2"):
         assert told in seen
+
+
+def test_a_live_run_without_a_mask_is_shown(make_report, report_page):
+    report, _ = make_report(frames=4)
+    nothing = {"p50": None, "p95": None, "max": None}
+    unknown = {"frame_rate_hz": None, "latency_ms": nothing, "jitter_ms": nothing, "agreement": None}
+    columns = {"latency_ms": [None] * 4, "agreement": [None] * 4}
+    report["live"] = live_run(**unknown, frames=columns, differences=[], causes={}, frames_dropped=4)
+    seen = Page(report_page(report)).text
+    assert "Dropped frames" in seen and "Stamp to publication" not in seen
 
 
 def test_time_that_jumps_back_is_shown_by_frame(make_report, report_page):

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcpc_ros.evaluation.pictures import (
-    SheetRow,
     contact_sheet,
     draw_text,
     legend,
@@ -65,30 +64,31 @@ def test_a_legend_shows_every_class_colour(width):
     assert seen >= set(CAMVID_11.colours)
 
 
-def test_a_contact_sheet_holds_its_pictures_in_rows_and_columns():
+def test_a_contact_sheet_holds_its_rows_between_title_and_legend():
     colours = [(200, 10, 10), (10, 200, 10), (10, 10, 200), (200, 200, 10)]
-    pictures = [np.full((40, 60, 3), colour, np.uint8) for colour in colours]
-    rows = [SheetRow(tuple(pictures[:2]), "1 s"), SheetRow(tuple(pictures[2:]), "2 s")]
-    sheet = contact_sheet("title", "subtitle", ("left", "right"), rows, CAMVID_11)
+    pictures = [np.full((40, 240, 3), colour, np.uint8) for colour in colours]
+    rows = [side_by_side(dict(zip("ab", pair))) for pair in (pictures[:2], pictures[2:])]
+    sheet = contact_sheet("title", "subtitle", rows, CAMVID_11)
     centres = []
     for colour in colours:
         ys, xs = np.nonzero((sheet == colour).all(axis=2))
         centres.append((ys.mean(), xs.mean()))
-        assert len(ys) > 0.6 * 40 * 60  # less a caption
+        assert len(ys) > 0.6 * 40 * 240  # less a caption
     (top_left, top_right, bottom_left, bottom_right) = centres
     assert top_left[1] < top_right[1] and bottom_left[1] < bottom_right[1]
     assert top_left[0] < bottom_left[0] and top_right[0] < bottom_right[0]
+    assert (sheet[20:80] < 128).any()  # the title
+    assert {tuple(colour) for colour in sheet[170:].reshape(-1, 3)} >= set(CAMVID_11.colours)
 
 
-@pytest.mark.parametrize("rows", [[], [SheetRow((np.zeros((4, 4, 3), np.uint8),), "")]])
-def test_a_contact_sheet_needs_a_picture_for_every_column(rows):
-    with pytest.raises(ValueError, match="needs rows of 2 pictures each"):
-        contact_sheet("", "", ("a", "b"), rows, CAMVID_11)
+def test_a_contact_sheet_needs_a_row():
+    with pytest.raises(ValueError, match="needs at least one row"):
+        contact_sheet("", "", [], CAMVID_11)
 
 
 def test_side_by_side_keeps_the_pictures_it_is_given():
     left, right = np.zeros((40, 60, 3), np.uint8), np.full((40, 60, 3), 255, np.uint8)
-    joined = side_by_side(left, right, np.zeros((10, 120, 3), np.uint8), ("a", "b"))
-    assert joined.shape == (50, 120, 3)
+    joined = side_by_side({"a": left, "b": right})
+    assert joined.shape == (40, 120, 3)
     assert (joined[:15, :60] == 0).all() and (joined[:15, 60:] == 255).all()
     assert not left.any() and (right == 255).all()

@@ -12,8 +12,12 @@ import pytest
 from rich.console import Console
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.evaluation.report import temporal_test_table
-from sdcpc_ros.evaluation.temporal_tests import SingleFrameCache, run_temporal_tests, temporal_tests
+from sdcpc_ros.evaluation.temporal_tests import (
+    cached_labels,
+    run_temporal_tests,
+    temporal_test_table,
+    temporal_tests,
+)
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 POLE = CITYSCAPES_19.class_names.index("pole")
@@ -96,10 +100,10 @@ def test_a_frame_that_tests_share_is_run_by_itself_once() -> None:
 
 def test_the_cache_tells_images_apart_by_pixels_and_shape() -> None:
     segmenter = Sluggish()
-    cache = SingleFrameCache(segmenter)
+    segment_single = cached_labels(segmenter.segment_single)
     for image in (np.zeros((2, 4, 3), np.uint8), np.zeros((4, 2, 3), np.uint8), np.ones((2, 4, 3), np.uint8)):
         for _ in range(2):
-            assert np.array_equal(cache.segment_single(image).labels, segmenter.answer(image, POLE).labels)
+            assert np.array_equal(segment_single(image).labels, segmenter.answer(image, POLE).labels)
     assert segmenter.single == [0, 0, 1]
 
 

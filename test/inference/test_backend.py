@@ -163,19 +163,37 @@ def _single(backend: Backend, video, age_s, references):
     return torch.cat([logits for logits, _ in outputs]), [torch.cat(parts) for parts in zip(*(m for _, m in outputs))]
 
 
-def test_the_compiler_takes_more_sizes_and_batches_than_pytorch_allows_by_itself(monkeypatch):
+class Quick(Step):
+    def forward(self, image, *rest):
+        return (image.float(),) * 3
+
+
+@pytest.fixture
+def quick_step():
+    return Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16)).eval(), MEAN, STD)
+
+
+def test_the_compiler_takes_more_sizes_and_batches_than_pytorch_allows_by_itself(quick_step, monkeypatch):
     """Of one function it allows eight, for all cameras of a process together."""
-
-    class Quick(Step):
-        def forward(self, image, *rest):
-            return (image.float(),) * 3
-
-    plain = Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16)).eval(), MEAN, STD)
     monkeypatch.setattr(torch, "compile", functools.partial(_compile_without_work, torch.compile))
     for batch in range(1, 6):
         for width in (64, 72):
-            built = create_backend("inductor", plain, (64, width), batch)
-            assert len(built.step(*_split(example_inputs(plain, (64, width), batch)))[0]) == batch
+            built = create_backend("inductor", quick_step, (64, width), batch)
+            assert len(built.step(*_split(example_inputs(quick_step, (64, width), batch)))[0]) == batch
+
+
+def test_frames_are_run_by_what_was_compiled_before_them(quick_step, monkeypatch):
+    """PyTorch compiles tensors of inference mode apart from others, and a frame has none of these."""
+    graphs = []
+
+    def compile_and_count(compile_, step, *, options, **others):
+        return compile_(step, backend=lambda graph, inputs: graphs.append(graph) or graph.forward, **others)
+
+    monkeypatch.setattr(torch, "compile", functools.partial(compile_and_count, torch.compile))
+    built = create_backend("inductor", quick_step, SIZE)
+    assert len(graphs) == 1
+    built.step(*_split(example_inputs(quick_step, SIZE)))
+    assert len(graphs) == 1
 
 
 def _compile_without_work(compile_, step, *, options, **others):

@@ -39,7 +39,8 @@ def _streamed(step: Step, images: Tensor) -> tuple[Tensor, list[FrameMemory]]:
     backend, logits, memories = EagerBackend(step), [], []
     for number, image in enumerate(images):
         output, memory = backend.step(image[None], *buffer.references(number / 15))
-        buffer.push(memory, number / 15)
+        buffer.stage(memory)
+        buffer.push(number / 15)
         logits.append(output[0])
         memories.append(memory)
     return torch.stack(logits), memories

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sdcpc_ros.replay.demo_summary import demo_headline, demo_hint, demo_table
+from sdcpc_ros.replay.demo import demo_headline, demo_hint, demo_table
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def summary() -> dict[str, Any]:
             "frame_rate_hz": 6.0,
             "latency_ms": {"p50": 214.7, "p95": 275.2, "max": 300.0},
         },
-        "quality": {"judged_frames": 60, "miou": 0.473, "mvc8": 0.87, "mvc16": 0.858, "mean_confidence": 0.77},
+        "quality": {"judged_frames": 60, "miou": 0.473, "mvc8": 0.87, "mvc16": 0.858, "confidence": 0.77},
         "node_diagnostics": {
             **{"received": "148", "dropped": "87", "rejected": "1"},
             **{"network p50/p95 (ms)": "163.2 / 197.7", "total p50/p95 (ms)": "206.0 / 262.0"},
@@ -67,7 +67,7 @@ def test_sentences_stay_on_one_line_beside_the_numbers_of_a_slow_node(summary):
 
 
 def test_what_is_not_known_is_a_dash(summary):
-    summary["quality"] = {"judged_frames": 0, "miou": None, "mvc8": None, "mvc16": None, "mean_confidence": None}
+    summary["quality"] = {"judged_frames": 0, "miou": None, "mvc8": None, "mvc16": None, "confidence": None}
     summary["timing"] |= {"frame_rate_hz": None, "latency_ms": {"p50": None, "p95": None}}
     summary["node_diagnostics"] = {}
     lines = printed(summary)

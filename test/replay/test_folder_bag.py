@@ -8,10 +8,11 @@ import pytest
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import IGNORE
 from sdcpc_ros.replay.folder_bag import list_frames, write_folder_bag
 from sdcpc_ros.replay.ground_truth import find_ground_truth
-from sdcpc_ros.replay.sources import image_files
+from sdcpc_ros.replay.sources import image_files, open_source
 from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC, START_NS
 
 
@@ -62,6 +63,26 @@ def test_compressed_images_stay_the_files_they_are(split, tmp_path):
         messages = [bag.deserialise(message) for message in bag.messages(topic)]
     assert [message.format for message in messages] == ["png", "png", "png", "jpeg"]
     assert bytes(messages[0].data) == (split / "images" / "f9.png").read_bytes()
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG file with an EXIF tag that says how a camera was held."""
+    tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation]) + bytes(6)
+    return jpeg[:2] + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + jpeg[2:]
+
+
+def test_an_image_is_turned_as_its_camera_was_held_but_not_away_from_its_labels(tmp_path):
+    jpeg = cv2.imencode(".jpg", np.full((8, 16, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "images" / f"{name}.jpg").write_bytes(with_orientation(jpeg, 6))
+    write_image(tmp_path / "labels" / "b.png", np.zeros((8, 16), np.uint8))
+    write_folder_bag(tmp_path / "bag", list_frames(tmp_path))
+    with BagReader(tmp_path / "bag") as bag:
+        sizes = [frame.image().shape[:2] for frame in bag.frames(bag.camera_topic())]
+    assert sizes == [(16, 8), (8, 16)]
+    with open_source(str(tmp_path / "images")) as source:
+        assert {frame.image.shape[:2] for frame in source.frames} == {(16, 8)}
 
 
 def test_labels_may_lie_elsewhere(split, tmp_path):
@@ -119,6 +140,6 @@ def test_a_file_that_does_not_go_is_named_and_no_bag_is_left(split, tmp_path, fi
         (split / file).write_bytes(content)
     else:
         write_image(split / file, content)
-    with pytest.raises(BagError, match=sentence):
+    with pytest.raises((BagError, DatasetError), match=sentence):
         write_folder_bag(tmp_path / "bag", list_frames(split))
     assert not (tmp_path / "bag").exists()

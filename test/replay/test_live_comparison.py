@@ -71,7 +71,7 @@ def compare(write_bag):
             comparison = LiveComparison(live_run, recording, offsets=OFFSETS, max_gap_s=max_gap_s, recurrent=recurrent)
             for source in sources:
                 labels, reset = offline.segment(source)
-                comparison.add(SegmentedFrame(source, Segmentation(labels, None, 0), reset, 1.0))
+                comparison.add(SegmentedFrame(source, Segmentation(labels, None, 0, reset)))
             comparison.add(Unusable(frames, "broken"))
             return comparison.summary()
 

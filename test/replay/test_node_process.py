@@ -162,7 +162,7 @@ def test_a_node_can_be_told_how_to_run_the_network(tmp_path):
         device="cpu",
         backend="inductor",
         input_size=(96, 128),
-        max_gap_s=0.5,
+        max_gap=0.5,
     )
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
     named = {name: values[name] for name in ("device", "backend", "input_height", "input_width", "max_gap")}

@@ -15,13 +15,13 @@ def test_items_come_in_order_and_a_thread_makes_them_ahead():
     def source() -> Iterator[int]:
         for number in range(5):
             made.append(number)
-            if number == 3:
+            if number == 2:
                 ahead.set()
             yield number
 
     items = prefetch(source(), depth=2)
     assert next(items) == 0
-    assert ahead.wait(30)  # made while nobody asked: one handed over, two waiting, one at hand
+    assert ahead.wait(30)  # made while nobody asked: one handed over, two waiting
     assert list(items) == [1, 2, 3, 4]
     assert made == [0, 1, 2, 3, 4]
 
@@ -50,5 +50,5 @@ def test_closing_early_ends_the_thread_and_closes_the_source():
     items = prefetch(source(), depth=1)
     next(items)
     items.close()
-    assert closed_by == ["prefetch"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    assert [name.startswith("prefetch") for name in closed_by] == [True]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]

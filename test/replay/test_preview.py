@@ -1,44 +1,62 @@
 from __future__ import annotations
 
-import math
-
+import av
 import numpy as np
 import pytest
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.preview import quality_summary, render_preview
+from sdcpc_ros.replay.preview import render_preview
 
 
-def test_quality_is_that_of_the_metrics():
-    scorer = Scorer(CAMVID_11)
-    truth = np.zeros((4, 4), np.uint8)
-    truth[:, 2:] = 3
-    for frame in range(9):
+def test_a_preview_has_the_scores_of_its_masks_and_a_frame_for_every_image(write_bag, camera_messages, tmp_path):
+    """Twelve frames of 32 x 48; the node answered all but two, and the corner flickers."""
+    truth = np.zeros((32, 48), np.uint8)
+    truth[:, 24:] = 3
+    messages = []
+    for number in range(12):
+        time_ns = 1 + number * 100_000_000
         labels = truth.copy()
-        labels[0, 0] = frame % 2  # flickers: right in every second frame
-        scorer.update(labels, truth, np.full((4, 4), 204, np.uint8))
-    summary = quality_summary(scorer)
-    assert summary["judged_frames"] == 9
-    assert summary["mvc8"] == pytest.approx(15 / 16)
-    assert summary["mvc16"] is None  # no window is that long
-    sky = (9 * 7 + 5) / (9 * 8)
-    assert summary["iou"]["sky"] == pytest.approx(sky)
-    assert summary["iou"]["car"] is None
-    assert summary["miou"] == pytest.approx((sky + 1) / 2)
-    assert summary["mean_confidence"] == pytest.approx(0.8)
+        labels[:8, :8] = number % 2
+        image = np.full((32, 48, 3), 90, np.uint8)
+        pictures = {"/camera/image_raw": image, "/camera/ground_truth": truth}
+        if number not in (4, 5):
+            pictures |= {LABEL_TOPIC: labels, CONFIDENCE_TOPIC: np.full((32, 48), 204, np.uint8)}
+        for topic, pixels in pictures.items():
+            encoding = "rgb8" if pixels.ndim == 3 else "mono8"
+            messages.append(RawMessage(topic, IMAGE, time_ns, serialise_image(pixels, encoding, time_ns, "optical")))
+    topics, shown = ("/camera/image_raw", "/camera/ground_truth"), []
+    with BagReader(write_bag(messages)) as bag:
+        quality, rows = render_preview(
+            bag, *topics, CAMVID_11, tmp_path / "video.mp4", on_frame=lambda: shown.append(1)
+        )
+    assert (len(shown), quality["judged_frames"], quality["mvc16"]) == (12, 10, None)
+    assert quality["mvc8"] == pytest.approx(1 - 64 / (32 * 48), abs=1e-6)
+    iou = {entry["name"]: entry["iou"] for entry in quality["classes"]}
+    sky = 1 - 5 * 64 / (10 * 32 * 24)
+    assert iou["sky"] == pytest.approx(sky, abs=1e-6) and iou["car"] is None
+    assert quality["miou"] == pytest.approx((sky + 1) / 2, abs=1e-6)
+    assert quality["confidence"] == pytest.approx(0.8)
+    assert [row.shape for row in rows] == [(32, 3 * 48, 3)] * 3  # camera, masks, truth
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 12 and frames[0].shape[1] == 2 * 48
 
 
-def test_without_ground_truth_only_the_confidence_is_known():
-    scorer = Scorer(CAMVID_11)
-    scorer.update(np.zeros((2, 2), np.uint8), None, np.full((2, 2), 255, np.uint8))
-    summary = quality_summary(scorer)
-    assert (summary["judged_frames"], summary["miou"], summary["mean_confidence"]) == (0, None, 1.0)
-    assert not any(isinstance(value, float) and math.isnan(value) for value in summary.values())
+def test_without_ground_truth_only_the_confidence_is_known(write_bag, camera_messages, tmp_path):
+    drive = camera_messages(1)
+    time_ns, pixels = drive[0].time_ns, np.zeros((6, 8), np.uint8)
+    masks = [
+        RawMessage(topic, IMAGE, time_ns, serialise_image(pixels + full, "mono8", time_ns, "optical"))
+        for topic, full in ((LABEL_TOPIC, np.uint8(0)), (CONFIDENCE_TOPIC, np.uint8(255)))
+    ]
+    with BagReader(write_bag([*drive[:2], *masks])) as bag:
+        quality, (row,) = render_preview(bag, "/camera/image_raw", None, CAMVID_11, tmp_path / "video.mp4")
+    assert (quality["judged_frames"], quality["miou"], quality["confidence"]) == (0, None, 1.0)
+    assert row.shape == (6, 16, 3)
 
 
 @pytest.mark.parametrize(

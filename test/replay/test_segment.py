@@ -114,7 +114,7 @@ class TestSources:
             ("none.png", None, {}, "there is no image at '.*none.png'"),
             ("none_*.png", None, {}, "no images match '.*none_"),
             ("empty", "folder", {}, "no images in '.*empty'"),
-            ("text.mp4", b"no video at all", {}, "text.mp4' is no video that can be read: Invalid data"),
+            ("text.mp4", b"no video at all", {}, "text.mp4' is no video that can be read"),
             ("empty.mp4", b"", {}, "empty.mp4' is no video that can be read"),
             ("broken.mcap", b"\x00" * 50, {}, "broken.mcap' cannot be read"),
             ("text.mp4", b"x", {"camera": "/front"}, "a camera topic can be chosen of a bag, and '.*text.mp4' is none"),
@@ -138,13 +138,13 @@ class TestSources:
             silence.sample_rate = 16_000
             container.mux(stream.encode(silence))
             container.mux(stream.encode(None))
-        with pytest.raises(BagError, match=r"sound.mp4' holds no video"):
+        with pytest.raises(BagError, match=r"sound.mp4' is no video that can be read"):
             taken(tmp_path / "sound.mp4")
 
     def test_a_playlist_opens_no_other_host(self, tmp_path):
         playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
         (tmp_path / "list.m3u8").write_text(playlist)
-        with pytest.raises(BagError, match=r"list.m3u8' (is no video|holds no video)"):
+        with pytest.raises(BagError, match=r"list.m3u8' is no video"):
             taken(tmp_path / "list.m3u8")
 
 

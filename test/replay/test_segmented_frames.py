@@ -56,7 +56,7 @@ def test_the_memory_is_emptied_where_the_node_would(tiny_model: Model):
         source(5, 4 * PERIOD_NS, frame_id="other"),
     ]
     made = used(segment_frames(tiny_model.segmenter, frames, max_gap_s=0.5))
-    assert [frame.reset for frame in made] == [None, None, "gap", "backward", "frame_id", None]
+    assert [frame.segmentation.reset for frame in made] == [None, None, "gap", "backward", "frame_id", None]
     assert [frame.segmentation.references for frame in made] == [0, 1, 0, 0, 0, 1]
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_used_is_left_out_and_disturbs_nothing(write_bag, tiny_mo
     assert "8x8 px; at least 32x32" in problems[2]
     last = made[-1]
     assert isinstance(last, SegmentedFrame)
-    assert (last.source.number, last.reset, last.segmentation.references) == (4, None, 1)
+    assert (last.source.number, last.segmentation.reset, last.segmentation.references) == (4, None, 1)
 
 
 def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.replay import video_sources
+from sdcpc_ros.replay import sources
 from sdcpc_ros.replay.sources import open_source
 
 
@@ -39,7 +39,7 @@ class StandIn:
 
 
 def test_ctrl_c_ends_the_pictures_and_the_video_is_whole(tiny_checkpoint, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(video_sources.cv2, "VideoCapture", StandIn)
+    monkeypatch.setattr(sources.cv2, "VideoCapture", StandIn)
     before = signal.getsignal(signal.SIGINT)
     output = tmp_path / "overlay.mp4"
     assert cli.main(["segment", "0", "-o", str(output), "--model", str(tiny_checkpoint)]) == 0
@@ -51,7 +51,7 @@ def test_ctrl_c_ends_the_pictures_and_the_video_is_whole(tiny_checkpoint, monkey
 
 
 def test_red_is_red(monkeypatch):
-    monkeypatch.setattr(video_sources.cv2, "VideoCapture", StandIn)
+    monkeypatch.setattr(sources.cv2, "VideoCapture", StandIn)
     with open_source("0") as source:
         first = next(source.frames)
     assert first.image[0, 0].tolist() == [40, 0, 0] and source.expected is None

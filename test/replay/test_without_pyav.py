@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
 
 from sdcpc_ros import cli
-from sdcpc_ros.replay import video_sources
-from sdcpc_ros.replay.sources import open_source
 
 pytestmark = pytest.mark.slow
 
@@ -40,18 +37,8 @@ def test_a_video_becomes_the_same_labels(segment, video, tmp_path, tiny_checkpoi
     done = segment(video, "-o", tmp_path / "without")
     assert (done.returncode, done.stderr) == (0, "")
     assert cli.main(["segment", str(video), "-o", str(tmp_path / "with"), "--model", str(tiny_checkpoint)]) == 0
-    names = sorted(path.name for path in (tmp_path / "with").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "without").iterdir())
-    for name in names:  # two decoders' roundings apart
-        pair = [cv2.imread(str(tmp_path / way / name), cv2.IMREAD_UNCHANGED) for way in ("with", "without")]
-        assert (pair[0] == pair[1]).mean() > 0.9
-
-
-def test_frames_keep_their_times(video, monkeypatch):
-    monkeypatch.setattr(video_sources, "av", None)
-    with open_source(str(video)) as source:
-        stamps_s = [round(frame.stamp_ns / 1e9, 2) for frame in source.frames]
-    assert stamps_s == [0.0, 0.1, 0.2, 0.5, 0.6]
+    made = [{path.name: path.read_bytes() for path in (tmp_path / way).iterdir()} for way in ("with", "without")]
+    assert len(made[0]) == 5 and made[0] == made[1]
 
 
 def test_what_is_no_video_is_named(segment, tmp_path):

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from sdcpc_ros.inference import backend
 from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.streaming import frame_runner, runner_cache
 from sdcpc_ros.streaming import segmenter as segmenter_module
+from sdcpc_ros.streaming.memory_pool import MemoryPool
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
@@ -24,13 +26,29 @@ POISON = np.full((64, 96, 3), 255, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def together(checkpoint):
-    return StreamingSegmenter(checkpoint, max_gap_s=math.inf)
+def together(new_segmenter, record_graph):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frame_runner, "capture_graph", record_graph)
+        yield new_segmenter(max_gap_s=math.inf)
 
 
 @pytest.fixture(scope="module")
 def alone(checkpoint):
     return StreamingSegmenter(checkpoint, max_gap_s=math.inf)
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch):
+    """Memories lie in pools; returns those."""
+    pools = []
+
+    def new_pool(blank):
+        pools.append(MemoryPool(blank))
+        return pools[-1]
+
+    monkeypatch.setattr(runner_cache, "uses_graphs", lambda device: True)
+    monkeypatch.setattr(runner_cache, "MemoryPool", new_pool)
+    return pools
 
 
 @pytest.fixture
@@ -194,3 +212,43 @@ def test_a_closed_segmenter_says_so_for_each_frame(checkpoint):
     segmenter.close()
     outcomes = segmenter.segment_batch([frame("front", 1), frame("left", 1)])
     assert [str(outcome) for outcome in outcomes] == ["this segmenter is closed"] * 2
+
+
+def test_a_batch_that_fails_after_its_run_leaves_the_references_alone(checkpoint, alone, as_on_gpu, monkeypatch):
+    """Its graph has written memories. Its frames run once more, one by one, with the references of before."""
+    segmenter = StreamingSegmenter(checkpoint, max_gap_s=math.inf)
+    alone.reset()
+    resize, calls = segmenter_module.confidence_from_probability, []
+
+    def fail_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == 17:  # four calls a turn, two of them of `alone`: the fifth turn, when buffers are full
+            raise MemoryError("no memory for the confidence")
+        return resize(*arguments)
+
+    monkeypatch.setattr(segmenter_module, "confidence_from_probability", fail_once)
+    batches = []
+    for seed in range(6):
+        frames = [frame(camera, 2 * seed + i, confidence=True) for i, camera in enumerate(("front", "left"))]
+        results, expected = segmenter.segment_batch(frames), one_by_one(alone, frames)
+        for got, wanted in zip(results, expected):
+            assert (got.references, got.reset) == (wanted.references, None)
+            assert (got.labels == wanted.labels).mean() >= 0.999
+        batches.append(results[0].batch)
+    assert segmenter.failed_batches == 1 and batches[:5] == [2, 2, 2, 2, 1]
+
+
+def test_streams_return_their_slots(checkpoint, as_on_gpu):
+    """When they are removed or reset; an image by itself keeps none."""
+    segmenter = StreamingSegmenter(checkpoint, max_gap_s=math.inf)
+    segmenter.segment_batch([frame("front", 1), frame("left", 1)])
+    (pool,) = as_on_gpu
+    free, slots = pool.free_count, len(pool.memory.fine)
+    segmenter.reset("front")
+    segmenter.segment_single(frame("front", 2).image)
+    segmenter.segment_batch([frame("front", 3), frame("left", 3)])
+    grown = len(pool.memory.fine) - slots
+    assert pool.free_count == free + grown
+    for camera in ("front", "left"):
+        segmenter.remove_stream(camera)
+    assert pool.free_count == len(pool.memory.fine) - 1 and as_on_gpu == [pool]

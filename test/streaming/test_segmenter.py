@@ -15,6 +15,8 @@ import torch
 
 from sdcpc_ros.inference import BackendError, backend
 from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.streaming import runner_cache
+from sdcpc_ros.streaming.frame_runner import CpuRunner
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 
@@ -233,10 +235,18 @@ def test_a_known_size_is_built_for_before_the_first_frame(checkpoint, slow_backe
 
 
 def test_runners_are_kept_for_few_sizes(segmenter, monkeypatch):
-    monkeypatch.setattr("sdcpc_ros.streaming.segmenter.MAX_RUNNERS", 2)
-    for width in (64, 72, 80, 64):
+    made = []
+
+    class Counted(CpuRunner):
+        def __init__(self, backend, image_sizes, groups):
+            made.append(image_sizes[0][1])
+            super().__init__(backend, image_sizes, groups)
+
+    monkeypatch.setattr(runner_cache, "MAX_RUNNERS", 2)
+    monkeypatch.setattr(runner_cache, "CpuRunner", Counted)
+    for width in (64, 72, 64, 80, 64, 72, 80):
         segmenter.segment_single(_video(1, (48, width))[0])
-    assert [image_size for _, (image_size,) in segmenter._runners] == [(48, 80), (48, 64)]
+    assert made == [64, 72, 80, 72, 80]  # 64 was used again before 80 took the place of another
 
 
 def test_models_of_one_checkpoint_share_nothing(checkpoint):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.streaming.continuity import RESET_CAUSES
-from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 SIZE, OTHER_SIZE = (32, 48), (48, 32)
@@ -20,8 +19,8 @@ IMAGE = VIDEO[0]
 
 
 @pytest.fixture(scope="module")
-def shared(checkpoint):
-    return StreamingSegmenter(checkpoint)
+def shared(new_segmenter):
+    return new_segmenter()
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import pytest
 
 from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
 from sdcpc_ros.evaluation.comparison_report import write_comparison
-from sdcpc_ros.evaluation.fleet_page import write_fleet_report
 from sdcpc_ros.evaluation.gates import Gate
-from sdcpc_ros.evaluation.html_report import write_report
+from sdcpc_ros.evaluation.html_report import write_fleet_page, write_report
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.sources import BagSettings
@@ -84,7 +83,7 @@ def pages(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     entry = {"name": bag.name, "status": "done", "page": "x/report.html", "problem": "", "scores": report["scores"]}
     lost = {"name": "lost", "status": "failed", "problem": f"there is no bag at '{bag}/somewhere/else'"}
     fleet = {**report, "bags": [entry, lost], "failed": 1, "missed": 0}
-    write_fleet_report(folder / "fleet.html", fleet)
+    write_fleet_page(folder / "fleet.html", fleet)
     write_report(folder / "report.html", report, evaluation.pictures)
     return {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in ("report", "comparison", "fleet")}
 

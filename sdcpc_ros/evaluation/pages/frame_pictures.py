@@ -1,48 +1,106 @@
-"""The sections of a page with pictures: the worst and the best frames, and the flicker map."""
+"""Pictures of a report: the worst and the best frames, selected in one pass, and the flicker map."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from markupsafe import Markup
 
-from sdcpc_ros.evaluation.extreme_frames import Extreme, ReportPictures
-from sdcpc_ros.evaluation.pages.rendering import percent
-from sdcpc_ros.evaluation.pages.scores import spoken
-from sdcpc_ros.evaluation.pages.time_sections import time_of
-from sdcpc_ros.evaluation.pictures import overlay
+from sdcpc_ros.evaluation.pages.rendering import Section, css_colour, percent, spoken
+from sdcpc_ros.evaluation.pages.timeline import time_of
+from sdcpc_ros.evaluation.pictures import overlay, shrink
 from sdcpc_ros.evaluation.report_file import counts, label_set_of
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet
 
 _JPEG_QUALITY = 80
 _MAP_WIDTH = 760
+_BACKDROP_WIDTH = 640
 _WRONG = (214, 40, 112)  # not a colour of the usual label sets
 _MAX_FLICKER = 0.25  # changes a frame that get the strongest colour
 _HEAT = np.array([(252, 211, 77), (249, 115, 22), (214, 40, 112)], np.float32)  # RGB, from little flicker to much
 
 
-def extreme_groups(report: dict[str, Any], pictures: ReportPictures) -> list[dict[str, Any]]:
-    """The worst and the best frames with their values; a group without images is left out."""
-    judged = report["scores"]["miou"] is not None
+@dataclass(frozen=True)
+class Extreme:
+    """A selected frame, shrunk for display."""
+
+    number: int
+    value: float  #: of the measure
+    image: np.ndarray  #: (h, w, 3) uint8 RGB
+    labels: np.ndarray  #: (h, w) uint8
+    truth: np.ndarray | None
+
+
+class ExtremeFrames:
+    """Keeps the `count` frames with the lowest, or highest, values that are at least `apart` frames from each other.
+
+    Neighbouring frames look alike, so of close frames the more extreme one is kept. The selection is greedy: the first
+    frame of the list is exact, later ones may not be.
+    """
+
+    def __init__(self, *, lowest: bool, count: int = 4, apart: int = 15, max_width: int = 480) -> None:
+        self.lowest, self.count, self.apart, self.max_width = lowest, count, apart, max_width
+        self._kept: list[Extreme] = []  # most extreme first
+
+    def offer(self, value: float, number: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None) -> None:
+        """Considers the next frame: image (H, W, 3) uint8 RGB, labels and truth (H, W) uint8."""
+        rank = self._rank(value)
+        rivals = [extreme for extreme in self._kept if abs(extreme.number - number) < self.apart]
+        to_beat = rivals or (self._kept[-1:] if len(self._kept) == self.count else [])
+        if any(rank >= self._rank(each.value) for each in to_beat):
+            return
+        small_truth = None if truth is None else shrink(truth, self.max_width)
+        new = Extreme(number, value, shrink(image, self.max_width), shrink(labels, self.max_width), small_truth)
+        others = [extreme for extreme in self._kept if abs(extreme.number - number) >= self.apart]
+        self._kept = sorted([*others, new], key=lambda each: (self._rank(each.value), each.number))[: self.count]
+
+    def frames(self) -> list[Extreme]:
+        """The most extreme first."""
+        return list(self._kept)
+
+    def _rank(self, value: float) -> float:
+        return value if self.lowest else -value
+
+
+class ReportPictures:
+    """The images of an evaluation for its page."""
+
+    def __init__(self, apart: int = 15) -> None:
+        self.worst, self.best = ExtremeFrames(lowest=True, apart=apart), ExtremeFrames(lowest=False, apart=apart)
+        self.backdrop: np.ndarray | None = None  #: (h, w, 3) uint8 RGB, the first image: to lay the map over
+        #: (H, W) float32, label changes per frame by pixel in 0..1, nan where never judged; (0, 0) if there is none
+        self.flicker = np.zeros((0, 0), np.float32)
+
+    def add(
+        self, value: float | None, number: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None
+    ) -> None:
+        """The next frame, and its value: the mIoU, or the confidence without a truth; None: not to be chosen."""
+        if value is not None:
+            for extremes in (self.worst, self.best):
+                extremes.offer(value, number, image, labels, truth)
+        if self.backdrop is None:
+            self.backdrop = shrink(image, _BACKDROP_WIDTH)
+
+
+def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[Section]:
+    """The worst and the best frames with their values; a section without images is left out."""
+    judged, label_set = report["scores"]["miou"] is not None, label_set_of(report)
     measure = "by the mean IoU of the frame alone" if judged else "by the confidence in their labels"
     meaning = f"Chosen {measure}, at least a second or so apart."
     if judged:
         meaning += " The difference shows wrong pixels in colour; what has no truth is darkest."
+    legend = [(spoken(name), css_colour(colour)) for name, colour in zip(label_set.class_names, label_set.colours)]
     return [
-        {
-            "title": f"{name} frames",
-            "meaning": meaning,
-            "frames": [_frame(report, extreme, judged) for extreme in chosen],
-        }
-        for name, chosen in (("Worst", pictures.worst), ("Best", pictures.best))
+        Section(title, meaning, [("frames", [_frame(report, each, judged) for each in chosen]), ("legend", legend)])
+        for title, chosen in (("Worst frames", pictures.worst.frames()), ("Best frames", pictures.best.frames()))
         if chosen
     ]
 
 
-def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> dict[str, Any] | None:
+def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> Section | None:
     rate = pictures.flicker
     if not rate.size or np.isnan(rate).all():
         return None
@@ -56,7 +114,8 @@ def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> dict[st
     if not judged:
         meaning += " Without a truth, what moves in the picture counts as well."
     drawn = flicker_map(rate, pictures.backdrop, _MAP_WIDTH)
-    return {"meaning": meaning, "picture": _picture("", f"Flicker map over the first image. {meaning}", drawn)}
+    picture = _picture("", f"Flicker map over the first image. {meaning}", drawn)
+    return Section("Where labels flicker", meaning, [("flicker_map", picture)])
 
 
 def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -108,22 +167,17 @@ def _frame(report: dict[str, Any], extreme: Extreme, judged: bool) -> dict[str, 
         share = percent(float(((labels != truth) & (truth != IGNORE)).sum()) / max(1, int((truth != IGNORE).sum())))
         alt = f"Difference of {which}: {share} of the pixels wrong"
         views.append(_picture(f"difference: {share} wrong", alt, difference(image, labels, truth)))
-    numbers = report["frames"]["number"]
-    index = numbers.index(extreme.number) if extreme.number in numbers else None
-    return {
-        "number": extreme.number,
-        "at": "–" if index is None else time_of(report, index),
-        "value": f"{'mean IoU' if judged else 'confidence'} {percent(extreme.value)}",
-        "detail": _weakest(report, index, label_set) if judged and index is not None else "",
-        "views": views,
-    }
+    index = report["frames"]["number"].index(extreme.number)
+    caption = f"at {time_of(report, index)} · {'mean IoU' if judged else 'confidence'} {percent(extreme.value)}"
+    lowest = _weakest(report, index, label_set) if judged else ""
+    return {"number": extreme.number, "caption": caption + lowest, "views": views}
 
 
 def _picture(name: str, alt: str, picture: np.ndarray) -> dict[str, Any]:
     """A picture (H, W, 3) uint8 RGB as a JPEG in a data URI."""
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
-    uri = Markup("data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii"))
+    uri = "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
     return {"name": name, "alt": alt, "uri": uri, "width": picture.shape[1], "height": picture.shape[0]}
 
 
@@ -133,7 +187,7 @@ def _weakest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
     iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
     lowest = [each for each in np.argsort(iou)[:3].tolist() if iou[each] < 0.9]
     names = ", ".join(f"{spoken(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
-    return f"lowest: {names}" if names else ""
+    return f" · lowest: {names}" if names else ""
 
 
 def _describe(what: str, labels: np.ndarray, label_set: LabelSet) -> str:

@@ -1,12 +1,11 @@
-"""Renders templates, and formats the numbers in them."""
+"""Renders pages, each one HTML file without scripts or links, and formats the numbers in them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sdcpc_ros.runtime.atomic_file import atomic_path
 
@@ -24,15 +23,35 @@ class Tile:
     main: bool = False
 
 
-def write_page(path: str | Path, template: str, context: dict[str, Any]) -> None:
-    """Renders a page and writes it atomically. Lone surrogates in names of files become question marks."""
-    page = render(template, context)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
+@dataclass(frozen=True)
+class Section:
+    """A part of a page, in a frame unless it is `bare`."""
+
+    title: str = ""
+    meaning: str = ""
+    #: The kind of each part, a macro of templates/parts.jinja, and its content.
+    parts: Sequence[tuple[str, Any]] = field(default_factory=list)
+    bare: bool = False
 
 
-def render(template: str, context: dict[str, Any]) -> str:
-    """A page as text. Every value is escaped, since names of bags and topics are untrusted."""
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    kind: str,
+    name: str,
+    sections: Sequence[Section | Sequence[Section] | None],
+    facts: Sequence[tuple[str, str]] = (),
+    footer: str = "",
+) -> None:
+    """Renders a page and writes it atomically.
+
+    `kind` stands above the heading `name`, the facts below it. A sequence in `sections` stands side by side; None is
+    left out. Every value is escaped, since names of bags and topics are untrusted; lone surrogates become question
+    marks.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # tables on the terminal do without
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -40,7 +59,18 @@ def render(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(context)
+    page = environment.get_template("page.html.jinja").render(
+        title=title, kind=kind, name=name, facts=facts, footer=footer, sections=[each for each in sections if each]
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+
+
+def footer_of(report: dict[str, Any]) -> str:
+    """Who made a report, and when."""
+    made = f"Made by sdcpc_ros {report['versions'].get('sdcpc_ros', '')}".strip()
+    finished = report.get("timing", {}).get("finished")
+    return f"{made}, {finished}." if finished else f"{made}."
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -71,3 +101,8 @@ def count_noun(count: int, noun: str, plural: str | None = None) -> str:
 def css_colour(colour: tuple[int, int, int]) -> str:
     red, green, blue = colour
     return f"rgb({red:d} {green:d} {blue:d})"
+
+
+def spoken(name: str) -> str:
+    """A class's name without underscores."""
+    return name.replace("_", " ")

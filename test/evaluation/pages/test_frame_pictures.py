@@ -6,17 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.pages.frame_pictures import difference, extreme_groups, flicker_map
+from sdcpc_ros.evaluation.pages.frame_pictures import difference, extreme_sections, flicker_map
 from sdcpc_ros.labels.label_set import IGNORE
 
 
 def test_pictures_survive_their_addresses(make_report):
     report, pictures = make_report(frames=3)
-    camera = extreme_groups(report, pictures)[0]["frames"][0]["views"][0]
+    camera = extreme_sections(report, pictures)[0].parts[0][1][0]["views"][0]
     kind, _, data = camera["uri"].partition(";base64,")
     assert kind == "data:image/jpeg"
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    expected = pictures.worst[0].image
+    expected = pictures.worst.frames()[0].image
     assert decoded.shape == expected.shape == (camera["height"], camera["width"], 3)
     assert np.abs(decoded.astype(int) - expected).max() <= 4
 
