@@ -17,7 +17,7 @@ _OPTIONAL = {
     "av": ("av", "bags"),
     "jinja2": ("Jinja2", "bags"),
     "markupsafe": ("MarkupSafe", "bags"),
-    "matplotlib": ("matplotlib", "bags"),
+    "matplotlib": ("matplotlib", "training"),
     "rosbags": ("rosbags", "bags"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "ray": ("ray", "fleet"),
