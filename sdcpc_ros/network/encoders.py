@@ -29,11 +29,12 @@ _MIT_HEADS = (1, 2, 5, 8)
 _MIT_REDUCTIONS = (8, 4, 2, 1)
 _MIT_EXPANSION = 4
 
-#: ResNet variant -> (bottleneck?, blocks of its four stages).
-_RESNET = {
-    "resnet18": (False, (2, 2, 2, 2)),
-    "resnet50": (True, (3, 4, 6, 3)),
-    "resnet101": (True, (3, 4, 23, 3)),
+#: ResNet variant -> (bottleneck?, blocks of its four stages, channels of the first).
+_RESNETS = {
+    "resnet18": (False, (2, 2, 2, 2), 64),
+    "resnet50": (True, (3, 4, 6, 3), 64),
+    "resnet101": (True, (3, 4, 23, 3), 64),
+    "resnet_tiny": (False, (1, 1, 1, 1), 8),  # for tests and quick benchmarks; there are no public weights
 }
 
 
@@ -48,8 +49,7 @@ def build_encoder(config: SDCPCConfig) -> Encoder:
         return MixTransformer(channels, depths, eps=config.layer_norm_eps, drop_path=config.drop_path)
     if config.encoder in EFFICIENTNET_LITE:
         return EfficientNetLite(*EFFICIENTNET_LITE[config.encoder])
-    bottleneck, depths = _RESNET[config.encoder]
-    return ResNet(bottleneck, depths, base_width=config.base_width, output_stride=config.output_stride)
+    return ResNet(*_RESNETS[config.encoder], output_stride=config.output_stride)
 
 
 class MixTransformer(nn.Module):
@@ -185,7 +185,7 @@ def _init_transformer(module: nn.Module) -> None:
 class ResNet(nn.Module):
     """ResNet without its classifier; stages beyond `output_stride` are dilated instead of strided."""
 
-    def __init__(self, bottleneck: bool, depths: Sequence[int], *, base_width: int, output_stride: int) -> None:
+    def __init__(self, bottleneck: bool, depths: Sequence[int], base_width: int, *, output_stride: int) -> None:
         super().__init__()
         expansion = 4 if bottleneck else 1
         self.channels = tuple(base_width * 2**level * expansion for level in range(4))

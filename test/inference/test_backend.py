@@ -170,7 +170,7 @@ def test_the_compiler_takes_more_sizes_and_batches_than_pytorch_allows_by_itself
         def forward(self, image, *rest):
             return (image.float(),) * 3
 
-    plain = Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16)).eval(), MEAN, STD)
+    plain = Quick(SDCPC(SDCPCConfig(2, encoder="resnet_tiny", embed_dim=16, key_dim=16)).eval(), MEAN, STD)
     monkeypatch.setattr(torch, "compile", functools.partial(_compile_without_work, torch.compile))
     for batch in range(1, 6):
         for width in (64, 72):

@@ -25,7 +25,7 @@ from sdcpc_ros.network import SDCPC, SDCPCConfig
 
 def _checkpoint(dtype=torch.float32):
     torch.manual_seed(0)
-    network = SDCPC(SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16))
+    network = SDCPC(SDCPCConfig(11, encoder="resnet_tiny", embed_dim=16, key_dim=16))
     weights = {n: t.to(dtype) if t.is_floating_point() else t for n, t in network.state_dict().items()}
     return Checkpoint(network.config, CAMVID_11, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (64, 96), weights, {"seed": 7})
 

@@ -79,9 +79,9 @@ def as_transformers_5(key: str) -> str:
     return ".".join(parts)
 
 
-def torchvision_shapes(encoder: str, width: int = 64) -> dict[str, tuple[int, ...]]:
+def torchvision_shapes(encoder: str) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a torchvision ResNet."""
-    expansion, depths = RESNET[encoder]
+    (expansion, depths), width = RESNET[encoder], 64
     shapes: dict[str, tuple[int, ...]] = {}
 
     def add(conv: str, norm: str, outputs: int, inputs: int, side: int) -> None:
@@ -234,8 +234,8 @@ def test_hub_weights_compute_what_segformer_computes() -> None:
 
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet50"])
 def test_torchvision_weights_compute_what_resnet_computes(encoder: str) -> None:
-    public = random_tensors(torchvision_shapes(encoder, width=16))
-    ours = built(encoder, base_width=16)
+    public = random_tensors(torchvision_shapes(encoder))
+    ours = built(encoder)
     ours.load_state_dict(encoder_state(public, ours))
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
