@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
     add_config_fields(parser, "output_stride=8, reference_offsets=[2,4]")
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     fields = dict(arguments.config_fields)
     if arguments.segmenter:
         from sdcpc_ros.model_files.import_segmenter import import_segformer
-        from sdcpc_ros.model_files.model_card import describe
+        from sdcpc_ros.network.architectures import describe
 
         made = import_segformer(
             arguments.path, arguments.output, label_set=label_set, input_size=size, config_fields=fields

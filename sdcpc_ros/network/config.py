@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 _Config = TypeVar("_Config", bound="NetworkFields")
 
@@ -26,6 +26,9 @@ FREE_FIELDS = frozenset(
 @dataclass(frozen=True)
 class NetworkFields:
     """What configurations of networks have in common: checks, and the way into a checkpoint and back."""
+
+    #: The network's name in a checkpoint.
+    architecture: ClassVar[str]
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -71,6 +74,8 @@ class SDCPCConfig(NetworkFields):
 
     Raises ValueError naming the field and what is allowed.
     """
+
+    architecture: ClassVar[str] = "sdcpc"
 
     #: Number of classes, 1..255.
     num_classes: int
