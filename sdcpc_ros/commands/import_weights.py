@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     fields = dict(arguments.config_fields)
     if arguments.segmenter:
         from sdcpc_ros.model_files.import_segmenter import import_segformer
-        from sdcpc_ros.network.architectures import describe
+        from sdcpc_ros.model_files.model_card import describe
 
         made = import_segformer(
             arguments.path, arguments.output, label_set=label_set, input_size=size, config_fields=fields

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite
+from sdcpc_ros.network.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite, init_convolutions
 
 #: MiT variant -> (channels, blocks) of its four stages.
 MIX_TRANSFORMERS = {
@@ -74,7 +74,11 @@ class MixTransformer(nn.Module):
                     eps=eps,
                 )
             )
-        self.apply(_init_transformer)
+        init_convolutions(self)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = []
@@ -171,17 +175,6 @@ def _to_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def _init_transformer(module: nn.Module) -> None:
-    """MiT's published initialisation."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 class ResNet(nn.Module):
     """ResNet without its classifier; stages beyond `output_stride` are dilated instead of strided."""
 
@@ -206,9 +199,7 @@ class ResNet(nn.Module):
                 blocks.append(block(inputs, width, step if index == 0 else 1, block_dilation))
                 inputs = width * expansion
             self.add_module(f"layer{level + 1}", nn.Sequential(*blocks))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(image))), 3, 2, 1)
