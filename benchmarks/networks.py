@@ -19,7 +19,7 @@ _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def make_config(encoder: str, *, num_classes: int = 19, quick: bool = False) -> SDCPCConfig:
     """The configuration that this encoder is trained with; with `quick` a tiny network of the same parts."""
     if quick:
-        return SDCPCConfig(num_classes=num_classes, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16)
+        return SDCPCConfig(num_classes=num_classes, encoder="resnet_tiny", embed_dim=16, key_dim=16)
     return SDCPCConfig(num_classes=num_classes, encoder=encoder, embed_dim=_EMBED_DIM.get(encoder, 128))
 
 

@@ -118,7 +118,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
             except ModuleNotFoundError as error:
                 command.exit(1, f"sdcpc {name}: {_missing(error)}\n")
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, parser=command)
     return parser
 
 

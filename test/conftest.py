@@ -31,8 +31,10 @@ _DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that speak to ROS, and says which tests one process runs where several share them.
 
-    Tests of one file share its fixtures. Those that need compiled backends share these: compiling takes minutes.
+    Tests of one file share its fixtures. Files that need compiled backends share these, and files that need the package
+    built by colcon share the build: both take minutes.
     """
+    built = {item.path for item in items if "sourced" in getattr(item, "fixturenames", ())}
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if {"ros_domain", "module_ros_domain"} & fixtures or "/system/" in item.path.as_posix():
@@ -40,9 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if {"compiled", "swap", "robot_cache"} & fixtures:
             item.add_marker(pytest.mark.slow)
         if item.config.pluginmanager.hasplugin("xdist"):
-            path = item.path.relative_to(item.config.rootpath).as_posix()
-            compiles = path.startswith("test/inference/") or item.path.name == "test_compiled_node.py"
-            item.add_marker(pytest.mark.xdist_group("compiled backends" if compiles else path))
+            group = item.path.relative_to(item.config.rootpath).as_posix()
+            if group.startswith("test/inference/") or item.path.name == "test_compiled_node.py":
+                group = "compiled backends"
+            elif item.path in built:
+                group = "colcon build"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -105,8 +110,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     config = SDCPCConfig(
         num_classes=len(CAMVID_11),
-        encoder="resnet18",
-        base_width=8,
+        encoder="resnet_tiny",
         embed_dim=16,
         key_dim=16,
         reference_offsets=(1, 2),
@@ -183,7 +187,8 @@ def make_network(as_if_trained: Callable[[SDCPC], SDCPC]) -> Callable[[], SDCPC]
     from sdcpc_ros.network import SDCPC, SDCPCConfig
 
     def make() -> SDCPC:
-        config = SDCPCConfig(5, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16, reference_offsets=(1, 2))
+        sizes = {"embed_dim": 16, "key_dim": 16, "pool_grids": (1, 2)}  # few pools: compilers unroll each
+        config = SDCPCConfig(5, encoder="resnet_tiny", reference_offsets=(1, 2), **sizes)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = SDCPC(config)
@@ -232,8 +237,11 @@ def robot_cache(robot_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         check_can_write(Step(checkpoint.build_model(), checkpoint.mean, checkpoint.std, torch.device("cpu")))
     except BackendError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("robot_cache")
-    assert main(["export", str(robot_model), "--format", "aot", "-o", str(folder)]) == 0
+    folder, settings = tmp_path_factory.mktemp("robot_cache"), torch._inductor.config
+    # Headers that are compiled ahead cost a single package more than they save.
+    fewer = {"aot_inductor.precompile_headers": False} if hasattr(settings.aot_inductor, "precompile_headers") else {}
+    with settings.patch(fewer):
+        assert main(["export", str(robot_model), "--format", "aot", "-o", str(folder)]) == 0
     return folder
 
 

@@ -26,7 +26,7 @@ from sdcpc_ros.runtime.openmp import SETTINGS
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-THIN = {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16}
+THIN = {"encoder": "resnet_tiny", "embed_dim": 16, "key_dim": 16}
 
 
 def sdcpc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -130,9 +130,9 @@ def test_import_weights_then_info(tmp_path: Path) -> None:
     )
     output = tmp_path / "start.safetensors"
     done = sdcpc(
-        *("import-weights", tmp_path / "public.safetensors", "--encoder", "resnet18", "-o", output),
+        *("import-weights", tmp_path / "public.safetensors", "--encoder", "resnet_tiny", "-o", output),
         *("--label-set", tmp_path / "labels.json", "--input-size", "128", "160", "--seed", "4"),
-        *("--set", "base_width=8", "--set", "embed_dim=16", "--set", "reference_offsets=[2,4]"),
+        *("--set", "embed_dim=16", "--set", "reference_offsets=[2,4]"),
         *("--set", "recurrent=false"),
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -149,7 +149,7 @@ def test_import_weights_then_info(tmp_path: Path) -> None:
         "- normalisation: mean 123.675, 116.28, 103.53, std 58.395, 57.12, 57.375",
         "- classes: 2, label set farm",
         "| 1 | crop | 0, 200, 0 |",
-        "- encoder: resnet18",
+        "- encoder: resnet_tiny",
         "- reference_offsets: [2, 4]",
         "- encoder_weights: public.safetensors",
         "- seed: 4",

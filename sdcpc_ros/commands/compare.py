@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--block", type=int, metavar="FRAMES", help="frames drawn together; default: by their likeness"
     )
     bootstrap.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds to wait for discovery before something counts as missing, default %(default)s",
     )
     parser.add_argument("--no-graph", action="store_true", help="check this machine only")
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

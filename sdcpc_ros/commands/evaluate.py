@@ -51,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tests.add_argument("--each-video", action="store_true", help="each video of the split by itself")
     add_device_options(parser, repeatable=True)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -64,7 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for measure in MEASURES:
         metavar = "SHARE" if measure.is_share else "MS" if "ms" in measure.description.split() else "N"
         gates.add_argument(measure.option, type=float, metavar=metavar, help=measure.description)
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,12 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="DIR", help="label images (PNG, a class id a pixel) of the images' names"
     )
     parser.add_argument(
-        "--void",
-        type=int,
-        nargs="+",
-        default=[],
-        metavar="ID",
-        help="void ids in the labels, written as 255",
+        "--void", type=int, nargs="+", default=[], metavar="ID", help="void ids in the labels, written as 255"
     )
     parser.add_argument(
         "--label-set",

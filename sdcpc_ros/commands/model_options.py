@@ -16,11 +16,6 @@ BACKENDS = ("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt")
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    add_model_option(parser)
-    add_device_options(parser)
-
-
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME_OR_PATH", help="a shipped model or a file, default %(default)s"

@@ -8,7 +8,7 @@ from sdcpc_ros import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(parser=parser)
+    """It has none."""
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_model_options, load_chosen_model
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option, load_chosen_model
 
 _LISTED_PROBLEMS = 20
 
@@ -25,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="OUT.mp4: an overlay video; any other name: a folder of PNG images of class ids",
     )
-    add_model_options(parser)
+    add_model_option(parser)
+    add_device_options(parser)
     parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, default 0.6")
     parser.add_argument("--camera", metavar="TOPIC", help="of a bag with several cameras")
     parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="TOPIC", help="the masks to show, for a bag with several topics of masks")
     parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
     parser.add_argument("--node", metavar="NAME", help="with --live: the running node, default /segmentation_node")
-    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
 from sdcpc_ros.model_files.onnx_session import OnnxSession
-from sdcpc_ros.network import NetworkConfig, StreamNetwork
-from sdcpc_ros.network.architectures import DEFAULT_ARCHITECTURE, architecture_of, build_network, config_from_dict
+from sdcpc_ros.network import NetworkConfig, SDCPCConfig, StreamNetwork
+from sdcpc_ros.network.architectures import build_network, config_from_dict
 from sdcpc_ros.network.given_logits import GivenLogitsConfig, Runner
+from sdcpc_ros.network.public_keys import describe_mismatch
 from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.runtime.installation import share_folders
@@ -103,15 +104,8 @@ def _check_tensors(found: dict[str, Tensor], needed: dict[str, Tensor]) -> None:
         for name in sorted(set(needed) & set(found))
         if found[name].shape != needed[name].shape
     ]
-    problems = [
-        f"{title} {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("misshaped:", misshaped))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"the weights do not fit the network that their own metadata describes: {'; '.join(problems)}"
-        )
+    if problems := describe_mismatch(missing, unexpected, misshaped):
+        raise CheckpointError(f"the weights do not fit the network that their own metadata describes: {problems}")
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -120,7 +114,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     metadata = {
         "format_version": FORMAT_VERSION,
         "network": checkpoint.config.to_dict(),
-        "architecture": architecture_of(checkpoint.config),
+        "architecture": checkpoint.config.architecture,
         "label_set": checkpoint.label_set.to_dict(),
         "normalization": {"mean": list(checkpoint.mean), "std": list(checkpoint.std)},
         "input_size": list(checkpoint.input_size),
@@ -160,10 +154,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 f"{path}: has checkpoint format {version!r}; this version of sdcpc_ros reads {FORMAT_VERSION}"
             )
         return Checkpoint(
-            config=config_from_dict(values.get("architecture", DEFAULT_ARCHITECTURE), values["network"]),
+            config=config_from_dict(values.get("architecture", SDCPCConfig.architecture), values["network"]),
             label_set=LabelSet.from_dict(values["label_set"]),
-            mean=_triple(values["normalization"]["mean"]),
-            std=_triple(values["normalization"]["std"]),
+            mean=as_colour(values["normalization"]["mean"]),
+            std=as_colour(values["normalization"]["std"]),
             input_size=(int(values["input_size"][0]), int(values["input_size"][1])),
             state_dict=state_dict,
             training=dict(values["training"]),
@@ -174,7 +168,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: its sdcpc metadata is damaged ({error!r})") from error
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
+def as_colour(values: Any) -> Colour:
+    """Three numbers. Raises TypeError or ValueError."""
     first, second, third = values
     return float(first), float(second), float(third)
 

@@ -27,8 +27,6 @@ from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSessi
 from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig
 
 _DEFAULT_SIZE = (512, 512)
-#: How far the probabilities of a position may be from 1 together.
-_SUM_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,7 @@ def import_onnx(
         values |= _output_fields(found, labels)
         if not fixed and not _takes(session, trial, mean, std, (size[0] + 8, size[1] + 8)):
             fixed = True
-    except OnnxError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except _DoesNotFit as error:
+    except (OnnxError, _DoesNotFit) as error:
         raise CheckpointError(f"{path}: {error}") from error
     values |= {"fixed_size": list(size) if fixed else None, "num_classes": len(labels), **options.config_fields}
     config = GivenLogitsConfig.from_dict(values)
@@ -217,10 +213,8 @@ def _output_fields(found: Tensor, labels: LabelSet) -> dict[str, Any]:
         layout = "nchw" if maps.shape[0] == classes else "nhwc"
         if not bool(found.isfinite().all()):
             raise _DoesNotFit("gives numbers that are not finite for a random image")
-        sums = maps.float().sum(0 if layout == "nchw" else 2)
-        shares = bool((maps >= 0).all()) and bool((maps <= 1 + 1e-3).all())
-        sure = shares and (classes == 1 or bool(((sums - 1).abs() < _SUM_TOLERANCE).all()))
-        return {"output": "probabilities" if sure or shares else "logits", "output_layout": layout}
+        shares = bool(((maps >= 0) & (maps <= 1 + 1e-3)).all())
+        return {"output": "probabilities" if shares else "logits", "output_layout": layout}
     if sum(side != 1 for side in shape) == 2 and bool(
         (found == found.round() if found.is_floating_point() else found >= 0).all()
     ):

@@ -17,6 +17,7 @@ from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,
     CheckpointError,
     Colour,
+    as_colour,
     save_checkpoint,
 )
 from sdcpc_ros.model_files.import_weights import read_public_weights
@@ -24,8 +25,6 @@ from sdcpc_ros.network.encoders import MIX_TRANSFORMERS
 from sdcpc_ros.network.public_keys import encoder_state
 from sdcpc_ros.network.segformer import DecodeHead, SegFormer, SegFormerConfig
 
-#: What `--segmenter` takes.
-SEGMENTERS = ("segformer",)
 #: Where the preprocessor does not say.
 _DEFAULT_SIZE = (512, 512)
 _CONFIG, _WEIGHTS, _PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -190,8 +189,8 @@ def _preprocessing(path: Path) -> _Preprocessing:
         factor = float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1.0
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         if values.get("do_normalize", True):
-            mean = _three(values.get("image_mean", [0.485, 0.456, 0.406]))
-            std = _three(values.get("image_std", [0.229, 0.224, 0.225]))
+            mean = as_colour(values.get("image_mean", [0.485, 0.456, 0.406]))
+            std = as_colour(values.get("image_std", [0.229, 0.224, 0.225]))
         size = _size(values.get("size", list(_DEFAULT_SIZE)))
         return _Preprocessing(
             (mean[0] / factor, mean[1] / factor, mean[2] / factor),
@@ -201,11 +200,6 @@ def _preprocessing(path: Path) -> _Preprocessing:
         )
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not a usable preprocessor configuration ({error!r})") from error
-
-
-def _three(values: Any) -> Colour:
-    first, second, third = values
-    return float(first), float(second), float(third)
 
 
 def _size(value: Any) -> tuple[int, int]:

@@ -8,8 +8,6 @@ from pathlib import Path
 from sdcpc_ros.model_files.checkpoint import Checkpoint
 from sdcpc_ros.network.architectures import describe, describe_temporal_path
 
-__all__ = ["describe", "model_card"]
-
 
 def model_card(path: Path, checkpoint: Checkpoint) -> str:
     """Size, classes, input, network configuration and training record of the checkpoint that was read from `path`."""

@@ -13,12 +13,8 @@ from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
 NetworkConfig: TypeAlias = SDCPCConfig | SteadiedConfig
 StreamNetwork: TypeAlias = SDCPC | SteadiedNetwork
 
-#: Of a checkpoint that names none.
-DEFAULT_ARCHITECTURE = "sdcpc"
 _CONFIGS: dict[str, type[SDCPCConfig] | type[SteadiedConfig]] = {
-    DEFAULT_ARCHITECTURE: SDCPCConfig,
-    SegFormerConfig.architecture: SegFormerConfig,
-    GivenLogitsConfig.architecture: GivenLogitsConfig,
+    config.architecture: config for config in (SDCPCConfig, SegFormerConfig, GivenLogitsConfig)
 }
 
 
@@ -27,11 +23,6 @@ def config_from_dict(architecture: str, values: dict[str, Any]) -> NetworkConfig
     if architecture not in _CONFIGS:
         raise ValueError(f"network architecture '{architecture}' is unknown; known are {', '.join(_CONFIGS)}")
     return _CONFIGS[architecture].from_dict(values)
-
-
-def architecture_of(config: NetworkConfig) -> str:
-    """The name by which `config_from_dict` finds the class of `config`."""
-    return DEFAULT_ARCHITECTURE if isinstance(config, SDCPCConfig) else config.architecture
 
 
 def describe(config: NetworkConfig) -> str:

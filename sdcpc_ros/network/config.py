@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 _Config = TypeVar("_Config", bound="NetworkFields")
 
 ENCODERS = (
-    *("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101"),
+    *("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101", "resnet_tiny"),
     *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
 )
 OUTPUT_STRIDES = (8, 16, 32)
+#: Fields in earlier checkpoints, with the only value that is still supported.
+_FORMER_FIELDS = {"base_width": 64}
 #: Fields that no weight depends on: they may differ from those that a network was trained with.
 FREE_FIELDS = frozenset(
     {
@@ -25,6 +27,9 @@ FREE_FIELDS = frozenset(
 class NetworkFields:
     """What configurations of networks have in common: checks, and the way into a checkpoint and back."""
 
+    #: The network's name in a checkpoint.
+    architecture: ClassVar[str]
+
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -33,6 +38,10 @@ class NetworkFields:
         """The inverse of `to_dict`, for values read from a file. Raises ValueError naming an unknown or bad field."""
         if not isinstance(values, dict):
             raise ValueError(f"network configuration: a mapping is needed, not {type(values).__name__}")
+        for field, only in _FORMER_FIELDS.items():
+            if values.get(field, only) != only:
+                raise ValueError(f"network configuration: {field} is {values[field]!r}; only {only} is supported")
+        values = {key: value for key, value in values.items() if key not in _FORMER_FIELDS}
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -66,12 +75,12 @@ class SDCPCConfig(NetworkFields):
     Raises ValueError naming the field and what is allowed.
     """
 
+    architecture: ClassVar[str] = "sdcpc"
+
     #: Number of classes, 1..255.
     num_classes: int
     #: One of ENCODERS.
     encoder: str = "mit_b0"
-    #: ResNet only: channels of the first stage; 64 is the published network, less is a thinner one.
-    base_width: int = 64
     #: ResNet only: stride of the last level; 8 and 16 dilate the later stages instead of striding them.
     output_stride: int = 32
     #: MiT only: epsilon of its layer norms; 1e-6 in the original weights, 1e-5 in Hugging Face's.
@@ -102,7 +111,6 @@ class SDCPCConfig(NetworkFields):
     def __post_init__(self) -> None:
         self._require_int("num_classes", 1, 255)
         self._require("encoder", self.encoder in ENCODERS, f"one of {', '.join(ENCODERS)}")
-        self._require_int("base_width", 8, 256)
         self._require("output_stride", self.output_stride in OUTPUT_STRIDES, f"one of {OUTPUT_STRIDES}")
         self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
         for field in ("drop_path", "head_dropout"):

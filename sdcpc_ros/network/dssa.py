@@ -47,6 +47,12 @@ POSITION_CHANNELS = 4
 AGE_RANGE_S = (1 / 60, 4.0)
 _GATE_WIDTH = 16
 _TRUST_WIDTH = 16
+#: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, the frame's cosine:
+#: `DSSA._fit`.
+_TRUST_INPUTS = 7
+#: Trust, sharpness, disagreement, own confidence, the vote's confidence; the classes of frame and vote come beside
+#: them, since a vote blurs some classes more than others: `DSSA._gate`.
+_GATE_INPUTS = 5
 
 
 def feature_channels(config: SDCPCConfig) -> tuple[int, int]:
@@ -223,14 +229,6 @@ class DSSA(nn.Module):
                 layer.bias += layer.weight.flatten(1) @ shift
                 layer.weight *= scale[:, None, None]
             setattr(self, name, nn.Identity())
-
-
-#: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, the frame's cosine:
-#: `DSSA._fit`.
-_TRUST_INPUTS = 7
-#: Trust, sharpness, disagreement, own confidence, the vote's confidence; the classes of frame and vote come beside
-#: them, since a vote blurs some classes more than others: `DSSA._gate`.
-_GATE_INPUTS = 5
 
 
 def _mean5(x: Tensor) -> Tensor:

@@ -70,9 +70,7 @@ class EfficientNetLite(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
             inputs = width
         self.channels = tuple(_rounded(_STAGES[level].width * width_factor) for level in _LEVELS)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        init_convolutions(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = self.activation(self.stem_norm(self.stem(image)))
@@ -108,6 +106,19 @@ class InvertedResidual(nn.Module):
         out = self.activation(self.depthwise_norm(self.depthwise(out)))
         out = self.project_norm(self.project(out))
         return x + out if self.residual else out
+
+
+def init_convolutions(network: nn.Module) -> None:
+    """He's initialisation by the outputs.
+
+    Not on "meta", where a network is built to be given its weights: there, normal_ makes PyTorch import its compiler,
+    which takes seconds.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _rounded(width: float) -> int:

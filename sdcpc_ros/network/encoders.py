@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite
+from sdcpc_ros.network.efficientnet_lite import EFFICIENTNET_LITE, EfficientNetLite, init_convolutions
 
 #: MiT variant -> (channels, blocks) of its four stages.
 MIX_TRANSFORMERS = {
@@ -29,11 +29,12 @@ _MIT_HEADS = (1, 2, 5, 8)
 _MIT_REDUCTIONS = (8, 4, 2, 1)
 _MIT_EXPANSION = 4
 
-#: ResNet variant -> (bottleneck?, blocks of its four stages).
-_RESNET = {
-    "resnet18": (False, (2, 2, 2, 2)),
-    "resnet50": (True, (3, 4, 6, 3)),
-    "resnet101": (True, (3, 4, 23, 3)),
+#: ResNet variant -> (bottleneck?, blocks of its four stages, channels of the first).
+_RESNETS = {
+    "resnet18": (False, (2, 2, 2, 2), 64),
+    "resnet50": (True, (3, 4, 6, 3), 64),
+    "resnet101": (True, (3, 4, 23, 3), 64),
+    "resnet_tiny": (False, (1, 1, 1, 1), 8),  # for tests and quick benchmarks; there are no public weights
 }
 
 
@@ -48,8 +49,7 @@ def build_encoder(config: SDCPCConfig) -> Encoder:
         return MixTransformer(channels, depths, eps=config.layer_norm_eps, drop_path=config.drop_path)
     if config.encoder in EFFICIENTNET_LITE:
         return EfficientNetLite(*EFFICIENTNET_LITE[config.encoder])
-    bottleneck, depths = _RESNET[config.encoder]
-    return ResNet(bottleneck, depths, base_width=config.base_width, output_stride=config.output_stride)
+    return ResNet(*_RESNETS[config.encoder], output_stride=config.output_stride)
 
 
 class MixTransformer(nn.Module):
@@ -74,7 +74,11 @@ class MixTransformer(nn.Module):
                     eps=eps,
                 )
             )
-        self.apply(_init_transformer)
+        init_convolutions(self)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         features = []
@@ -171,21 +175,10 @@ def _to_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def _init_transformer(module: nn.Module) -> None:
-    """MiT's published initialisation."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 class ResNet(nn.Module):
     """ResNet without its classifier; stages beyond `output_stride` are dilated instead of strided."""
 
-    def __init__(self, bottleneck: bool, depths: Sequence[int], *, base_width: int, output_stride: int) -> None:
+    def __init__(self, bottleneck: bool, depths: Sequence[int], base_width: int, *, output_stride: int) -> None:
         super().__init__()
         expansion = 4 if bottleneck else 1
         self.channels = tuple(base_width * 2**level * expansion for level in range(4))
@@ -206,9 +199,7 @@ class ResNet(nn.Module):
                 blocks.append(block(inputs, width, step if index == 0 else 1, block_dilation))
                 inputs = width * expansion
             self.add_module(f"layer{level + 1}", nn.Sequential(*blocks))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(image))), 3, 2, 1)

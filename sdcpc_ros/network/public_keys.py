@@ -160,14 +160,15 @@ def encoder_state(tensors: Mapping[str, Tensor], encoder: Encoder) -> dict[str, 
                 parts = [tensors[source].to(wanted.dtype) for source in sources]
                 state[key] = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
     unexpected = [key for key in tensors if key.startswith(prefix) and key not in used]
-    problems = [
-        f"{title} {_shortened(names)}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("misshaped:", misshaped))
-        if names
-    ]
-    if problems:
-        raise ValueError(f"the weights do not fit this encoder: {'; '.join(problems)}")
+    if problems := describe_mismatch(missing, unexpected, misshaped):
+        raise ValueError(f"the weights do not fit this encoder: {problems}")
     return state
+
+
+def describe_mismatch(missing: Sequence[str], unexpected: Sequence[str], misshaped: Sequence[str]) -> str:
+    """The tensors that do not fit a network, the first few of each kind by name; empty if all fit."""
+    kinds = (("missing", missing), ("unexpected", unexpected), ("misshaped:", misshaped))
+    return "; ".join(f"{kind} {_shortened(names)}" for kind, names in kinds if names)
 
 
 def _find_spelling(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,6 @@ _Colour = tuple[float, float, float]
 @dataclass(frozen=True)
 class SteadiedConfig(NetworkFields):
     """What decides how a foreign segmenter is made steady. Raises ValueError naming the field and what is allowed."""
-
-    #: Of the network, in a checkpoint; each kind has its own.
-    architecture: ClassVar[str] = ""
 
     #: Number of classes, 1..255.
     num_classes: int

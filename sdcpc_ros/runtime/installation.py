@@ -16,7 +16,7 @@ SHARED_MEMORY_NEEDED_MIB = 192
 _OPTIONAL = {
     "av": ("av", "bags"),
     "jinja2": ("Jinja2", "bags"),
-    "matplotlib": ("matplotlib", "bags"),
+    "matplotlib": ("matplotlib", "training"),
     "rosbags": ("rosbags", "bags"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "ray": ("ray", "fleet"),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = Path(ablation.__file__).with_name("ablation.yaml")
 TINY = {
-    "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16},
+    "network": {"encoder": "resnet_tiny", "embed_dim": 16, "key_dim": 16},
     "crop_size": [32, 48],
     "input_size": [32, 48],
     "batch_size": 2,

@@ -26,7 +26,7 @@ def write_model(path: Path, label_set: LabelSet) -> Path:
     """A network of the fewest channels, with random weights."""
     torch.manual_seed(0)
     config = SDCPCConfig(
-        num_classes=len(label_set), encoder="resnet18", base_width=8, embed_dim=16, key_dim=16, reference_offsets=(1, 2)
+        num_classes=len(label_set), encoder="resnet_tiny", embed_dim=16, key_dim=16, reference_offsets=(1, 2)
     )
     looks, weights = {"mean": (120.0, 120.0, 120.0), "std": (60.0, 60.0, 60.0)}, SDCPC(config).state_dict()
     save_checkpoint(path, Checkpoint(config, label_set, **looks, input_size=SIZE, state_dict=weights))

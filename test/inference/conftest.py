@@ -18,6 +18,7 @@ from sdcpc_ros.network import SDCPC, FrameMemory
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `robot_model`
 SIZE = (64, 96)
 OFFSETS = (1, 2)
+METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}  # of exported files
 PERIOD_S = 1 / 15  # between two frames of `video`
 _DEADLINE_S = 600.0  # a compiler takes half a minute, unless the machine is busy
 
@@ -58,12 +59,17 @@ def _stream(backend: Backend, step: Step, video: Tensor) -> tuple[Tensor, list[F
 
 
 @pytest.fixture(scope="session")
+def program_file(step: Step, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The step as PyTorch's exported program."""
+    return export_step(step, SIZE, "torch", tmp_path_factory.mktemp("exported") / "tiny.pt2", METADATA)
+
+
+@pytest.fixture(scope="session")
 def onnx_file(step: Step, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The step as an ONNX model, alone in its folder."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="the extra 'export' is not installed")
-    metadata = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}
-    return export_step(step, SIZE, "onnx", tmp_path_factory.mktemp("exported") / "tiny.onnx", metadata)
+    return export_step(step, SIZE, "onnx", tmp_path_factory.mktemp("exported") / "tiny.onnx", METADATA)
 
 
 class Swap(NamedTuple):

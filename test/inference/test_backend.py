@@ -170,7 +170,7 @@ class Quick(Step):
 
 @pytest.fixture
 def quick_step():
-    return Quick(SDCPC(SDCPCConfig(2, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16)).eval(), MEAN, STD)
+    return Quick(SDCPC(SDCPCConfig(2, encoder="resnet_tiny", embed_dim=16, key_dim=16)).eval(), MEAN, STD)
 
 
 def test_the_compiler_takes_more_sizes_and_batches_than_pytorch_allows_by_itself(quick_step, monkeypatch):

@@ -21,7 +21,7 @@ from sdcpc_ros.network import FrameMemory
 pytestmark = pytest.mark.slow
 
 SIZE = (64, 96)
-METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}  # as of the fixture `onnx_file`
+METADATA = {"model": "tiny", "reference_offsets": "[1, 2]", "input_size": "[64, 96]"}  # as of the fixtures
 DOCUMENT = Path(__file__).parents[2] / "docs" / "backends.md"
 
 
@@ -98,10 +98,9 @@ def test_no_paths_of_this_machine_are_in_a_file(onnx_file):
     assert list(onnx_file.parent.iterdir()) == [onnx_file]  # weights inside
 
 
-def test_a_program_runs_without_our_code(step: Step, video, stream, tmp_path):
-    path = export_step(step, SIZE, "torch", tmp_path / "tiny.pt2", METADATA)
+def test_a_program_runs_without_our_code(program_file, step: Step, video, stream):
     kept = dict.fromkeys(METADATA, "")
-    program = torch.export.load(path, extra_files=kept)
+    program = torch.export.load(program_file, extra_files=kept)
     assert kept == METADATA
 
     class Program:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from sdcpc_ros.network import SDCPC, SDCPCConfig
 
 def _checkpoint(dtype=torch.float32):
     torch.manual_seed(0)
-    network = SDCPC(SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16))
+    network = SDCPC(SDCPCConfig(11, encoder="resnet_tiny", embed_dim=16, key_dim=16))
     weights = {n: t.to(dtype) if t.is_floating_point() else t for n, t in network.state_dict().items()}
     return Checkpoint(network.config, CAMVID_11, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (64, 96), weights, {"seed": 7})
 
@@ -76,6 +78,22 @@ def test_saving_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(path, _checkpoint())
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_loading_a_model_does_not_import_the_compiler(saved):
+    """Which takes PyTorch as long as all of its other imports. Encoders of every kind are built as for a checkpoint."""
+    script = """if True:
+        import sys, numpy, torch
+        from sdcpc_ros.network import SDCPC, SDCPCConfig
+        from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+        StreamingSegmenter(sys.argv[1], device="cpu", backend="eager").segment(numpy.zeros((64, 96, 3), numpy.uint8))
+        with torch.device("meta"):
+            for encoder in ("mit_b0", "resnet18", "efficientnet_lite0"):
+                SDCPC(SDCPCConfig(3, encoder=encoder))
+        print(*({"torch._dynamo", "torch._inductor"} & set(sys.modules)))
+    """
+    run = subprocess.run([sys.executable, "-c", script, str(saved)], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.split()) == (0, []), run.stderr
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -16,7 +16,6 @@ from sdcpc_ros.network import SDCPCConfig
         ("num_classes", 256),
         ("num_classes", True),
         ("encoder", "vgg16"),
-        ("base_width", 4),
         ("output_stride", 4),
         ("layer_norm_eps", 0.0),
         ("drop_path", 1.0),
@@ -52,3 +51,9 @@ def test_unknown_and_missing_fields_are_named():
         SDCPCConfig.from_dict({})
     with pytest.raises(ValueError, match="mapping"):
         SDCPCConfig.from_dict([1, 2])
+
+
+def test_a_field_of_earlier_checkpoints_is_accepted_with_the_value_that_is_left():
+    assert SDCPCConfig.from_dict({"num_classes": 3, "base_width": 64}) == SDCPCConfig(3)
+    with pytest.raises(ValueError, match="base_width is 8; only 64 is supported"):
+        SDCPCConfig.from_dict({"num_classes": 3, "base_width": 8})

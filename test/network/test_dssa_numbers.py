@@ -1,4 +1,4 @@
-"""DSSA: finite gradients, narrow types, and the same function with its norms folded away."""
+"""DSSA: finite gradients, narrow types, batches, and the same function with its norms folded away."""
 
 from __future__ import annotations
 
@@ -146,6 +146,19 @@ def test_a_folded_norm_gives_the_same(seed):
     module.fold_norm()  # a second time there is nothing to fold
     assert torch.equal(run(module, *inputs).change, run(module, *inputs).change)
     torch.testing.assert_close(run(module, *inputs).change, expected.change, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", [(0.5, -1.0), (-1.0, -1.0)])
+@torch.inference_mode()
+def test_a_batch_is_as_its_frames_one_by_one(missing):
+    """A frame with all its references, beside one that lacks some or all."""
+    module, inputs, age_s = make_dssa(), frames(2.0), torch.tensor([(0.1, 0.0), missing])
+    together = run(module, *inputs, age_s)
+    for index in range(2):
+        one = slice(index, index + 1)
+        alone = run(module, *(part[:, one] for part in inputs), age_s[one])
+        for part, wanted in zip(together, alone):
+            torch.testing.assert_close(part[one], wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_coarse_votes_are_for_training_only():

@@ -17,6 +17,7 @@ PUBLISHED_PARAMETERS = {
     "mit_b4": 60_842_688,
     "mit_b5": 81_443_008,
     "resnet18": 11_176_512,
+    "resnet_tiny": 78_312,  # ours
     "resnet50": 23_508_032,
     "resnet101": 42_500_160,
     "efficientnet_lite0": 2_958_848,
@@ -54,8 +55,8 @@ def test_dilated_resnet_keeps_its_resolution(name, output_stride, strides):
 
 def test_dilation_changes_where_weights_look_not_what_they_are():
     """The same weights at output stride 8 see the same receptive field as at 32: equal on a constant image's middle."""
-    plain = build_encoder(SDCPCConfig(11, encoder="resnet18", base_width=8)).eval()
-    dilated = build_encoder(SDCPCConfig(11, encoder="resnet18", base_width=8, output_stride=8)).eval()
+    plain = build_encoder(SDCPCConfig(11, encoder="resnet_tiny")).eval()
+    dilated = build_encoder(SDCPCConfig(11, encoder="resnet_tiny", output_stride=8)).eval()
     dilated.load_state_dict(plain.state_dict())
     image = torch.full((1, 3, 1024, 1024), 0.7)
     with torch.inference_mode():

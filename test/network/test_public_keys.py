@@ -79,9 +79,9 @@ def as_transformers_5(key: str) -> str:
     return ".".join(parts)
 
 
-def torchvision_shapes(encoder: str, width: int = 64) -> dict[str, tuple[int, ...]]:
+def torchvision_shapes(encoder: str) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of a torchvision ResNet."""
-    expansion, depths = RESNET[encoder]
+    (expansion, depths), width = RESNET[encoder], 64
     shapes: dict[str, tuple[int, ...]] = {}
 
     def add(conv: str, norm: str, outputs: int, inputs: int, side: int) -> None:
@@ -234,8 +234,8 @@ def test_hub_weights_compute_what_segformer_computes() -> None:
 
 @pytest.mark.parametrize("encoder", ["resnet18", "resnet50"])
 def test_torchvision_weights_compute_what_resnet_computes(encoder: str) -> None:
-    public = random_tensors(torchvision_shapes(encoder, width=16))
-    ours = built(encoder, base_width=16)
+    public = random_tensors(torchvision_shapes(encoder))
+    ours = built(encoder)
     ours.load_state_dict(encoder_state(public, ours))
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -286,44 +286,33 @@ def test_half_precision_becomes_float32() -> None:
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
 
 
-class TestErrorsNameTheKeys:
-    @staticmethod
-    def public() -> dict[str, Tensor]:
-        return {key: torch.empty(shape, device="meta") for key, shape in hub_shapes("mit_b0").items()}
+ATTENTION = "segformer.encoder.block.0.0.attention.self"
 
-    def test_missing(self) -> None:
-        public = self.public()
-        del public["segformer.encoder.block.2.1.attention.self.value.bias"]
-        with pytest.raises(ValueError, match=r"missing segformer\.encoder\.block\.2\.1\.attention\.self\.value\.bias$"):
-            encoder_state(public, built("mit_b0", "meta"))
 
-    def test_unexpected(self) -> None:
-        public = self.public()
-        public["segformer.encoder.pos_embed"] = torch.empty(1, device="meta")
-        with pytest.raises(ValueError, match=r"unexpected segformer\.encoder\.pos_embed$"):
-            encoder_state(public, built("mit_b0", "meta"))
+@pytest.mark.parametrize(
+    ("encoder", "changes", "message"),
+    [
+        ("mit_b0", {f"{ATTENTION}.value.bias": None}, r"missing segformer\.encoder\.block\.0\.0.*self\.value\.bias$"),
+        ("mit_b0", {"segformer.encoder.pos_embed": (1,)}, r"unexpected segformer\.encoder\.pos_embed$"),
+        ("mit_b1", {}, r"misshaped: segformer.*proj\.weight is \(32, 3, 7, 7\), \(64, 3, 7, 7\) is needed.* more$"),
+        (
+            *("mit_b0", {f"{ATTENTION}.key.weight": (64, 32), f"{ATTENTION}.value.weight": (0, 32)}),
+            r"misshaped: .*key\.weight is \(64, 32\).*value\.weight is \(0, 32\)",
+        ),
+        ("resnet18", {}, r"neither 'layer1\.0\.conv1\.weight' \(torchvision\) is among"),
+    ],
+)
+def test_what_does_not_fit_is_named(encoder: str, changes: dict[str, tuple[int, ...] | None], message: str) -> None:
+    """Changes of the weights of mit_b0: other shapes, or None for a tensor that is not there."""
+    shapes = {**hub_shapes("mit_b0"), **changes}
+    public = {key: torch.empty(shape, device="meta") for key, shape in shapes.items() if shape is not None}
+    with pytest.raises(ValueError, match=message):
+        encoder_state(public, built(encoder, "meta"))
 
-    def test_another_width(self) -> None:
-        with pytest.raises(
-            ValueError,
-            match=r"misshaped: segformer.*proj\.weight is \(32, 3, 7, 7\), \(64, 3, 7, 7\) is needed.* more$",
-        ):
-            encoder_state(self.public(), built("mit_b1", "meta"))
 
-    def test_a_key_projection_of_another_shape_than_the_value(self) -> None:
-        public = self.public()
-        public["segformer.encoder.block.0.0.attention.self.key.weight"] = torch.empty(64, 32, device="meta")
-        public["segformer.encoder.block.0.0.attention.self.value.weight"] = torch.empty(0, 32, device="meta")
-        with pytest.raises(ValueError, match=r"misshaped: .*key\.weight is \(64, 32\).*value\.weight is \(0, 32\)"):
-            encoder_state(public, built("mit_b0", "meta"))
-
-    def test_another_depth(self) -> None:
-        public = {key: torch.empty(shape, device="meta") for key, shape in torchvision_shapes("resnet101").items()}
-        with pytest.raises(ValueError, match=r"unexpected layer3\.6\.conv1\.weight, .* more$"):
-            encoder_state(public, built("resnet50", "meta"))
-
-    def test_another_kind(self) -> None:
-        with pytest.raises(ValueError, match=r"neither 'encoder\.patch_embeddings\.0\.proj\.weight' .* nor 'stages"):
-            encoder_state({"conv1.weight": torch.zeros(1)}, built("mit_b0", "meta"))
-        with pytest.raises(ValueError, match=r"neither 'layer1\.0\.conv1\.weight' \(torchvision\) is among"):
-            encoder_state(self.public(), built("resnet18", "meta"))
+def test_a_resnet_of_another_depth_or_kind_is_named() -> None:
+    public = {key: torch.empty(shape, device="meta") for key, shape in torchvision_shapes("resnet101").items()}
+    with pytest.raises(ValueError, match=r"unexpected layer3\.6\.conv1\.weight, .* more$"):
+        encoder_state(public, built("resnet50", "meta"))
+    with pytest.raises(ValueError, match=r"neither 'encoder\.patch_embeddings\.0\.proj\.weight' .* nor 'stages"):
+        encoder_state(public, built("mit_b0", "meta"))

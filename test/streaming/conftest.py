@@ -19,7 +19,7 @@ from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 @pytest.fixture(scope="session")
 def checkpoint(as_if_trained: Callable[[SDCPC], SDCPC]) -> Checkpoint:
     """CamVid's classes, 64 x 96 px, references 1 and 3 frames back."""
-    config = SDCPCConfig(11, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16, reference_offsets=(1, 3))
+    config = SDCPCConfig(11, encoder="resnet_tiny", embed_dim=16, key_dim=16, reference_offsets=(1, 3))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SDCPC(config)

@@ -54,18 +54,25 @@ def as_on_gpu(monkeypatch):
 @pytest.fixture
 def poisoned(checkpoint, monkeypatch):
     """A segmenter whose network fails on POISON; `passes` are the batches that it was given."""
-    segmenter = StreamingSegmenter(checkpoint)
-    segmenter.passes = []
-    forward = segmenter._step.forward
+    passes = []
 
-    def fail(image, *others):
-        segmenter.passes.append(len(image))
-        if (image == 255).flatten(1).all(1).any():
-            raise RuntimeError("poison\nand more")
-        return forward(image, *others)
+    class Poisoned(EagerBackend):
+        def step(self, image, references, age_s):
+            passes.append(len(image))
+            if (image == 255).flatten(1).all(1).any():
+                raise RuntimeError("poison\nand more")
+            return super().step(image, references, age_s)
 
-    monkeypatch.setattr(segmenter._step, "forward", fail)
+    register(monkeypatch, lambda step, size, batch: Poisoned(step))
+    segmenter = StreamingSegmenter(checkpoint, backend="inductor")
+    segmenter.passes = passes
     return segmenter
+
+
+def register(monkeypatch, build, batches: bool = True) -> None:
+    """Puts a backend of the test's own in the place of inductor."""
+    kind = SimpleNamespace(check=lambda step: None, build=build, batches=batches)
+    monkeypatch.setitem(backend.REGISTRY, "inductor", kind)
 
 
 def frame(camera: str, seed: int, **fields) -> StreamFrame:
@@ -191,10 +198,7 @@ def test_a_backend_is_given_what_it_was_made_for(checkpoint, alone, monkeypatch,
                 own.copy_(part)
             return logits, self._kept
 
-    kind = SimpleNamespace(
-        check=lambda step: None, build=lambda step, size, batch: Compiled(step, batch), batches=batches
-    )
-    monkeypatch.setitem(backend.REGISTRY, "inductor", kind)
+    register(monkeypatch, lambda step, size, batch: Compiled(step, batch), batches)
     segmenter = StreamingSegmenter(checkpoint, backend="inductor", max_gap_s=math.inf)
     alone.reset()
     for seed in range(5):

@@ -15,7 +15,7 @@ import yaml
 from sdcpc_ros.training.recipe import Recipe, recipe_from
 
 RECIPE: dict[str, Any] = {
-    "network": {"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16, "reference_offsets": [1, 2]},
+    "network": {"encoder": "resnet_tiny", "embed_dim": 16, "key_dim": 16, "reference_offsets": [1, 2]},
     "phases": [
         {"steps": 3, "references": 0},
         {

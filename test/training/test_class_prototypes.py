@@ -196,7 +196,7 @@ def test_one_seed_one_module_and_the_generator_of_others_is_left_alone() -> None
 
 
 def test_the_network_holds_nothing_of_it() -> None:
-    model = SDCPC(SDCPCConfig(num_classes=4, encoder="resnet18", base_width=8, embed_dim=16, key_dim=16))
+    model = SDCPC(SDCPCConfig(num_classes=4, encoder="resnet_tiny", embed_dim=16, key_dim=16))
     assert not any(isinstance(module, ClassPrototypes) for module in model.modules())
     assert not any("prototype" in name for name in model.state_dict())
 

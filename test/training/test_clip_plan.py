@@ -37,7 +37,7 @@ def planner(make_recipe) -> Callable[..., ClipPlanner]:
         shares = {name: changes.pop(name) for name in list(changes) if name.endswith("_share") and name != "rare_share"}
         recipe = make_recipe(
             **{"phases": [{"steps": 9, "references": references, **shares}], "street_frames": 20, **changes},
-            network={"encoder": "resnet18", "base_width": 8, "embed_dim": 16, "key_dim": 16, **OFFSETS},
+            network={"encoder": "resnet_tiny", "embed_dim": 16, "key_dim": 16, **OFFSETS},
         )
         return ClipPlanner(recipe, Film(), SHARED, (96, 128), rare)
 

@@ -41,7 +41,7 @@ def test_a_clip_of_a_recipe_goes_forward_and_back(path, dtype):
     recipe = load_recipe(path)
     torch.manual_seed(0)
     config = recipe.network_config(11)
-    config = replace(config, encoder=SMALLER.get(config.encoder, config.encoder), base_width=16)
+    config = replace(config, encoder=SMALLER.get(config.encoder, config.encoder))
     objective = Objective(SDCPC(config), recipe, torch.ones(11), *normalization(config.encoder)).train()
     with torch.no_grad():
         objective.network.head.classify.bias[0] += 3  # one class is wide: the gate of a thin one has no gradient

@@ -236,9 +236,9 @@ def test_it_begins_with_the_weights_it_is_given(whole, camvid_root, write_recipe
 
 def test_weights_of_another_network_are_refused(whole, camvid_root, write_recipe, tmp_path):
     """Differences in fields that no weight depends on, as recurrent and temporal, are none."""
-    network = {"encoder": "resnet18", "base_width": 16, "embed_dim": 16, "key_dim": 16}
+    network = {"encoder": "resnet_tiny", "embed_dim": 24, "key_dim": 16}
     network |= {"recurrent": False, "temporal": False}
-    with pytest.raises(CheckpointError, match=r"network: its base_width is 8, not 16$"):
+    with pytest.raises(CheckpointError, match=r"network: its embed_dim is 16, not 24$"):
         recipe = write_recipe(**SINGLE_FRAMES, network=network)
         trainer.train(recipe, camvid_root, tmp_path / "second", start=whole / trainer.MODEL)
 

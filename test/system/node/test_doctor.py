@@ -130,22 +130,28 @@ def test_without_ros_it_looks_at_the_rest(tiny_checkpoint: Path):
     assert "ROS 2: not in this shell" in result.stdout and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("topic", ["/eye/image_raw", "/realsense/color"])
-def test_a_node_that_segments_is_never_accused(start_node, doctor, peer, image, street, tiny_checkpoint, topic):
-    """Of a camera at 5 Hz, straight or remapped, in a namespace; whatever discovery has found yet."""
-    publisher, picture = peer.node.create_publisher(Image, topic, BEST_EFFORT), street()
-    timer = peer.node.create_timer(
-        0.2, lambda: publisher.publish(image(picture, peer.node.get_clock().now().nanoseconds / 1e9))
-    )
-    program = ("-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", "-r", f"eye/image_raw:={topic}", "--")
-    node = start_node(program=program, namespace="/robot", model=tiny_checkpoint, device="cpu", cameras="[eye]")
-    peer.wait_until(lambda: peer.count("eye", "processed") > 2, "masks")
+def test_a_node_that_segments_is_never_accused(start_node, doctor, peer, image, street, tiny_checkpoint):
+    """Of cameras at 5 Hz, one straight and one remapped, in a namespace; whatever discovery has found yet."""
+    topics, picture = ("/robot/eye/image_raw", "/realsense/color"), street()
+    publishers = [peer.node.create_publisher(Image, topic, BEST_EFFORT) for topic in topics]
+
+    def publish() -> None:
+        for publisher in publishers:
+            publisher.publish(image(picture, peer.node.get_clock().now().nanoseconds / 1e9))
+
+    timer = peer.node.create_timer(0.2, publish)
+    program = ("-m", "sdcpc_ros.nodes.segmentation_node", "--ros-args", "-r", f"side/image_raw:={topics[1]}", "--")
+    node = start_node(program=program, namespace="/robot", model=tiny_checkpoint, device="cpu", cameras="[eye, side]")
+    for camera in ("eye", "side"):
+        peer.wait_until(lambda camera=camera: peer.count(camera, "processed") > 2, "masks")
     status, lines = doctor("--node", "/robot/segmentation_node")
     assert status == 0, lines
-    assert "images reached the node in" in line(lines, topic)
+    for topic in topics:
+        assert "images reached the node in" in line(lines, topic)
     assert "/robot/segmentation_node is active" in line(lines, "is active")
     peer.node.destroy_timer(timer)
-    peer.node.destroy_publisher(publisher)
+    for publisher in publishers:
+        peer.node.destroy_publisher(publisher)
     assert node.stop() == 0
 
 
@@ -165,22 +171,17 @@ def test_a_node_that_rejects_every_image_is_at_fault(start_node, doctor, peer, i
     assert node.stop() == 0
 
 
-def test_a_topic_that_nobody_publishes_is_not_offered_the_nodes_own(start_node, doctor, peer, tiny_checkpoint):
-    node = start_node(model=tiny_checkpoint, device="cpu")
-    node.wait_for_log("listens to")
-    status, lines = doctor("--patience", "8")
-    assert status == 1
-    fault = line(lines, "nobody publishes it")
-    assert fault.startswith("FAULT    /camera/image_raw") and "/segmentation_node" not in fault
-    assert node.stop() == 0
-
-
-def test_outputs_of_another_segmentation_node_are_not_offered_as_a_camera(start_node, doctor, camera, tiny_checkpoint):
-    """Its camera is, and the node asked for does not run."""
+def test_outputs_of_segmentation_nodes_are_not_offered_as_a_camera(start_node, doctor, camera, tiny_checkpoint):
+    """Neither to the node itself nor to one that does not run yet."""
     node = start_node(namespace="/robot", model=tiny_checkpoint, device="cpu", cameras="[front]")
     node.wait_for_log("listens to")
-    status, lines = doctor("--image-topic", "/camera/image_raw")
-    assert status == 1
-    offered = line(lines, "nobody publishes it").partition("to one that is there: ")[2]
-    assert offered == "/eye/image_raw"
+    for arguments, topic in (
+        (("--node", "/robot/segmentation_node"), "/robot/front/image_raw"),
+        (("--image-topic", "/camera/image_raw"), "/camera/image_raw"),
+    ):
+        status, lines = doctor(*arguments)
+        assert status == 1
+        fault = line(lines, "nobody publishes it")
+        assert fault.startswith(f"FAULT    {topic}")
+        assert fault.partition("to one that is there: ")[2] == "/eye/image_raw"
     assert node.stop() == 0

@@ -80,14 +80,11 @@ def test_a_remapped_image_topic_takes_its_camera_info_along(start_node, peer, co
     assert node.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("rules", "parameters"),
-    [
-        (("camera/image_raw:=/cam0/color", "camera/camera_info:=/calibration"), {}),
-        (("camera/image_raw:=/cam0/color",), {"camera__camera_info_topic": "/calibration"}),
-    ],
-)
-def test_a_camera_info_topic_that_is_chosen_stays(start_node, peer, tiny_checkpoint, rules, parameters):
+def test_a_camera_info_topic_that_is_chosen_stays(start_node, peer, tiny_checkpoint):
+    """By a remapping rule or a parameter."""
+    rules = ("left/image_raw:=/cam0/color", "left/camera_info:=/calibration0", "right/image_raw:=/cam1/color")
+    parameters = {"cameras": "[left, right]", "right__camera_info_topic": "/calibration1"}
     node = start_node(program=remapped(*rules), model=tiny_checkpoint, device="cpu", **parameters)
-    node.wait_for_log("listens to /cam0/color (sensor_msgs/msg/Image) and /calibration;")
+    for number in (0, 1):
+        node.wait_for_log(f"listens to /cam{number}/color (sensor_msgs/msg/Image) and /calibration{number};")
     assert node.stop() == 0
