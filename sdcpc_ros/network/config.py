@@ -19,6 +19,7 @@ _FORMER_FIELDS = {"base_width": 64}
 FREE_FIELDS = frozenset(
     {
         *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "recurrent", "temporal"),
+        "persistence",
     }
 )
 
@@ -107,6 +108,9 @@ class SDCPCConfig(NetworkFields):
     fine_radius: int = 2
     #: DSSA: a frame leaves the classes that it was given with its references, not those of the frame by itself (ours).
     recurrent: bool = True
+    #: DSSA: logits that a class which all trusted references have at a place gains there, where the scene hardly moves
+    #: (ours). More means less flicker, and labels that are slower to change.
+    persistence: float = 0.0
 
     def __post_init__(self) -> None:
         self._require_int("num_classes", 1, 255)
@@ -124,6 +128,8 @@ class SDCPCConfig(NetworkFields):
             self._require_int(field, 0, 8)
         for field in ("static_aggregation", "temporal", "recurrent"):
             self._require(field, isinstance(getattr(self, field), bool), "true or false")
+        is_number = isinstance(self.persistence, int | float) and not isinstance(self.persistence, bool)
+        self._require("persistence", is_number and 0 <= self.persistence <= 8, "a number in 0..8")
 
 
 def _is_int(value: object, least: int, most: int) -> bool:

@@ -7,7 +7,9 @@ differences, computed by window attention. The form below is inferred:
     stage 2, at stride 4: a narrow window around that place gathers the reference's features and class probabilities;
     trust: how far each reference is believed at each position, from the appearance of the matched place, the
         class-level difference and the reference's age;
-    vote: the trusted class probabilities of the references, mixed with the frame's own.
+    vote: the trusted class probabilities of the references, mixed with the frame's own;
+    persistence: where the scene hardly moves, a bonus for the classes of the vote, so that labels do not flicker
+        between classes that are almost as likely.
 
 The result is a change of class logits at stride 4, so that thin structures and borders vote where they are. A reference
 whose matched place looks different is not trusted, so after a cut, in a fast turn or at a low frame rate the frame
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.cross_frame import (
+    COARSE,
     FrameMemory,
     at_least_float32,
     attend_each_reference,
@@ -80,8 +83,8 @@ class DSSA(nn.Module):
     """A frame and the memories of its references -> a change of class logits.
 
     The context of a frame is static features S concatenated with the encoder's level at stride 8, which tells places
-    apart better than S alone; its detail is the encoder's level at stride 4. Freshly initialised, the change is zero:
-    an untrained temporal path changes nothing.
+    apart better than S alone; its detail is the encoder's level at stride 4. Freshly initialised, the change is zero
+    without persistence.
     """
 
     frame_fit: Tensor
@@ -150,11 +153,14 @@ class DSSA(nn.Module):
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
-        weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
-        weight = weight * self._gate(weight, own, vote)
-        return DSSAOutput(
-            weight * (log_probabilities(vote) - log_probabilities(own)), trust, votes, at_least_float32(coarse_votes)
-        )
+        share = trust.square() / total.clamp_min(1e-6)
+        weight = share.sum(1, keepdim=True)
+        change = weight * self._gate(weight, own, vote) * (log_probabilities(vote) - log_probabilities(own))
+        if self.config.persistence > 0:
+            kept = (share * _is_still(offset, size)).sum(1, keepdim=True)
+            change = change + self.config.persistence * kept * vote
+        change = change * _support(own)
+        return DSSAOutput(change, trust, votes, at_least_float32(coarse_votes))
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, with_votes: bool) -> tuple[Tensor, Tensor]:
         """Stage 1: votes (B, K, C, H/16, W/16), without them C is 0; and where each cell was, (B, K, 2, H/16, W/16)
@@ -208,8 +214,7 @@ class DSSA(nn.Module):
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
         disagreement = 1 - overlap(own, vote, 1)
         hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True), own, vote), 1)
-        gate = at_least_float32(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
-        return gate * _support(own, confidence)
+        return at_least_float32(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -237,16 +242,26 @@ def _mean5(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, (1, 5), 1, (0, 2), count_include_pad=False)
 
 
-def _support(own: Tensor, confidence: Tensor) -> Tensor:
+def _support(own: Tensor) -> Tensor:
     """How wide the own class is at each position, (B, 1, h, w): 0 where it fills less than a quarter of the 5 x 5
     positions around, as a pole does, 1 where it fills nearly half, as at a border. A vote would erase what is thin.
 
-    own: (B, C, h, w) class probabilities; confidence: their maximum, (B, 1, h, w).
+    own: (B, C, h, w) class probabilities.
     """
     around = _mean5(own)
-    # Compilers may round the two differently, so equality would not do.
-    share = (around * (own >= confidence - 1e-3)).sum(1, keepdim=True)
+    # Compilers may round the two sides differently, so equality would not do.
+    share = (around * (own >= own.amax(1, keepdim=True) - 1e-3)).sum(1, keepdim=True)
     return ((share - 0.25) / 0.2).clamp(0, 1)
+
+
+def _is_still(offset: Tensor, size: tuple[int, int]) -> Tensor:
+    """Whether each position's cell was found within one cell of its place, (B, K, h, w) of 0 or 1, for a map of `size`.
+    Farther matches are a pixel or two beside thin structures, which persistence would erase.
+
+    offset: (B, K, 2, h/4, w/4), cells.
+    """
+    still = (offset.abs().amax(2) <= 1).float()  # TensorRT repeats numbers only
+    return still.repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)[:, :, : size[0], : size[1]]
 
 
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:

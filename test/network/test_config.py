@@ -31,6 +31,10 @@ from sdcpc_ros.network import SDCPCConfig
         ("coarse_radius", True),
         ("temporal", 1),
         ("recurrent", "yes"),
+        ("persistence", -0.5),
+        ("persistence", 8.5),
+        ("persistence", True),
+        ("persistence", "much"),
         ("static_aggregation", None),
     ],
 )
