@@ -119,7 +119,7 @@ class SDCPCConfig(NetworkFields):
         self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
         for field in ("drop_path", "head_dropout"):
             self._require(field, 0 <= getattr(self, field) < 1, "a number in [0, 1)")
-        # Half of key_dim must have room for the four channels of the position and for features (`dssa`).
+        # Half of key_dim must leave features after DSSA takes four channels off (`dssa.feature_channels`).
         for field, least in (("embed_dim", 8), ("key_dim", 16)):
             self._require_int(field, least, 1024)
         for field in ("pool_grids", "reference_offsets"):

@@ -43,9 +43,9 @@ from sdcpc_ros.network.cross_frame import (
 
 #: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
 STRIDE = 4
-#: Window attention adds four channels to keys and queries for its position term: together they make key_dim at stride
-#: 16, and half of it at stride 4.
-POSITION_CHANNELS = 4
+#: Features are so many channels fewer than key_dim (stage 1) or half of it (stage 2). Positions used to take these
+#: channels, and the shapes of checkpoints stayed.
+_FEWER_CHANNELS = 4
 #: Ages of references that are told apart, seconds: 1/60 s to 4 s.
 AGE_RANGE_S = (1 / 60, 4.0)
 _GATE_WIDTH = 16
@@ -60,7 +60,7 @@ _GATE_INPUTS = 5
 
 def feature_channels(config: SDCPCConfig) -> tuple[int, int]:
     """How many features the fine and the coarse part of a `FrameMemory` have."""
-    return config.key_dim // 2 - POSITION_CHANNELS, config.key_dim - POSITION_CHANNELS
+    return config.key_dim // 2 - _FEWER_CHANNELS, config.key_dim - _FEWER_CHANNELS
 
 
 def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:

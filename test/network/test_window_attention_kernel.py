@@ -27,7 +27,7 @@ if importlib.util.find_spec("triton") is None:
     )
 
 # Name: B, d, Dv, h, w, radius; type, or those of queries and keys, and of values; maps that are not valid;
-# multiprocessors, of which many make for small tiles.
+# multiprocessors, of which many make for small tiles. Names in TERMS have further terms.
 CASES = {
     "borders and ragged tiles": ((3, 16, 16, 9, 11, 2), torch.float32, (), 1),
     "small tiles": ((3, 20, 12, 6, 9, 4), torch.float32, (), 1000),
@@ -41,6 +41,17 @@ CASES = {
     "autocast to bfloat16": ((2, 16, 21, 9, 7, 2), (torch.bfloat16, torch.float32), (), 1000),
     "half values": ((2, 16, 16, 9, 7, 2), (torch.float32, torch.float16), (), 1),
     "both halves": ((2, 16, 16, 9, 7, 2), (torch.float16, torch.bfloat16), (), 1),
+    "position": ((2, 12, 5, 9, 11, 2), torch.float32, (1,), 1),
+    "gathered": ((2, 12, 5, 9, 11, 2), torch.float32, (), 1000),
+    "stage 1": ((2, 28, 1, 13, 10, 4), torch.float16, (), 1000),
+    "stage 2": ((2, 28, 31, 13, 10, 2), torch.float16, (), 1),
+}
+#: Scale, position weight, and whether keys and values are gathered.
+TERMS = {
+    "position": (0.3, 0.7, False),
+    "gathered": (0.3, None, True),
+    "stage 1": (1.0, 0.9, False),
+    "stage 2": (1.0, 0.4, True),
 }
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
@@ -57,12 +68,14 @@ for case in sorted({name.split("/")[0] for name in tensors}):
         tensors[f"{case}/{part}"] for part in ("query", "keys", "values", "valid", "options")
     )
     radius, processors = options.tolist()
+    scale, weight, index = (tensors.get(f"{case}/{part}") for part in ("scale", "position_weight", "gather_index"))
+    scale = query.shape[1] ** -0.5 if scale is None else float(scale)
     # As they lie in the frame buffer, channels last; values stay as they are, so that both layouts are read.
     query, keys = (part.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for part in (query, keys))
-    arguments = query, keys, values, valid, radius
-    output, offset = launch(*arguments, True, processors)
+    first, last = (query, keys, values, valid, radius), (scale, weight, index, processors)
+    output, offset = launch(*first, True, *last)
     results |= {f"{case}/output": output, f"{case}/offset": offset}
-    same, none = launch(*arguments, False, processors)
+    same, none = launch(*first, False, *last)
     assert none.numel() == 0 and (same == output).all()
 save_file(results, sys.argv[2])
 """
@@ -79,6 +92,13 @@ def _inputs(case: str) -> dict[str, torch.Tensor]:
             ("values", value_channels, value_dtype),
         )
     }
+    if case in TERMS:
+        scale, weight, gathered = TERMS[case]
+        tensors["scale"] = torch.tensor(scale)
+        if weight is not None:
+            tensors["position_weight"] = torch.tensor(weight)
+        if gathered:
+            tensors["gather_index"] = torch.randint(0, height * width, (batch, height, width), generator=generator)
     valid = torch.tensor([index not in missing for index in range(batch)])
     return tensors | {"valid": valid, "options": torch.tensor([radius, processors])}
 
@@ -105,7 +125,12 @@ def test_the_kernel_equals_the_definition(kernel_results: dict[str, torch.Tensor
     # Logits are in float32 always, weights and the output of the values' type.
     dtype = inputs["values"].dtype
     tolerance = TOLERANCE[torch.promote_types(inputs["query"].dtype, dtype)]
-    output, logits = _ORACLE.window_attention_oracle(query, keys, values, radius, valid)
+    terms = {
+        name: inputs[name].double().numpy() if inputs[name].is_floating_point() else inputs[name].numpy()
+        for name in ("scale", "position_weight", "gather_index")
+        if name in inputs
+    }
+    output, logits = _ORACLE.window_attention_oracle(query, keys, values, radius, valid, **terms)
 
     found, offsets = kernel_results[f"{case}/output"], kernel_results[f"{case}/offset"]
     assert found.dtype == dtype and offsets.dtype == torch.int64
@@ -148,14 +173,19 @@ def compile_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         tile: int,
         radius: int,
         with_offset: bool,
+        with_position: bool = True,
+        with_index: bool = True,
     ) -> Any:
         wider = torch.promote_types(dtype, value_dtype)
         constants, options = triton_kernel.choices(wider, *channels, tile)
         constants |= {"RADIUS": radius, "WITH_OFFSET": with_offset, "INTERPRETED": False}
+        constants |= {"WITH_POSITION": with_position, "WITH_INDEX": with_index}
+        constants |= {} if with_index else {"gather_index": None}
         constants |= dict.fromkeys(("query_sc", "key_sc", "value_sc"), 1)
         types = dict.fromkeys(("query", "keys"), elements[dtype])
         types |= dict.fromkeys(("values", "output"), elements[value_dtype])
         types |= {"valid": "*i1", "argmax_offset": "*i64", "scale": "fp32"}
+        types |= {"position_weight": "*fp32", "gather_index": "*i32"}
         kernel = triton_kernel._window_attention
         signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
         source = compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
@@ -183,10 +213,10 @@ def test_the_kernel_compiles_for_a_gpu_and_fits_it(
     assert len(compiled.asm["cubin"]) > 0
 
 
-# What DSSA asks for, of each reference by itself: features with four channels of position, values, tile, radius.
+# What DSSA asks for, of each reference by itself: channels of keys and values, tile, radius.
 STAGES = {
-    "stage 1": {"channels": (64, 19), "tile": 4, "radius": 4, "with_offset": True},
-    "stage 2": {"channels": (32, 47), "tile": 8, "radius": 2, "with_offset": False},
+    "stage 1": {"channels": (60, 19), "tile": 4, "radius": 4, "with_offset": True, "with_index": False},
+    "stage 2": {"channels": (28, 47), "tile": 8, "radius": 2, "with_offset": False},
 }
 
 

@@ -35,9 +35,12 @@ class _Module(torch.nn.Module):
         return tuple(_attend(*inputs))
 
 
+@pytest.mark.parametrize("with_terms", [True, False])
 @pytest.mark.parametrize("with_offset", [True, False])
-def test_the_operator_is_what_it_says_it_is(with_offset: bool) -> None:
-    arguments = (*(part.requires_grad_() for part in _inputs()), VALID, 1, with_offset)
+def test_the_operator_is_what_it_says_it_is(with_offset: bool, with_terms: bool) -> None:
+    index = torch.arange(62, -1, -1, dtype=torch.int32).view(1, 9, 7).repeat(3, 1, 1)
+    terms = (torch.tensor(0.7, requires_grad=True), index) if with_terms else (None, None)
+    arguments = (*(part.requires_grad_() for part in _inputs()), VALID, 1, with_offset, 0.5, *terms)
     library.opcheck(torch.ops.sdcpc_ros.window_attention.default, arguments)
 
 
@@ -134,18 +137,27 @@ def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
 @pytest.mark.parametrize(
-    ("channels", "height", "width", "radius"), [(64, 45, 60, 2), (128, 64, 128, 4), (256, 12, 15, 4)]
+    ("channels", "height", "width", "radius", "with_index"),
+    [(64, 45, 60, 2, True), (128, 64, 128, 4, False), (256, 12, 15, 4, True)],
 )
 def test_on_a_gpu_the_kernel_equals_the_portable_form(
-    dtype: torch.dtype, tolerance: float, channels: int, height: int, width: int, radius: int
+    dtype: torch.dtype, tolerance: float, channels: int, height: int, width: int, radius: int, with_index: bool
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     parts = [torch.randn(3, channels, height, width, generator=generator).to(dtype) for _ in range(3)]
-    valid = torch.tensor([True, False, True])
+    valid, weight = torch.tensor([True, False, True]), torch.tensor(0.7)
+    index = torch.randint(0, height * width, (3, height, width), generator=generator, dtype=torch.int32)
+    index = index if with_index else None
     on_gpu = [part.cuda() for part in parts]
     assert fused_op.takes(*on_gpu)
-    found = window_attention(*on_gpu, radius=radius, valid=valid.cuda())
-    expected = window_attention(*(part.double() for part in parts), radius=radius, valid=valid)
+    found = window_attention(
+        *on_gpu,
+        **{"radius": radius, "valid": valid.cuda(), "position_weight": weight.cuda()},
+        gather_index=None if index is None else index.cuda(),
+    )
+    expected = window_attention(
+        *(part.double() for part in parts), radius=radius, valid=valid, position_weight=weight, gather_index=index
+    )
     torch.testing.assert_close(found.output.cpu().double(), expected.output, atol=tolerance, rtol=0)
     assert found.argmax_offset is not None and expected.argmax_offset is not None
     # Rounded logits may tie or swap; where they do not, it is the same key.

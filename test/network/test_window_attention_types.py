@@ -137,7 +137,7 @@ MIXED = [
 @pytest.mark.parametrize("dtypes", MIXED)
 def test_the_operator_says_which_types_it_gives(dtypes):
     inputs = _inputs(*dtypes)
-    arguments = (*inputs, VALID, RADIUS, True)
+    arguments = (*inputs, VALID, RADIUS, True, 1.0, None, None)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     library.opcheck(torch.ops.sdcpc_ros.window_attention.default, arguments, test_utils=tests)
 

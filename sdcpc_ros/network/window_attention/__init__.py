@@ -15,7 +15,6 @@ hold both to the definition, position by position. Neither makes an N x N matrix
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -25,9 +24,6 @@ from sdcpc_ros.network.window_attention import fused_op, portable
 from sdcpc_ros.network.window_attention.tile_layouts import gather_at
 
 __all__ = ["WindowAttention", "gather_at", "window_attention"]
-
-#: Channels that hold the position of a query or key.
-_POSITION_CHANNELS = 4
 
 
 class WindowAttention(NamedTuple):
@@ -66,43 +62,13 @@ def window_attention(
     Raises ValueError when shapes disagree or the radius is negative.
     """
     _check_shapes(query, keys, values, valid, position_weight, gather_index, radius)
-    extra = 0 if position_weight is None else _POSITION_CHANNELS
     common = torch.promote_types(query.dtype, keys.dtype)
     query, keys = query.to(common), keys.to(common)
-    if not fused_op.takes(query, keys, values, extra):
-        return WindowAttention(
-            *portable.attend(query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index)
-        )
-    # The kernel computes products only: scale and position go into queries and keys.
-    factor = 1.0 if scale is None else scale * math.sqrt(query.shape[1] + extra)
-    if position_weight is not None and scale is None:
-        factor = math.sqrt((query.shape[1] + extra) / query.shape[1])
-    if factor != 1:
-        query = query * factor
-    if gather_index is not None:
-        keys, values = (gather_at(part, gather_index) for part in (keys, values))
-    if position_weight is not None:
-        query, keys = _add_position_channels(query, keys, position_weight, radius)
-    return WindowAttention(*fused_op.attend(query, keys, values, valid, radius, with_offset))
-
-
-def _add_position_channels(query: Tensor, keys: Tensor, position_weight: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Queries and keys with four channels more, whose products are the relative position bias.
-
-    Positions are points on two circles: the product of two depends on their offset alone.
-    """
-    height, width = query.shape[2:]
-    frequency = math.pi / (radius + 1)
-    exact = torch.promote_types(query.dtype, torch.float32)  # angles far from zero have no decimals in half precision
-    y, x = (frequency * torch.arange(n, dtype=exact, device=query.device) for n in (height, width))
-    y, x = y[:, None].expand(height, width), x.expand(height, width)
-    positions = torch.stack((y.cos(), y.sin(), x.cos(), x.sin()), -1)
-    weight = position_weight * math.sqrt(query.shape[1] + _POSITION_CHANNELS)  # attention divides by it
-    query, keys = (
-        torch.cat((maps.permute(0, 2, 3, 1), part.to(maps.dtype).expand(len(maps), -1, -1, -1)), -1).permute(0, 3, 1, 2)
-        for maps, part in ((query, weight * positions), (keys, positions))
+    attend = fused_op.attend if fused_op.takes(query, keys, values) else portable.attend
+    scale = query.shape[1] ** -0.5 if scale is None else scale
+    return WindowAttention(
+        *attend(query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index)
     )
-    return query, keys
 
 
 def _check_shapes(

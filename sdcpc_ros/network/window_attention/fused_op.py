@@ -22,11 +22,10 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 _OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8, 0)}
 
 
-def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
+def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
     """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, types it knows, not too many channels.
 
     Queries and keys have one type; values may have another.
-    extra: channels that queries and keys will have besides.
     """
     return (
         query.device.type == "cuda"
@@ -35,44 +34,64 @@ def takes(query: Tensor, keys: Tensor, values: Tensor, extra: int = 0) -> bool:
         and query.dtype == keys.dtype
         and query.dtype in _OLDEST_GPU
         and values.dtype in _OLDEST_GPU
-        and 0 < max(query.shape[1] + extra, values.shape[1]) <= MAX_CHANNELS
+        and 0 < max(query.shape[1], values.shape[1]) <= MAX_CHANNELS
         and query.numel() > 0
         and torch.cuda.get_device_capability(query.device) >= max(_OLDEST_GPU[query.dtype], _OLDEST_GPU[values.dtype])
     )
 
 
 def attend(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    radius: int,
+    with_offset: bool,
+    scale: float,
+    position_weight: Tensor | None,
+    gather_index: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
     """As `window_attention`: output (B, Dv, h, w) and argmax_offset (B, 2, h, w) or None."""
-    output, offset = _window_attention(query, keys, values, valid, radius, with_offset)
+    output, offset = _window_attention(
+        query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index
+    )
     return output.permute(0, 3, 1, 2), offset if with_offset else None
 
 
 # An operator's results have one layout and number: output (B, h, w, Dv), and an empty offset where none is asked for.
 @library.custom_op("sdcpc_ros::window_attention", mutates_args=(), device_types="cuda")
 def _window_attention(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    radius: int,
+    with_offset: bool,
+    scale: float,
+    position_weight: Tensor | None,
+    gather_index: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     from sdcpc_ros.network.window_attention import triton_kernel
 
     with torch.cuda.device(query.device):
         processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-        return triton_kernel.launch(query, keys, values, valid, radius, with_offset, processors)
+        return triton_kernel.launch(
+            query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index, processors
+        )
 
 
 @_window_attention.register_kernel("cpu")
 def _portable_kernel(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool, *settings: Any
 ) -> tuple[Tensor, Tensor]:
-    output, offset = portable.attend(query, keys, values, valid, radius, with_offset)
+    output, offset = portable.attend(query, keys, values, valid, radius, with_offset, *settings)
     offset = valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
     return output.permute(0, 2, 3, 1).contiguous(), offset
 
 
 @_window_attention.register_fake
 def _shapes(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool
+    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool, *settings: Any
 ) -> tuple[Tensor, Tensor]:
     batch, value_channels, height, width = values.shape
     return (
@@ -82,17 +101,22 @@ def _shapes(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.radius, _ = inputs
-    ctx.save_for_backward(*tensors)
+    query, keys, values, valid, ctx.radius, _, ctx.scale, position_weight, gather_index = inputs
+    ctx.save_for_backward(query, keys, values, valid, position_weight, gather_index)
 
 
 def _backward(ctx: Any, output_gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, valid = ctx.saved_tensors
+    *inputs, valid, position_weight, gather_index = ctx.saved_tensors
     with torch.enable_grad():
         query, keys, values = leaves = [part.detach().requires_grad_() for part in inputs]
-        output, _offset = portable.attend(query, keys, values, valid, ctx.radius, False)
+        if position_weight is not None:
+            leaves.append(position_weight := position_weight.detach().requires_grad_())
+        output, _offset = portable.attend(
+            query, keys, values, valid, ctx.radius, False, ctx.scale, position_weight, gather_index
+        )
         gradients = torch.autograd.grad(output, leaves, output_gradient.permute(0, 3, 1, 2))
-    return *gradients, None, None, None
+    of_weight = None if position_weight is None else gradients[3]
+    return *gradients[:3], None, None, None, None, of_weight, None
 
 
 _window_attention.register_autograd(_backward, setup_context=_save)

@@ -23,9 +23,9 @@ def attend(
     valid: Tensor,
     radius: int,
     with_offset: bool,
-    scale: float | None = None,
-    position_weight: Tensor | None = None,
-    gather_index: Tensor | None = None,
+    scale: float,
+    position_weight: Tensor | None,
+    gather_index: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
     """As `window_attention`: output (B, Dv, h, w), and argmax_offset (B, 2, h, w) or None."""
     device = query.device.type
@@ -39,7 +39,7 @@ def attend(
         if position_weight is not None:
             bias = position_weight * constant(position_bias_in_halo, query, radius, dtype, query.device)
         layout = (Unfolded if torch.compiler.is_compiling() else Gathered)(keys, wide_values, radius, gather_index)
-        strips = _strips(layout, query, bias, keys.shape[1] ** -0.5 if scale is None else scale, with_offset)
+        strips = _strips(layout, query, bias, scale, with_offset)
         output, *strongest = layout.assemble(strips)
         # As numbers: multiplying by a bool tensor would convert it again for every element.
         present = valid.to(dtype)[:, None, None, None]

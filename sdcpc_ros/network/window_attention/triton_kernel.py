@@ -1,8 +1,9 @@
 """Window attention as one Triton kernel: a program takes a tile of queries through its haloed keys, in one pass.
 
 The haloed keys are indexed linearly, so that blocks of them fill the matrix units whatever the window; an online
-softmax runs over the blocks, in powers of two. Masks are computed, not read; nothing but inputs and outputs touches
-memory. Importing this needs the `triton` package; TRITON_INTERPRET=1 runs it without a GPU.
+softmax runs over the blocks, in powers of two. Masks and the relative position bias are computed, not read, and
+gathered keys and values are read where they lie; nothing but inputs and outputs touches memory. Importing this needs
+the `triton` package; TRITON_INTERPRET=1 runs it without a GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-_LOG2_E = 1.4426950408889634
+#: Logits are in powers of two.
+LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def _cos(turns):  # type: ignore[no-untyped-def]
+    """The cosine of angles in turns, to 3e-7: the library's takes registers and stack for huge angles."""
+    half = 3.141592653589793 * (turns - tl.floor(turns + 0.5))
+    x = half * half  # of the sine's series
+    sine = 1 - x / 110 * (1 - x / 156)
+    sine = 1 - x / 6 * (1 - x / 20 * (1 - x / 42 * (1 - x / 72 * sine)))
+    return 1 - 2 * x * sine * sine
 
 
 @triton.jit
@@ -24,6 +36,8 @@ def _window_attention(  # type: ignore[no-untyped-def]
     keys,
     values,
     valid,
+    position_weight,
+    gather_index,
     output,
     argmax_offset,
     height,
@@ -50,11 +64,14 @@ def _window_attention(  # type: ignore[no-untyped-def]
     CHANNELS: tl.constexpr,
     VALUE_CHANNELS: tl.constexpr,
     WITH_OFFSET: tl.constexpr,
+    WITH_POSITION: tl.constexpr,
+    WITH_INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """One tile of TILE x TILE queries of one frame. Capitals are fixed at compilation, powers of two but RADIUS."""
     HALO: tl.constexpr = TILE + 2 * RADIUS
+    FREQUENCY: tl.constexpr = 0.5 / (RADIUS + 1)  # turns a position
     batch = tl.program_id(1).to(tl.int64)
     tile_y = (tl.program_id(0) // tiles_x) * TILE
     tile_x = (tl.program_id(0) % tiles_x) * TILE
@@ -74,6 +91,13 @@ def _window_attention(  # type: ignore[no-untyped-def]
     if INTERPRETED:  # without a GPU there are no products of bfloat16
         q = q.to(tl.float32)
 
+    if WITH_POSITION:
+        # cos(a - b) = cos a cos b + sin a sin b: cosines of queries and of keys instead of one for each pair.
+        weight = tl.load(position_weight).to(tl.float32) * LOG2_E
+        turns_y, turns_x = (y - tile_y) * FREQUENCY, (x - tile_x) * FREQUENCY
+        cos_y, sin_y = weight * _cos(turns_y), weight * _cos(turns_y - 0.25)
+        cos_x, sin_x = weight * _cos(turns_x), weight * _cos(turns_x - 0.25)
+
     # Far below any logit, but finite: the difference of two of them is a number.
     highest = tl.full([TILE * TILE], -3.0e38, tl.float32)
     total = tl.zeros([TILE * TILE], tl.float32)  # of exp2(logit - highest)
@@ -87,14 +111,22 @@ def _window_attention(  # type: ignore[no-untyped-def]
         key_y = tile_y - RADIUS + key_cell // HALO
         key_x = tile_x - RADIUS + key_cell % HALO
         exists = (key_cell < HALO * HALO) & (key_y >= 0) & (key_y < height) & (key_x >= 0) & (key_x < width)
+        from_y, from_x = key_y, key_x
+        if WITH_INDEX:
+            place = tl.load(gather_index + batch * height * width + key_y * width + key_x, mask=exists, other=0)
+            from_y, from_x = place // width, place % width
         block = tl.load(
-            keys + batch * key_sb + (key_y * key_sy + key_x * key_sx)[None, :] + channel[:, None] * key_sc,
+            keys + batch * key_sb + (from_y * key_sy + from_x * key_sx)[None, :] + channel[:, None] * key_sc,
             mask=exists[None, :] & (channel < channels)[:, None],
             other=0.0,
         )
         if INTERPRETED:
             block = block.to(tl.float32)
         logits = tl.dot(q, block, input_precision=PRECISION) * scale
+        if WITH_POSITION:
+            key_turns_y, key_turns_x = (key_y - tile_y) * FREQUENCY, (key_x - tile_x) * FREQUENCY
+            logits += cos_y[:, None] * _cos(key_turns_y)[None, :] + sin_y[:, None] * _cos(key_turns_y - 0.25)[None, :]
+            logits += cos_x[:, None] * _cos(key_turns_x)[None, :] + sin_x[:, None] * _cos(key_turns_x - 0.25)[None, :]
         dy = key_y[None, :] - y[:, None]
         dx = key_x[None, :] - x[:, None]
         seen = exists[None, :] & (dy >= -RADIUS) & (dy <= RADIUS) & (dx >= -RADIUS) & (dx <= RADIUS)
@@ -114,7 +146,7 @@ def _window_attention(  # type: ignore[no-untyped-def]
         block = tl.load(
             values
             + batch * value_sb
-            + (key_y * value_sy + key_x * value_sx)[:, None]
+            + (from_y * value_sy + from_x * value_sx)[:, None]
             + value_channel[None, :] * value_sc,
             mask=exists[:, None] & (value_channel < value_channels)[None, :],
             other=0.0,
@@ -140,7 +172,16 @@ def _window_attention(  # type: ignore[no-untyped-def]
 
 
 def launch(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool, processors: int
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    valid: Tensor,
+    radius: int,
+    with_offset: bool,
+    scale: float,
+    position_weight: Tensor | None,
+    gather_index: Tensor | None,
+    processors: int,
 ) -> tuple[Tensor, Tensor]:
     """Output (B, h, w, Dv) and argmax_offset (B, 2, h, w) int64, of no elements when not asked for.
 
@@ -160,6 +201,8 @@ def launch(
         keys,
         values,
         valid.contiguous(),
+        position_weight,
+        None if gather_index is None else gather_index.to(torch.int32).contiguous(),
         output,
         offset,
         height,
@@ -167,12 +210,14 @@ def launch(
         channels,
         value_channels,
         tiles_x,
-        channels**-0.5 * _LOG2_E,
+        scale * LOG2_E.value,
         *query.stride(),
         *keys.stride(),
         *values.stride(),
         RADIUS=radius,
         WITH_OFFSET=with_offset,
+        WITH_POSITION=position_weight is not None,
+        WITH_INDEX=gather_index is not None,
         INTERPRETED=isinstance(_window_attention, InterpretedFunction),
         **constants,
         **options,
