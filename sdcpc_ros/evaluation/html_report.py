@@ -50,6 +50,8 @@ _FLEET_COLUMNS = {"mean IoU": "miou", "mVC8": "mvc8", "mVC16": "mvc16", "steady"
 def write_report(path: str | Path, report: dict[str, Any], pictures: ReportPictures | None = None) -> None:
     """Writes the page of a report, with `pictures` if given. Raises ReportError if the report is incomplete."""
     bag = check_report(report)["bag"]
+    stamps_ns = report["frames"]["stamp_ns"]
+    span_s = (max(stamps_ns) - min(stamps_ns)) / 1e9 if stamps_ns else 0.0
     pictures = pictures or ReportPictures()
     classes, confusion = class_section(report["classes"]), confusion_section(report)
     write_page(
@@ -59,7 +61,7 @@ def write_report(path: str | Path, report: dict[str, Any], pictures: ReportPictu
         name=bag["name"],
         facts=[
             ("camera", bag["camera"]),
-            ("frames", f"{report['scores']['frames']} in {seconds(bag['duration_s'])}"),
+            ("frames", f"{report['scores']['frames']} in {seconds(span_s)}"),
             ("model", report["model"]["name"]),
             ("ground truth", bag["truth"]),
         ],
