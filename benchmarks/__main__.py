@@ -107,7 +107,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--gpu",
         action="store_true",
-        help="question g, kept as with --record, in at most six minutes; without a GPU tiny sizes, as with --quick",
+        help="question g, kept as with --record; without a GPU tiny sizes, as with --quick",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; says nothing of speed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, one object each")

@@ -16,11 +16,11 @@ from sdcpc_ros.evaluation.pages.rendering import (
     Tile,
     count_noun,
     css_colour,
+    display_name,
     footer_of,
     milliseconds,
     percent,
     seconds,
-    spoken,
     write_page,
 )
 from sdcpc_ros.evaluation.pages.timeline import live_section, time_section
@@ -132,7 +132,7 @@ def configuration(report: dict[str, Any]) -> dict[str, str]:
         "model's SHA-256": model["sha256"],
         "label set": f"{model['label_set']['name']}, {count_noun(len(report['classes']), 'class', 'classes')}",
         "network input": f"{width} x {height} px{fitted}",
-        **{spoken(name): str(value) for name, value in settings.items() if value not in (None, False)},
+        **{display_name(name): str(value) for name, value in settings.items() if value not in (None, False)},
     }
 
 
@@ -174,8 +174,8 @@ def summary(report: dict[str, Any]) -> str:
         )
     best, worst = (pick(judged, key=lambda each: each["iou"]) for pick in (max, min))
     return (
-        f"Of {count_noun(len(judged), 'class', 'classes')}, {spoken(best['name'])} is labelled best, with an IoU of "
-        f"{percent(best['iou'], 0)}, and {spoken(worst['name'])} worst, with {percent(worst['iou'], 0)}."
+        f"Of {count_noun(len(judged), 'class', 'classes')}, {display_name(best['name'])} is labelled best, with an IoU "
+        f"of {percent(best['iou'], 0)}, and {display_name(worst['name'])} worst, with {percent(worst['iou'], 0)}."
     )
 
 
@@ -223,7 +223,7 @@ def class_section(classes: Sequence[dict[str, Any]]) -> Section:
         meaning = "The share of all pixels that each class was given. There is no truth to compare it with."
     rows = [
         {
-            "name": spoken(each["name"]),
+            "name": display_name(each["name"]),
             "colour": css_colour(each["colour"]),
             "bar": None if each[key] is None else f"{100 * each[key]:.1f}",
             "cells": [percent(each[column]) for column in columns],
@@ -241,7 +241,7 @@ def confusion_section(report: dict[str, Any]) -> Section | None:
     matrix, unlabelled = (np.array(report.get(name, []), np.int64) for name in ("confusion", "unlabelled"))
     if not (matrix.any() or unlabelled.any()):
         return None
-    names = [spoken(each["name"]) for each in report["classes"]]
+    names = [display_name(each["name"]) for each in report["classes"]]
     columns = names
     if unlabelled.any():
         matrix, columns = np.column_stack([matrix, unlabelled]), [*names, "no label"]

@@ -109,6 +109,11 @@ def to_coarse(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, COARSE, ceil_mode=True, count_include_pad=False)
 
 
+def to_fine(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """From the stride of stage 1 to that of stage 2: (B, K, h/4, w/4) repeated to (B, K, h, w) of `size`."""
+    return x.repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)[:, :, : size[0], : size[1]]
+
+
 def motion_smoothness(offset: Tensor) -> Tensor:
     """(B, K, 2, h, w) -> (B, K, h, w): the share of the eight neighbours whose offset differs by a cell at most."""
     flat = offset.flatten(0, 2)[:, None]  # (B * K * 2, 1, h, w)

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.cross_frame import (
-    COARSE,
     FrameMemory,
     at_least_float32,
     attend_each_reference,
@@ -39,6 +38,7 @@ from sdcpc_ros.network.cross_frame import (
     overlap,
     ramp,
     to_coarse,
+    to_fine,
 )
 
 #: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
@@ -147,7 +147,8 @@ class DSSA(nn.Module):
         fine = at_least_float32(memory.fine)
         own, votes = fine[:, n:], matched[:, :, n:]
         cosine = (fine[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
-        hints = self._fit(cosine, own, votes, age_s).flatten(0, 1)
+        confidence = own.amax(1, keepdim=True)
+        hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
         trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
         trust = at_least_float32(trust).sigmoid() * self._frame_trust(cosine, offset, valid)
         total = trust.sum(1, keepdim=True)
@@ -155,11 +156,11 @@ class DSSA(nn.Module):
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         share = trust.square() / total.clamp_min(1e-6)
         weight = share.sum(1, keepdim=True)
-        change = weight * self._gate(weight, own, vote) * (log_probabilities(vote) - log_probabilities(own))
+        change = weight * self._gate(weight, own, confidence, vote) * (log_probabilities(vote) - log_probabilities(own))
         if self.config.persistence > 0:
             kept = (share * _is_still(offset, size)).sum(1, keepdim=True)
             change = change + self.config.persistence * kept * vote
-        change = change * _support(own)
+        change = change * _support(own, confidence)
         return DSSAOutput(change, trust, votes, at_least_float32(coarse_votes))
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, with_votes: bool) -> tuple[Tensor, Tensor]:
@@ -197,19 +198,25 @@ class DSSA(nn.Module):
         fits = ramp(cosine.mean((2, 3)), self.frame_fit[0]) * ramp(smooth, self.frame_fit[1])
         return (fits * valid)[:, :, None, None]
 
-    def _fit(self, cosine: Tensor, own: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:
+    def _fit(self, cosine: Tensor, own: Tensor, confidence: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:
         """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4). cosine: of the match, (B, K, H/4, W/4)."""
         around = _mean5(cosine)
         whole = cosine.mean((2, 3), keepdim=True).expand_as(cosine)
         difference = 1 - overlap(own[:, None], votes, 2)
-        confidence = own.amax(1, keepdim=True).expand_as(cosine)
         age = age_s.clamp(*AGE_RANGE_S).log()[:, :, None, None].expand_as(cosine)
-        fit = (4 * cosine - 2, 4 * around - 2, difference, confidence, votes.amax(2), 0.5 * age + 1, 4 * whole - 2)
+        fit = (
+            4 * cosine - 2,
+            4 * around - 2,
+            difference,
+            confidence.expand_as(cosine),
+            votes.amax(2),
+            0.5 * age + 1,
+            4 * whole - 2,
+        )
         return torch.stack(fit, 2)
 
-    def _gate(self, trust: Tensor, own: Tensor, vote: Tensor) -> Tensor:
+    def _gate(self, trust: Tensor, own: Tensor, confidence: Tensor, vote: Tensor) -> Tensor:
         """How far the vote replaces the frame's own classes where it is trusted, -1..1, (B, 1, H/4, W/4)."""
-        confidence = own.amax(1, keepdim=True)
         # Positive where something thin stands out, which a vote would blur.
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
         disagreement = 1 - overlap(own, vote, 1)
@@ -242,26 +249,25 @@ def _mean5(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, (1, 5), 1, (0, 2), count_include_pad=False)
 
 
-def _support(own: Tensor) -> Tensor:
+def _support(own: Tensor, confidence: Tensor) -> Tensor:
     """How wide the own class is at each position, (B, 1, h, w): 0 where it fills less than a quarter of the 5 x 5
     positions around, as a pole does, 1 where it fills nearly half, as at a border. A vote would erase what is thin.
 
-    own: (B, C, h, w) class probabilities.
+    own: (B, C, h, w) class probabilities; confidence: their maximum, (B, 1, h, w).
     """
     around = _mean5(own)
     # Compilers may round the two sides differently, so equality would not do.
-    share = (around * (own >= own.amax(1, keepdim=True) - 1e-3)).sum(1, keepdim=True)
+    share = (around * (own >= confidence - 1e-3)).sum(1, keepdim=True)
     return ((share - 0.25) / 0.2).clamp(0, 1)
 
 
 def _is_still(offset: Tensor, size: tuple[int, int]) -> Tensor:
     """Whether each position's cell was found within one cell of its place, (B, K, h, w) of 0 or 1, for a map of `size`.
-    Farther matches are a pixel or two beside thin structures, which persistence would erase.
+    Persistence costs thin structures where matches are farther.
 
     offset: (B, K, 2, h/4, w/4), cells.
     """
-    still = (offset.abs().amax(2) <= 1).float()  # TensorRT repeats numbers only
-    return still.repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)[:, :, : size[0], : size[1]]
+    return to_fine((offset.abs().amax(2) <= 1).float(), size)  # TensorRT repeats numbers only
 
 
 def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:

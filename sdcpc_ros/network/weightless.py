@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.cross_frame import (
-    COARSE,
     FrameMemory,
     attend_each_reference,
     concat_channels_last,
@@ -25,6 +24,7 @@ from sdcpc_ros.network.cross_frame import (
     log_probabilities,
     motion_smoothness,
     ramp,
+    to_fine,
 )
 from sdcpc_ros.network.window_attention import gather_at
 from sdcpc_ros.network.window_attention.tile_geometry import constant
@@ -130,8 +130,7 @@ class ParameterFreeDSSA(nn.Module):
         fit = torch.minimum(cosine, F.avg_pool2d(cosine, 3, 1, 1, count_include_pad=False))
         whole = ramp(fit.mean((2, 3)), self.ranges.frame) * ramp(smooth.mean((2, 3)), self.ranges.motion)
         whole = whole * (-age_s / _AGE_S).exp() * (age_s >= 0)
-        height, width = cosine.shape[2:]
-        smooth = smooth.repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)[:, :, :height, :width]
+        smooth = to_fine(smooth, (cosine.shape[2], cosine.shape[3]))
         return ramp(fit, self.ranges.cell) * smooth.square() * whole[:, :, None, None]
 
 

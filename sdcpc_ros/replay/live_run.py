@@ -31,6 +31,7 @@ from sdcpc_ros.replay.node_process import (
     write_parameters,
 )
 from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.runtime.environment import environment
 
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
 _START_TIMEOUT_S = 180.0  # to import torch, and load and warm up the model on a slow machine
@@ -145,7 +146,7 @@ def live_run(
         if plan.label_topic is not None:
             run = _play(bag, camera, settings, plan, None, recording, on_progress)
         else:
-            with _environment(ros_environment(folder / "ros_logs")):
+            with environment(ros_environment(folder / "ros_logs")):
                 compressed = bag.topics[camera].type == COMPRESSED_IMAGE
                 file = folder / "node_parameters.yaml"
                 write_parameters(file, image_topic=camera, compressed=compressed, **parameters)
@@ -216,17 +217,6 @@ def _play(
     if not run.arrived_ns:
         raise PlaybackError(f"the node answered none of the {len(run.bag_times_ns)} images")
     return run
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets variables for the block and its child processes. None of them may be set outside."""
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            del os.environ[name]
 
 
 def _rate_hz(times_ns: list[int]) -> float | None:

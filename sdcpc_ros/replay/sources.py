@@ -26,6 +26,7 @@ from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
 from sdcpc_ros.replay.ground_truth import NO_TRUTH, GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
+from sdcpc_ros.runtime.environment import environment
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
@@ -33,6 +34,8 @@ _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 #: Allowed frame rates of a player.
 _RATES_HZ = (0.02, 240.0)
 _DEFAULT_RATE_HZ = 30.0
+#: OpenCV passes this environment variable's `key;value|key;value` to FFmpeg.
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 @dataclass(frozen=True)
@@ -231,9 +234,11 @@ def _open_capture(path: str, is_webcam: bool) -> Iterator[FrameSource]:
     else:
         if not Path(path).is_file():
             raise BagError(f"there is no file at '{path}'")
-        # A playlist may name other files and hosts. FFmpeg must not open those.
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
-        capture, pointer = cv2.VideoCapture(path, cv2.CAP_FFMPEG), pointer_reason(path)
+        # A playlist may name other hosts, which FFmpeg must not open. Of two values of an option the last one counts.
+        options = [os.environ.get(_FFMPEG_OPTIONS), "protocol_whitelist;file"]
+        with environment({_FFMPEG_OPTIONS: "|".join(filter(None, options))}):
+            capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+        pointer = pointer_reason(path)
         problem = f"'{path}' is no video that can be read{f': {pointer}' if pointer else ''}"
     try:
         if not capture.isOpened():

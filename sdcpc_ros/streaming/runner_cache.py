@@ -20,7 +20,7 @@ _Size = tuple[int, int]
 
 
 def uses_graphs(device: torch.device) -> bool:
-    """Whether frames run by CudaGraphRunner and memories lie in pools."""
+    """Whether a device runs CUDA graphs and keeps memories in a `MemoryPool`."""
     return device.type == "cuda"
 
 

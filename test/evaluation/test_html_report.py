@@ -57,6 +57,15 @@ def assert_harmless(page: str) -> None:
     assert "default-src 'none'" in page
 
 
+def test_the_page_gives_the_span_of_the_frames_that_were_evaluated(make_report, report_page):
+    """Not the length of the bag: `--duration` may end the evaluation earlier."""
+    report, pictures = make_report()
+    report["bag"]["duration_s"] = 5000.0
+    stamps_ns = report["frames"]["stamp_ns"]
+    span_s = (stamps_ns[-1] - stamps_ns[0]) / 1e9
+    assert f"{report['scores']['frames']} in {span_s:.1f} s" in Page(report_page(report, pictures)).text
+
+
 @pytest.mark.parametrize("truth", [True, False])
 def test_a_page_tells_what_the_report_holds(make_report, report_page, truth):
     report, pictures = make_report(truth=truth, resets={20: "gap"})

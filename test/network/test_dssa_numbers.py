@@ -151,7 +151,7 @@ def test_a_folded_norm_gives_the_same(seed):
 @pytest.mark.parametrize("missing", [(0.5, -1.0), (-1.0, -1.0)])
 @torch.inference_mode()
 def test_a_batch_is_as_its_frames_one_by_one(missing):
-    """A frame with all its references, beside one that lacks some or all."""
+    """The batch has a frame with all references and a frame without some or all."""
     module, inputs, age_s = make_dssa(), frames(2.0), torch.tensor([(0.1, 0.0), missing])
     together = run(module, *inputs, age_s)
     for index in range(2):

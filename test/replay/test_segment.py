@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import av
@@ -141,11 +143,25 @@ class TestSources:
         with pytest.raises(BagError, match=r"sound.mp4' is no video that can be read"):
             taken(tmp_path / "sound.mp4")
 
-    def test_a_playlist_opens_no_other_host(self, tmp_path):
-        playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
-        (tmp_path / "list.m3u8").write_text(playlist)
-        with pytest.raises(BagError, match=r"list.m3u8' is no video"):
-            taken(tmp_path / "list.m3u8")
+    @pytest.mark.parametrize("options", [None, "rtsp_transport;tcp", "protocol_whitelist;file,http,tcp"])
+    def test_a_playlist_opens_no_other_host(self, tmp_path, monkeypatch, options):
+        """Whatever FFmpeg options the user has set, and these stay."""
+        name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+        monkeypatch.delenv(name, raising=False)
+        if options is not None:
+            monkeypatch.setenv(name, options)
+        with socket.create_server(("127.0.0.1", 0)) as host:
+            port = host.getsockname()[1]
+            url = f"http://127.0.0.1:{port}/a.ts"
+            (tmp_path / "list.m3u8").write_text(
+                f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n"
+            )
+            with pytest.raises(BagError, match=r"list.m3u8' is no video"):
+                taken(tmp_path / "list.m3u8")
+            host.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                host.accept()
+        assert os.environ.get(name) == options
 
 
 class TestOutputs:

@@ -201,7 +201,7 @@ class StandIn:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_two_copies_a_frame_and_addresses_that_stay(step, video, batch, monkeypatch):
-    """One in, one out, whatever the number of cameras and references; the rest is inside the graph."""
+    """One copy goes in and one comes out, for any number of cameras and references."""
     counts = Counter()
 
     class Counting(TorchDispatchMode):

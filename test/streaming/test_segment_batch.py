@@ -39,7 +39,7 @@ def alone(checkpoint):
 
 @pytest.fixture
 def as_on_gpu(monkeypatch):
-    """Memories lie in pools; returns those."""
+    """Uses the frame buffers of a GPU. Returns the list of pools that segmenters make."""
     pools = []
 
     def new_pool(blank):

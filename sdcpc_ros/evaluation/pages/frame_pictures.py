@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.rendering import Section, css_colour, percent, spoken
+from sdcpc_ros.evaluation.pages.rendering import Section, css_colour, display_name, percent
 from sdcpc_ros.evaluation.pages.timeline import time_of
 from sdcpc_ros.evaluation.pictures import overlay, shrink
 from sdcpc_ros.evaluation.report_file import counts, label_set_of
@@ -92,7 +92,7 @@ def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[S
     meaning = f"Chosen {measure}, at least a second or so apart."
     if judged:
         meaning += " The difference shows wrong pixels in colour; what has no truth is darkest."
-    legend = [(spoken(name), css_colour(colour)) for name, colour in zip(label_set.class_names, label_set.colours)]
+    legend = list(zip(map(display_name, label_set.class_names), map(css_colour, label_set.colours)))
     return [
         Section(title, meaning, [("frames", [_frame(report, each, judged) for each in chosen]), ("legend", legend)])
         for title, chosen in (("Worst frames", pictures.worst.frames()), ("Best frames", pictures.best.frames()))
@@ -186,7 +186,7 @@ def _weakest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
     right, truth, given = (counts(report, name)[index] for name in ("intersection", "truth", "predicted"))
     iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
     lowest = [each for each in np.argsort(iou)[:3].tolist() if iou[each] < 0.9]
-    names = ", ".join(f"{spoken(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
+    names = ", ".join(f"{display_name(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
     return f" · lowest: {names}" if names else ""
 
 
@@ -194,7 +194,7 @@ def _describe(what: str, labels: np.ndarray, label_set: LabelSet) -> str:
     """A label image in words, by its five largest classes."""
     pixels = np.bincount(labels.ravel(), minlength=256)[: len(label_set)]
     shares = [
-        f"{spoken(label_set.class_names[each])} {percent(float(pixels[each] / labels.size), 0)}"
+        f"{display_name(label_set.class_names[each])} {percent(float(pixels[each] / labels.size), 0)}"
         for each in np.argsort(-pixels, kind="stable")[:5].tolist()
         if pixels[each]
     ]

@@ -103,6 +103,6 @@ def css_colour(colour: tuple[int, int, int]) -> str:
     return f"rgb({red:d} {green:d} {blue:d})"
 
 
-def spoken(name: str) -> str:
+def display_name(name: str) -> str:
     """A class's name without underscores."""
     return name.replace("_", " ")
