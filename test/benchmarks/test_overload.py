@@ -86,7 +86,9 @@ def test_three_times_too_much_is_dropped_and_nothing_is_late(bench):
     assert len(flow.latencies_ms) / flow.seconds < 1.1 / FRAME_S
     assert FRAME_S * 1e3 <= flow.latency_ms(50) < 4 * FRAME_S * 1e3 and flow.latency_ms(50) <= flow.latency_ms(99)
     assert len(row.alone_ms) > 0.3 / FRAME_S  # from before and after
-    assert 0 <= flow.node_cores == flow.camera_cores  # one process here
+    # One process here, whose processor time is read twice: at the start and end a tick may pass in between.
+    ticks = 2 / os.sysconf("SC_CLK_TCK") / flow.seconds
+    assert flow.node_cores >= 0 and flow.node_cores == pytest.approx(flow.camera_cores, abs=1.01 * ticks)
 
 
 def flow(sent: int = 300, lost: int = 0, dropped: int = 0, latencies_ms: tuple[float, ...] = (100.0,) * 300) -> Flow:
