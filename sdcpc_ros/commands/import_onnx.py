@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.model_files.import_onnx import OnnxOptions, import_onnx, read_labels
+    from sdcpc_ros.labels.label_set import read_label_set
+    from sdcpc_ros.model_files.import_onnx import OnnxOptions, import_onnx
 
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -49,5 +50,5 @@ def run(arguments: argparse.Namespace) -> None:
         if (value := getattr(arguments, name)) is not None
     }
     options = OnnxOptions(**given, config_fields=dict(arguments.config_fields))
-    import_onnx(arguments.file, arguments.output_file, read_labels(arguments.labels), options)
+    import_onnx(arguments.file, arguments.output_file, read_label_set(arguments.labels), options)
     print(f"wrote {arguments.output_file}")

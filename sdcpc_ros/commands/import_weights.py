@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-set",
         metavar="NAME_OR_FILE",
-        help="camvid_11, cityscapes_19, vspw_124, or a JSON file: name, class_names, colours; with --segmenter instead "
-        "of the classes that config.json names",
+        help="camvid_11, cityscapes_19, vspw_124, or a YAML or JSON file: name, class_names, colours; with --segmenter "
+        "instead of the classes that config.json names",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
     parser.add_argument(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 #: The id of pixels that carry no label: void in ground truth, "unlabelled" in a published mask.
 IGNORE = 255
@@ -80,36 +81,21 @@ class LabelSet:
             ) from error
 
 
+_CAMVID_COLOURS = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign_symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
 #: CamVid's eleven classes (Brostow et al. 2009), ids and colours as in the SegNet distribution.
-CAMVID_11 = LabelSet(
-    name="camvid_11",
-    class_names=(
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign_symbol",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    colours=(
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
+CAMVID_11 = LabelSet("camvid_11", tuple(_CAMVID_COLOURS), tuple(_CAMVID_COLOURS.values()))
 
 #: Cityscapes' nineteen classes (Cordts et al. 2016), ids ("train ids"), names and colours as its scripts have them.
 CITYSCAPES_19 = LabelSet(
@@ -210,13 +196,40 @@ def _plain(name: str) -> str:
 
 
 def read_label_set(name_or_path: str) -> LabelSet:
-    """A label set by name ("camvid_11"), or from a JSON file: name, class_names, colours. Raises LabelSetError."""
+    """A known label set by its name ("camvid_11"), or one from a YAML or JSON file.
+
+    The file holds a list of names by id; a mapping id: name; or either of them under `names` or `class_names`, with
+    `colours` (a list of [red, green, blue]) and `name` if wanted. Without colours they are those of the known label set
+    with these names, or generated. Raises LabelSetError.
+    """
     if name_or_path in LABEL_SETS:
         return LABEL_SETS[name_or_path]
     path = Path(name_or_path)
     if not path.is_file():
-        raise LabelSetError(f"no label set '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a JSON file")
+        raise LabelSetError(f"no label set '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a file")
     try:
-        return LabelSet.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (LabelSetError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise LabelSetError(f"{path}: not readable as YAML or JSON ({str(error).splitlines()[0]})") from error
+    title, colours = path.stem, None
+    if isinstance(values, dict) and ("names" in values or "class_names" in values):
+        title, colours = str(values.get("name", title)), values.get("colours")
+        values = values["names"] if "names" in values else values["class_names"]
+    try:
+        names = _names_by_id(values)
+        if colours is None:
+            return label_set_of_names(title, names)
+        return LabelSet.from_dict({"name": title, "class_names": names, "colours": colours})
+    except LabelSetError as error:
         raise LabelSetError(f"{path}: {error}") from error
+
+
+def _names_by_id(values: Any) -> list[str]:
+    if isinstance(values, list) and values:
+        return [str(name) for name in values]
+    if isinstance(values, dict) and values and all(isinstance(key, int) for key in values):
+        if sorted(values) != list(range(len(values))):
+            raise LabelSetError(f"the ids are {min(values)} to {max(values)} with gaps; 0, 1, 2, ... are needed")
+        return [str(values[class_id]) for class_id in range(len(values))]
+    raise LabelSetError("a list of class names, or a mapping from ids to them, is needed")

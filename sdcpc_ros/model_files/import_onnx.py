@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
-from sdcpc_ros.labels.label_set import LABEL_SETS, LabelSet, LabelSetError, label_set_of_names
+from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.checkpoint import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -65,16 +64,16 @@ def import_onnx(
         trial = GivenLogitsConfig.from_dict({**values, "num_classes": len(labels)})
         found = _run(session, trial, mean, std, size)
         values |= _output_fields(found, labels)
-        if not fixed and not _takes(session, trial, mean, std, (size[0] + 8, size[1] + 8)):
-            fixed = True
-    except (OnnxError, _DoesNotFit) as error:
+        if not fixed:
+            try:
+                _run(session, trial, mean, std, (size[0] + 8, size[1] + 8))
+            except OnnxError:
+                fixed = True
+    except OnnxError as error:
         raise CheckpointError(f"{path}: {error}") from error
     values |= {"fixed_size": list(size) if fixed else None, "num_classes": len(labels), **options.config_fields}
-    config = GivenLogitsConfig.from_dict(values)
-    for line in _report(config, tuple(found.shape), mean, std, size, options):
-        say(line)
     checkpoint = Checkpoint(
-        config=config,
+        config=GivenLogitsConfig.from_dict(values),
         label_set=labels,
         mean=mean,
         std=std,
@@ -86,68 +85,26 @@ def import_onnx(
             "licence": options.licence,
         },
     )
+    for line in _report(checkpoint, tuple(found.shape), options):
+        say(line)
     save_checkpoint(output, checkpoint)
     return checkpoint
 
 
-def read_labels(name_or_path: str) -> LabelSet:
-    """A known label set, or one from a YAML or JSON file.
-
-    The file holds a list of names by id; a mapping id: name; either of them under `names` or `class_names`; with
-    `class_names` may come `colours` (a list of [red, green, blue]) and `name`. Raises LabelSetError.
-    """
-    if name_or_path in LABEL_SETS:
-        return LABEL_SETS[name_or_path]
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise LabelSetError(f"no labels '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LabelSetError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
-    try:
-        title, colours = path.stem, None
-        if isinstance(values, dict) and ("names" in values or "class_names" in values):
-            title, colours = str(values.get("name", title)), values.get("colours")
-            values = values["names"] if "names" in values else values["class_names"]
-        names = _names(values)
-        if colours is None:
-            return label_set_of_names(title, names)
-        return LabelSet.from_dict({"name": title, "class_names": names, "colours": colours})
-    except LabelSetError as error:
-        raise LabelSetError(f"{path}: {error}") from error
-
-
-def _names(values: Any) -> list[str]:
-    if isinstance(values, list) and values:
-        return [str(name) for name in values]
-    if isinstance(values, dict) and values and all(isinstance(key, int) for key in values):
-        if sorted(values) != list(range(len(values))):
-            raise LabelSetError(f"the ids are {min(values)} to {max(values)} with gaps; 0, 1, 2, ... are needed")
-        return [str(values[class_id]) for class_id in range(len(values))]
-    raise LabelSetError("a list of class names, or a mapping from ids to them, is needed")
-
-
-class _DoesNotFit(ValueError):
-    """The file is an ONNX model, but not a segmenter that this package can run."""
-
-
 def _input_fields(inputs: list[Port], options: OnnxOptions) -> dict[str, Any]:
     if len(inputs) != 1:
-        raise _DoesNotFit(f"has {len(inputs)} inputs ({_listed(inputs)}); one, the image, is allowed")
+        raise OnnxError(f"has {len(inputs)} inputs ({_listed(inputs)}); one, the image, is allowed")
     port = inputs[0]
     if port.type not in INPUT_TYPES:
-        raise _DoesNotFit(f"its input '{port.name}' is {port.type}; {', '.join(INPUT_TYPES)} are allowed")
+        raise OnnxError(f"its input '{port.name}' is {port.type}; {', '.join(INPUT_TYPES)} are allowed")
     if len(port.shape) != 4 or (isinstance(port.shape[0], int) and port.shape[0] != 1):
-        raise _DoesNotFit(
+        raise OnnxError(
             f"its input '{port.name}' is {_shape(port)}; one image, (1, 3, H, W) or (1, H, W, 3), is needed"
         )
     layout = options.layout or ("nhwc" if port.shape[3] == 3 and port.shape[1] != 3 else "nchw")
     channels = port.shape[1 if layout == "nchw" else 3]
     if isinstance(channels, int) and channels != 3:
-        raise _DoesNotFit(
-            f"its input '{port.name}' is {_shape(port)}, which as {layout} has {channels} channels, not 3"
-        )
+        raise OnnxError(f"its input '{port.name}' is {_shape(port)}, which as {layout} has {channels} channels, not 3")
     return {
         "input_name": port.name,
         "input_type": INPUT_TYPES[port.type],
@@ -161,9 +118,9 @@ def _output(outputs: list[Port], name: str | None) -> Port:
         for port in outputs:
             if port.name == name:
                 return port
-        raise _DoesNotFit(f"has no output '{name}'; its outputs are {_listed(outputs)}")
+        raise OnnxError(f"has no output '{name}'; its outputs are {_listed(outputs)}")
     if len(outputs) != 1:
-        raise _DoesNotFit(f"has {len(outputs)} outputs ({_listed(outputs)}); name one with --output")
+        raise OnnxError(f"has {len(outputs)} outputs ({_listed(outputs)}); name one with --output")
     return outputs[0]
 
 
@@ -175,14 +132,14 @@ def _size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[tuple
         return size, False
     own = (int(sides[0] or 0), int(sides[1] or 0))
     if asked is not None and asked != own:
-        raise _DoesNotFit(f"takes images of {own[1]}x{own[0]} px only, not {asked[1]}x{asked[0]}")
+        raise OnnxError(f"takes images of {own[1]}x{own[0]} px only, not {asked[1]}x{asked[0]}")
     return own, True
 
 
 def _normalisation(input_type: str, options: OnnxOptions) -> tuple[Colour, Colour]:
     if input_type == "uint8":
         if options.mean is not None or options.std is not None:
-            raise _DoesNotFit("takes uint8 pixels as they are; --mean and --std do not go with it")
+            raise OnnxError("takes uint8 pixels as they are; --mean and --std do not go with it")
         return IMAGENET_MEAN, IMAGENET_STD  # undone before the model
     return options.mean or IMAGENET_MEAN, options.std or IMAGENET_STD
 
@@ -197,14 +154,6 @@ def _run(session: OnnxSession, config: GivenLogitsConfig, mean: Colour, std: Col
     return run(GivenLogits(config, mean, std, run).as_input(image))
 
 
-def _takes(session: OnnxSession, config: GivenLogitsConfig, mean: Colour, std: Colour, size: tuple[int, int]) -> bool:
-    try:
-        _run(session, config, mean, std, size)
-    except OnnxError:
-        return False
-    return True
-
-
 def _output_fields(found: Tensor, labels: LabelSet) -> dict[str, Any]:
     """What the output is, from its shape and values."""
     classes, shape = len(labels), tuple(found.shape)
@@ -212,7 +161,7 @@ def _output_fields(found: Tensor, labels: LabelSet) -> dict[str, Any]:
     if found.is_floating_point() and maps.dim() == 3 and classes in (maps.shape[0], maps.shape[2]):
         layout = "nchw" if maps.shape[0] == classes else "nhwc"
         if not bool(found.isfinite().all()):
-            raise _DoesNotFit("gives numbers that are not finite for a random image")
+            raise OnnxError("gives numbers that are not finite for a random image")
         shares = bool(((maps >= 0) & (maps <= 1 + 1e-3)).all())
         return {"output": "probabilities" if shares else "logits", "output_layout": layout}
     if sum(side != 1 for side in shape) == 2 and bool(
@@ -220,36 +169,29 @@ def _output_fields(found: Tensor, labels: LabelSet) -> dict[str, Any]:
     ):
         largest = int(found.max())
         if largest >= classes and largest != 255:
-            raise _DoesNotFit(
+            raise OnnxError(
                 f"gives class ids up to {largest}, but the labels have {classes} classes, 0 to {classes - 1}"
             )
         return {"output": "ids"}
-    raise _DoesNotFit(
+    raise OnnxError(
         f"its output is {shape}; with {classes} classes in the labels (1, {classes}, h, w), (1, h, w, {classes}) or "
         "class ids (1, h, w) are needed"
     )
 
 
-def _report(
-    config: GivenLogitsConfig,
-    shape: tuple[int, ...],
-    mean: Colour,
-    std: Colour,
-    size: tuple[int, int],
-    options: OnnxOptions,
-) -> list[str]:
-    def numbers(values: Colour) -> str:
-        return " ".join(f"{value:g}" for value in values)
-
+def _report(checkpoint: Checkpoint, shape: tuple[int, ...], options: OnnxOptions) -> list[str]:
+    config, (height, width) = checkpoint.config, checkpoint.input_size
+    assert isinstance(config, GivenLogitsConfig)
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
     assumed = " (assumed: ImageNet's; --mean and --std say otherwise)" if options.mean is None else ""
-    normalisation = f"mean {numbers(mean)}, std {numbers(std)}, of 0..255{assumed}"
+    normalisation = f"mean {mean}, std {std}, of 0..255{assumed}"
     if config.input_type == "uint8":
         normalisation = "none: uint8 pixels"
     sides = "no other" if config.fixed_size else "others of the image's aspect ratio too"
     order = "" if options.channel_order == "bgr" else " (assumed; --channel-order bgr says otherwise)"
     return [
         f"input '{config.input_name}': {config.input_type}, {config.input_layout}, {config.channel_order}{order}",
-        f"size: {size[1]} x {size[0]} (width x height), {sides}",
+        f"size: {width} x {height} (width x height), {sides}",
         f"normalisation: {normalisation}",
         f"output '{config.output_name}': {config.output}, {shape}",
     ]

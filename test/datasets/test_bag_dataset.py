@@ -149,7 +149,7 @@ class TestFoldersOfBags:
 
     def test_a_label_set_that_is_none(self, root: Path) -> None:
         (root / "label_set.json").write_text("{}")
-        with pytest.raises(DatasetError, match=r"label_set.json: not a label set"):
+        with pytest.raises(DatasetError, match=r"label_set.json: a list of class names"):
             open_bags(root, "train")
 
 

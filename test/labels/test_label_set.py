@@ -75,23 +75,45 @@ def test_what_is_no_label_set_is_refused(values):
 class TestReadLabelSet:
     def test_by_name(self) -> None:
         assert read_label_set("camvid_11") is CAMVID_11
-
-    def test_from_a_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "labels.json"
-        path.write_text(json.dumps(CAMVID_11.to_dict()))
-        assert read_label_set(str(path)) == CAMVID_11
-
-    def test_neither(self) -> None:
-        with pytest.raises(
-            LabelSetError, match=r"no label set 'camvid_12': neither one of camvid_11, .* nor a JSON file"
-        ):
+        with pytest.raises(LabelSetError, match=r"no label set 'camvid_12': neither one of camvid_11, .* nor a file"):
             read_label_set("camvid_12")
 
-    @pytest.mark.parametrize("content", [b"{", b"[]", b'{"name": "a"}', b"\xff"])
-    def test_a_file_that_is_none(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "labels.json"
+    @pytest.mark.parametrize("name", ["labels.json", "labels.yaml"])
+    def test_from_a_file(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text(json.dumps(CAMVID_11.to_dict()))
+        assert read_label_set(str(tmp_path / name)) == CAMVID_11
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "[a, b]",
+            "0: a\n1: b",
+            "names: [a, b]",
+            '{"name": "x", "class_names": ["a", "b"], "colours": [[1, 2, 3], [4, 5, 6]]}',
+        ],
+    )
+    def test_a_file_comes_in_several_forms(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "labels.yaml").write_text(content)
+        assert read_label_set(str(tmp_path / "labels.yaml")).class_names == ("a", "b")
+
+    @pytest.mark.parametrize("ending", ["json", "yaml"])
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"0: a\n2: b", "with gaps|not readable as YAML or JSON"),
+            (b'"a"', "a list of class names"),
+            (b"[", "not readable as YAML or JSON"),
+            (b"\xff", "not readable as YAML or JSON"),
+            (b"{}", "a list of class names"),
+            (b"[]", "a list of class names"),
+            (b'{"name": "a"}', "a list of class names"),
+            (b'{"names": ["a"], "colours": [[1, 2]]}', "not a label set"),
+        ],
+    )
+    def test_a_file_that_does_not_fit(self, tmp_path: Path, ending: str, content: bytes, message: str) -> None:
+        path = tmp_path / f"labels.{ending}"
         path.write_bytes(content)
-        with pytest.raises(LabelSetError, match=r"labels\.json: "):
+        with pytest.raises(LabelSetError, match=rf"labels\.{ending}: .*({message})"):
             read_label_set(str(path))
 
 

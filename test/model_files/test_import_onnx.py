@@ -12,9 +12,9 @@ import pytest
 from sdcpc_ros.cli import main
 from sdcpc_ros.inference import BackendError, Step, check_backend
 from sdcpc_ros.inference.exporting import export_step
-from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet, LabelSetError, label_set_of_names
+from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet, label_set_of_names
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
-from sdcpc_ros.model_files.import_onnx import OnnxOptions, import_onnx, read_labels
+from sdcpc_ros.model_files.import_onnx import OnnxOptions, import_onnx
 from sdcpc_ros.network.given_logits import GivenLogitsConfig
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -151,27 +151,3 @@ def test_weights_in_other_files_are_refused_with_a_way_out(tmp_path: Path) -> No
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, str(tmp_path / "m.onnx"), save_as_external_data=True, size_threshold=0)
     _refused(tmp_path, tmp_path / "m.onnx", r"keeps its weights in other files.*onnx\.save")
-
-
-@pytest.mark.parametrize(
-    ("content", "names"),
-    [
-        ("[a, b]", ("a", "b")),
-        ("0: a\n1: b", ("a", "b")),
-        ("names: [a, b]", ("a", "b")),
-        ('{"name": "x", "class_names": ["a", "b"], "colours": [[1, 2, 3], [4, 5, 6]]}', ("a", "b")),
-    ],
-)
-def test_labels_come_in_several_forms(tmp_path: Path, content: str, names: tuple[str, ...]) -> None:
-    (tmp_path / "labels.yaml").write_text(content)
-    assert read_labels(str(tmp_path / "labels.yaml")).class_names == names
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("0: a\n2: b", "with gaps"), ("a", "a list of class names"), ("[", "not readable as YAML"), ("{}", "a list")],
-)
-def test_labels_that_do_not_fit_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "labels.yaml").write_text(content)
-    with pytest.raises(LabelSetError, match=f"labels.yaml: .*{message}"):
-        read_labels(str(tmp_path / "labels.yaml"))
