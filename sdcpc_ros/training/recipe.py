@@ -19,11 +19,9 @@ from sdcpc_ros.training.recipe_rules import (
     TEXT,
     RecipeError,
     Rule,
-    built,
-    check,
+    Settings,
     integer,
     interval,
-    mapping,
     names,
     number,
     one_of,
@@ -41,8 +39,10 @@ _PHASES = Rule(
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(Settings):
     """A stretch of training with clips of `references` earlier frames and the one to be labelled."""
+
+    within = "phases: "
 
     steps: int = setting(integer(1))
     references: int = setting(integer(0, 16))
@@ -58,7 +58,7 @@ class Phase:
     paste_share: float = setting(SHARE, 0.0)  #: share of the clips into which objects of the rare classes are pasted
 
     def __post_init__(self) -> None:
-        check(self, "phases: ")
+        super().__post_init__()
         if self.street_share + self.filmed_share + self.cut_share > 1:
             raise RecipeError("recipe: phases: street_share, filmed_share and cut_share add up to more than 1")
         if self.trains == "temporal" and self.references == 0:
@@ -66,8 +66,10 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class PrototypeSettings:
+class PrototypeSettings(Settings):
     """MCP-CL (`training.class_prototypes`): the weight of its loss, and its own settings. All inferred."""
+
+    within = "prototypes: "
 
     weight: float = setting(POSITIVE, 0.1)  #: of the loss
     per_class: int = setting(integer(1, 100), 10)
@@ -77,24 +79,20 @@ class PrototypeSettings:
     compactness_weight: float = setting(NON_NEGATIVE, 0.1)
     pixels_per_class: int = setting(integer(1), 64)  #: at most, of each image
 
-    def __post_init__(self) -> None:
-        check(self, "prototypes: ")
-
 
 @dataclass(frozen=True)
-class ValidationSettings:
+class ValidationSettings(Settings):
     """Scoring in streaming mode while training; the best weights by mIoU are kept beside the last ones."""
+
+    within = "validation: "
 
     every: int = setting(integer(1))  #: steps
     split: str = setting(TEXT, "val")
     clips: int = setting(integer(0), 0)  #: only the first so many clips of the split; 0: all
 
-    def __post_init__(self) -> None:
-        check(self, "validation: ")
-
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """The settings of a training run; raises RecipeError naming the field and the allowed values."""
 
     #: Fields of SDCPCConfig, without num_classes.
@@ -162,7 +160,7 @@ class Recipe:
     validation: ValidationSettings | None = None
 
     def __post_init__(self) -> None:
-        check(self, "")
+        super().__post_init__()
         if self.consistency_weight > 0 and self.batch_size % 2:
             raise RecipeError(
                 f"recipe: batch_size is {self.batch_size}; with a consistency_weight it must be even: two views a clip"
@@ -254,13 +252,11 @@ def load_recipe(path: str | os.PathLike[str], leave_out: Sequence[str] = ()) -> 
 
 def recipe_from(values: Any) -> Recipe:
     """A recipe from the values of a YAML file. Raises RecipeError naming the field and the allowed values."""
-    values = dict(mapping(values, "a recipe"))
-    if isinstance(values.get("phases"), list):
-        values["phases"] = tuple(built(Phase, phase, "a phase") for phase in values["phases"])
-    for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
-        if values.get(name) is not None:
-            values[name] = built(kind, values[name], name)
-    for name in ("crop_size", "input_size", "scale_range", "rate_range_hz", "rare_classes", "leave_out"):
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-    return built(Recipe, values, "a recipe")
+    if isinstance(values, dict):
+        values = dict(values)
+        if isinstance(values.get("phases"), list):
+            values["phases"] = [Phase.from_dict(phase, "a phase") for phase in values["phases"]]
+        for name, kind in (("prototypes", PrototypeSettings), ("validation", ValidationSettings)):
+            if values.get(name) is not None:
+                values[name] = kind.from_dict(values[name], name)
+    return Recipe.from_dict(values, "a recipe")
