@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -32,29 +31,25 @@ _TURN = (0.03, 0.2)
 _DAMAGES = 4
 
 
-class Appearance(NamedTuple):
-    """How F frames look: light, sensor, coding and weather."""
+class ClipPlan(NamedTuple):
+    """K references, oldest first, and V views of the labelled frame: F = K + V frames in all.
 
+    The plans of a batch are stacked into one, with a batch axis in front.
+    """
+
+    frames: np.ndarray  #: (F,) int64, indices of the frames in the store
+    matrices: np.ndarray  #: (F, 2, 3) float32, from the crop to the frame, in normalised coordinates
+    age_s: np.ndarray  #: (K,) float32, seconds; negative for a reference that the stream does not have
+    cut: np.ndarray  #: () bool, whether the references show something else
+    motion: np.ndarray  #: (2, 3) float32, from the first view to the second, in normalised coordinates of the crop
+    paste: np.ndarray  #: () int64, the frame whose rare objects are pasted into the labelled one, or -1
+    seed: np.ndarray  #: () int64, of the noise
     colour: np.ndarray  #: (F, 7) float32: gamma, contrast, brightness, saturation and cast (3)
     grain: np.ndarray  #: (F,) float32, standard deviation in grey levels
     blur: np.ndarray  #: (F,) float32, sigma in px, 0 for none
     jpeg: np.ndarray  #: (F,) float32, quality, 0 for none
     shadow: np.ndarray  #: (4,) float32: a line and the strength, of the whole clip
-    haze: np.ndarray  #: (2,) float32: density and brightness
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """K references, oldest first, and V views of the labelled frame: F = K + V frames in all."""
-
-    frames: list[int]  #: F, indices of the frames in the store
-    matrices: np.ndarray  #: (F, 2, 3) float32, from the crop to the frame, in normalised coordinates
-    age_s: np.ndarray  #: (K,) float32, seconds; negative for a reference that the stream does not have
-    cut: bool  #: whether the references show something else
-    motion: np.ndarray  #: (2, 3) float32, from the first view to the second, in normalised coordinates of the crop
-    paste: int  #: the frame whose rare objects are pasted into the labelled one, or -1
-    seed: int  #: of the noise
-    appearance: Appearance
+    haze: np.ndarray  #: (2,) float32: density and brightness, of the whole clip
     boxes: np.ndarray  #: (R, 4) float32, rectangles of damage to the newest frame, in -1..1
     kinds: np.ndarray  #: (R,) int64, see `augmentation.damage`
 
@@ -111,15 +106,15 @@ class ClipPlanner:
         last_moves = [crop] if views == 1 else [crop, _compose(crop, motion)]
         matrices = np.stack([*(_compose(move, crop) for move in moves), *last_moves])
         return ClipPlan(
-            [*frames, *[last] * views],
-            matrices.astype(np.float32),
-            age_s.astype(np.float32),
-            cut,
-            motion.astype(np.float32),
-            paste,
-            int(rng.integers(2**62)),
-            _appearance(count + views, age_s, rng),
-            *_damage(rng.random() < phase.disturbed_share, rng),
+            frames=np.array([*frames, *[last] * views]),
+            matrices=matrices.astype(np.float32),
+            age_s=age_s.astype(np.float32),
+            cut=np.asarray(cut),
+            motion=motion.astype(np.float32),
+            paste=np.asarray(paste),
+            seed=np.asarray(rng.integers(2**62)),
+            **_appearance(count + views, age_s, rng),
+            **_damage(rng.random() < phase.disturbed_share, rng),
         )
 
     def _labelled_frame(self, rng: np.random.Generator) -> tuple[int, np.ndarray | None]:
@@ -201,8 +196,8 @@ def _second_view(rng: np.random.Generator) -> np.ndarray:
     return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
 
 
-def _appearance(count: int, age_s: np.ndarray, rng: np.random.Generator) -> Appearance:
-    """Colour, grain, blur and JPEG of each frame, the clip's shadow and haze.
+def _appearance(count: int, age_s: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Colour, grain, blur and JPEG of each frame, the clip's shadow and haze, by their fields of `ClipPlan`.
 
     The scene's colour is the clip's; exposure, grain and coding are each frame's own. Were frames copies of each other,
     their errors would be too, and averaging would gain nothing.
@@ -219,13 +214,14 @@ def _appearance(count: int, age_s: np.ndarray, rng: np.random.Generator) -> Appe
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.6) if rng.random() < 0.25 else 0.0
     shadow = np.array([math.cos(angle), math.sin(angle), rng.uniform(-0.7, 0.7), strength])
     haze = np.array([rng.uniform(0.1, 0.5) if rng.random() < 0.12 else 0.0, rng.uniform(140, 230)])
-    return Appearance(*(part.astype(np.float32) for part in (colour, grain, blur, quality, shadow, haze)))
+    look = {"colour": colour, "grain": grain, "blur": blur, "jpeg": quality, "shadow": shadow, "haze": haze}
+    return {name: values.astype(np.float32) for name, values in look.items()}
 
 
-def _damage(damaged: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _damage(damaged: bool, rng: np.random.Generator) -> dict[str, np.ndarray]:
     boxes = np.zeros((_DAMAGES, 4), np.float32)
     if damaged:
         for index in range(int(rng.integers(1, _DAMAGES + 1))):
             size, corner = rng.uniform(0.2, 0.8, 2), rng.uniform(-1, 1, 2)
             boxes[index] = [*corner, *(corner + size)]
-    return boxes, rng.integers(4, size=_DAMAGES)
+    return {"boxes": boxes, "kinds": rng.integers(4, size=_DAMAGES)}

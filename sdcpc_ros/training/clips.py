@@ -36,62 +36,55 @@ class ClipBatches:
 
     def batch(self, indices: Sequence[int]) -> Sample:
         """The clips of these indices, all of one phase."""
-        plans = [self.planner.plan(index) for index in indices]
-        count = len(plans[0].frames)
+        plans = ClipPlan(*map(np.stack, zip(*map(self.planner.plan, indices))))  # with a batch axis in front
+        count, size, views = plans.frames.shape[1], self.recipe.crop_size, self.recipe.views
         images, labels = self._sources(plans)
-        size, views = self.recipe.crop_size, self.recipe.views
-        matrices = self._tensor([plan.matrices for plan in plans])  # (B, F, 2, 3)
+        matrices = self._tensor(plans.matrices)  # (B, F, 2, 3)
         clip = augmentation.warp(images, matrices.flatten(0, 1), size)
         newest = labels[:, None].expand(-1, views, -1, -1).flatten(0, 1)
         targets = augmentation.warp_labels(newest, matrices[:, -views:].flatten(0, 1), size)
-        clip = self._appearance(clip, plans, count)
-        age_s = self._tensor([plan.age_s for plan in plans])
-        motion = self._tensor([plan.motion for plan in plans])
-        cut = torch.tensor([plan.cut for plan in plans], device=self.store.device)
-        return Sample(clip.unflatten(0, (len(plans), count)), targets.unflatten(0, (-1, views)), age_s, motion, cut)
+        clip = self._appearance(clip, plans)
+        age_s, motion = self._tensor(plans.age_s), self._tensor(plans.motion)
+        cut = torch.from_numpy(plans.cut).to(self.store.device)
+        return Sample(clip.unflatten(0, (-1, count)), targets.unflatten(0, (-1, views)), age_s, motion, cut)
 
-    def _sources(self, plans: Sequence[ClipPlan]) -> tuple[Tensor, Tensor]:
+    def _sources(self, plans: ClipPlan) -> tuple[Tensor, Tensor]:
         """The frames of each clip, (B * F, 3, H, W) uint8, and the labels of the newest, (B, H, W) uint8."""
-        count = len(plans[0].frames)
-        images, labels = self.store.read([frame for plan in plans for frame in plan.frames])
-        labels = labels[count - 1 :: count]
-        pasted = [place for place, plan in enumerate(plans) if plan.paste >= 0]
+        images, labels = self.store.read(plans.frames.ravel().tolist())
+        labels = labels[plans.frames.shape[1] - 1 :: plans.frames.shape[1]]
+        pasted = np.flatnonzero(plans.paste >= 0).tolist()
         if pasted:
-            other, other_labels = self.store.read([plans[place].paste for place in pasted])
+            other, other_labels = self.store.read(plans.paste[pasted].tolist())
             mask = torch.isin(other_labels, self._rare)
-            images = images.unflatten(0, (len(plans), -1)).clone()
-            labels = labels.clone()
+            images, labels = images.unflatten(0, plans.frames.shape).clone(), labels.clone()
             for row, place in enumerate(pasted):
                 # Only into views of the labelled frame, so that pasted objects move with it.
-                same = [k for k, frame in enumerate(plans[place].frames) if frame == plans[place].frames[-1]]
+                same = np.flatnonzero(plans.frames[place] == plans.frames[place, -1]).tolist()
                 images[place, same] = torch.where(mask[row], other[row], images[place, same])
                 labels[place] = torch.where(mask[row], other_labels[row], labels[place])
             images = images.flatten(0, 1)
         return images, labels
 
-    def _appearance(self, clip: Tensor, plans: Sequence[ClipPlan], count: int) -> Tensor:
+    def _appearance(self, clip: Tensor, plans: ClipPlan) -> Tensor:
         """Frames (B * F, 3, h, w) with the light, sensor, coding, weather and damage of their plans."""
-        looks = [plan.appearance for plan in plans]
-        colour = self._tensor([look.colour for look in looks]).flatten(0, 1)
+        count, views = plans.frames.shape[1], self.recipe.views
+        colour = self._tensor(plans.colour).flatten(0, 1)
         gamma, contrast, brightness, saturation = colour[:, :4].unbind(1)
         clip = augmentation.colour(clip, gamma, contrast, brightness, saturation, colour[:, 4:])
-        shadows = np.repeat([look.shadow for look in looks], count, 0)
-        hazes = np.repeat([look.haze for look in looks], count, 0)
+        shadows, hazes = np.repeat(plans.shadow, count, 0), np.repeat(plans.haze, count, 0)
         clip = self._where(clip, shadows[:, 3], lambda x, at: augmentation.shadow(x, at[:, :3], at[:, 3]), shadows)
         clip = self._where(clip, hazes[:, 0], lambda x, at: augmentation.haze(x, at[:, 0], at[:, 1]), hazes)
-        blurs = np.concatenate([look.blur for look in looks])
-        qualities = np.concatenate([look.jpeg for look in looks])
+        blurs, qualities = plans.blur.ravel(), plans.jpeg.ravel()
         clip = self._where(clip, blurs, augmentation.blur, blurs)
-        noise = torch.stack([self._noise(plan.seed, clip.shape[1:], count) for plan in plans]).flatten(0, 1)
-        grain = self._tensor([look.grain for look in looks]).view(-1, 1, 1, 1)
-        clip = (clip + noise * grain).clamp(0, 255)
+        noise = torch.cat([self._noise(seed, clip.shape[1:], count) for seed in plans.seed.tolist()])
+        clip = (clip + noise * self._tensor(plans.grain).view(-1, 1, 1, 1)).clamp(0, 255)
         clip = self._where(clip, qualities, augmentation.jpeg, qualities)
-        views = self.recipe.views
-        for end, plan in zip(range(count, len(clip) + 1, count), plans):
-            if (plan.boxes[:, 2] > plan.boxes[:, 0]).any():
-                newest = slice(end - views, end)
-                boxes, kinds = self._tensor([plan.boxes] * views), self._tensor([plan.kinds] * views).long()
-                clip[newest] = augmentation.damage(clip[newest], boxes, kinds, noise[newest])
+        for place in np.flatnonzero((plans.boxes[..., 2] > plans.boxes[..., 0]).any(1)).tolist():
+            newest = slice((place + 1) * count - views, (place + 1) * count)
+            boxes, kinds = (part[[place] * views] for part in (plans.boxes, plans.kinds))
+            clip[newest] = augmentation.damage(
+                clip[newest], self._tensor(boxes), self._tensor(kinds).long(), noise[newest]
+            )
         return clip.round()
 
     def _where(
@@ -108,8 +101,8 @@ class ClipBatches:
         generator = torch.Generator(self.store.device).manual_seed(seed)
         return torch.randn((count, *shape), generator=generator, device=self.store.device)
 
-    def _tensor(self, values: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-        return torch.from_numpy(np.asarray(values, np.float32)).to(self.store.device, non_blocking=True)
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(self.store.device, non_blocking=True)
 
 
 class FrameStore:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -129,7 +129,7 @@ class _Unpasted:
         self.planner = planner
 
     def plan(self, index: int) -> ClipPlan:
-        return replace(self.planner.plan(index), paste=-1)
+        return self.planner.plan(index)._replace(paste=np.asarray(-1))
 
 
 def test_pasted_objects_have_their_labels(make):
