@@ -88,7 +88,6 @@ class ValidationSettings(Settings):
 
     every: int = setting(integer(1))  #: steps
     split: str = setting(TEXT, "val")
-    clips: int = setting(integer(0), 0)  #: only the first so many clips of the split; 0: all
 
 
 @dataclass(frozen=True)

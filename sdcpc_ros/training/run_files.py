@@ -102,33 +102,28 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
                 named[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-class RunLog:
-    """Appends lines that begin with a step. A file keeps the columns it was begun with."""
+def append_row(path: Path, row: dict[str, object]) -> None:
+    """Append a line to a log; a new file begins with the names of its columns, of which "step" is the first."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
 
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        self.path, self.columns = path, ("step", *columns)
 
-    def append(self, step: int, *values: str) -> None:
-        """values: one for each column."""
-        fresh = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(self.columns)
-            writer.writerow([step, *values])
-
-    def cut_after(self, step: int) -> None:
-        """Removes the lines after `step`; a run that resumes there writes them again."""
-        if not self.path.exists():
-            return
-        with self.path.open(newline="") as file:
-            rows = list(csv.reader(file))[1:]
-        kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
-        if not kept:
-            self.path.unlink()  # a line that was cut short may have been its header
-        elif len(kept) < len(rows):
-            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
-                csv.writer(file).writerows([self.columns, *kept])
+def cut_log(path: Path, step: int) -> None:
+    """Removes the lines of a log after `step`; a run that resumes there writes them again."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
+    if not kept:
+        path.unlink()  # its header may have been cut short
+    elif len(kept) < len(rows):
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([header, *kept])
 
 
 def read_log(path: Path) -> dict[str, list[float]]:
@@ -144,26 +139,19 @@ def read_log(path: Path) -> dict[str, list[float]]:
         raise ValueError(f"{path} is not the log of a training run ({error})") from error
 
 
-def data_used(recipe: Recipe, dataset: VideoDataset) -> dict[str, str]:
-    """The data of a run and its terms, for the training record."""
+def training_record(
+    recipe: Recipe, world: DistributedContext, dataset: VideoDataset, command: str, reached: dict[str, Any]
+) -> dict[str, Any]:
+    """How weights came about, for people: data, terms, command and machine. reached: steps, hours, scores."""
     street = " and the synthetic street" if recipe.uses_street else ""
+    processor = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else platform.processor()
     return {
         "data": f"{dataset.name} ({len(dataset.labelled)} labelled frames){street}",
         "licence": _TERMS.get(recipe.dataset, "the weights carry the terms of the data they were trained on"),
-    }
-
-
-def training_record(
-    recipe: Recipe, world: DistributedContext, origin: dict[str, str], reached: dict[str, Any]
-) -> dict[str, Any]:
-    """How weights came about, for people. origin: data, terms, command; reached: steps, hours, scores."""
-    processor = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else platform.processor()
-    hardware = f"{world.size} x {processor or platform.machine()}"
-    return {
-        **origin,
+        "command": command,
         "recipe": recipe_values(recipe),
         **reached,
-        "hardware": hardware,
+        "hardware": f"{world.size} x {processor or platform.machine()}",
         "torch": torch.__version__,
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, labelled_video
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
@@ -20,20 +20,19 @@ from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError, ValidationSettings
 from sdcpc_ros.training.sources import training_split
 
-#: Columns of the validation log: shares in percent, streaming, then the same weights on single frames.
-VALIDATION_COLUMNS = ("miou", "weighted_iou", "mvc8", "mvc16", "single_miou", "single_mvc8", "single_mvc16")
+#: Scores in the validation log, as a stream, and of the same weights on single frames.
+_STREAMING, _SINGLE = ("miou", "weighted_iou", "mvc8", "mvc16"), ("miou", "mvc8", "mvc16")
 #: The file in a run's folder.
 SCORES = "scores.json"
 #: Arguments of `temporal_tests`: every n-th frame, a cut every n frames, a turn by this share of the width a frame.
 TESTS: dict[str, tuple[float, ...]] = {"every": (1, 2, 3, 5, 8, 15), "cuts": (5,), "turns": (0.05, 0.2)}
 
 
-def validation_video(recipe: Recipe, root: str | os.PathLike[str]) -> LabelledVideo | None:
-    """The clips for validation, or None without one. Raises DatasetError or RecipeError."""
-    settings = recipe.validation
-    if settings is None:
+def validation_video(recipe: Recipe, root: str | os.PathLike[str], label_set: LabelSet) -> LabelledVideo | None:
+    """The clips for validation, or None without one. Raises DatasetError, or RecipeError for another label set."""
+    if recipe.validation is None:
         return None
-    return labelled_video(open_dataset(recipe.dataset, Path(root), settings.split), clips=settings.clips)
+    return labelled_video(_open_split(recipe, root, recipe.validation.split, label_set))
 
 
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
@@ -43,19 +42,22 @@ def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evalu
         return evaluate(segmenter, video, progress=ProgressBar)
 
 
-def validation_row(evaluation: Evaluation) -> list[str]:
-    """The values of VALIDATION_COLUMNS."""
-    streaming, single = evaluation.streaming, evaluation.single_frame
-    shares = (streaming.miou, streaming.weighted_iou, streaming.mvc8, streaming.mvc16)
-    return [f"{100 * share:.3f}" for share in (*shares, single.miou, single.mvc8, single.mvc16)]
+def validation_row(evaluation: Evaluation) -> dict[str, str]:
+    """Scores by their column of the validation log, in percent."""
+    shares = {name: getattr(evaluation.streaming, name) for name in _STREAMING}
+    shares |= {f"single_{name}": getattr(evaluation.single_frame, name) for name in _SINGLE}
+    return {name: f"{100 * share:.3f}" for name, share in shares.items()}
 
 
-def check_label_sets(theirs: LabelSet, ours: LabelSet, video: str) -> None:
-    """Raises RecipeError if the validation video and the training data have different classes."""
-    if theirs.class_names != ours.class_names:
+def _open_split(recipe: Recipe, root: str | os.PathLike[str], split: str, label_set: LabelSet) -> VideoDataset:
+    """A split to validate on. Raises DatasetError, or RecipeError if it has other classes than the training data."""
+    dataset = open_dataset(recipe.dataset, Path(root), split)
+    if dataset.label_set.class_names != label_set.class_names:
         raise RecipeError(
-            f"recipe: validation: {video} has the classes of {theirs.name}, the training those of {ours.name}"
+            f"recipe: validation: {dataset.name} has the classes of {dataset.label_set.name}, the training those of "
+            f"{label_set.name}"
         )
+    return dataset
 
 
 class Scoring(NamedTuple):
@@ -72,8 +74,7 @@ def scoring(recipe: Recipe, root: str | os.PathLike[str]) -> Scoring:
     No image is read, so it can be called before the training. Raises DatasetError or RecipeError.
     """
     split = recipe.validation.split if recipe.validation is not None else ValidationSettings.split
-    dataset = open_dataset(recipe.dataset, Path(root), split)
-    check_label_sets(dataset.label_set, training_split(recipe, root).label_set, dataset.name)
+    dataset = _open_split(recipe, root, split, training_split(recipe, root).label_set)
     labelled_video(dataset)  # raises where nothing is labelled
     tests: list[TemporalTest] = []
     skipped: list[str] = []

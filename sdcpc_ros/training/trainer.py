@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.evaluate import LabelledVideo
-from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -37,8 +37,8 @@ from sdcpc_ros.training.losses import Objective, Sample, class_weights
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
 from sdcpc_ros.training.run_files import (
-    RunLog,
-    data_used,
+    append_row,
+    cut_log,
     load_state,
     optimizer_tensors,
     restore_optimizer,
@@ -46,7 +46,7 @@ from sdcpc_ros.training.run_files import (
     training_record,
     weights_to_ship,
 )
-from sdcpc_ros.training.scoring import VALIDATION_COLUMNS, check_label_sets, validate, validation_row, validation_video
+from sdcpc_ros.training.scoring import validate, validation_row, validation_video
 from sdcpc_ros.training.sources import class_frequencies, clip_batches, training_split
 
 #: Files of a run's folder.
@@ -80,12 +80,9 @@ def train(
     with init_distributed(device) as world:
         world.share_of(recipe.clips_per_step)
         folder.mkdir(parents=True, exist_ok=True)
-        dataset, video = training_split(recipe, root), validation_video(recipe, root)
-        if video is not None:
-            check_label_sets(video.label_set, dataset.label_set, video.name)
-        frequencies = class_frequencies(dataset, folder / _FREQUENCIES, world) if recipe.class_balance > 0 else None
-        record = {**data_used(recipe, dataset), "command": command}
-        trainer = _Trainer(recipe, folder, world, dataset.label_set, frequencies, video, record)
+        dataset = training_split(recipe, root)
+        video = validation_video(recipe, root, dataset.label_set)
+        trainer = _Trainer(recipe, folder, world, dataset, video, command)
         if not trainer.resume() and start is not None:
             trainer.load_weights(start)
         if trainer.step < recipe.steps:
@@ -106,20 +103,19 @@ class _Trainer:
         recipe: Recipe,
         folder: Path,
         world: DistributedContext,
-        label_set: LabelSet,
-        frequencies: np.ndarray | None,
+        dataset: VideoDataset,
         video: LabelledVideo | None,
-        record: dict[str, str],
+        command: str,
     ) -> None:
-        """frequencies: of the classes, to balance them. video: to validate on. record: data, terms and command."""
-        self.recipe, self.folder, self.world, self.label_set = recipe, folder, world, label_set
-        self.video, self.record = video, record
-        self.config = recipe.network_config(len(label_set))
+        """video: to validate on. command: for the record."""
+        self.recipe, self.folder, self.world = recipe, folder, world
+        self.dataset, self.video, self.command = dataset, video, command
+        self.config = recipe.network_config(len(dataset.label_set))
         self.mean, self.std = normalization(self.config.encoder)
+        weights = torch.ones(len(dataset.label_set))
+        if recipe.class_balance > 0:
+            weights = class_weights(class_frequencies(dataset, folder / _FREQUENCIES, world), recipe.class_balance)
         torch.manual_seed(recipe.seed)
-        weights = (
-            torch.ones(len(label_set)) if frequencies is None else class_weights(frequencies, recipe.class_balance)
-        )
         objective = Objective(SDCPC(self.config), recipe, weights, self.mean, self.std)
         if world.size > 1:
             convert_sync_batchnorm(objective, world.device)
@@ -133,8 +129,6 @@ class _Trainer:
         self.average = WeightAverage(self.network, recipe.ema_decay)
         self.dtype = _PRECISIONS.get(recipe.precision) if world.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.dtype is torch.float16)
-        self.log = RunLog(folder / LOG, ("loss", "gradient_norm", "learning_rate", "seconds"))
-        self.scores = RunLog(folder / VALIDATION_LOG, VALIDATION_COLUMNS)
         self.step = 0
         self.seconds = 0.0
         self.best: float | None = None  # mIoU of BEST, in percent
@@ -152,8 +146,8 @@ class _Trainer:
         if steps != self.step * self.world.size:
             raise RecipeError(f"{path} is not the same file for all ranks; one folder for all is needed")
         if self.world.is_main:
-            for log in (self.log, self.scores):
-                log.cut_after(self.step)
+            for name in (LOG, VALIDATION_LOG):
+                cut_log(self.folder / name, self.step)
             if found is not None:
                 print(f"resuming at step {self.step} of {self.recipe.steps}", flush=True)
         return found is not None
@@ -176,8 +170,8 @@ class _Trainer:
             for name in ours
             if theirs.get(name) != ours[name] and name not in FREE_FIELDS
         ]
-        if checkpoint.label_set.class_names != self.label_set.class_names:
-            differences.append(f"label set is {checkpoint.label_set.name}, not {self.label_set.name}")
+        if checkpoint.label_set.class_names != self.dataset.label_set.class_names:
+            differences.append(f"label set is {checkpoint.label_set.name}, not {self.dataset.label_set.name}")
         if differences:
             raise CheckpointError(f"{path} is not of the recipe's network: its {'; '.join(differences)}")
         self.network.load_state_dict(checkpoint.build_model().state_dict())
@@ -251,13 +245,15 @@ class _Trainer:
                 f"learning_rate is needed. The state of an earlier step is in '{self.folder}'"
             )
         if self.world.is_main:
+            row: dict[str, object] = {"step": self.step, "loss": f"{loss:.6f}", "gradient_norm": f"{norm:.4f}"}
             rate = learning_rate(self.recipe, self.step - 1)
-            self.log.append(self.step, f"{loss:.6f}", f"{norm:.4f}", f"{rate:.3e}", f"{self.seconds:.0f}")
+            row |= {"learning_rate": f"{rate:.3e}", "seconds": f"{self.seconds:.0f}"}
+            append_row(self.folder / LOG, row)
             report = bar.print if bar.is_terminal else print  # above the bar, or into the log of a job
             report(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
             if self.video is not None and self._validates():
                 evaluation = validate(self._checkpoint(), self.video, str(self.world.device))
-                self.scores.append(self.step, *validation_row(evaluation))
+                append_row(self.folder / VALIDATION_LOG, {"step": self.step, **validation_row(evaluation)})
                 streaming = evaluation.streaming
                 report(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
                 if self.best is None or 100 * streaming.miou > self.best:
@@ -283,10 +279,10 @@ class _Trainer:
         reached = {"steps": self.step, "hours": round(self.seconds / 3600, 2), "best_validation_miou": self.best}
         return Checkpoint(
             self.config,
-            self.label_set,
+            self.dataset.label_set,
             self.mean,
             self.std,
             self.recipe.input_size,
             {name: tensor.detach().cpu() for name, tensor in self.average.state_dict().items()},
-            training_record(self.recipe, self.world, self.record, reached),
+            training_record(self.recipe, self.world, self.dataset, self.command, reached),
         )

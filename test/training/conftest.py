@@ -39,7 +39,7 @@ RECIPE: dict[str, Any] = {
     "consistency_weight": 1.0,
     "prototypes": {"per_class": 2, "dimension": 8},
     "save_every": 2,
-    "validation": {"every": 3, "clips": 1},
+    "validation": {"every": 3},
 }
 #: Split -> video -> frames, a second apart.
 FRAMES = {"train": {"0001TP": 4, "0006R0": 2}, "val": {"0016E5": 4}}

@@ -6,8 +6,7 @@ import cv2
 import pytest
 
 from sdcpc_ros import cli
-from sdcpc_ros.training.run_files import RunLog, read_log
-from sdcpc_ros.training.scoring import VALIDATION_COLUMNS
+from sdcpc_ros.training.run_files import append_row, read_log
 from sdcpc_ros.training.trainer import LOG, VALIDATION_LOG
 
 plot_training = pytest.importorskip("sdcpc_ros.training.curves", reason="needs matplotlib").plot_training
@@ -15,13 +14,11 @@ plot_training = pytest.importorskip("sdcpc_ros.training.curves", reason="needs m
 
 @pytest.fixture
 def folder(tmp_path):
-    log, scores = (
-        RunLog(tmp_path / LOG, ("loss", "learning_rate")),
-        RunLog(tmp_path / VALIDATION_LOG, VALIDATION_COLUMNS),
-    )
+    scores = [f"{prefix}{name}" for prefix in ("", "single_") for name in ("miou", "mvc8", "mvc16")]
     for step in (100, 200, 300):
-        log.append(step, str(50 / step), "1e-3")
-        scores.append(step, *(str(step / 10 + place) for place in range(len(VALIDATION_COLUMNS))))
+        append_row(tmp_path / LOG, {"step": step, "loss": 50 / step, "learning_rate": 1e-3})
+        row = {name: step / 10 + place for place, name in enumerate(scores)}
+        append_row(tmp_path / VALIDATION_LOG, {"step": step, **row})
     return tmp_path
 
 

@@ -48,7 +48,7 @@ def test_phases_follow_each_other(write_recipe):
 def test_groups_of_fields_become_settings(write_recipe):
     recipe = load_recipe(write_recipe())
     assert recipe.prototypes == PrototypeSettings(per_class=2, dimension=8)
-    assert recipe.validation == ValidationSettings(every=3, clips=1)
+    assert recipe.validation == ValidationSettings(every=3)
     assert recipe.views == 2 and recipe.clips_per_step == 2 and recipe.uses_street
 
 
