@@ -217,7 +217,7 @@ def read_label_set(name_or_path: str) -> LabelSet:
         title, colours = str(values.get("name", title)), values.get("colours")
         values = values["names"] if "names" in values else values["class_names"]
     try:
-        names = _names_by_id(values)
+        names = names_by_id(values)
         if colours is None:
             return label_set_of_names(title, names)
         return LabelSet.from_dict({"name": title, "class_names": names, "colours": colours})
@@ -225,7 +225,8 @@ def read_label_set(name_or_path: str) -> LabelSet:
         raise LabelSetError(f"{path}: {error}") from error
 
 
-def _names_by_id(values: Any) -> list[str]:
+def names_by_id(values: Any) -> list[str]:
+    """Class names from a list, or a mapping of the ids 0, 1, 2, ... to them. Raises LabelSetError."""
     if isinstance(values, list) and values:
         return [str(name) for name in values]
     if isinstance(values, dict) and values and all(isinstance(key, int) for key in values):

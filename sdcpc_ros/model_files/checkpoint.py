@@ -126,22 +126,29 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint. Raises CheckpointError with a sentence that names the file and what is wrong with it."""
-    path = Path(path)
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file. Raises CheckpointError naming the file and what is wrong with it."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such model file")
     if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: a model is a .safetensors file; pickled weights are never loaded")
-    pointer = pointer_reason(path)
-    if pointer is not None:
+        raise CheckpointError(
+            f"{path}: only .safetensors files are read, as a pickle can run code. Convert one that you trust: "
+            f'safetensors.torch.save_file(torch.load("{path.name}", weights_only=True), "{path.stem}.safetensors")'
+        )
+    if pointer := pointer_reason(path):
         raise CheckpointError(f"{path}: {pointer}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file, truncated perhaps ({error})") from error
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint. Raises CheckpointError with a sentence that names the file and what is wrong with it."""
+    path = Path(path)
+    state_dict, metadata = read_safetensors(path)
     if _METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path}: carries no sdcpc metadata; bring foreign weights in with `sdcpc import-weights`"

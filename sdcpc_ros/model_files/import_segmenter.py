@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sdcpc_ros.labels.label_set import LabelSet, LabelSetError, label_set_of_names
+from sdcpc_ros.labels.label_set import LabelSet, LabelSetError, label_set_of_names, names_by_id
 from sdcpc_ros.model_files.checkpoint import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -18,9 +19,9 @@ from sdcpc_ros.model_files.checkpoint import (
     CheckpointError,
     Colour,
     as_colour,
+    read_safetensors,
     save_checkpoint,
 )
-from sdcpc_ros.model_files.import_weights import read_public_weights
 from sdcpc_ros.network.encoders import MIX_TRANSFORMERS
 from sdcpc_ros.network.public_keys import encoder_state
 from sdcpc_ros.network.segformer import DecodeHead, SegFormer, SegFormerConfig
@@ -62,7 +63,7 @@ def import_segformer(
     folder, weights = _files(Path(source))
     described = _read_json(folder / _CONFIG)
     encoder = _encoder(described, folder / _CONFIG)
-    tensors, digest = read_public_weights(weights)
+    tensors, _ = read_safetensors(weights)
     head = {name.removeprefix(_DECODE_HEAD): t for name, t in tensors.items() if name.startswith(_DECODE_HEAD)}
     if not head:
         raise CheckpointError(
@@ -100,7 +101,7 @@ def import_segformer(
         state_dict=state,
         training={
             "imported_from": f"{folder.resolve().name}/{weights.name}",
-            "weights_sha256": digest,
+            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
             "preprocessing": preprocessing.source,
             "licence": _licence(folder),
         },
@@ -162,15 +163,10 @@ def _label_set(described: dict[str, Any], folder: Path) -> LabelSet:
     if not isinstance(id2label, dict) or not id2label:
         raise CheckpointError(f"{folder / _CONFIG}: has no id2label; name the classes with --label-set")
     try:
-        names = {int(class_id): str(name) for class_id, name in id2label.items()}
-    except ValueError as error:
-        raise CheckpointError(f"{folder / _CONFIG}: id2label has ids that are no integers ({error})") from error
-    if sorted(names) != list(range(len(names))):
-        raise CheckpointError(f"{folder / _CONFIG}: id2label has ids {min(names)} to {max(names)} with gaps")
-    try:
-        return label_set_of_names(folder.resolve().name or "segformer", [names[i] for i in range(len(names))])
+        names = names_by_id({int(key) if key.isdecimal() else key: name for key, name in id2label.items()})
+        return label_set_of_names(folder.resolve().name or "segformer", names)
     except LabelSetError as error:
-        raise CheckpointError(f"{folder / _CONFIG}: {error}") from error
+        raise CheckpointError(f"{folder / _CONFIG}: id2label: {error}") from error
 
 
 class _Preprocessing(NamedTuple):
@@ -191,13 +187,8 @@ def _preprocessing(path: Path) -> _Preprocessing:
         if values.get("do_normalize", True):
             mean = as_colour(values.get("image_mean", [0.485, 0.456, 0.406]))
             std = as_colour(values.get("image_std", [0.229, 0.224, 0.225]))
-        size = _size(values.get("size", list(_DEFAULT_SIZE)))
-        return _Preprocessing(
-            (mean[0] / factor, mean[1] / factor, mean[2] / factor),
-            (std[0] / factor, std[1] / factor, std[2] / factor),
-            size,
-            path.name,
-        )
+        mean, std = (as_colour([value / factor for value in colour]) for colour in (mean, std))
+        return _Preprocessing(mean, std, _size(values.get("size", list(_DEFAULT_SIZE))), path.name)
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not a usable preprocessor configuration ({error!r})") from error
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from sdcpc_ros.labels.label_set import LabelSet
-from sdcpc_ros.model_files.checkpoint import Checkpoint, CheckpointError, normalization, save_checkpoint
+from sdcpc_ros.model_files.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    normalization,
+    read_safetensors,
+    save_checkpoint,
+)
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.network.public_keys import encoder_state
-from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 #: Encoders whose decode head would outweigh them at 256 channels.
 _NARROW_ENCODERS = ("mit_b0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -39,7 +41,8 @@ def import_weights(
     epsilon, 1e-5, unless `config_fields` says otherwise (the original MiT weights were trained with 1e-6).
     Raises CheckpointError when the file is no such thing or does not fit, ValueError for a bad configuration.
     """
-    tensors, digest = read_public_weights(Path(source))
+    path = Path(source)
+    tensors, _ = read_safetensors(path)
     defaults: dict[str, Any] = {"encoder": encoder, "embed_dim": 128 if encoder in _NARROW_ENCODERS else 256}
     if encoder.startswith("mit"):
         defaults["layer_norm_eps"] = 1e-5
@@ -59,30 +62,12 @@ def import_weights(
         std=std,
         input_size=input_size,
         state_dict=model.state_dict(),
-        training={"encoder_weights": Path(source).name, "encoder_weights_sha256": digest, "seed": seed, "steps": 0},
+        training={
+            "encoder_weights": path.name,
+            "encoder_weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "seed": seed,
+            "steps": 0,
+        },
     )
     save_checkpoint(output, checkpoint)
     return checkpoint
-
-
-def read_public_weights(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a safetensors file and its SHA-256."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file of weights")
-    if path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{path}: only .safetensors files are read, as a pickle can run code. Convert one that you trust: "
-            f'safetensors.torch.save_file(torch.load("{path.name}", weights_only=True), "{path.stem}.safetensors")'
-        )
-    pointer = pointer_reason(path)
-    if pointer is not None:
-        raise CheckpointError(f"{path}: {pointer}")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return tensors, digest.hexdigest()

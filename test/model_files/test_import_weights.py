@@ -71,7 +71,7 @@ def test_a_pickle_is_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing\.safetensors: no such file of weights"):
+    with pytest.raises(CheckpointError, match=r"nothing\.safetensors: no such model file"):
         import_weights(
             tmp_path / "nothing.safetensors", tmp_path / "o.safetensors", encoder="mit_b0", label_set=CAMVID_11
         )
