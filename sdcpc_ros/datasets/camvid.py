@@ -42,7 +42,8 @@ _LAYOUTS = (
     f"or ROOT/{_STILLS} and ROOT/{_APPROVED}"
 )
 
-#: The colours (red, green, blue) of the original's 32 classes by the one of the eleven that SegNet put each into.
+#: The colours (red, green, blue) of the original's 32 classes by the one of the eleven that SegNet put each into. Black
+#: is void.
 _COLOURS: dict[str, list[tuple[int, int, int]]] = {
     "sky": [(128, 128, 128)],
     # Archway, Bridge, Building, Tunnel, Wall
@@ -59,7 +60,6 @@ _COLOURS: dict[str, list[tuple[int, int, int]]] = {
     "pedestrian": [(64, 128, 64), (64, 0, 192), (192, 128, 64), (64, 64, 0)],
     "bicyclist": [(0, 128, 192), (192, 0, 192)],  # Bicyclist, MotorcycleScooter
 }
-_VOID_COLOUR = (0, 0, 0)
 
 
 class CamVid(FolderDataset):
@@ -132,21 +132,21 @@ def _video_and_number(path: Path) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _colour_table() -> np.ndarray:
-    """(256,) int16: class id by `_packed` colour, 255 for void, -1 for none of the 32."""
-    classes = {colour: CAMVID_11.class_names.index(name) for name, colours in _COLOURS.items() for colour in colours}
-    classes[_VOID_COLOUR] = IGNORE
-    packed = _packed(np.array(list(classes), np.uint8)).tolist()
-    return id_table(dict(zip(packed, classes.values())))
-
-
 def _packed(rgb: np.ndarray) -> np.ndarray:
     """Colours (..., 3) uint8 of multiples of 64, as all 32 are, in six bits each: (...) uint8."""
     steps = rgb >> 6
     return steps[..., 0] << 4 | steps[..., 1] << 2 | steps[..., 2]
 
 
-_CLASS_OF_COLOUR = _colour_table()
+#: Class id by `_packed` colour, 255 for void, -1 for none of the 32.
+_CLASS_OF_COLOUR = id_table(
+    {
+        int(_packed(np.array(colour, np.uint8))): CAMVID_11.class_names.index(name)
+        for name in _COLOURS
+        for colour in _COLOURS[name]
+    }
+    | {0: IGNORE}
+)
 
 
 def _ids_of_colours(rgb: np.ndarray, path: Path) -> np.ndarray:

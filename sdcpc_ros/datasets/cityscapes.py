@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +58,15 @@ class Cityscapes(FolderDataset):
         images_folder = root / (_SEQUENCES if sequences else _STILLS) / split
         require_folders((images_folder, root / _FINE / split), _LAYOUT)
         files: list[FrameFiles] = []
-        for city in _cities(images_folder):
+        cities = [path for path in images_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        for city in sorted(cities):
             labels_folder = root / _FINE / split / city.name
             require_folders((labels_folder,), _LAYOUT)
-            labels = _label_images(labels_folder)
+            found = list_images(labels_folder, (".png",))
+            labels = {
+                **_named(found, _IDS_ENDING),
+                **_named(found, _TRAIN_IDS_ENDING),
+            }  # train ids where there are both
             for name, path in _named(list_images(city), _IMAGE_ENDING).items():
                 video, _, frame = name.rpartition("_")
                 files.append(FrameFiles(video, int(frame) / VIDEO_RATE_HZ, name, path, labels.pop(name, None)))
@@ -93,10 +97,6 @@ class Cityscapes(FolderDataset):
             raise DatasetError(f"{problem} label image; '{needed}' is needed, or the like ending in {_IDS_ENDING}")
 
 
-def _cities(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def _named(files: dict[str, Path], ending: str) -> dict[str, Path]:
     """Files by 'CITY_SEQ_FRAME', those alone that end so."""
     named = {}
@@ -107,9 +107,3 @@ def _named(files: dict[str, Path], ending: str) -> dict[str, Path]:
                 raise DatasetError(f"'{path}' is not named CITY_SEQ_FRAME{ending}, as 'ulm_000003_000019{ending}' is")
             named[name] = path
     return named
-
-
-def _label_images(folder: Path) -> dict[str, Path]:
-    """By 'CITY_SEQ_FRAME', with train ids where there are both kinds."""
-    files = list_images(folder, (".png",))
-    return {**_named(files, _IDS_ENDING), **_named(files, _TRAIN_IDS_ENDING)}

@@ -30,18 +30,14 @@ def open_dataset(
     Raises DatasetError for an unknown kind or a missing split, or naming the file and the rule it breaks.
     """
     if kind == "bag":
-        return _open_bags(Path(root), split, label_set)
+        try:
+            from sdcpc_ros.datasets.bag_dataset import open_bags
+        except ModuleNotFoundError as error:
+            advice = install_advice(str(error.name)) or "install it"
+            raise DatasetError(f"no Python package '{error.name}'; to get it: {advice}") from error
+        return open_bags(Path(root), split, label_set)
     if kind not in _PUBLISHED:
         raise DatasetError(f"no kind of data set '{kind}'; {', '.join(DATASET_KINDS)} are known")
     if split is None:
         raise DatasetError(f"no split is named; a data set of kind '{kind}' needs one, as train or val")
     return _PUBLISHED[kind](Path(root), split)
-
-
-def _open_bags(root: Path, split: str | None, label_set: LabelSet | None) -> VideoDataset:
-    try:
-        from sdcpc_ros.datasets.bag_dataset import open_bags
-    except ModuleNotFoundError as error:
-        advice = install_advice(str(error.name)) or "install it"
-        raise DatasetError(f"no Python package '{error.name}'; to get it: {advice}") from error
-    return open_bags(root, split, label_set)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.images.compressed_headers import read_header
+from sdcpc_ros.images.compressed_headers import decode_picture, read_header
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.git_lfs import pointer_reason
@@ -105,7 +105,15 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
 
     upright: turned as an EXIF tag says. Without it the image is as stored, as its label image is.
     """
-    return cv2.cvtColor(_decode(_bytes(path), path, upright), cv2.COLOR_BGR2RGB)
+    content = _bytes(path)
+    header = read_header(memoryview(content))
+    if header is not None and not header.complete:  # of a shortened JPEG some versions of OpenCV make up the rest
+        raise DatasetError(f"'{path}' is not an image that can be decoded: it is cut short after {len(content)} bytes")
+    image = decode_picture(content, cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION))
+    if image is None:
+        reason = pointer_reason(path)
+        raise DatasetError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_ids(path: Path) -> np.ndarray:
@@ -144,19 +152,3 @@ def _bytes(path: Path) -> bytes:
     if not content:
         raise DatasetError(f"'{path}' is not an image that can be decoded: the file is empty")
     return content
-
-
-def _decode(content: bytes, path: Path, upright: bool) -> np.ndarray:
-    """(H, W, 3) BGR."""
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    header = read_header(memoryview(content))
-    if header is not None and not header.complete:  # of a shortened JPEG some versions of OpenCV make up the rest
-        raise DatasetError(f"'{path}' is not an image that can be decoded: it is cut short after {len(content)} bytes")
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # of a size beyond its limits
-        image = None
-    if image is None:
-        reason = pointer_reason(path)
-        raise DatasetError(f"'{path}' is not an image that can be decoded{f': {reason}' if reason else ''}")
-    return image

@@ -76,16 +76,16 @@ class SyntheticStreet:
     def flow(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Flow to the next frame, (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) there; and (H, W) bool:
         it is inside the next frame and not hidden there."""
-        return self.camera.flow(self.view(i), self._rasterise(i + 1))
+        return self.camera.flow(self.view(i), self._view_at(i + 1))
 
     def view(self, i: int) -> View:
         """What the camera sees in frame i: the surface and its depth at each pixel."""
         if not 0 <= i < self.length:
             raise IndexError(f"frame {i} of a street of {self.length} frames")
-        return self._rasterise(i)
+        return self._view_at(i)
 
-    def _rasterise(self, i: int) -> View:
-        """The last two views are cached, since the flow of a frame needs the next one."""
+    def _view_at(self, i: int) -> View:
+        """The last two views are cached, since the flow of a frame needs the next one, even after the last frame."""
         if i not in self._views:
             if len(self._views) > 1:
                 self._views.pop(next(iter(self._views)))

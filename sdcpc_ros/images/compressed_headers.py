@@ -1,4 +1,4 @@
-"""The header of a compressed image, before it is decoded: kind, size, and whether its end marker is present.
+"""JPEG and PNG data: the header (kind, size, and whether the end marker is present), and decoding.
 
 A few kilobytes can decode to gigabytes, and OpenCV fills the missing part of a shortened JPEG with grey without an
 error. Both are detected here from the header and the end marker.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+
+import cv2
+import numpy as np
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_END = b"\xff\xd9"
@@ -37,23 +40,25 @@ def read_header(data: memoryview) -> PictureHeader | None:
     return None
 
 
+def decode_picture(data: bytes | bytearray | memoryview, flags: int) -> np.ndarray | None:
+    """The pixels of JPEG or PNG data as OpenCV gives them by its `flags`; None if it cannot decode them."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # of a size beyond its limits
+        return None
+
+
 def _read_png(data: memoryview) -> PictureHeader | None:
     if len(data) < 24 or bytes(data[12:16]) != b"IHDR":
         return None
     width, height = struct.unpack_from(">II", data, 16)
-    return PictureHeader("png", height, width, complete=_png_reaches_its_end(data))
-
-
-def _png_reaches_its_end(data: memoryview) -> bool:
-    """Whether every chunk lies within the data up to the last; OpenCV would allocate what a damaged length says."""
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(data):
+    # Complete if every chunk lies within the data up to the last; OpenCV would allocate what a damaged length says.
+    position, kind = len(_PNG_SIGNATURE), b""
+    while position + 12 <= len(data) and kind != b"IEND":
         (length,) = struct.unpack_from(">I", data, position)
         kind = bytes(data[position + 4 : position + 8])
         position += 12 + length
-        if kind == b"IEND":
-            return position <= len(data)
-    return False
+    return PictureHeader("png", height, width, complete=kind == b"IEND" and position <= len(data))
 
 
 def _read_jpeg(data: bytes) -> PictureHeader | None:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sdcpc_ros.images.compressed_headers import read_header
+from sdcpc_ros.images.compressed_headers import decode_picture, read_header
 
 
 class BadImage(ValueError):
@@ -210,11 +210,7 @@ def _compressed_format(message: Any, max_pixels: int) -> ImageFormat:
 
 def _decode_compressed(message: Any, expected: ImageFormat) -> np.ndarray:
     # Without IGNORE_ORIENTATION an EXIF tag would turn the picture away from its CameraInfo.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
-    except cv2.error:
-        decoded = None
+    decoded = decode_picture(message.data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None or decoded.shape[:2] != (expected.height, expected.width):
         raise BadImage("corrupt", f"{len(message.data)} bytes of {expected.encoding} data cannot be decoded")
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

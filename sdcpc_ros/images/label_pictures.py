@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.images.compressed_headers import read_header
+from sdcpc_ros.images.compressed_headers import decode_picture, read_header
 from sdcpc_ros.runtime.git_lfs import is_pointer
 
 _VOID = 255
@@ -98,10 +98,7 @@ def decode_label_file(content: bytes) -> np.ndarray:
     bits, colour_type = content[24], content[25]
     if colour_type == _PALETTE:
         content = _as_grey(content)
-    try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # of a size beyond its limits
-        picture = None
+    picture = decode_picture(content, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise BadLabels("is not an image that can be decoded")
     if bits < 8:

@@ -14,8 +14,18 @@ _ADAM_BETAS = (0.9, 0.99)
 
 
 def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or SGD. A group's learning rate is the schedule's times its "rate"."""
-    groups = _parameter_groups(objective, recipe)
+    """AdamW or SGD. A group's learning rate is the schedule's times its "rate".
+
+    Weight decay is for matrices and filters: not for norms, biases, embeddings and depth-wise filters.
+    """
+    groups: list[dict[str, object]] = []
+    for encoder in (True, False):
+        own = [p for name, p in objective.named_parameters() if name.startswith("network.encoder.") is encoder]
+        rate = recipe.encoder_rate if encoder else 1.0
+        groups += [
+            {"params": [p for p in own if _mixes_channels(p)], "rate": rate, "weight_decay": recipe.weight_decay},
+            {"params": [p for p in own if not _mixes_channels(p)], "rate": rate, "weight_decay": 0.0},
+        ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, momentum=_MOMENTUM)
     return torch.optim.AdamW(groups, recipe.learning_rate, betas=_ADAM_BETAS)
@@ -26,19 +36,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     first, steps = recipe.stage_at(step)
     warmup = min(1.0, (step - first + 1) / max(1, recipe.warmup_steps))
     return recipe.learning_rate * warmup * (1 - (step - first) / steps) ** recipe.schedule_power
-
-
-def _parameter_groups(objective: Objective, recipe: Recipe) -> list[dict[str, object]]:
-    """Weight decay for matrices and filters, none for norms, biases, embeddings and depth-wise filters."""
-    groups: list[dict[str, object]] = []
-    for encoder in (True, False):
-        own = [p for name, p in objective.named_parameters() if name.startswith("network.encoder.") is encoder]
-        rate = recipe.encoder_rate if encoder else 1.0
-        groups += [
-            {"params": [p for p in own if _mixes_channels(p)], "rate": rate, "weight_decay": recipe.weight_decay},
-            {"params": [p for p in own if not _mixes_channels(p)], "rate": rate, "weight_decay": 0.0},
-        ]
-    return groups
 
 
 def _mixes_channels(parameter: Tensor) -> bool:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +138,14 @@ class _Trainer:
         found = load_state(path, self.recipe)
         if found is not None:
             try:
-                self._load_state_dict(*found)
+                parts, values = found
+                self.objective.load_state_dict(parts["objective"])
+                restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+                for name, tensor in self.average.weights.items():
+                    tensor.copy_(parts["average"][name])
+                if values["scaler"]:
+                    self.scaler.load_state_dict(values["scaler"])
+                self.step, self.seconds, self.best = values["step"], values["seconds"], values["best"]
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
                 raise RecipeError(f"{path} does not fit this network ({error}); remove it to start afresh") from error
         steps = all_reduce_sum(torch.tensor(float(self.step), device=self.world.device))
@@ -151,15 +157,6 @@ class _Trainer:
             if found is not None:
                 print(f"resuming at step {self.step} of {self.recipe.steps}", flush=True)
         return found is not None
-
-    def _load_state_dict(self, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
-        self.objective.load_state_dict(parts["objective"])
-        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
-        for name, tensor in self.average.weights.items():
-            tensor.copy_(parts["average"][name])
-        if values["scaler"]:
-            self.scaler.load_state_dict(values["scaler"])
-        self.step, self.seconds, self.best = values["step"], values["seconds"], values["best"]
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Take the weights of a checkpoint. Raises CheckpointError when it is of another network than the recipe's."""
@@ -189,7 +186,7 @@ class _Trainer:
                 first = self.step * clips + self.world.rank * own
                 losses.append(self._train_step(batches.batch(range(first, first + own))))
                 bar()
-                if self._saves():
+                if self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps or self._validates():
                     self.seconds += time.monotonic() - since
                     self._save(torch.stack(losses), bar)
                     losses.clear()
@@ -225,9 +222,6 @@ class _Trainer:
         self.step += 1
         self.average.update(self.step)
         return torch.stack((loss.detach(), norm))
-
-    def _saves(self) -> bool:
-        return self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps or self._validates()
 
     def _validates(self) -> bool:
         settings = self.recipe.validation
