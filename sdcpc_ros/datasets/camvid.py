@@ -31,6 +31,7 @@ from sdcpc_ros.datasets.image_files import (
     translate,
 )
 from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
 VIDEO_RATE_HZ = 30.0
@@ -60,6 +61,10 @@ _COLOURS: dict[str, list[tuple[int, int, int]]] = {
     "pedestrian": [(64, 128, 64), (64, 0, 192), (192, 128, 64), (64, 64, 0)],
     "bicyclist": [(0, 128, 192), (192, 0, 192)],  # Bicyclist, MotorcycleScooter
 }
+_COLOUR_READER = LabelReader(tuple(colour for name in CAMVID_11.class_names for colour in _COLOURS[name]))
+#: The class of the n-th colour.
+_OF_COLOURS = np.full(256, IGNORE, np.uint8)
+_OF_COLOURS[: len(_COLOUR_READER.colours)] = np.repeat(range(11), [len(_COLOURS[n]) for n in CAMVID_11.class_names])
 
 
 class CamVid(FolderDataset):
@@ -90,7 +95,10 @@ class CamVid(FolderDataset):
 
     def read_labels(self, path: Path) -> np.ndarray:
         if self._coloured:
-            return _ids_of_colours(read_image(path), path)
+            try:
+                return _OF_COLOURS[_COLOUR_READER.from_picture(read_image(path))]
+            except BadLabels as error:
+                raise DatasetError(f"'{path}' {error}") from error
         return translate(read_ids(path), _IDS, path, f"0 to {len(CAMVID_11) - 1}, and {_VOID_ON_DISK} for void,")
 
 
@@ -130,31 +138,3 @@ def _video_and_number(path: Path) -> tuple[str, int]:
     if match is None:
         raise DatasetError(f"'{path}' is not named by its video and frame number, as '0016E5_07959' is")
     return match[1], int(match[2])
-
-
-def _packed(rgb: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) uint8 of multiples of 64, as all 32 are, in six bits each: (...) uint8."""
-    steps = rgb >> 6
-    return steps[..., 0] << 4 | steps[..., 1] << 2 | steps[..., 2]
-
-
-#: Class id by `_packed` colour, 255 for void, -1 for none of the 32.
-_CLASS_OF_COLOUR = id_table(
-    {
-        int(_packed(np.array(colour, np.uint8))): CAMVID_11.class_names.index(name)
-        for name in _COLOURS
-        for colour in _COLOURS[name]
-    }
-    | {0: IGNORE}
-)
-
-
-def _ids_of_colours(rgb: np.ndarray, path: Path) -> np.ndarray:
-    """A coloured label image (H, W, 3) uint8 -> (H, W) uint8 class ids, 255 = void."""
-    ids = _CLASS_OF_COLOUR[_packed(rgb)]
-    strays = np.argwhere((ids < 0) | (rgb & 63).any(axis=2))
-    if len(strays):
-        y, x = strays[0]
-        colour = ", ".join(map(str, rgb[y, x]))
-        raise DatasetError(f"'{path}' holds colour {colour} (first at x {x}, y {y}); CamVid's 32 are allowed")
-    return ids.astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -147,7 +148,9 @@ class TestTheOriginal:
         rgb = np.zeros((2, 3, 3), np.uint8)
         rgb[1, 2] = colour
         write_original(tmp_path, "0016E5_07959", rgb)
-        with pytest.raises(DatasetError, match=rf"07959_L.png' holds colour {colour[0]}, .*\(first at x 2, y 1\)"):
+        with pytest.raises(
+            DatasetError, match=rf"07959_L.png' holds the colour \({colour[0]}, .*\(first at x 2, y 1\)"
+        ):
             CamVid(tmp_path, "val")[0]
 
     def test_missing_label_image(self, tmp_path: Path) -> None:
@@ -163,81 +166,74 @@ class TestTheOriginal:
             CamVid(tmp_path, "val")
 
 
-class TestErrorsNameTheFileAndTheRule:
-    def test_wrong_root(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"no folder .*nowhere.val' .*ROOT/SPLIT/images.* holds nothing$"):
-            CamVid(tmp_path / "nowhere", "val")
+def rename(*old: str, to: str) -> Callable[[Path], object]:
+    return lambda root: root.joinpath(*old).rename(root / to)
 
-    def test_wrong_split(self, root: Path) -> None:
-        with pytest.raises(DatasetError, match=r"no folder .*valid' with CamVid in it; .* holds val$"):
-            CamVid(root, "valid")
 
-    @pytest.mark.parametrize("folder", ["images", "labels"])
-    def test_half_a_split(self, root: Path, folder: str) -> None:
-        (root / "val" / folder).rename(root / "elsewhere")
-        with pytest.raises(DatasetError, match=rf"no folder '.*{folder}'; CamVid needs .*val' holds (images|labels)$"):
-            CamVid(root, "val")
+def put(folder: str, name: str, content: bytes | np.ndarray) -> Callable[[Path], object]:
+    """Writes a file of split val, of these bytes or pixels."""
 
-    def test_the_tutorials_labels_without_images(self, root: Path) -> None:
-        as_tutorial(root)
-        (root / "val").rename(root / "raw")
-        with pytest.raises(DatasetError, match=r"no folder '.*val'; CamVid needs .* holds raw, valannot$"):
-            CamVid(root, "val")
+    def change(root: Path) -> None:
+        path = root / "val" / folder / name
+        path.write_bytes(content) if isinstance(content, bytes) else write(path, content)
 
-    def test_one_name_twice(self, root: Path) -> None:
-        write(root / "val" / "images" / "0016E5_00009.jpg", np.zeros((2, 3, 3), np.uint8))
-        with pytest.raises(DatasetError, match=r"are both named '0016E5_00009'; one must go"):
-            CamVid(root, "val")
+    return change
 
-    def test_empty_split(self, tmp_path: Path) -> None:
-        for folder in ("images", "labels"):
-            (tmp_path / "val" / folder).mkdir(parents=True)
-        with pytest.raises(DatasetError, match="no images in"):
-            CamVid(tmp_path, "val")
 
-    def test_missing_label_image(self, root: Path) -> None:
-        (root / "val" / "labels" / "0016E5_00009.png").unlink()
-        with pytest.raises(DatasetError, match=r"images.0016E5_00009.png' has no label image"):
-            CamVid(root, "val")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename("val", to="other"), r"no folder .*val' with CamVid in it; .*ROOT/SPLIT/images.* holds other$"),
+        (rename("val", "images", to="elsewhere"), r"no folder '.*images'; CamVid needs .*val' holds labels$"),
+        (rename("val", "labels", to="elsewhere"), r"no folder '.*labels'; CamVid needs .*val' holds images$"),
+        (
+            lambda root: (as_tutorial(root), (root / "val").rename(root / "raw")),
+            r"no folder '.*val'; CamVid needs .* holds raw, valannot$",
+        ),
+        (put("images", "0016E5_00009.jpg", np.zeros((2, 3, 3), np.uint8)), "both named '0016E5_00009'; one must go"),
+        (lambda root: (root / "val/labels/0016E5_00009.png").unlink(), "images.0016E5_00009.png' has no label image"),
+        (lambda root: (root / "val/images/0016E5_00009.png").unlink(), "labels.0016E5_00009.png' has no image"),
+        (
+            lambda root: write_frame(root, "street", np.zeros((1, 1), np.uint8)),
+            "street.png' is not named by its video and frame number",
+        ),
+        (
+            put("labels", "0016E5_00007.png", np.full((2, 3), 12, np.uint8)),
+            r"00007.png' holds id 12 \(first at x 0, y 0\); 0 to 10, and 11",
+        ),
+        (
+            put("labels", "0016E5_00007.png", np.zeros((4, 3), np.uint8)),
+            r"labels.0016E5_00007.png' is 3x4 but .*images.*7.png' is 3x2",
+        ),
+        (put("labels", "0016E5_00007.png", np.zeros((2, 3, 3), np.uint8)), "0016E5_00007.png' holds colours"),
+        (put("labels", "0016E5_00007.png", np.full((2, 3), 300, np.uint16)), "00007.png' holds the 16-bit id 300"),
+        *(
+            (put(folder, "0016E5_00007.png", content), f"{folder}.0016E5_00007.png' is not an image that can be decode")
+            for folder in ("images", "labels")
+            for content in (b"", b"not an image")
+        ),
+    ],
+)
+def test_errors_name_the_file_and_the_rule(root: Path, change: Callable[[Path], object], message: str) -> None:
+    change(root)
+    with pytest.raises(DatasetError, match=message):
+        CamVid(root, "val")[0]
 
-    def test_missing_image(self, root: Path) -> None:
-        (root / "val" / "images" / "0016E5_00009.png").unlink()
-        with pytest.raises(DatasetError, match=r"labels.0016E5_00009.png' has no image"):
-            CamVid(root, "val")
 
-    def test_name_without_frame_number(self, tmp_path: Path) -> None:
-        write_frame(tmp_path, "street", np.zeros((1, 1), np.uint8))
-        with pytest.raises(DatasetError, match=r"street.png' is not named by its video and frame number"):
-            CamVid(tmp_path, "val")
+def test_a_missing_root_and_an_empty_split(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no folder .*nowhere.val' .*ROOT/SPLIT/images.* holds nothing$"):
+        CamVid(tmp_path / "nowhere", "val")
+    for folder in ("images", "labels"):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+    with pytest.raises(DatasetError, match="no images in"):
+        CamVid(tmp_path, "val")
 
-    def test_id_out_of_range(self, root: Path) -> None:
-        write(root / "val" / "labels" / "0016E5_00007.png", np.full((2, 3), 12, np.uint8))
-        with pytest.raises(DatasetError, match=r"00007.png' holds id 12 \(first at x 0, y 0\); 0 to 10, and 11"):
-            CamVid(root, "val")[0]
 
-    def test_sizes_differ(self, root: Path) -> None:
-        write(root / "val" / "labels" / "0016E5_00007.png", np.zeros((4, 3), np.uint8))
-        with pytest.raises(DatasetError, match=r"labels.0016E5_00007.png' is 3x4 but .*images.*7.png' is 3x2"):
-            CamVid(root, "val")[0]
-
-    @pytest.mark.parametrize("labels", [np.zeros((2, 3, 3), np.uint8), np.full((2, 3), 300, np.uint16)])
-    def test_label_image_of_another_kind(self, root: Path, labels: np.ndarray) -> None:
-        write(root / "val" / "labels" / "0016E5_00007.png", labels)
-        with pytest.raises(DatasetError, match=r"0016E5_00007.png' holds (colours|the 16-bit id 300)"):
-            CamVid(root, "val")[0]
-
-    @pytest.mark.parametrize("content", [b"", b"not an image"])
-    @pytest.mark.parametrize("folder", ["images", "labels"])
-    def test_undecodable_file(self, root: Path, folder: str, content: bytes) -> None:
-        (root / "val" / folder / "0016E5_00007.png").write_bytes(content)
-        with pytest.raises(DatasetError, match=rf"{folder}.0016E5_00007.png' is not an image that can be decoded"):
-            CamVid(root, "val")[0]
-
-    def test_file_removed_after_listing(self, root: Path) -> None:
-        camvid = CamVid(root, "val")
-        (root / "val" / "images" / "0016E5_00007.png").unlink()
-        with pytest.raises(DatasetError, match=r"cannot read .*0016E5_00007.png': No such file"):
-            camvid[0]
+def test_a_file_that_is_removed_after_listing(root: Path) -> None:
+    camvid = CamVid(root, "val")
+    (root / "val" / "images" / "0016E5_00007.png").unlink()
+    with pytest.raises(DatasetError, match=r"cannot read .*0016E5_00007.png': No such file"):
+        camvid[0]
 
 
 @pytest.mark.skipif(not REAL_ROOT.is_dir(), reason=f"no CamVid at {REAL_ROOT}; set SDCPC_CAMVID to its folder")
