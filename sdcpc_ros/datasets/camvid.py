@@ -18,19 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.image_files import (
-    FolderDataset,
-    FrameFiles,
-    found_in,
-    id_table,
-    list_images,
-    read_ids,
-    read_image,
-    require_folders,
-    require_pairs,
-    translate,
-)
-from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_pairs, read_ids, read_image
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
@@ -74,23 +63,23 @@ class CamVid(FolderDataset):
         root = Path(root)
         self._coloured = False
         if (root / split / "images").is_dir() or (root / split / "labels").is_dir():
-            images, labels = _paired(root / split / "images", root / split / "labels")
+            pairs = list_pairs(root / split / "images", root / split / "labels", _LAYOUTS)
         elif (root / f"{split}annot").is_dir():
-            images, labels = _paired(root / split, root / f"{split}annot")
+            pairs = list_pairs(root / split, root / f"{split}annot", _LAYOUTS)
         elif (root / _STILLS).is_dir() or (root / _APPROVED).is_dir():
             self._coloured = True
-            images, labels = _paired(root / _STILLS, root / _APPROVED, label_ending="_L")
-            images = {name: path for name, path in images.items() if segnet_split(path) == split}
-            if not images:
+            pairs = list_pairs(root / _STILLS, root / _APPROVED, _LAYOUTS, label_ending="_L")
+            pairs = {name: pair for name, pair in pairs.items() if segnet_split(pair[0]) == split}
+            if not pairs:
                 raise DatasetError(
                     f"no frame in '{root / _STILLS}' belongs to split '{split}'; train, val and test are known"
                 )
         else:
             raise DatasetError(f"no folder '{root / split}' with CamVid in it; {_LAYOUTS}; {found_in(root)}")
-        files = []
-        for name, path in images.items():
-            video, number = _video_and_number(path)
-            files.append(FrameFiles(video, number / VIDEO_RATE_HZ, name, path, labels[name]))
+        files = {}
+        for name, pair in pairs.items():
+            video, number = _video_and_number(pair[0])
+            files[VideoFrame(video, number / VIDEO_RATE_HZ, name, True)] = pair
         super().__init__(f"CamVid {split}", CAMVID_11, files)
 
     def read_labels(self, path: Path) -> np.ndarray:
@@ -99,7 +88,7 @@ class CamVid(FolderDataset):
                 return _OF_COLOURS[_COLOUR_READER.from_picture(read_image(path))]
             except BadLabels as error:
                 raise DatasetError(f"'{path}' {error}") from error
-        return translate(read_ids(path), _IDS, path, f"0 to {len(CAMVID_11) - 1}, and {_VOID_ON_DISK} for void,")
+        return read_ids(path, _IDS, f"0 to {len(CAMVID_11) - 1}, and {_VOID_ON_DISK} for void,")
 
 
 def segnet_split(path: Path) -> str:
@@ -113,23 +102,6 @@ def segnet_split(path: Path) -> str:
     if video == "0001TP":
         return "train" if number <= 8520 else "test"
     return {"0006R0": "train", "Seq05VD": "test"}.get(video, "")
-
-
-def _paired(
-    images_folder: Path, labels_folder: Path, label_ending: str = ""
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Images and label images by name, one of each for every name."""
-    require_folders((images_folder, labels_folder), _LAYOUTS)
-    images = list_images(images_folder)
-    if not images:
-        raise DatasetError(f"no images in '{images_folder}'; .png, .jpg and .jpeg are read; {found_in(images_folder)}")
-    labels = {}
-    for stem, path in list_images(labels_folder, (".png",)).items():
-        if not stem.endswith(label_ending):
-            raise DatasetError(f"'{path}' is not named as a label image; NAME{label_ending}.png is needed")
-        labels[stem.removesuffix(label_ending)] = path
-    require_pairs(images, labels, lambda name: labels_folder / f"{name}{label_ending}.png", images_folder)
-    return images, labels
 
 
 def _video_and_number(path: Path) -> tuple[str, int]:

@@ -16,17 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.image_files import (
-    FolderDataset,
-    FrameFiles,
-    found_in,
-    id_table,
-    list_images,
-    read_ids,
-    require_folders,
-    translate,
-)
-from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_images, read_ids, require_folders
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 VIDEO_RATE_HZ = 17.0
@@ -57,7 +48,7 @@ class Cityscapes(FolderDataset):
         sequences = (root / _SEQUENCES / split).is_dir()
         images_folder = root / (_SEQUENCES if sequences else _STILLS) / split
         require_folders((images_folder, root / _FINE / split), _LAYOUT)
-        files: list[FrameFiles] = []
+        files: dict[VideoFrame, tuple[Path, Path | None]] = {}
         cities = [path for path in images_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         for city in sorted(cities):
             labels_folder = root / _FINE / split / city.name
@@ -69,7 +60,8 @@ class Cityscapes(FolderDataset):
             }  # train ids where there are both
             for name, path in _named(list_images(city), _IMAGE_ENDING).items():
                 video, _, frame = name.rpartition("_")
-                files.append(FrameFiles(video, int(frame) / VIDEO_RATE_HZ, name, path, labels.pop(name, None)))
+                label = labels.pop(name, None)
+                files[VideoFrame(video, int(frame) / VIDEO_RATE_HZ, name, label is not None)] = path, label
             if labels:
                 name, path = min(labels.items())
                 raise DatasetError(f"'{path}' has no image; '{city / name}{_IMAGE_ENDING}.png' is needed")
@@ -80,8 +72,8 @@ class Cityscapes(FolderDataset):
 
     def read_labels(self, path: Path) -> np.ndarray:
         if path.stem.endswith(_TRAIN_IDS_ENDING):
-            return translate(read_ids(path), _FROM_TRAIN_IDS, path, f"0 to {len(CITYSCAPES_19) - 1}, and 255 for void,")
-        return translate(read_ids(path), _FROM_LABEL_IDS, path, "0 to 33, and 255 for void,")
+            return read_ids(path, _FROM_TRAIN_IDS, f"0 to {len(CITYSCAPES_19) - 1}, and 255 for void,")
+        return read_ids(path, _FROM_LABEL_IDS, "0 to 33, and 255 for void,")
 
     def _require_labels(self, labels_folder: Path, *, snippets: bool) -> None:
         """Raises DatasetError for a still, or a whole snippet, without labels. Shorter runs may be broken snippets."""

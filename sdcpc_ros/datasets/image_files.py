@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,27 +21,21 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _LISTED = 8
 
 
-class FrameFiles(NamedTuple):
-    """A frame and the files it is in."""
-
-    video: str
-    stamp_s: float
-    name: str
-    image: Path
-    labels: Path | None  #: None: the frame has none
-
-
 class FolderDataset(VideoDataset):
     """A VideoDataset of files. A subclass lists them and decodes label images."""
 
     def __init__(
-        self, name: str, label_set: LabelSet, files: Iterable[FrameFiles], *, max_gap_s: float | None = None
+        self,
+        name: str,
+        label_set: LabelSet,
+        files: Mapping[VideoFrame, tuple[Path, Path | None]],
+        *,
+        max_gap_s: float | None = None,
     ) -> None:
-        """files: in any order; they are sorted by video and time."""
-        ordered = sorted(files, key=lambda file: (file.video, file.stamp_s))
-        frames = [VideoFrame(file.video, file.stamp_s, file.name, file.labels is not None) for file in ordered]
+        """files: of each frame, in any order, its image and its label image, if it has one."""
+        frames = sorted(files)
         super().__init__(name, label_set, frames, max_gap_s=max_gap_s)
-        self._files = [(file.image, file.labels) for file in ordered]
+        self._files = [files[frame] for frame in frames]
 
     @abstractmethod
     def read_labels(self, path: Path) -> np.ndarray:
@@ -81,14 +74,32 @@ def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dic
     return found
 
 
-def require_pairs(
-    images: Mapping[str, Path], labels: Mapping[str, Path], needed: Callable[[str], Path], images_folder: Path
-) -> None:
-    """Raises DatasetError for the first image, by name, that has no label image (`needed`: where), or the other way."""
+def list_pairs(
+    images_folder: Path, labels_folder: Path, rule: str, *, label_ending: str = "", may_lack_labels: bool = False
+) -> dict[str, tuple[Path, Path | None]]:
+    """The images of a folder by name, each with its label image, NAME`label_ending`.png in the other folder.
+
+    rule: the data set's layout, for errors. may_lack_labels: without the folder of labels no image has any. Raises
+    DatasetError for a missing folder, a folder without images, and an image or label image without its partner.
+    """
+    require_folders((images_folder,), rule)
+    images = list_images(images_folder)
+    if not images:
+        raise DatasetError(f"no images in '{images_folder}'; .png, .jpg and .jpeg are read; {found_in(images_folder)}")
+    if may_lack_labels and not labels_folder.is_dir():
+        return {name: (path, None) for name, path in images.items()}
+    require_folders((labels_folder,), rule)
+    labels = {}
+    for stem, path in list_images(labels_folder, (".png",)).items():
+        if not stem.endswith(label_ending):
+            raise DatasetError(f"'{path}' is not named as a label image; NAME{label_ending}.png is needed")
+        labels[stem.removesuffix(label_ending)] = path
     for name in sorted(images.keys() ^ labels.keys()):
         if name in images:
-            raise DatasetError(f"'{images[name]}' has no label image; '{needed(name)}' is needed")
+            needed = labels_folder / f"{name}{label_ending}.png"
+            raise DatasetError(f"'{images[name]}' has no label image; '{needed}' is needed")
         raise DatasetError(f"'{labels[name]}' has no image of that name in '{images_folder}'")
+    return {name: (path, labels[name]) for name, path in images.items()}
 
 
 def found_in(folder: Path) -> str:
@@ -116,15 +127,22 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_ids(path: Path) -> np.ndarray:
-    """The ids (H, W) uint8 of a label image: grey of 8 or 16 bits, or a palette PNG, whose indices are the ids.
+def read_ids(path: Path, table: np.ndarray, allowed: str) -> np.ndarray:
+    """The class ids (H, W) uint8 and 255 of a label image: grey of 8 or 16 bits, or a palette PNG, whose indices count.
 
-    In 16 bits 65535 is read as 255. Raises DatasetError.
+    table: from ids on disk, as of `id_table`; allowed: those that it has, for errors. In 16 bits 65535 is read as 255.
+    Raises DatasetError.
     """
     try:
-        return LabelReader().from_file(_bytes(path))
+        ids = LabelReader().from_file(_bytes(path))
     except BadLabels as error:
         raise DatasetError(f"'{path}' {error}") from error
+    found = np.bincount(ids.ravel(), minlength=256)
+    strays = np.flatnonzero((found > 0) & (table < 0))
+    if strays.size:
+        y, x = np.argwhere(ids == strays[0])[0]
+        raise DatasetError(f"'{path}' holds id {strays[0]} (first at x {x}, y {y}); {allowed} are allowed")
+    return table.astype(np.uint8)[ids]
 
 
 def id_table(ids: dict[int, int]) -> np.ndarray:
@@ -132,16 +150,6 @@ def id_table(ids: dict[int, int]) -> np.ndarray:
     table = np.full(256, -1, np.int16)
     table[list(ids)] = list(ids.values())
     return table
-
-
-def translate(ids: np.ndarray, table: np.ndarray, path: Path, allowed: str) -> np.ndarray:
-    """Ids (H, W) uint8 as on disk -> class ids and 255, by an `id_table`. Raises DatasetError for other ids."""
-    found = np.bincount(ids.ravel(), minlength=256)
-    strays = np.flatnonzero((found > 0) & (table < 0))
-    if strays.size:
-        y, x = np.argwhere(ids == strays[0])[0]
-        raise DatasetError(f"'{path}' holds id {strays[0]} (first at x {x}, y {y}); {allowed} are allowed")
-    return table.astype(np.uint8)[ids]
 
 
 def _bytes(path: Path) -> bytes:

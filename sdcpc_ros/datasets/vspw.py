@@ -15,18 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.image_files import (
-    FolderDataset,
-    FrameFiles,
-    found_in,
-    id_table,
-    list_images,
-    read_ids,
-    require_folders,
-    require_pairs,
-    translate,
-)
-from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_pairs, read_ids
+from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
 from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 
 VIDEO_RATE_HZ = 15.0
@@ -42,13 +32,17 @@ class VSPW(FolderDataset):
 
     def __init__(self, root: str | os.PathLike[str], split: str) -> None:
         root = Path(root)
-        files = []
+        files = {}
         for video in _listed(root, split):
-            files += _frames(root / "data" / video, may_lack_labels=split == _WITHOUT_LABELS)
+            folder = root / "data" / video
+            pairs = list_pairs(folder / "origin", folder / "mask", _LAYOUT, may_lack_labels=split == _WITHOUT_LABELS)
+            for position, name in enumerate(sorted(pairs)):
+                labelled = pairs[name][1] is not None
+                files[VideoFrame(video, position / VIDEO_RATE_HZ, name, labelled)] = pairs[name]
         super().__init__(f"VSPW {split}", VSPW_124, files)
 
     def read_labels(self, path: Path) -> np.ndarray:
-        return translate(read_ids(path), _IDS, path, f"0 to {len(VSPW_124)}, and 255 for void,")
+        return read_ids(path, _IDS, f"0 to {len(VSPW_124)}, and 255 for void,")
 
 
 def _listed(root: Path, split: str) -> list[str]:
@@ -63,19 +57,3 @@ def _listed(root: Path, split: str) -> list[str]:
         if "/" in video or "\\" in video or video.startswith("."):
             raise DatasetError(f"'{path}' lists '{video}', which is no name of a folder in '{root / 'data'}'")
     return list(dict.fromkeys(videos))
-
-
-def _frames(folder: Path, *, may_lack_labels: bool) -> list[FrameFiles]:
-    """The frames of one video."""
-    require_folders((folder / "origin",), _LAYOUT)
-    images, labels = list_images(folder / "origin"), {}
-    if (folder / "mask").is_dir() or not may_lack_labels:
-        require_folders((folder / "mask",), _LAYOUT)
-        labels = list_images(folder / "mask", (".png",))
-        require_pairs(images, labels, lambda name: folder / "mask" / f"{name}.png", folder / "origin")
-    if not images:
-        raise DatasetError(f"no images in '{folder / 'origin'}'; .png, .jpg and .jpeg are read")
-    return [
-        FrameFiles(folder.name, position / VIDEO_RATE_HZ, name, images[name], labels.get(name))
-        for position, name in enumerate(sorted(images))
-    ]

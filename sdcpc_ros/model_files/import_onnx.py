@@ -22,7 +22,7 @@ from sdcpc_ros.model_files.checkpoint import (
     Colour,
     save_checkpoint,
 )
-from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSession, Port
+from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSession
 from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig
 
 _DEFAULT_SIZE = (512, 512)
@@ -91,7 +91,7 @@ def import_onnx(
     return checkpoint
 
 
-def _input_fields(inputs: list[Port], options: OnnxOptions) -> dict[str, Any]:
+def _input_fields(inputs: list[Any], options: OnnxOptions) -> dict[str, Any]:
     if len(inputs) != 1:
         raise OnnxError(f"has {len(inputs)} inputs ({_listed(inputs)}); one, the image, is allowed")
     port = inputs[0]
@@ -113,7 +113,7 @@ def _input_fields(inputs: list[Port], options: OnnxOptions) -> dict[str, Any]:
     }
 
 
-def _output(outputs: list[Port], name: str | None) -> Port:
+def _output(outputs: list[Any], name: str | None) -> Any:
     if name is not None:
         for port in outputs:
             if port.name == name:
@@ -124,7 +124,7 @@ def _output(outputs: list[Port], name: str | None) -> Port:
     return outputs[0]
 
 
-def _size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
+def _size(port: Any, layout: str, asked: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
     """(height, width) to run at, px, and whether the file allows no other."""
     sides = port.shape[2:] if layout == "nchw" else port.shape[1:3]
     size = asked or _DEFAULT_SIZE
@@ -197,9 +197,9 @@ def _report(checkpoint: Checkpoint, shape: tuple[int, ...], options: OnnxOptions
     ]
 
 
-def _shape(port: Port) -> str:
+def _shape(port: Any) -> str:
     return "(" + ", ".join("?" if side is None else str(side) for side in port.shape) + ")"
 
 
-def _listed(ports: list[Port]) -> str:
+def _listed(ports: list[Any]) -> str:
     return ", ".join(f"'{port.name}' {_shape(port)}" for port in ports) or "none"

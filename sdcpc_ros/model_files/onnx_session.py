@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,6 @@ class OnnxError(ValueError):
     """An ONNX model cannot be read or run here."""
 
 
-class Port(NamedTuple):
-    """An input or output of a model."""
-
-    name: str
-    type: str  #: as onnxruntime spells it, "tensor(float)"
-    shape: tuple[int | str | None, ...]  #: names or None for what is left open
-
-
 class OnnxSession:
     """One model, for any device: a session is made for the first image of each."""
 
@@ -35,14 +27,11 @@ class OnnxSession:
         self._model = model
         self._sessions: dict[str, Any] = {}
 
-    def ports(self) -> tuple[list[Port], list[Port]]:
-        """Inputs and outputs. Raises OnnxError when the model cannot be read."""
+    def ports(self) -> tuple[list[Any], list[Any]]:
+        """Inputs and outputs, with their name, type ("tensor(float)") and shape, in which a side left open is a name or
+        None. Raises OnnxError when the model cannot be read."""
         session = self._session("cpu")
-        inputs, outputs = (
-            [Port(port.name, port.type, tuple(port.shape)) for port in found]
-            for found in (session.get_inputs(), session.get_outputs())
-        )
-        return inputs, outputs
+        return session.get_inputs(), session.get_outputs()
 
     def run(self, image: Tensor, input_name: str, output_name: str) -> Tensor:
         """One output for one image, both on the image's device. Raises OnnxError when the model fails."""

@@ -10,8 +10,6 @@ aggregated features start as their copy. A pixel is correct where the static hea
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,13 +18,6 @@ from sdcpc_ros.training.distributed import all_reduce_sum, mean_share
 from sdcpc_ros.training.recipe import PrototypeSettings
 
 _SHARPNESS, _ITERATIONS = 0.05, 3  # of the assignment, see `sinkhorn`
-
-
-class _Pixels(NamedTuple):
-    """The pixels that a step learns from, P of them."""
-
-    embeddings: Tensor  #: (P, E) float32, of length 1
-    classes: Tensor  #: (P,) int64
 
 
 class ClassPrototypes(nn.Module):
@@ -61,17 +52,19 @@ class ClassPrototypes(nn.Module):
         Always in float32, under autocast too.
         """
         with torch.autocast(features.device.type, enabled=False):
-            pixels = self.draw_pixels(features, logits, labels, step)
+            embeddings, classes = self.draw_pixels(features, logits, labels, step)
             fixed = self.prototypes.flatten(0, 1).clone()  # the gradient needs them as they are before the update
-            cosines = pixels.embeddings @ fixed.T  # (P, C*m)
-            assigned = self._assign(cosines, pixels.classes)
+            cosines = embeddings @ fixed.T  # (P, C*m)
+            assigned = self._assign(cosines, classes)
             loss = self._loss(cosines, assigned)
             if self.training:
-                self._update(pixels, assigned)
+                self._update(embeddings, assigned)
         return loss
 
-    def draw_pixels(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> _Pixels:
-        """Correctly predicted pixels, at most `pixels_per_class` of each class and image, embedded.
+    def draw_pixels(self, features: Tensor, logits: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Correctly predicted pixels, at most `pixels_per_class` of each class and image.
+
+        Returns their embeddings (P, E) float32, of length 1, and classes (P,) int64.
 
         One random order of the positions serves all images, so which pixels are drawn of an image depends on nothing
         but the image and the step: not on the rank that sees it, nor on its place in the batch.
@@ -86,7 +79,7 @@ class ClassPrototypes(nn.Module):
         drawn = _rank_in_group(image * num_classes + classes) < self.settings.pixels_per_class
         image, place, classes = image[drawn], place[drawn], classes[drawn]
         chosen = features.flatten(2)[image, :, order[place]].float()  # (P, D)
-        return _Pixels(F.normalize(self.project(chosen), dim=-1), classes)
+        return F.normalize(self.project(chosen), dim=-1), classes
 
     @torch.no_grad()
     def _assign(self, cosines: Tensor, classes: Tensor) -> Tensor:
@@ -104,11 +97,11 @@ class ClassPrototypes(nn.Module):
         return mean_share(contrast + self.settings.compactness_weight * compactness, pixels)
 
     @torch.no_grad()
-    def _update(self, pixels: _Pixels, assigned: Tensor) -> None:
+    def _update(self, embeddings: Tensor, assigned: Tensor) -> None:
         """Move every prototype that has pixels towards their mean direction; the others stay."""
         classes, per_class, dimension = self.prototypes.shape
         sums = torch.zeros(classes * per_class, dimension + 1, device=self.prototypes.device)
-        counted = torch.cat((pixels.embeddings, torch.ones_like(pixels.embeddings[:, :1])), 1)
+        counted = torch.cat((embeddings, torch.ones_like(embeddings[:, :1])), 1)
         all_reduce_sum(sums.index_add_(0, assigned, counted))
         sums = sums.view(classes, per_class, dimension + 1)
         mean = F.normalize(sums[..., :-1], dim=-1)

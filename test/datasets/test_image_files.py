@@ -13,9 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_ids, read_image, translate
+from sdcpc_ros.datasets import image_files
+from sdcpc_ros.datasets.image_files import found_in, id_table, list_images, read_image
 from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import IGNORE
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Every id as it is on disk."""
+    return image_files.read_ids(path, id_table({value: value for value in range(256)}), "all")
 
 
 def png(pixels: np.ndarray, bits: int, *, palette: bool) -> bytes:
@@ -115,16 +121,17 @@ def test_any_bytes_are_refused_in_a_sentence(
 
 
 @given(st.dictionaries(st.integers(0, 255), st.sampled_from([*range(5), IGNORE]), min_size=1))
-def test_ids_are_translated_and_strays_named(ids: dict[int, int]) -> None:
-    table = id_table(ids)
+def test_ids_are_translated_and_strays_named(tmp_path_factory: pytest.TempPathFactory, ids: dict[int, int]) -> None:
+    path, table = tmp_path_factory.getbasetemp() / "ids.png", id_table(ids)
     known = np.array(list(ids), np.uint8)[None]
-    np.testing.assert_array_equal(translate(known, table, Path("a.png"), "few"), [list(ids.values())])
+    assert cv2.imwrite(str(path), known)
+    np.testing.assert_array_equal(image_files.read_ids(path, table, "few"), [list(ids.values())])
     stray = next((value for value in range(256) if value not in ids), None)
     if stray is not None:
-        with pytest.raises(
-            DatasetError, match=rf"'a.png' holds id {stray} \(first at x {len(ids)}, y 0\); few are all"
-        ):
-            translate(np.append(known, np.uint8(stray))[None], table, Path("a.png"), "few")
+        assert cv2.imwrite(str(path), np.append(known, np.uint8(stray))[None])
+        message = rf"ids.png' holds id {stray} \(first at x {len(ids)}, y 0\); few are all"
+        with pytest.raises(DatasetError, match=message):
+            image_files.read_ids(path, table, "few")
 
 
 def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -121,12 +121,12 @@ def test_the_draw_is_bounded_for_each_class_and_image_and_follows_the_step() -> 
     module = _module(pixels_per_class=3)
     features, logits, labels = _batch(side=16)
     drawn = [module.draw_pixels(features, logits, labels, step) for step in (0, 0, 1)]
-    assert drawn[0].classes.bincount(minlength=CLASSES).tolist() == [3 * len(features)] * CLASSES
-    assert torch.equal(drawn[0].embeddings, drawn[1].embeddings)
-    assert not torch.equal(drawn[0].embeddings, drawn[2].embeddings)
-    alone = module.draw_pixels(features[2:3], logits[2:3], labels[2:3], 0)
-    assert torch.equal(alone.classes, drawn[0].classes[6 * CLASSES : 9 * CLASSES])
-    torch.testing.assert_close(alone.embeddings, drawn[0].embeddings[6 * CLASSES : 9 * CLASSES])
+    assert drawn[0][1].bincount(minlength=CLASSES).tolist() == [3 * len(features)] * CLASSES
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert not torch.equal(drawn[0][0], drawn[2][0])
+    embeddings, classes = module.draw_pixels(features[2:3], logits[2:3], labels[2:3], 0)
+    assert torch.equal(classes, drawn[0][1][6 * CLASSES : 9 * CLASSES])
+    torch.testing.assert_close(embeddings, drawn[0][0][6 * CLASSES : 9 * CLASSES])
 
 
 def test_the_moving_average_on_a_case_with_a_known_answer() -> None:
@@ -159,9 +159,9 @@ def test_training_brings_pixels_to_their_class() -> None:
     right = F.one_hot(labels.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2).float()
 
     def accuracy() -> float:
-        pixels = module.draw_pixels(features, right, labels, 0)
-        nearest = (pixels.embeddings @ module.prototypes.flatten(0, 1).T).argmax(1) // 3
-        return (nearest == pixels.classes).float().mean().item()
+        embeddings, classes = module.draw_pixels(features, right, labels, 0)
+        nearest = (embeddings @ module.prototypes.flatten(0, 1).T).argmax(1) // 3
+        return (nearest == classes).float().mean().item()
 
     features = directions[labels.clamp(max=CLASSES - 1)].permute(0, 3, 1, 2) + 0.8 * torch.randn(4, FEATURES, 8, 8)
     before = accuracy()
