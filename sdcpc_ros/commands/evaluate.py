@@ -98,9 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
     """The data set. `label_set`, the model's, gives the ids in a bag their meaning if no label_set.json does."""
     if arguments.dataset == "synthetic":
-        from sdcpc_ros.datasets.synthetic_street import StreetDataset
+        from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 
-        return StreetDataset([_given(arguments.seed, 0)], length=_given(arguments.frames, 90))
+        return SyntheticStreet(seed=_given(arguments.seed, 0), length=_given(arguments.frames, 90))
 
     from sdcpc_ros.datasets.dataset_kinds import open_dataset
 

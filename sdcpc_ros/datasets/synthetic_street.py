@@ -9,7 +9,6 @@ pixels).
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -23,12 +22,12 @@ MIN_SIZE = 32
 LONGEST_VIEW_M = 300.0  # haze grows no thicker than at this distance
 
 
-class SyntheticStreet:
-    """A drive down a street that the seed makes up, frames 0 to length - 1.
+class SyntheticStreet(VideoDataset):
+    """A drive down a street that the seed makes up: one video, every frame labelled, with exact flow.
 
     Frame i depends on (seed, size, length, rate_hz) and i alone: random access gives the bytes of sequential access.
-    OpenCV 5 interpolates and writes differently from 4: it gives other values at about 6 % of the pixels and other
-    labels at fewer than 0.1 %, along edges.
+    Frames are drawn on request. OpenCV 5 interpolates and writes differently from 4: it gives other values at about 6 %
+    of the pixels and other labels at fewer than 0.1 %, along edges.
     Not for use from several threads at once. Raises ValueError for a negative seed, a size under 32 x 32, a length
     under 1 or a rate that is not positive.
     """
@@ -36,7 +35,8 @@ class SyntheticStreet:
     def __init__(
         self, *, seed: int, size: tuple[int, int] = (360, 480), length: int = 90, rate_hz: float = 15.0
     ) -> None:
-        self.seed, self.length, self.rate_hz = operator.index(seed), operator.index(length), float(rate_hz)
+        """size: (height, width), px; length: frames."""
+        self.seed, self.length, self._rate_hz = operator.index(seed), operator.index(length), float(rate_hz)
         height, width = (operator.index(value) for value in size)
         self.size = (height, width)
         if self.seed < 0:
@@ -45,57 +45,53 @@ class SyntheticStreet:
             raise ValueError(f"size is {height} x {width} (height x width); at least {MIN_SIZE} x {MIN_SIZE} is needed")
         if self.length < 1:
             raise ValueError(f"length is {length} frames; at least 1 is needed")
-        if not (np.isfinite(self.rate_hz) and self.rate_hz > 0):
+        if not (np.isfinite(self._rate_hz) and self._rate_hz > 0):
             raise ValueError(f"rate_hz is {rate_hz}; a positive number of frames a second is needed")
-        self.scene = Scene(self.seed, duration_s=self.length / self.rate_hz)
+        video = f"street {seed}"
+        frames = [VideoFrame(video, i / self._rate_hz, f"{video}, frame {i}", True) for i in range(self.length)]
+        super().__init__(f"synthetic street, seed {seed}", CAMVID_11, frames)
+        self.scene = Scene(self.seed, duration_s=self.length / self._rate_hz)
         self.camera = PinholeCamera(self.size, self.scene.ego)
         x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
         self._views: dict[int, View] = {}
-
-    def __len__(self) -> int:
-        return self.length
 
     @property
     def camera_matrix(self) -> np.ndarray:
         """K (3, 3) of the pinhole camera without distortion, px; pixel centres lie at integers."""
         return self.camera.matrix.copy()
 
-    def image_and_labels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `image` and `labels`."""
-        return self.image(i), self.labels(i)
+    def image(self, index: int) -> np.ndarray:
+        """The image of a frame, (H, W, 3) uint8 RGB. Raises IndexError for other frames, as do `labels` and `flow`."""
+        return self._picture(self.view(index), index)
 
-    def image(self, i: int) -> np.ndarray:
-        """The image of frame i, (H, W, 3) uint8 RGB. Raises IndexError for other frames, as do `labels` and `flow`."""
-        return self._picture(self.view(i), i)
+    def labels(self, index: int) -> np.ndarray:
+        """The labels of a frame, (H, W) uint8 ids of CAMVID_11."""
+        return self.scene.surfaces.labels[self.view(index).surface]
 
-    def labels(self, i: int) -> np.ndarray:
-        """The labels of frame i, (H, W) uint8 ids of CAMVID_11."""
-        return self.scene.surfaces.labels[self.view(i).surface]
+    def sources(self, index: int) -> tuple[str, str]:
+        return self.frames[index].name, f"the labels of {self.frames[index].name}"
 
-    def flow(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+    def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Flow to the next frame, (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) there; and (H, W) bool:
-        it is inside the next frame and not hidden there."""
-        return self.camera.flow(self.view(i), self._view_at(i + 1))
+        it is inside the next frame and not hidden there. None for the last frame."""
+        view = self.view(index)
+        return self.camera.flow(view, self.view(index + 1)) if index + 1 < self.length else None
 
     def view(self, i: int) -> View:
         """What the camera sees in frame i: the surface and its depth at each pixel."""
         if not 0 <= i < self.length:
             raise IndexError(f"frame {i} of a street of {self.length} frames")
-        return self._view_at(i)
-
-    def _view_at(self, i: int) -> View:
-        """The last two views are cached, since the flow of a frame needs the next one, even after the last frame."""
         if i not in self._views:
-            if len(self._views) > 1:
+            if len(self._views) > 1:  # the flow of a frame needs the next one
                 self._views.pop(next(iter(self._views)))
-            self._views[i] = self.camera.rasterise(self.scene.surfaces, i / self.rate_hz)
+            self._views[i] = self.camera.rasterise(self.scene.surfaces, i / self._rate_hz)
         return self._views[i]
 
     def _picture(self, view: View, i: int) -> np.ndarray:
         """The image (H, W, 3) uint8: textures under the light of the moment, through air and lens."""
         table, weather = self.scene.surfaces, self.scene.town.weather
-        time_s = i / self.rate_hz
+        time_s = i / self._rate_hz
         exposure = weather.exposure(time_s, self.scene.ego.position(time_s)[2]).astype(np.float32)
         distance = 1 / np.maximum(view.inverse_depth, 1 / LONGEST_VIEW_M)
         clear = np.exp(distance * np.float32(-1 / weather.visibility_m))
@@ -141,54 +137,3 @@ class SyntheticStreet:
             np.maximum(area, 0 if alpha is None else alpha, out=area)
         darkness *= self.scene.surfaces.ground[view.surface]
         return darkness * np.float32(1 / 255)
-
-
-class StreetDataset(VideoDataset):
-    """Streets as a data set: one video a seed, every frame labelled, with exact flow.
-
-    Frames are drawn on request; changing from one street to another costs a second.
-    Raises ValueError for what SyntheticStreet refuses, a seed that comes twice, or none.
-    """
-
-    def __init__(
-        self, seeds: Sequence[int], *, length: int, size: tuple[int, int] = (360, 480), rate_hz: float = 15.0
-    ) -> None:
-        """length: frames of each street; size: (height, width), px."""
-        self.seeds = list(seeds)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are {self.seeds}; one or more are needed, each once")
-        self._street = SyntheticStreet(seed=self.seeds[0], length=length, size=size, rate_hz=rate_hz)
-        frames = [
-            VideoFrame(f"street {seed}", i / rate_hz, f"street {seed}, frame {i}", True)
-            for seed in self.seeds
-            for i in range(length)
-        ]
-        listed = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"seeds {', '.join(map(str, self.seeds))}"
-        super().__init__(f"synthetic street, {listed}", CAMVID_11, frames)
-
-    def image(self, index: int) -> np.ndarray:
-        street, i = self._street_at(index)
-        return street.image(i)
-
-    def labels(self, index: int) -> np.ndarray:
-        street, i = self._street_at(index)
-        return street.labels(i)
-
-    def sources(self, index: int) -> tuple[str, str]:
-        return self.frames[index].name, f"the labels of {self.frames[index].name}"
-
-    def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
-        if index == self.run_of(index)[-1]:
-            return None
-        street, i = self._street_at(index)
-        return street.flow(i)
-
-    def _street_at(self, index: int) -> tuple[SyntheticStreet, int]:
-        """The street of a frame, and the frame's number in it."""
-        place, i = divmod(range(len(self))[index], self._street.length)
-        if self._street.seed != self.seeds[place]:
-            last = self._street
-            self._street = SyntheticStreet(
-                seed=self.seeds[place], length=last.length, size=last.size, rate_hz=last.rate_hz
-            )
-        return self._street, i

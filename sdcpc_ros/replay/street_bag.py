@@ -37,7 +37,7 @@ class StreetBag:
 
     def notes(self, street: SyntheticStreet) -> dict[str, str]:
         """For the bag's metadata: the parameters, and a checksum that changes when the renderer does."""
-        image, labels = street.image_and_labels(0)
+        image, labels = street[0]
         checksum = zlib.crc32(image.tobytes() + labels.tobytes())
         return {_PARAMETERS_NOTE: json.dumps(asdict(self)), _CHECKSUM_NOTE: str(checksum)}
 
@@ -53,7 +53,7 @@ def write_street_bag(
     with BagWriter(path, storage=storage, notes=street_bag.notes(street)) as bag:
         for index in range(len(street)):
             stamp_ns = START_NS + round(index * 1e9 / street_bag.rate_hz)
-            image, labels = street.image_and_labels(index)
+            image, labels = street[index]
             info = serialise_camera_info(street_bag.size, street.camera_matrix, stamp_ns, FRAME_ID)
             bag.write(RawMessage(CAMERA_INFO_TOPIC, CAMERA_INFO, stamp_ns, info))
             for topic, pixels, encoding in ((IMAGE_TOPIC, image, "rgb8"), (GROUND_TRUTH_TOPIC, labels, "mono8")):

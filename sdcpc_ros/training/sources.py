@@ -107,7 +107,7 @@ def render_drives(seeds: Sequence[int], frames: int, size: tuple[int, int]) -> S
 
 def render_drive(seed: int, frames: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     street = SyntheticStreet(seed=seed, size=size, length=frames, rate_hz=STREET_RATE_HZ)
-    images, labels = zip(*(street.image_and_labels(i) for i in range(frames)))
+    images, labels = zip(*(street[i] for i in range(frames)))
     return np.stack(images), np.stack(labels)
 
 

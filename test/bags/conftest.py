@@ -18,7 +18,7 @@ from sdcpc_ros.replay.sources import BagSettings
 def pictures() -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and their labels."""
     street = SyntheticStreet(seed=2, size=(64, 96), length=6, rate_hz=10.0)
-    return [street.image_and_labels(index) for index in range(6)]
+    return [street[index] for index in range(6)]
 
 
 @pytest.fixture

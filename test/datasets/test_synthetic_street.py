@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,9 @@ class Frame(NamedTuple):
 
 
 def frame_of(street: SyntheticStreet, i: int) -> Frame:
-    return Frame(street.image(i), street.labels(i), *street.flow(i))
+    flow = street.flow(i)
+    assert flow is not None
+    return Frame(street.image(i), street.labels(i), *flow)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_random_access_gives_the_bytes_of_sequential_access(frames: list[Frame])
 
 
 def test_image_and_labels_are_those_of_the_frame(street: SyntheticStreet, frames: list[Frame]) -> None:
-    image, labels = street.image_and_labels(2)
+    image, labels = street[2]
     np.testing.assert_array_equal(image, frames[2].image)
     np.testing.assert_array_equal(labels, frames[2].labels)
 
@@ -80,7 +83,7 @@ def test_another_process_draws_the_same_bytes(frames: list[Frame]) -> None:
 
 
 def test_seeds_make_different_towns() -> None:
-    pictures = [SyntheticStreet(seed=seed, size=(60, 80), length=1).image_and_labels(0)[0] for seed in range(3)]
+    pictures = [SyntheticStreet(seed=seed, size=(60, 80), length=1)[0][0] for seed in range(3)]
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(pictures[first].astype(int) - pictures[second]).mean() > 10
 
@@ -104,7 +107,7 @@ def test_all_classes_occur_over_a_few_towns() -> None:
     for seed in range(5):
         street = SyntheticStreet(seed=seed, size=(120, 160), length=60)
         for i in (5, 30, 55):
-            counts += np.bincount(street.image_and_labels(i)[1].ravel(), minlength=len(CAMVID_11))
+            counts += np.bincount(street[i][1].ravel(), minlength=len(CAMVID_11))
     assert (counts / counts.sum() > 5e-4).all(), dict(zip(CAMVID_11.class_names, counts))
 
 
@@ -119,7 +122,7 @@ def test_the_light_changes_along_the_drive() -> None:
     street = SyntheticStreet(seed=2, size=(60, 80), length=90)
     sky_means = []
     for i in range(0, 90, 15):
-        image, labels = street.image_and_labels(i)
+        image, labels = street[i]
         sky_means.append(image[labels == 0].mean(axis=0))
     assert np.ptp(np.array(sky_means), axis=0).max() > 4
 
@@ -195,8 +198,8 @@ def test_the_next_image_warped_back_looks_like_this_one(frames: list[Frame]) -> 
     rate_hz=st.floats(1, 60),
 )
 def test_any_town_in_any_size(seed: int, height: int, width: int, length: int, rate_hz: float) -> None:
-    street = SyntheticStreet(seed=seed, size=(height, width), length=length, rate_hz=rate_hz)
-    assert len(street) == length
+    street = SyntheticStreet(seed=seed, size=(height, width), length=length + 1, rate_hz=rate_hz)
+    assert len(street) == length + 1
     frame = frame_of(street, length - 1)
     assert frame.image.shape == (height, width, 3)
     assert frame.labels.max() < len(CAMVID_11)
@@ -205,7 +208,7 @@ def test_any_town_in_any_size(seed: int, height: int, width: int, length: int, r
 
 @pytest.mark.parametrize("size", [(400, 32), (32, 400)])
 def test_tall_and_wide_images(size: tuple[int, int]) -> None:
-    frame = frame_of(SyntheticStreet(seed=0, size=size, length=1), 0)
+    frame = frame_of(SyntheticStreet(seed=0, size=size, length=2), 0)
     assert frame.image.shape == (*size, 3)
 
 
@@ -214,6 +217,19 @@ def test_tall_and_wide_images(size: tuple[int, int]) -> None:
 def test_there_are_no_other_frames(street: SyntheticStreet, part: str, i: int) -> None:
     with pytest.raises(IndexError, match=f"frame {i} of a street of 30 frames"):
         getattr(street, part)(i)
+
+
+def test_it_is_one_labelled_video() -> None:
+    street = SyntheticStreet(seed=7, size=(48, 64), length=4, rate_hz=10)
+    assert (street.name, street.label_set, street.names[1]) == (
+        "synthetic street, seed 7",
+        CAMVID_11,
+        "street 7, frame 1",
+    )
+    assert street.runs == [range(4)] and street.labelled == [0, 1, 2, 3]
+    assert street.rate_hz == pytest.approx(10)
+    assert [street.flow(index) is None for index in range(4)] == [False, False, False, True]
+    np.testing.assert_array_equal(street.image(2), deepcopy(street).image(2))
 
 
 @pytest.mark.parametrize(

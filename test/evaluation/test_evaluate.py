@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sdcpc_ros.datasets.synthetic_street import StreetDataset
+from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.evaluation.evaluate import (
     Evaluation,
@@ -208,7 +208,7 @@ def test_table_shows_both_ways_side_by_side(evaluation: Evaluation) -> None:
 
 
 def test_a_street_carries_its_flow_and_can_be_read_twice() -> None:
-    street = labelled_video(StreetDataset([5], length=3, size=(48, 64)))
+    street = labelled_video(SyntheticStreet(seed=5, length=3, size=(48, 64)))
     first, again = list(street.clips[0]), list(street.clips[0])
     assert (street.frames, len(first), street.label_set) == (3, 3, CAMVID_11)
     assert [frame.stamp_s for frame in first] == pytest.approx([0, 1 / 15, 2 / 15])

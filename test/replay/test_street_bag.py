@@ -38,7 +38,7 @@ def test_the_bag_holds_the_street_at_its_rate(small_street):
         assert bag.camera_info_topic(camera) == CAMERA_INFO_TOPIC
         frames = list(bag.frames(camera, GROUND_TRUTH_TOPIC))
         for index, frame in enumerate(frames):
-            image, labels = street.image_and_labels(index)
+            image, labels = street[index]
             np.testing.assert_array_equal(frame.image(), image)
             np.testing.assert_array_equal(frame.labels(GROUND_TRUTH_TOPIC), labels)
             assert frame.stamp_ns == frame.camera.time_ns

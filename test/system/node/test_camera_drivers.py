@@ -103,7 +103,7 @@ DRIVERS = {
 def drive() -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and their class ids."""
     street = SyntheticStreet(seed=2, size=SIZE, length=FRAMES, rate_hz=10.0)
-    return [street.image_and_labels(index) for index in range(FRAMES)]
+    return [street[index] for index in range(FRAMES)]
 
 
 def message_of(driver: Driver, index: int, pixels: np.ndarray, encoding: str) -> Image:
