@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sdcpc_ros.datasets.video_dataset import VideoDataset
+from sdcpc_ros.model_files.checkpoint import read_safetensors
 from sdcpc_ros.runtime.atomic_file import atomic_path, remove_leftovers
 from sdcpc_ros.training.distributed import DistributedContext
 from sdcpc_ros.training.recipe import Recipe, RecipeError, recipe_from
@@ -48,12 +48,10 @@ def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]]
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        tensors, metadata = read_safetensors(path)
         values = json.loads(metadata["values"])
         theirs = recipe_values(recipe_from(json.loads(metadata["recipe"])))  # fields that are new since: their defaults
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise RecipeError(f"{path} is not readable as a run's state ({error!r}); remove it to start afresh") from error
     ours = recipe_values(recipe)
     differences = [
