@@ -87,7 +87,7 @@ class CamVid(FolderDataset):
             try:
                 return _OF_COLOURS[_COLOUR_READER.from_picture(read_image(path))]
             except BadLabels as error:
-                raise DatasetError(f"'{path}' {error}") from error
+                raise DatasetError(f"'{path}' {error}: the 32 of the original CamVid") from error
         return read_ids(path, _IDS, f"0 to {len(CAMVID_11) - 1}, and {_VOID_ON_DISK} for void,")
 
 

@@ -148,9 +148,8 @@ class TestTheOriginal:
         rgb = np.zeros((2, 3, 3), np.uint8)
         rgb[1, 2] = colour
         write_original(tmp_path, "0016E5_07959", rgb)
-        with pytest.raises(
-            DatasetError, match=rf"07959_L.png' holds the colour \({colour[0]}, .*\(first at x 2, y 1\)"
-        ):
+        message = rf"07959_L.png' holds the colour \({colour[0]}, .*\(first at x 2, y 1\).*the 32 of the original"
+        with pytest.raises(DatasetError, match=message):
             CamVid(tmp_path, "val")[0]
 
     def test_missing_label_image(self, tmp_path: Path) -> None:
