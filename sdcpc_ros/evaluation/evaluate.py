@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -34,38 +34,11 @@ _ROWS = {
 
 
 @dataclass(frozen=True)
-class LabelledFrame:
-    """A frame of a clip. A frame without ground truth is segmented, but not judged."""
-
-    image: np.ndarray  # (H, W, 3) uint8 RGB
-    labels: np.ndarray | None  # (H, W) uint8, 255 = void
-    stamp_s: float
-    flow: np.ndarray | None = None  # (H, W, 2) float32, px, to the next frame of the clip
-    flow_valid: np.ndarray | None = None  # (H, W) bool, see TemporalConsistency
-
-
-@dataclass(frozen=True)
 class LabelledVideo:
-    """Clips that are scored together. Each iteration of a clip reads or renders its frames."""
-
-    name: str
-    label_set: LabelSet
-    clips: Sequence[Iterable[LabelledFrame]]
-    frames: int  # in all clips together
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """Consecutive frames of a data set."""
+    """Clips of a data set that are scored together: indices of its frames, of which some have labels."""
 
     dataset: VideoDataset
-    indices: range
-
-    def __iter__(self) -> Iterator[LabelledFrame]:
-        for index in self.indices:
-            facts = self.dataset.frames[index]
-            image, labels = self.dataset[index] if facts.labelled else (self.dataset.image(index), None)
-            yield LabelledFrame(image, labels, facts.stamp_s, *(self.dataset.flow(index) or (None, None)))
+    clips: Sequence[range]
 
 
 def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
@@ -77,8 +50,7 @@ def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
     stretches = [range(run.start, last[0] + 1) for run, last in last_labelled.items() if last][: clips or None]
     if not stretches:
         raise DatasetError(f"{dataset.name} has no labels to judge by")
-    clips_of = [_Clip(dataset, stretch) for stretch in stretches]
-    return LabelledVideo(dataset.name, dataset.label_set, clips_of, sum(map(len, stretches)))
+    return LabelledVideo(dataset, stretches)
 
 
 @dataclass(frozen=True)
@@ -123,11 +95,13 @@ class _TimedScorer:
         self.scorer, self._segment = Scorer(label_set, MVC_MODES), segment
         self._elapsed_ms: list[float] = []
 
-    def update(self, frame: LabelledFrame, *arguments: Any, **options: Any) -> None:
+    def update(
+        self, image: np.ndarray, truth: np.ndarray | None, flow: Sequence[Any], *arguments: Any, **options: Any
+    ) -> None:
         started = time.perf_counter()
-        labels = self._segment(frame.image, *arguments, **options).labels
+        labels = self._segment(image, *arguments, **options).labels
         self._elapsed_ms.append((time.perf_counter() - started) * 1e3)
-        self.scorer.update(labels, frame.labels, flow=frame.flow, flow_valid=frame.flow_valid)
+        self.scorer.update(labels, truth, flow=flow[0], flow_valid=flow[1])
 
     def scores(self) -> Scores:
         scorer = self.scorer
@@ -158,27 +132,31 @@ def evaluate(
     returns a context manager whose value is called after each frame, as ProgressBar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
-    if segmenter.label_set.class_names != video.label_set.class_names:
-        raise LabelSetError(
-            f"the model's classes are {_describe(segmenter.label_set)}; {video.name} has {_describe(video.label_set)}"
+    dataset, frames = video.dataset, sum(map(len, video.clips))
+    if segmenter.label_set.class_names != dataset.label_set.class_names:
+        ours, theirs = (
+            f"'{each.name}' ({', '.join(each.class_names)})" for each in (segmenter.label_set, dataset.label_set)
         )
-    streaming = _TimedScorer(video.label_set, segmenter.segment)
-    single_frame = _TimedScorer(video.label_set, segment_single or segmenter.segment_single)
-    with progress(video.frames, doing) if progress else nullcontext(lambda: None) as advance:
+        raise LabelSetError(f"the model's classes are {ours}; {dataset.name} has {theirs}")
+    streaming = _TimedScorer(dataset.label_set, segmenter.segment)
+    single_frame = _TimedScorer(dataset.label_set, segment_single or segmenter.segment_single)
+    with progress(frames, doing) if progress else nullcontext(lambda: None) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
-            for frame in clip:
-                streaming.update(frame, frame.stamp_s, stream=_STREAM)
-                if frame.labels is None:
+            for index in clip:
+                facts, flow = dataset.frames[index], dataset.flow(index) or (None, None)
+                image, truth = dataset[index] if facts.labelled else (dataset.image(index), None)
+                streaming.update(image, truth, flow, facts.stamp_s, stream=_STREAM)
+                if truth is None:
                     single_frame.scorer.interrupt()
                 else:
-                    single_frame.update(frame)
+                    single_frame.update(image, truth, flow)
                 advance()
             streaming.scorer.interrupt()
             single_frame.scorer.interrupt()
     segmenter.reset(_STREAM)
     judged = single_frame.scorer.judged
-    return Evaluation(video.name, len(video.clips), video.frames, judged, streaming.scores(), single_frame.scores())
+    return Evaluation(dataset.name, len(video.clips), frames, judged, streaming.scores(), single_frame.scores())
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -206,7 +184,3 @@ def _number(value: float) -> str:
 
 def _none_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _describe(label_set: LabelSet) -> str:
-    return f"'{label_set.name}' ({', '.join(label_set.class_names)})"

@@ -82,7 +82,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         dataset, video = training_split(recipe, root), validation_video(recipe, root)
         if video is not None:
-            check_label_sets(video.label_set, dataset.label_set, video.name)
+            check_label_sets(video.dataset.label_set, dataset.label_set, video.dataset.name)
         frequencies = class_frequencies(dataset, folder / _FREQUENCIES, world) if recipe.class_balance > 0 else None
         record = {**data_used(recipe, dataset), "command": command}
         trainer = _Trainer(recipe, folder, world, dataset.label_set, frequencies, video, record)

@@ -18,6 +18,7 @@ from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.live_run import LivePlan
 from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.runtime.progress import ProgressBar
 
 
 @pytest.fixture
@@ -35,9 +36,17 @@ def job(street, tiny_checkpoint, tmp_path) -> Job:
 
 def test_a_job_leaves_its_files_and_need_not_be_done_again(job, monkeypatch):
     assert job.earlier_report() is None
-    counts: list[int] = []
-    report = run_job(job, on_start=counts.append, on_frame=lambda: counts.append(1))
-    assert counts == [5, 1, 1, 1, 1, 1]  # 0.3 s at 15 Hz
+    counts: list[int | None] = []
+
+    class Bar(ProgressBar):
+        def restart(self, total: int | None, doing: str) -> None:
+            counts.append(total)
+
+        def __call__(self) -> None:
+            counts.append(1)
+
+    report = run_job(job, Bar(disabled=True))
+    assert counts == [None, 5, 1, 1, 1, 1, 1]  # 0.3 s at 15 Hz
     assert read_report(job.report_path) == report == job.earlier_report()
     assert "<html" in job.page_path.read_text() and not job.labelled_bag_path.exists()
 
