@@ -66,6 +66,11 @@ class Difference:
     def interval(self) -> str:
         return "–" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
 
+    @property
+    def numbers(self) -> tuple[str, str, str, str]:
+        """Baseline, value, difference and interval as text."""
+        return f"{self.baseline:.2f}", f"{self.value:.2f}", f"{self.difference:+.2f}", self.interval
+
     def to_dict(self) -> dict[str, Any]:
         names = ("baseline", "value", "difference", "low", "high", "verdict")
         return {"unit": self.metric.unit, **{name: _rounded(getattr(self, name)) for name in names}}

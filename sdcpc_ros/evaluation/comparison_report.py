@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -21,13 +20,13 @@ from sdcpc_ros.evaluation.comparison import (
 )
 from sdcpc_ros.evaluation.html_report import configuration
 from sdcpc_ros.evaluation.pages.rendering import Section, count_noun, footer_of, write_page
-from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline
+from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline, with_values
 from sdcpc_ros.evaluation.report_file import column
 
 _PLOT_LETTERS = 29  # odd: zero is in the middle
 _PLOT_FROM = 110  #: letters on a line
 _STYLES = {"better": "green", "worse": "red"}
-_SIDE_BY_SIDE = (("Mean IoU", "miou"), ("mVC8", "mvc8"), ("Steady pixels", "steady"), ("Confidence", "confidence"))
+_SIDE_BY_SIDE = {"miou": "Mean IoU", "mvc8": "mVC8", "steady": "Steady pixels", "confidence": "Confidence"}
 
 
 def write_comparison(path: str | Path, comparison: Comparison, gates: list[GateResult], command: str = "") -> None:
@@ -82,8 +81,11 @@ def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult
         for index, (each, positions) in enumerate(group)
     ]
     sections.append(Section("Differences from the baseline", meaning, [("differences", differences)]))
-    strips = _strips(baseline, compared.report)
-    if strips:
+    strips = [
+        Strip({f"{title}: baseline": 100 * column(baseline, name), "this": 100 * column(compared.report, name)})
+        for name, title in _SIDE_BY_SIDE.items()
+    ]
+    if strips := with_values(strips):
         chart = timeline(*frame_times(baseline), strips)
         sections.append(Section("Over time", "Both on the same frames.", [("timeline", chart)]))
     settings = _settings_that_differ(baseline, compared.report)
@@ -112,22 +114,12 @@ def _row(each: Difference, positions: tuple[float, ...], *, begins_group: bool) 
     return {
         "name": f"{each.metric.title}, {each.metric.unit}",
         "note": f"{each.metric.title}: {each.difference:+.2f}, {each.interval}, {each.verdict}",
-        "cells": (f"{each.baseline:.2f}", f"{each.value:.2f}", f"{each.difference:+.2f}", each.interval),
+        "cells": (*each.numbers, each.verdict),
         "left": f"{left:.2f}",
         "at": f"{at:.2f}",
         "width": f"{right - left:.2f}",
-        "verdict": each.verdict,
         "begins_group": begins_group,
     }
-
-
-def _strips(baseline: dict[str, Any], report: dict[str, Any]) -> list[Strip]:
-    strips = []
-    for title, name in _SIDE_BY_SIDE:
-        ours, theirs = (100 * column(each, name) for each in (baseline, report))
-        if not (np.isnan(ours).all() or np.isnan(theirs).all()):
-            strips.append(Strip({f"{title}: baseline": ours, "this": theirs}))
-    return strips
 
 
 def _settings_that_differ(baseline: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -171,7 +163,7 @@ def _table(comparison: Comparison, compared: Compared, plot: bool) -> Table:
             style = _STYLES.get(each.verdict, "")
             table.add_row(
                 Text(f"{each.metric.title} {each.metric.unit}"),
-                *(f"{each.baseline:.2f}", f"{each.value:.2f}", f"{each.difference:+.2f}", each.interval),
+                *each.numbers,
                 *([Text(interval_plot(*positions), style)] if plot else []),
                 Text(each.verdict, style),
             )

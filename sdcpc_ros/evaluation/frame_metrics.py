@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.report_file import column, counts, label_set_of
+from sdcpc_ros.evaluation.report_file import column, counts, frame_times_ms, label_set_of
 
 _MEANS = {"mvc8": "mVC8", "mvc16": "mVC16", "steady": "Steady pixels", "confidence": "Confidence"}
 
@@ -38,10 +38,8 @@ class FrameMetrics:
             *(Metric("miou", "Mean IoU"), Metric("weighted_iou", "Weighted IoU")),
             *(*means, *classes, time),
         )
-        self._classes, frames = len(names), len(report["frames"]["number"])
-        elapsed_ms = report.get("timing", {}).get("frames_ms") or []
-        columns = [100 * column(report, name) for name in _MEANS]
-        columns.append(np.array(elapsed_ms if len(elapsed_ms) == frames else [np.nan] * frames, np.float64))
+        self._classes = len(names)
+        columns = [*(100 * column(report, name) for name in _MEANS), frame_times_ms(report)]
         sums = [part for values in columns for part in (np.nan_to_num(values), ~np.isnan(values))]
         pixels = [counts(report, name) for name in ("intersection", "truth", "predicted")]
         #: What is summed over frames, (N, K) float64: pixels by class, and the sum and number of the other values.

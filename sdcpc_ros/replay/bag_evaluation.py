@@ -97,8 +97,8 @@ def evaluate_bag(
             **_model_facts(model, settings),
             "problems": run.problems,
             **results.scorer.report(),
-            "worst": [extreme.number for extreme in pictures.worst.frames()],
-            "best": [extreme.number for extreme in pictures.best.frames()],
+            "worst": [extreme.number for extreme in pictures.worst.frames],
+            "best": [extreme.number for extreme in pictures.best.frames],
             "timing": _timing(run.elapsed_ms, results.network_s, wall_s),
         }
         return BagEvaluation(report, pictures)

@@ -96,7 +96,7 @@ def test_pictures_are_in_the_page_and_told_to_those_who_cannot_see_them(make_rep
     report, pictures = make_report()
     seen = Page(report_page(report, pictures))
     images = [found for tag, found in seen.tags if tag == "img"]
-    assert len(images) == 4 * (len(pictures.worst.frames()) + len(pictures.best.frames())) + 1
+    assert len(images) == 4 * (len(pictures.worst.frames) + len(pictures.best.frames)) + 1
     assert all(len(found["alt"] or "") > 10 and found["width"] and found["height"] for found in images)
     assert any("Ground truth of frame" in found["alt"] and "building" in found["alt"] for found in images)
     charts = [found for tag, found in seen.tags if tag == "svg"]

@@ -96,7 +96,7 @@ def test_the_report_has_what_the_frames_amount_to(street, tiny_model: Model, rep
     timing = report["timing"]
     assert timing["network_s"] <= timing["segmenter_s"] + 0.002 and len(timing["frames_ms"]) == FRAMES
     json.dumps(report, allow_nan=False)
-    worst = evaluation.pictures.worst.frames()
+    worst = evaluation.pictures.worst.frames
     assert worst[0].number == int(np.argmin(report["frames"]["miou"])) and worst[0].image.shape == (64, 96, 3)
     assert evaluation.pictures.flicker.shape == (64, 96) and evaluation.pictures.backdrop is not None
 
