@@ -11,7 +11,7 @@ Messages are read one by one, so memory does not grow with the bag. Any fault of
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import merge
@@ -86,25 +86,21 @@ class BagFrame:
         return None if companion is None else self.bag.decode(companion, partial(decode_labels, reader=reader))
 
 
-class BagReader:
+class BagReader(AbstractContextManager["BagReader"]):
     """An open bag. Every method may raise BagError, which names the bag and the fault."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with self._explained("cannot be read"):
             self._reader = AnyReader(storage_of(self.path), default_typestore=standard_types())
-            self._opened = ExitStack()
-            self._opened.enter_context(self._reader)
+            self._reader.open()
             self.topics: dict[str, Topic] = {
                 name: Topic(name, info.msgtype or "several message types", info.msgcount, _is_latched(info.connections))
                 for name, info in self._reader.topics.items()
             }
 
     def close(self) -> None:
-        self._opened.close()
-
-    def __enter__(self) -> BagReader:
-        return self
+        self._reader.close()
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -295,13 +291,12 @@ def _reason(error: Exception) -> str:
 
 
 def _is_latched(connections: list[Connection]) -> bool:
-    profiles = [
-        profile
-        for c in connections
-        if isinstance(c.ext, ConnectionExtRosbag2)
-        for profile in c.ext.offered_qos_profiles
-    ]
-    return any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in profiles)
+    return any(
+        profile.durability is QosDurability.TRANSIENT_LOCAL
+        for connection in connections
+        if isinstance(connection.ext, ConnectionExtRosbag2)
+        for profile in connection.ext.offered_qos_profiles
+    )
 
 
 def _namespace(camera: str) -> str:

@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -99,7 +98,7 @@ def evaluate_bag(
             **results.scorer.report(),
             "worst": [extreme.number for extreme in pictures.worst.frames],
             "best": [extreme.number for extreme in pictures.best.frames],
-            "timing": _timing(run.elapsed_ms, results.network_s, wall_s),
+            "timing": _timing(run, wall_s),
         }
         return BagEvaluation(report, pictures)
 
@@ -109,7 +108,6 @@ class _Results:
 
     def __init__(self, label_set: LabelSet, truth_name: str) -> None:
         self.scorer = Scorer(label_set)
-        self.network_s = 0.0
         self.pictures = ReportPictures()
         self._truth_name = truth_name
 
@@ -133,7 +131,6 @@ class _Results:
         log = self.scorer.log
         value = log.miou[-1] if source.truth is not None else None if self.scorer.judged else log.confidence[-1]
         self.pictures.add(value, source.number, source.image, result.labels, source.truth)
-        self.network_s += result.stage_ms["network"] / 1e3
 
 
 def expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
@@ -192,16 +189,17 @@ def _model_facts(model: Model, settings: BagSettings) -> dict[str, Any]:
     }
 
 
-def _timing(elapsed_ms: array[float], network_s: float, wall_s: float) -> dict[str, Any]:
-    p50, p95, longest = np.percentile(elapsed_ms, (50, 95, 100)).tolist()
+def _timing(run: Run, wall_s: float) -> dict[str, Any]:
+    network_s = run.network_ms / 1e3
+    p50, p95, longest = np.percentile(run.elapsed_ms, (50, 95, 100)).tolist()
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_s": round(wall_s, 3),
-        "segmenter_s": round(math.fsum(elapsed_ms) / 1e3, 3),
+        "segmenter_s": round(math.fsum(run.elapsed_ms) / 1e3, 3),
         "network_s": round(network_s, 3),
         "wall_over_network": round(wall_s / network_s, 3),
         "ms_per_frame": {"p50": round(p50, 2), "p95": round(p95, 2), "max": round(longest, 2)},
-        "frames_ms": [round(elapsed, 2) for elapsed in elapsed_ms],
+        "frames_ms": [round(elapsed, 2) for elapsed in run.elapsed_ms],
         "cpus": os.cpu_count(),
     }
 
