@@ -35,6 +35,7 @@ from sdcpc_ros.bags.messages import (
     standard_types,
 )
 from sdcpc_ros.bags.storage_files import cut_short_file, storage_of
+from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.images.label_pictures import LabelReader
 
 #: Image topics with one of these in their names are not cameras: masks, depth, this package's outputs.
@@ -206,7 +207,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         deserialised = self.deserialise(message)
         try:
             return decoder(deserialised)
-        except BagError as error:
+        except (BagError, BadImage) as error:
             raise BagError(f"bag '{self.path}', {message.topic} at {self.offset_s(message):.3f} s: {error}") from None
 
     def offset_s(self, message: RawMessage) -> float:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.bootstrap import block_length, resampled_sums
-from sdcpc_ros.evaluation.frame_metrics import FrameMetrics, Metric
+from sdcpc_ros.evaluation.bootstrap import FrameMetrics, Metric, block_length, resampled_sums
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of
 

@@ -24,6 +24,7 @@ from sdcpc_ros.bags.messages import (
     serialise_image,
     standard_types,
 )
+from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.labels.label_set import CAMVID_11
 
@@ -112,7 +113,7 @@ def test_an_image_that_lies_is_refused_with_a_sentence(change, sentence):
     message = image_message(np.zeros((3, 4, 3), np.uint8), "rgb8")
     for name, value in change.items():
         setattr(message, name, value)
-    with pytest.raises(BagError, match=sentence):
+    with pytest.raises(BadImage, match=sentence):
         decode_image(message)
 
 
@@ -122,7 +123,7 @@ def test_a_corrupt_compressed_image_is_refused_with_a_sentence(jpeg):
         serialise_jpeg(np.zeros((8, 8, 3), np.uint8), STAMP_NS, ""), COMPRESSED_IMAGE
     )
     message.data = np.frombuffer(jpeg, np.uint8)
-    with pytest.raises(BagError, match="do not begin as"):
+    with pytest.raises(BadImage, match="do not begin as"):
         decode_image(message)
 
 
