@@ -52,18 +52,6 @@ def standard_types() -> Typestore:
     return types
 
 
-def header_stamp_ns(data: bytes) -> int:
-    """The stamp of a serialised message that starts with a std_msgs/Header, in ns, without deserialising the rest.
-
-    Raises BagError when there are too few bytes for one.
-    """
-    try:
-        seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)  # byte 1: little-endian or not
-    except (struct.error, IndexError):
-        raise BagError(f"a message of {len(data)} bytes is too short to hold a header") from None
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
 @dataclass(frozen=True)
 class RawMessage:
     """A message as recorded: its CDR bytes, and the time of recording (not the header's stamp)."""
@@ -75,8 +63,12 @@ class RawMessage:
 
     @property
     def stamp_ns(self) -> int:
-        """The header's stamp. Only for messages that start with a header; BagError if there are too few bytes."""
-        return header_stamp_ns(self.data)
+        """The stamp of a message that starts with a std_msgs/Header. Raises BagError if it has too few bytes."""
+        try:  # byte 1: little-endian or not
+            seconds, nanoseconds = struct.unpack_from("<iI" if self.data[1] else ">iI", self.data, 4)
+        except (struct.error, IndexError):
+            raise BagError(f"a message of {len(self.data)} bytes is too short to hold a header") from None
+        return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     @property
     def stamp_or_time_ns(self) -> int:

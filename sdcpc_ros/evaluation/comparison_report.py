@@ -88,9 +88,10 @@ def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult
     if strips := with_values(strips):
         chart = timeline(*frame_times(baseline), strips)
         sections.append(Section("Over time", "Both on the same frames.", [("timeline", chart)]))
-    settings = _settings_that_differ(baseline, compared.report)
-    if settings:
-        table = {"head": ["", "baseline", "this"], "rows": settings}
+    ours, theirs = ({**configuration(each), **each["versions"]} for each in (baseline, compared.report))
+    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in dict.fromkeys([*ours, *theirs])]
+    if different := [pair for pair in pairs if pair[1] != pair[2]]:
+        table = {"head": ["", "baseline", "this"], "rows": different}
         sections.append(Section("What is set differently", parts=[("grid", table)]))
     return sections
 
@@ -120,12 +121,6 @@ def _row(each: Difference, positions: tuple[float, ...], *, begins_group: bool) 
         "width": f"{right - left:.2f}",
         "begins_group": begins_group,
     }
-
-
-def _settings_that_differ(baseline: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    ours, theirs = ({**configuration(each), **each["versions"]} for each in (baseline, report))
-    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in dict.fromkeys([*ours, *theirs])]
-    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def comparison_tables(comparison: Comparison, width: int) -> RenderableType:

@@ -121,10 +121,9 @@ def _prepare_street(seconds: float | None, path: Path, console: Console) -> Path
     """The synthetic street as a bag: that of the last run if it is the same, else a new one."""
     wanted = _STREET if seconds is None else replace(_STREET, length=max(1, round(seconds * _STREET.rate_hz)))
     street = f"a synthetic street of {wanted.length / wanted.rate_hz:.0f} s, {wanted.length} images"
-    if is_street_bag(path, wanted):
-        _step(console, 1, f"The bag: {street}, from an earlier run")
-    else:
-        _step(console, 1, f"The bag: {street}")
+    is_there = is_street_bag(path, wanted)
+    _step(console, 1, f"The bag: {street}{', from an earlier run' if is_there else ''}")
+    if not is_there:
         with ProgressBar(wanted.length, "rendering", console=console) as advance:
             write_street_bag(path, wanted, on_frame=advance)
     return path
@@ -136,9 +135,6 @@ def _play(
     """Plays the bag to a node and writes the labelled bag of its answers; the node's log lies beside it."""
     camera = bag.camera_topic(settings.camera)
 
-    def on_start(node: str) -> None:
-        _step(console, 2, f"The node: {node}")
-
     def on_progress(run: LiveRun) -> None:
         if not run.published_ns:
             bar.restart(expected_frames(bag, camera, settings), "playing")
@@ -147,7 +143,13 @@ def _play(
         bar.update(len(run.published_ns), f"{len(run.arrived_ns)} masks, frames played")
 
     run = live_run(
-        bag, settings, labelled_bag.parent, plan, {"model": model}, on_start=on_start, on_progress=on_progress
+        bag,
+        settings,
+        labelled_bag.parent,
+        plan,
+        {"model": model},
+        on_start=lambda node: _step(console, 2, f"The node: {node}"),
+        on_progress=on_progress,
     )
     with ProgressBar(None, "loading the model", console=console) as bar, run as (live, answers):
         outputs = (live.topics.label, live.topics.confidence)
@@ -234,14 +236,15 @@ def demo_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"  {stage}", f"{stages[stage]} ms", "of it, in the node" if stage == "total" else "")
     table.add_section()
     if quality["judged_frames"]:
-        table.add_row("mIoU", _percent(quality["miou"]), f"{quality['judged_frames']} masks against the ground truth")
-        table.add_row("mVC8", _percent(quality["mvc8"]), "steady labels where the truth is")
-        table.add_row("mVC16", _percent(quality["mvc16"]), "the same over 16 masks instead of 8")
+        masks = f"{quality['judged_frames']} masks against the ground truth"
+        table.add_row("mIoU", _number(quality["miou"], ".1%"), masks)
+        table.add_row("mVC8", _number(quality["mvc8"], ".1%"), "steady labels where the truth is")
+        table.add_row("mVC16", _number(quality["mvc16"], ".1%"), "the same over 16 masks instead of 8")
         table.caption = "mVC runs over consecutive masks: dropped frames are left out."
         table.caption_justify = "left"
     else:
         table.add_row("mIoU, mVC8", "-", "no ground truth of its classes")
-    table.add_row("confidence", _percent(quality["confidence"]), "of the network in its labels, mean")
+    table.add_row("confidence", _number(quality["confidence"], ".1%"), "of the network in its labels, mean")
     return table
 
 
@@ -254,7 +257,7 @@ def demo_headline(summary: dict[str, Any]) -> tuple[str, str]:
         f"latency {_number(timing['latency_ms']['p50'], '.0f ms')}",
     ]
     if quality["judged_frames"]:
-        facts += [f"mIoU {_percent(quality['miou'])}", f"mVC8 {_percent(quality['mvc8'])}"]
+        facts += [f"mIoU {_number(quality['miou'], '.1%')}", f"mVC8 {_number(quality['mvc8'], '.1%')}"]
     bag = summary["bag"].replace("_", " ")
     return f"{bag[:1].upper()}{bag[1:]}, segmented live by {summary['model']}", ",  ".join(facts)
 
@@ -273,10 +276,6 @@ def demo_hint(summary: dict[str, Any]) -> str | None:
 
 
 def _number(value: float | None, format_and_unit: str) -> str:
-    """`.1f Hz` -> 14.9 Hz; a dash for None."""
+    """`.1f Hz` -> 14.9 Hz, `.1%` -> 47.3%; a dash for None."""
     format_spec, _, unit = format_and_unit.partition(" ")
     return "-" if value is None else f"{value:{format_spec}} {unit}".rstrip()
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"

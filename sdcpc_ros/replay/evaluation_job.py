@@ -116,7 +116,7 @@ class Job:
             "--labelled-bag": self.labelled_bag,
             "--live": live is not None,
             "--live-rate": None if live is None or live.rate == 1 else live.rate,
-            "--live-node": None if live is None else live.label_topic,
+            "--live-node": None if live is None or live.running is None else live.running.label,
         }
         words = ["sdcpc", "evaluate-bag", str(self.bag), "--model", str(model.path)]
         for name, value in options.items():

@@ -23,7 +23,7 @@ from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job
 from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.live_run import LivePlan
-from sdcpc_ros.replay.node_process import terminated_as_interrupted
+from sdcpc_ros.replay.node_process import NodeTopics, terminated_as_interrupted
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -86,7 +86,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = ModelChoice(path, device, arguments.backend, size, arguments.precision)
-    live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
+    running = None if arguments.live_node is None else NodeTopics.of(arguments.live_node)
+    live = LivePlan(arguments.live_rate or 1.0, running) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     rerun = None if arguments.rerun is None else arguments.rerun.absolute()
     how = (model, settings, arguments.labelled_bag, live, rerun)

@@ -17,6 +17,7 @@ from sdcpc_ros.replay import evaluation_job
 from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.live_run import LivePlan
+from sdcpc_ros.replay.node_process import NodeTopics
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -110,7 +111,7 @@ def test_the_command_in_the_report_gives_the_same_report(job, tmp_path, quick_pa
 
 
 def test_the_command_of_a_live_job_says_so(job):
-    plan = LivePlan(0.5, "/robot/seg/front/label/image_raw")
+    plan = LivePlan(0.5, NodeTopics.of("/robot/seg/front/label/image_raw"))
     command = replace(job, live=plan).command()
     assert command.endswith("--live --live-rate 0.5 --live-node /robot/seg/front/label/image_raw")
 

@@ -186,7 +186,7 @@ def _draw(strip: Strip, x: np.ndarray) -> dict[str, Any]:
     lines = []
     for title, quantity in strip.lines.items():
         at, least, mean, most = downsample(x, quantity)
-        band = _band(_WIDTH * at, y(most), y(least)) if len(at) < len(x) else ""
+        band = _path(_WIDTH * at, y(most), y(least)) if len(at) < len(x) else ""
         lines.append({"title": title, "path": _path(_WIDTH * at, y(mean)), "band": band})
     note = None
     if (highest := np.nanmax(values, initial=-np.inf)) > high:
@@ -218,24 +218,18 @@ def _limits(values: np.ndarray, strip: Strip) -> tuple[float, float]:
     return max(0.0, low - (0 if strip.from_zero else margin)), high + margin
 
 
-def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """An SVG path that breaks where y is nan. A lone point is drawn twice, which round line caps show as a dot."""
-    runs = [run if len(run) > 1 else np.repeat(run, 2) for run in _runs(y)]
-    return "".join(f"M{_points(x[run], y[run])}" for run in runs)
-
-
-def _band(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> str:
-    return "".join(f"M{_points(x[run], top[run])}L{_points(x[run[::-1]], bottom[run[::-1]])}Z" for run in _runs(top))
-
-
-def _runs(values: np.ndarray) -> list[np.ndarray]:
-    """Indices of consecutive values that are not nan."""
-    known = np.flatnonzero(~np.isnan(values))
-    return [run for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if run.size]
-
-
-def _points(x: np.ndarray, y: np.ndarray) -> str:
-    return "L".join(f"{left:.1f} {top:.1f}" for left, top in zip(x, y))
+def _path(x: np.ndarray, y: np.ndarray, bottom: np.ndarray | None = None) -> str:
+    """An SVG path along y that breaks where y is nan, or the outline of the areas between y and `bottom`."""
+    known = np.flatnonzero(~np.isnan(y))
+    path = ""
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []:
+        points = [*zip(x[run], y[run])]
+        if bottom is not None:
+            points += zip(x[run[::-1]], bottom[run[::-1]])
+        elif len(run) == 1:
+            points *= 2  # round line caps show a line to itself as a dot
+        path += "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in points) + ("" if bottom is None else "Z")
+    return path
 
 
 def _marks(x: np.ndarray, marks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
