@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
+from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare, comparison_report
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError
 
@@ -82,9 +82,10 @@ class TestGates:
         ],
     )
     def test_what_fails(self, pair, text, failed):
-        (result,) = check_gates(compare(["a", "b"], pair, QUICK), [Gate.parse(text)])
+        comparisons = compare(["a", "b"], pair, QUICK)
+        (result,) = check_gates(comparisons, [Gate.parse(text)])
         assert result.failed == failed
-        assert result.to_dict()["failed"] == failed
+        assert comparison_report(comparisons, [result])["gates"][0]["failed"] == failed
 
     def test_an_unknown_metric_is_named_with_those_there_are(self, pair):
         comparison = compare(["a", "b"], pair, QUICK)
@@ -126,7 +127,8 @@ class TestCommand:
         assert as_json["format"] == "sdcpc comparison 1"
         assert as_json["compared"][0]["metrics"]["miou"]["verdict"] == "worse"
         reports, settings = [json.loads(path.read_text()) for path in files], ComparisonSettings(replicates=200)
-        assert as_json["compared"] == compare([str(path) for path in files], reports, settings).to_dict()["compared"]
+        comparisons = compare([str(path) for path in files], reports, settings)
+        assert as_json["compared"] == comparison_report(comparisons)["compared"]
 
         page = (tmp_path / "c.html").read_text(encoding="utf-8")
         tags = Tags(page)
