@@ -80,3 +80,9 @@ def make_report(
 @pytest.fixture(name="make_report")
 def make_report_fixture() -> Callable[..., tuple[dict[str, Any], ReportPictures]]:
     return make_report
+
+
+@pytest.fixture
+def pair() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A report, and one of a clearly worse model on the same frames."""
+    return make_report(wrong=0.2, seed=1)[0], make_report(wrong=0.25, seed=2)[0]

@@ -15,12 +15,6 @@ from sdcpc_ros.labels.label_set import CITYSCAPES_19
 QUICK = ComparisonSettings(replicates=300)
 
 
-@pytest.fixture
-def pair(make_report):
-    """A report, and one of a clearly worse model on the same frames."""
-    return make_report(wrong=0.2, seed=1)[0], make_report(wrong=0.25, seed=2)[0]
-
-
 def test_a_worse_model_is_worse_beyond_chance(pair):
     (compared,) = compare(["good", "bad"], pair, QUICK)
     miou = compared.differences["miou"]

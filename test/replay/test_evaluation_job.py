@@ -23,12 +23,6 @@ from sdcpc_ros.runtime.progress import ProgressBar
 
 
 @pytest.fixture
-def quick_page(monkeypatch):
-    """Pages are drawn in seconds; where they do not matter, none is."""
-    monkeypatch.setattr(evaluation_job, "write_report", lambda path, report, pictures: path.write_text("a page"))
-
-
-@pytest.fixture
 def job(street, tiny_checkpoint, tmp_path) -> Job:
     bag = tmp_path / "drive"
     shutil.copytree(street, bag)
