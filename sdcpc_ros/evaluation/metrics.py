@@ -230,8 +230,8 @@ class FlickerMap:
 
     def __init__(self) -> None:
         self._previous: tuple[np.ndarray, np.ndarray | None] | None = None
-        self.changes: np.ndarray | None = None  #: (H, W) uint32, how often the label changed
-        self.chances: np.ndarray | None = None  #: (H, W) uint32, how often it could have been judged
+        self.changes = np.zeros((0, 0), np.uint32)  #: (H, W), how often the label changed
+        self.chances = np.zeros((0, 0), np.uint32)  #: (H, W), how often it could have been judged
 
     def update(self, labels: np.ndarray, truth: np.ndarray | None) -> float | None:
         """The next frame, (H, W) uint8 labels and truth (255 = void).
@@ -250,7 +250,7 @@ class FlickerMap:
         else:
             return None
         changed = (labels != last_labels) & judged
-        if self.changes is None or self.chances is None:
+        if not self.changes.size:
             self.changes, self.chances = np.zeros(labels.shape, np.uint32), np.zeros(labels.shape, np.uint32)
         if self.changes.shape == labels.shape:
             self.changes += changed
@@ -264,7 +264,5 @@ class FlickerMap:
 
     def rate(self) -> np.ndarray:
         """Changes per frame by pixel, (H, W) float32 in 0..1, nan where never judged; (0, 0) before a second frame."""
-        if self.changes is None or self.chances is None:
-            return np.zeros((0, 0), np.float32)
         rate = np.full(self.changes.shape, np.nan, np.float32)
         return np.divide(self.changes, self.chances, out=rate, where=self.chances > 0)

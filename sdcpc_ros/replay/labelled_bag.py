@@ -102,8 +102,8 @@ def _copy_of(path: Path, source: Path, settings: BagSettings) -> Iterator[Callab
         truth = bag.ground_truth_topic(camera) if settings.truth is None else settings.truth
         wanted = (camera, bag.camera_info_topic(camera), truth, *_TRANSFORMS)
         topics = [topic for topic in dict.fromkeys(wanted) if topic in bag.topics and topic is not None]
-        for topic in set(topics) & set(_OUTPUTS):
-            raise BagError(f"bag '{source}' has {topic} already, which the labelled bag would have as well")
+        if taken := [topic for topic in topics if topic in _OUTPUTS]:
+            raise BagError(f"bag '{source}' has {taken[0]} already, which the labelled bag would have as well")
         latched = [topic for topic in topics if bag.topics[topic].latched]
         inputs = bag.messages(*topics, start_s=start_s, duration_s=settings.duration_s)
         if start_s and latched:  # those from before the start get the time of the start
