@@ -21,7 +21,7 @@ _MEANS = {"mvc8": "mVC8", "mvc16": "mVC16", "steady": "Steady pixels", "confiden
 
 @dataclass(frozen=True)
 class Metric:
-    """What one of the columns of `FrameMetrics.values` is."""
+    """A column of `FrameMetrics.values`."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class FrameMetrics:
         columns = [*(100 * column(report, name) for name in _MEANS), frame_times_ms(report)]
         sums = [part for values in columns for part in (np.nan_to_num(values), ~np.isnan(values))]
         pixels = [counts(report, name) for name in ("intersection", "truth", "predicted")]
-        #: What is summed over frames, (N, K) float64: pixels by class, and the sum and number of the other values.
+        #: The terms of the sums, (N, K) float64: pixels by class, and the sum and number of the other values.
         self.columns = np.concatenate([*pixels, np.stack(sums, axis=1)], axis=1).astype(np.float64)
 
     def values(self, sums: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.evaluation.metrics import MVC_MODES
 from sdcpc_ros.evaluation.pages.rendering import count_noun
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.labels.label_set import LabelSetError
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _STREAM = "evaluation"
@@ -88,36 +88,6 @@ class Evaluation:
         return {**vars(self), "streaming": self.streaming.to_dict(), "single_frame": self.single_frame.to_dict()}
 
 
-class _TimedScorer:
-    """Calls the segmenter, and scores and times its labels."""
-
-    def __init__(self, label_set: LabelSet, segment: Callable[..., Any]) -> None:
-        self.scorer, self._segment = Scorer(label_set, MVC_MODES), segment
-        self._elapsed_ms: list[float] = []
-
-    def update(
-        self, image: np.ndarray, truth: np.ndarray | None, flow: Sequence[Any], *arguments: Any, **options: Any
-    ) -> None:
-        started = time.perf_counter()
-        labels = self._segment(image, *arguments, **options).labels
-        self._elapsed_ms.append((time.perf_counter() - started) * 1e3)
-        self.scorer.update(labels, truth, flow=flow[0], flow_valid=flow[1])
-
-    def scores(self) -> Scores:
-        scorer = self.scorer
-        return Scores(
-            miou=scorer.confusion.miou(),
-            weighted_iou=scorer.confusion.weighted_iou(),
-            class_iou=dict(zip(scorer.label_set.class_names, scorer.confusion.iou().tolist())),
-            mvc8=scorer.mvc[8, "clean"].value(),
-            mvc16=scorer.mvc[16, "clean"].value(),
-            mvc8_reference=scorer.mvc[8, "reference"].value(),
-            mvc16_reference=scorer.mvc[16, "reference"].value(),
-            tc=scorer.tc.value(),
-            ms_per_frame=statistics.median(self._elapsed_ms) if self._elapsed_ms else math.nan,
-        )
-
-
 def evaluate(
     segmenter: StreamingSegmenter,
     video: LabelledVideo,
@@ -138,25 +108,52 @@ def evaluate(
             f"'{each.name}' ({', '.join(each.class_names)})" for each in (segmenter.label_set, dataset.label_set)
         )
         raise LabelSetError(f"the model's classes are {ours}; {dataset.name} has {theirs}")
-    streaming = _TimedScorer(dataset.label_set, segmenter.segment)
-    single_frame = _TimedScorer(dataset.label_set, segment_single or segmenter.segment_single)
+    segment_single = segment_single or segmenter.segment_single
+    streaming, single_frame = (Scorer(dataset.label_set, MVC_MODES) for _ in range(2))
+    streaming_ms, single_frame_ms = list[float](), list[float]()
     with progress(frames, doing) if progress else nullcontext(lambda: None) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
             for index in clip:
                 facts, flow = dataset.frames[index], dataset.flow(index) or (None, None)
                 image, truth = dataset[index] if facts.labelled else (dataset.image(index), None)
-                streaming.update(image, truth, flow, facts.stamp_s, stream=_STREAM)
+                with _timed(streaming_ms):
+                    labels = segmenter.segment(image, facts.stamp_s, stream=_STREAM).labels
+                streaming.update(labels, truth, flow=flow[0], flow_valid=flow[1])
                 if truth is None:
-                    single_frame.scorer.interrupt()
+                    single_frame.interrupt()
                 else:
-                    single_frame.update(image, truth, flow)
+                    with _timed(single_frame_ms):
+                        labels = segment_single(image).labels
+                    single_frame.update(labels, truth, flow=flow[0], flow_valid=flow[1])
                 advance()
-            streaming.scorer.interrupt()
-            single_frame.scorer.interrupt()
+            streaming.interrupt()
+            single_frame.interrupt()
     segmenter.reset(_STREAM)
-    judged = single_frame.scorer.judged
-    return Evaluation(dataset.name, len(video.clips), frames, judged, streaming.scores(), single_frame.scores())
+    both = _scores(streaming, streaming_ms), _scores(single_frame, single_frame_ms)
+    return Evaluation(dataset.name, len(video.clips), frames, single_frame.judged, *both)
+
+
+@contextmanager
+def _timed(elapsed_ms: list[float]) -> Iterator[None]:
+    """Appends how long the block takes."""
+    started = time.perf_counter()
+    yield
+    elapsed_ms.append((time.perf_counter() - started) * 1e3)
+
+
+def _scores(scorer: Scorer, elapsed_ms: list[float]) -> Scores:
+    return Scores(
+        miou=scorer.confusion.miou(),
+        weighted_iou=scorer.confusion.weighted_iou(),
+        class_iou=dict(zip(scorer.label_set.class_names, scorer.confusion.iou().tolist())),
+        mvc8=scorer.mvc[8, "clean"].value(),
+        mvc16=scorer.mvc[16, "clean"].value(),
+        mvc8_reference=scorer.mvc[8, "reference"].value(),
+        mvc16_reference=scorer.mvc[16, "reference"].value(),
+        tc=scorer.tc.value(),
+        ms_per_frame=statistics.median(elapsed_ms) if elapsed_ms else math.nan,
+    )
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:

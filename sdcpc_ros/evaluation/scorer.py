@@ -45,7 +45,7 @@ class FrameLog:
 
 
 class Scorer:
-    """The one scorer: of bags, data sets and live runs. Its memory grows by the log's row for each frame only.
+    """Scores labels, with or without ground truth, of bags, data sets and live runs; memory grows by a log row a frame.
 
     mVC windows and TC pairs that contain a frame without ground truth are left out. `mvc_modes` as VideoConsistency.
     """

@@ -71,7 +71,7 @@ class Job:
             shutil.rmtree(self.labelled_bag_path)
 
     def key(self) -> str:
-        """A digest of all that the result depends on: the files of the bag and its masks, the model, the settings."""
+        """A digest of the job's inputs: the files of the bag and its masks, the model, the settings."""
         wanted = self.settings.truth
         truth = Path(wanted) if wanted is not None and Path(wanted).is_dir() else None
         facts = {

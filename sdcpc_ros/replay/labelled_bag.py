@@ -1,7 +1,7 @@
 """Writes labelled bags: the camera's topics, and beside each image its mask.
 
-They are mcap bags with compressed chunks. They hold the camera's topics, the ground truth and /tf unchanged; and beside
-each image, under its bag time, what the node publishes. Memory does not grow with the bag.
+They are mcap bags with compressed chunks. They hold the camera's topics, the ground truth and /tf unchanged, and the
+node's outputs for each image under the bag time of the image. Memory does not grow with the bag.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class NodeProcess(AbstractContextManager["NodeProcess"]):
             raise PlaybackError(f"the node ended by itself (exit status {status}){last}")
 
     def stop(self) -> None:
-        """Sends SIGTERM and, to what is left after a while, SIGKILL to the whole group."""
+        """Sends SIGTERM to the whole group, and SIGKILL to the processes that are left after a while."""
         try:
             with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(self.pid, signal.SIGTERM)
