@@ -238,13 +238,19 @@ class BagReader(AbstractContextManager["BagReader"]):
         except BagError:
             raise
         except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
-            reason = _reason(error)
             cut_short = cut_short_file(self.path)
             if cut_short is not None:
                 reason = (
                     f"{cut_short.name} is cut short, as when a recording is not closed "
                     "(`mcap recover` or `ros2 bag reindex` can save what is there)"
                 )
+            elif isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
+                reason = (
+                    f"it holds messages described by '{error.args[0]}', not by ROS "
+                    "(`mcap filter` leaves out their topics)"
+                )
+            else:
+                reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise BagError(f"bag '{self.path}' {what() if callable(what) else what}: {reason}") from error
 
 
@@ -282,13 +288,6 @@ def join_by_stamp(
                 break
             yield waiting.pop(first_ns)
     yield from waiting.values()
-
-
-def _reason(error: Exception) -> str:
-    """The reading library's message, on one line."""
-    if isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
-        return f"it holds messages described by '{error.args[0]}', not by ROS (`mcap filter` leaves out their topics)"
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _is_latched(connections: list[Connection]) -> bool:

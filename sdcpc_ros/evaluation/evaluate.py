@@ -92,14 +92,14 @@ def evaluate(
     segmenter: StreamingSegmenter,
     video: LabelledVideo,
     *,
-    segment_single: Callable[[np.ndarray], Any] | None = None,
+    labels_of: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
     doing: str = "evaluating",
 ) -> Evaluation:
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
-    `segment_single`: takes the place of the segmenter's own. `progress` gets the number of frames and `doing`, and
-    returns a context manager whose value is called after each frame, as ProgressBar.
+    `labels_of`: gives the labels of a single frame; None: `segmenter.segment_single`. `progress` gets the number of
+    frames and `doing`, and returns a context manager whose value is called after each frame, as ProgressBar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
     dataset, frames = video.dataset, sum(map(len, video.clips))
@@ -108,7 +108,7 @@ def evaluate(
             f"'{each.name}' ({', '.join(each.class_names)})" for each in (segmenter.label_set, dataset.label_set)
         )
         raise LabelSetError(f"the model's classes are {ours}; {dataset.name} has {theirs}")
-    segment_single = segment_single or segmenter.segment_single
+    labels_of = labels_of or (lambda image: segmenter.segment_single(image).labels)
     streaming, single_frame = (Scorer(dataset.label_set, MVC_MODES) for _ in range(2))
     streaming_ms, single_frame_ms = list[float](), list[float]()
     with progress(frames, doing) if progress else nullcontext(lambda: None) as advance:
@@ -124,7 +124,7 @@ def evaluate(
                     single_frame.interrupt()
                 else:
                     with _timed(single_frame_ms):
-                        labels = segment_single(image).labels
+                        labels = labels_of(image)
                     single_frame.update(labels, truth, flow=flow[0], flow_valid=flow[1])
                 advance()
             streaming.interrupt()
