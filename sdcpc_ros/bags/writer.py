@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -83,10 +83,6 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             )
             self._connections[message.topic] = connection
         self._writer.write(connection, message.time_ns, message.data)
-
-    def write_all(self, messages: Iterable[RawMessage], typestore: Typestore | None = None) -> None:
-        for message in messages:
-            self.write(message, typestore)
 
     def __exit__(self, *error: Any) -> None:
         if error[0] is None:
