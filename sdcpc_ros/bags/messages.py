@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.images.decoding import BadImage, image_format, to_rgb
+from sdcpc_ros.images.decoding import image_format, to_rgb
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.streaming.class_statistics import class_statistics
@@ -52,18 +52,6 @@ def standard_types() -> Typestore:
     return types
 
 
-def header_stamp_ns(data: bytes) -> int:
-    """The stamp of a serialised message that starts with a std_msgs/Header, in ns, without deserialising the rest.
-
-    Raises BagError when there are too few bytes for one.
-    """
-    try:
-        seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)  # byte 1: little-endian or not
-    except (struct.error, IndexError):
-        raise BagError(f"a message of {len(data)} bytes is too short to hold a header") from None
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
 @dataclass(frozen=True)
 class RawMessage:
     """A message as recorded: its CDR bytes, and the time of recording (not the header's stamp)."""
@@ -75,8 +63,12 @@ class RawMessage:
 
     @property
     def stamp_ns(self) -> int:
-        """The header's stamp. Only for messages that start with a header; BagError if there are too few bytes."""
-        return header_stamp_ns(self.data)
+        """The stamp of a message that starts with a std_msgs/Header. Raises BagError if it has too few bytes."""
+        try:  # byte 1: little-endian or not
+            seconds, nanoseconds = struct.unpack_from("<iI" if self.data[1] else ">iI", self.data, 4)
+        except (struct.error, IndexError):
+            raise BagError(f"a message of {len(self.data)} bytes is too short to hold a header") from None
+        return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     @property
     def stamp_or_time_ns(self) -> int:
@@ -136,26 +128,20 @@ def serialise_class_statistics(labels: np.ndarray, confidence: np.ndarray, stamp
 
 
 def decode_image(message: Any) -> np.ndarray:
-    """A deserialised Image or CompressedImage as (H, W, 3) uint8 RGB. Raises BagError when it cannot be one."""
-    try:
-        return to_rgb(message, _MAX_PIXELS)
-    except BadImage as error:
-        raise BagError(str(error)) from error
+    """A deserialised Image or CompressedImage as (H, W, 3) uint8 RGB. Raises BadImage when it cannot be one."""
+    return to_rgb(message, _MAX_PIXELS)
 
 
 def image_encoding(message: Any) -> str:
-    """The encoding of a deserialised Image, "jpeg" or "png" of a CompressedImage. BagError when it is neither."""
-    try:
-        return image_format(message, _MAX_PIXELS).encoding
-    except BadImage as error:
-        raise BagError(str(error)) from error
+    """The encoding of a deserialised Image, "jpeg" or "png" of a CompressedImage. BadImage when it is neither."""
+    return image_format(message, _MAX_PIXELS).encoding
 
 
 def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray:
     """The class ids (H, W) uint8, 255 where there is none, of a deserialised Image or CompressedImage (PNG).
 
     "No label" is 255 in 8-bit encodings, 65535 in unsigned and -1 in signed 16-bit ones. Colours are read by the
-    `reader`, which knows those of the classes. Raises BagError.
+    `reader`, which knows those of the classes. Raises BagError or BadImage.
     """
     reader = reader or LabelReader()
     try:

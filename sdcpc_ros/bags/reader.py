@@ -11,7 +11,7 @@ Messages are read one by one, so memory does not grow with the bag. Any fault of
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import merge
@@ -35,6 +35,7 @@ from sdcpc_ros.bags.messages import (
     standard_types,
 )
 from sdcpc_ros.bags.storage_files import cut_short_file, storage_of
+from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.images.label_pictures import LabelReader
 
 #: Image topics with one of these in their names are not cameras: masks, depth, this package's outputs.
@@ -86,25 +87,21 @@ class BagFrame:
         return None if companion is None else self.bag.decode(companion, partial(decode_labels, reader=reader))
 
 
-class BagReader:
+class BagReader(AbstractContextManager["BagReader"]):
     """An open bag. Every method may raise BagError, which names the bag and the fault."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with self._explained("cannot be read"):
             self._reader = AnyReader(storage_of(self.path), default_typestore=standard_types())
-            self._opened = ExitStack()
-            self._opened.enter_context(self._reader)
+            self._reader.open()
             self.topics: dict[str, Topic] = {
                 name: Topic(name, info.msgtype or "several message types", info.msgcount, _is_latched(info.connections))
                 for name, info in self._reader.topics.items()
             }
 
     def close(self) -> None:
-        self._opened.close()
-
-    def __enter__(self) -> BagReader:
-        return self
+        self._reader.close()
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -210,7 +207,7 @@ class BagReader:
         deserialised = self.deserialise(message)
         try:
             return decoder(deserialised)
-        except BagError as error:
+        except (BagError, BadImage) as error:
             raise BagError(f"bag '{self.path}', {message.topic} at {self.offset_s(message):.3f} s: {error}") from None
 
     def offset_s(self, message: RawMessage) -> float:
@@ -241,13 +238,19 @@ class BagReader:
         except BagError:
             raise
         except Exception as error:  # rosbags lets through struct.error, AssertionError, KeyError, apsw.Error, ...
-            reason = _reason(error)
             cut_short = cut_short_file(self.path)
             if cut_short is not None:
                 reason = (
                     f"{cut_short.name} is cut short, as when a recording is not closed "
                     "(`mcap recover` or `ros2 bag reindex` can save what is there)"
                 )
+            elif isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
+                reason = (
+                    f"it holds messages described by '{error.args[0]}', not by ROS "
+                    "(`mcap filter` leaves out their topics)"
+                )
+            else:
+                reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise BagError(f"bag '{self.path}' {what() if callable(what) else what}: {reason}") from error
 
 
@@ -287,21 +290,13 @@ def join_by_stamp(
     yield from waiting.values()
 
 
-def _reason(error: Exception) -> str:
-    """The reading library's message, on one line."""
-    if isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
-        return f"it holds messages described by '{error.args[0]}', not by ROS (`mcap filter` leaves out their topics)"
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
 def _is_latched(connections: list[Connection]) -> bool:
-    profiles = [
-        profile
-        for c in connections
-        if isinstance(c.ext, ConnectionExtRosbag2)
-        for profile in c.ext.offered_qos_profiles
-    ]
-    return any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in profiles)
+    return any(
+        profile.durability is QosDurability.TRANSIENT_LOCAL
+        for connection in connections
+        if isinstance(connection.ext, ConnectionExtRosbag2)
+        for profile in connection.ext.offered_qos_profiles
+    )
 
 
 def _namespace(camera: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Collection
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ _LATCHED = Qos(
 )
 
 
-class BagWriter:
+class BagWriter(AbstractContextManager["BagWriter"]):
     """A new bag, a folder as `ros2 bag record` makes it. It appears under its name complete or not at all.
 
         with BagWriter("street") as bag:
@@ -83,13 +83,6 @@ class BagWriter:
             )
             self._connections[message.topic] = connection
         self._writer.write(connection, message.time_ns, message.data)
-
-    def write_all(self, messages: Iterable[RawMessage], typestore: Typestore | None = None) -> None:
-        for message in messages:
-            self.write(message, typestore)
-
-    def __enter__(self) -> BagWriter:
-        return self
 
     def __exit__(self, *error: Any) -> None:
         if error[0] is None:

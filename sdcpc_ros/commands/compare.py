@@ -38,23 +38,23 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
-    from sdcpc_ros.evaluation.comparison_report import comparison_tables, write_comparison
+    from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare, comparison_report
+    from sdcpc_ros.evaluation.comparison_report import comparison_table, write_comparison
     from sdcpc_ros.evaluation.gates import Gate
     from sdcpc_ros.evaluation.report_file import read_report, write_json
 
     gates = [Gate.parse(text) for text in arguments.fail_if]
     settings = ComparisonSettings(arguments.draws, arguments.level, arguments.block, arguments.seed)
     paths = [arguments.baseline, *arguments.reports]
-    comparison = compare([str(path) for path in paths], [read_report(path) for path in paths], settings)
-    results = check_gates(comparison, gates)
+    comparisons = compare([str(path) for path in paths], [read_report(path) for path in paths], settings)
+    results = check_gates(comparisons, gates)
     console = Console()
-    console.print(comparison_tables(comparison, console.width))
+    for comparison in comparisons:
+        console.print(comparison_table(comparison, console.width))
     if arguments.json is not None:
-        gate_results = [result.to_dict() for result in results]
-        write_json(arguments.json, {**comparison.to_dict(), "gates": gate_results}, indent=2)
+        write_json(arguments.json, comparison_report(comparisons, results), indent=2)
     if arguments.html is not None:
-        write_comparison(arguments.html, comparison, results, command=_command(arguments))
+        write_comparison(arguments.html, comparisons, results, command=_command(arguments))
     failed = [result for result in results if result.failed]
     for result in failed:
         print(f"sdcpc compare: {result.sentence}", file=sys.stderr)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sdcpc_ros.evaluation.bootstrap import block_length, resampled_sums
-from sdcpc_ros.evaluation.frame_metrics import FrameMetrics, Metric
+from sdcpc_ros.evaluation.bootstrap import FrameMetrics, Metric, block_length, resampled_sums
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError, counts, label_set_of
 
@@ -66,60 +65,35 @@ class Difference:
     def interval(self) -> str:
         return "–" if self.low is None or self.high is None else f"{self.low:+.2f} to {self.high:+.2f}"
 
+    @property
+    def numbers(self) -> tuple[str, str, str, str]:
+        """Baseline, value, difference and interval as text."""
+        return f"{self.baseline:.2f}", f"{self.value:.2f}", f"{self.difference:+.2f}", self.interval
+
     def to_dict(self) -> dict[str, Any]:
-        names = ("baseline", "value", "difference", "low", "high", "verdict")
-        return {"unit": self.metric.unit, **{name: _rounded(getattr(self, name)) for name in names}}
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A report, and all its differences from the baseline by metric."""
-
-    name: str
-    report: dict[str, Any]
-    differences: dict[str, Difference]
-    block: int  #: frames drawn together
-    same_labels: bool  #: every label of every frame is the baseline's
+        names = ("baseline", "value", "difference", "low", "high")
+        numbers = {name: getattr(self, name) for name in names}
+        rounded = {name: None if number is None else round(number, 4) for name, number in numbers.items()}
+        return {"unit": self.metric.unit, **rounded, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Reports of one recording against the first of them."""
+    """A report against a baseline of the same recording: all differences, by metric."""
 
     baseline_name: str
     baseline: dict[str, Any]
-    compared: tuple[Compared, ...]
+    name: str
+    report: dict[str, Any]
+    differences: dict[str, Difference]
     settings: ComparisonSettings
+    block: int  #: frames drawn together
 
     @property
-    def frames(self) -> int:
-        return len(self.baseline["frames"]["number"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "format": COMPARISON_FORMAT,
-            "bag": self.baseline["bag"]["name"],
-            "camera": self.baseline["bag"]["camera"],
-            "frames": self.frames,
-            "baseline": {"name": self.baseline_name, "model": _model(self.baseline)},
-            "bootstrap": {
-                "kind": "circular blocks of frames, paired, percentile intervals",
-                "replicates": self.settings.replicates,
-                "level": self.settings.level,
-                "seed": self.settings.seed,
-            },
-            "compared": [
-                {
-                    "name": each.name,
-                    "model": _model(each.report),
-                    "block_frames": each.block,
-                    "same_labels": each.same_labels,
-                    "metrics": {name: difference.to_dict() for name, difference in each.differences.items()},
-                }
-                for each in self.compared
-            ],
-        }
+    def same_labels(self) -> bool:
+        """Whether every label of every frame is the baseline's."""
+        digests = [each.get("labels_sha256") for each in (self.baseline, self.report)]
+        return digests[0] is not None and digests[0] == digests[1]
 
 
 @dataclass(frozen=True)
@@ -142,32 +116,63 @@ class GateResult:
             f"--fail-if '{self.gate.text}' does not let pass"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"gate": self.gate.text, "report": self.report, "value": _rounded(self.value), "failed": self.failed}
-
 
 def compare(
     names: Sequence[str], reports: Sequence[dict[str, Any]], settings: ComparisonSettings | None = None
-) -> Comparison:
-    """Compare checked reports, all with the first. Raises ReportError unless they are of the same frames and truth."""
-    settings = settings or ComparisonSettings()
+) -> list[Comparison]:
+    """Compares checked reports with the first. Raises ReportError unless all are of the same frames and truth."""
     if len(reports) < 2:
         raise ReportError("at least two reports are needed to compare")
-    (first_name, *other_names), (first, *others) = names, reports
-    for name, report in zip(other_names, others):
-        _check_same_frames(first_name, first, name, report)
-    compared = [_compared(name, first, report, settings) for name, report in zip(other_names, others)]
-    return Comparison(first_name, first, tuple(compared), settings)
+    for name, report in zip(names, reports):
+        _check_same_frames(names[0], reports[0], name, report)
+    settings = settings or ComparisonSettings()
+    return [_compare(names[0], reports[0], name, report, settings) for name, report in zip(names[1:], reports[1:])]
 
 
-def check_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[GateResult]:
+def comparison_report(comparisons: Sequence[Comparison], gates: Sequence[GateResult] = ()) -> dict[str, Any]:
+    """For JSON: comparisons with one baseline, and their gates."""
+
+    def model(report: dict[str, Any]) -> dict[str, str]:
+        return {"name": report["model"]["name"], "sha256": report["model"]["sha256"]}
+
+    baseline, settings = comparisons[0].baseline, comparisons[0].settings
+    return {
+        "format": COMPARISON_FORMAT,
+        "bag": baseline["bag"]["name"],
+        "camera": baseline["bag"]["camera"],
+        "frames": len(baseline["frames"]["number"]),
+        "baseline": {"name": comparisons[0].baseline_name, "model": model(baseline)},
+        "bootstrap": {
+            "kind": "circular blocks of frames, paired, percentile intervals",
+            "replicates": settings.replicates,
+            "level": settings.level,
+            "seed": settings.seed,
+        },
+        "compared": [
+            {
+                "name": each.name,
+                "model": model(each.report),
+                "block_frames": each.block,
+                "same_labels": each.same_labels,
+                "metrics": {name: difference.to_dict() for name, difference in each.differences.items()},
+            }
+            for each in comparisons
+        ],
+        "gates": [
+            {"gate": each.gate.text, "report": each.report, "value": round(each.value, 4), "failed": each.failed}
+            for each in gates
+        ],
+    }
+
+
+def check_gates(comparisons: Sequence[Comparison], gates: Sequence[Gate]) -> list[GateResult]:
     """Checks every gate on every report except the baseline.
 
     A gate names METRIC, or METRIC.low or METRIC.high for an end of the interval, in percent points (`ms` in ms).
     Raises ReportError for a metric that the reports lack.
     """
     results = []
-    for each in comparison.compared:
+    for each in comparisons:
         for gate in gates:
             metric, end = gate.name, ""
             if metric not in each.differences and metric.endswith((".low", ".high")):
@@ -202,7 +207,9 @@ def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference
     return plotted
 
 
-def _compared(name: str, baseline: dict[str, Any], report: dict[str, Any], settings: ComparisonSettings) -> Compared:
+def _compare(
+    baseline_name: str, baseline: dict[str, Any], name: str, report: dict[str, Any], settings: ComparisonSettings
+) -> Comparison:
     ours, theirs = FrameMetrics(baseline), FrameMetrics(report)
     totals = np.stack([ours.totals(), theirs.totals()], axis=1)
     known = np.flatnonzero(~np.isnan(totals).any(axis=1))
@@ -225,8 +232,7 @@ def _compared(name: str, baseline: dict[str, Any], report: dict[str, Any], setti
         metric, (low, high) = ours.metrics[each], ends[each].tolist()
         interval = (None, None) if np.isnan(low) else (low, high)
         found[metric.name] = Difference(metric, *totals[each].tolist(), *interval)
-    digests = [each.get("labels_sha256") for each in (baseline, report)]
-    return Compared(name, report, found, block, digests[0] is not None and digests[0] == digests[1])
+    return Comparison(baseline_name, baseline, name, report, found, settings, block)
 
 
 def _check_same_frames(first_name: str, first: dict[str, Any], name: str, report: dict[str, Any]) -> None:
@@ -256,11 +262,3 @@ def _check_same_frames(first_name: str, first: dict[str, Any], name: str, report
             f"their ground truths differ: of {ours[index]} there are {other_truth[at, index]} pixels in frame {at} of "
             f"it, {truth[at, index]} in the other"
         )
-
-
-def _model(report: dict[str, Any]) -> dict[str, str]:
-    return {"name": report["model"]["name"], "sha256": report["model"]["sha256"]}
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sdcpc_ros.evaluation.comparison import (
-    Compared,
-    Comparison,
-    ComparisonSettings,
-    Difference,
-    GateResult,
-    plot_groups,
-)
+from sdcpc_ros.evaluation.comparison import Comparison, ComparisonSettings, Difference, GateResult, plot_groups
 from sdcpc_ros.evaluation.html_report import configuration
 from sdcpc_ros.evaluation.pages.rendering import Section, count_noun, footer_of, write_page
-from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline
+from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline, with_values
 from sdcpc_ros.evaluation.report_file import column
 
 _PLOT_LETTERS = 29  # odd: zero is in the middle
 _PLOT_FROM = 110  #: letters on a line
 _STYLES = {"better": "green", "worse": "red"}
-_SIDE_BY_SIDE = (("Mean IoU", "miou"), ("mVC8", "mvc8"), ("Steady pixels", "steady"), ("Confidence", "confidence"))
+_SIDE_BY_SIDE = {"miou": "Mean IoU", "mvc8": "mVC8", "steady": "Steady pixels", "confidence": "Confidence"}
 
 
-def write_comparison(path: str | Path, comparison: Comparison, gates: list[GateResult], command: str = "") -> None:
-    """Writes the page of a comparison with its gates; `command` reproduces it."""
-    baseline = comparison.baseline
+def write_comparison(
+    path: str | Path, comparisons: Sequence[Comparison], gates: Sequence[GateResult], command: str = ""
+) -> None:
+    """Writes the page of comparisons with one baseline, and their gates; `command` reproduces it."""
+    baseline = comparisons[0].baseline
     sections = []
-    for each in comparison.compared:
-        sections += _sections(comparison, each, [gate for gate in gates if gate.report == each.name])
-    how = [("text", _method(comparison.settings)), *([("code", command)] if command else [])]
+    for each in comparisons:
+        sections += _sections(each, [gate for gate in gates if gate.report == each.name])
+    how = [("text", _method(comparisons[0].settings)), *([("code", command)] if command else [])]
     write_page(
         path,
         title=f"{baseline['bag']['name']}: comparison",
@@ -44,8 +38,8 @@ def write_comparison(path: str | Path, comparison: Comparison, gates: list[GateR
         name=baseline["bag"]["name"],
         facts=[
             ("camera", baseline["bag"]["camera"]),
-            ("frames", str(comparison.frames)),
-            ("baseline", f"{comparison.baseline_name} ({baseline['model']['name']})"),
+            ("frames", str(len(baseline["frames"]["number"]))),
+            ("baseline", f"{comparisons[0].baseline_name} ({baseline['model']['name']})"),
             ("ground truth", baseline["bag"]["truth"]),
         ],
         sections=[*sections, Section("How to read this", parts=how)],
@@ -64,8 +58,8 @@ def _method(settings: ComparisonSettings) -> str:
     )
 
 
-def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult]) -> list[Section]:
-    baseline, model = comparison.baseline, compared.report["model"]["name"]
+def _sections(compared: Comparison, gates: list[GateResult]) -> list[Section]:
+    baseline, model = compared.baseline, compared.report["model"]["name"]
     title = f"{compared.name} ({model}) against the baseline"
     sections = [Section(title, parts=[("lead", _summary(compared))], bare=True)]
     if gates:
@@ -82,18 +76,22 @@ def _sections(comparison: Comparison, compared: Compared, gates: list[GateResult
         for index, (each, positions) in enumerate(group)
     ]
     sections.append(Section("Differences from the baseline", meaning, [("differences", differences)]))
-    strips = _strips(baseline, compared.report)
-    if strips:
+    strips = [
+        Strip({f"{title}: baseline": 100 * column(baseline, name), "this": 100 * column(compared.report, name)})
+        for name, title in _SIDE_BY_SIDE.items()
+    ]
+    if strips := with_values(strips):
         chart = timeline(*frame_times(baseline), strips)
         sections.append(Section("Over time", "Both on the same frames.", [("timeline", chart)]))
-    settings = _settings_that_differ(baseline, compared.report)
-    if settings:
-        table = {"head": ["", "baseline", "this"], "rows": settings}
+    ours, theirs = ({**configuration(each), **each["versions"]} for each in (baseline, compared.report))
+    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in dict.fromkeys([*ours, *theirs])]
+    if different := [pair for pair in pairs if pair[1] != pair[2]]:
+        table = {"head": ["", "baseline", "this"], "rows": different}
         sections.append(Section("What is set differently", parts=[("grid", table)]))
     return sections
 
 
-def _summary(compared: Compared) -> str:
+def _summary(compared: Comparison) -> str:
     if compared.same_labels:
         return "Every label of every frame is the same as the baseline's."
     found = [compared.differences[name] for name in ("miou", "mvc8", "mvc16") if name in compared.differences]
@@ -112,33 +110,12 @@ def _row(each: Difference, positions: tuple[float, ...], *, begins_group: bool) 
     return {
         "name": f"{each.metric.title}, {each.metric.unit}",
         "note": f"{each.metric.title}: {each.difference:+.2f}, {each.interval}, {each.verdict}",
-        "cells": (f"{each.baseline:.2f}", f"{each.value:.2f}", f"{each.difference:+.2f}", each.interval),
+        "cells": (*each.numbers, each.verdict),
         "left": f"{left:.2f}",
         "at": f"{at:.2f}",
         "width": f"{right - left:.2f}",
-        "verdict": each.verdict,
         "begins_group": begins_group,
     }
-
-
-def _strips(baseline: dict[str, Any], report: dict[str, Any]) -> list[Strip]:
-    strips = []
-    for title, name in _SIDE_BY_SIDE:
-        ours, theirs = (100 * column(each, name) for each in (baseline, report))
-        if not (np.isnan(ours).all() or np.isnan(theirs).all()):
-            strips.append(Strip({f"{title}: baseline": ours, "this": theirs}))
-    return strips
-
-
-def _settings_that_differ(baseline: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    ours, theirs = ({**configuration(each), **each["versions"]} for each in (baseline, report))
-    pairs = [(name, ours.get(name, "–"), theirs.get(name, "–")) for name in dict.fromkeys([*ours, *theirs])]
-    return [pair for pair in pairs if pair[1] != pair[2]]
-
-
-def comparison_tables(comparison: Comparison, width: int) -> RenderableType:
-    """A table for each report: scores, classes, times; with the plot if `width` letters are enough."""
-    return Group(*(_table(comparison, each, plot=width >= _PLOT_FROM) for each in comparison.compared))
 
 
 def interval_plot(low: float, value: float, high: float) -> str:
@@ -152,13 +129,14 @@ def interval_plot(low: float, value: float, high: float) -> str:
     return "".join(letters)
 
 
-def _table(comparison: Comparison, compared: Compared, plot: bool) -> Table:
-    settings = comparison.settings
+def comparison_table(comparison: Comparison, width: int) -> Table:
+    """Scores, classes and times; with a plot if `width` letters are enough."""
+    settings, baseline, plot = comparison.settings, comparison.baseline, width >= _PLOT_FROM
     table = Table(
-        title=f"{escape(compared.name)} against {escape(comparison.baseline_name)}",
-        caption=f"{escape(comparison.baseline['bag']['name'])}, {comparison.frames} frames; {settings.level:.0%} "
-        f"intervals by bootstrap, {settings.replicates} draws of runs of {compared.block} frames, seed {settings.seed}"
-        + ("; every label is the same" if compared.same_labels else ""),
+        title=f"{escape(comparison.name)} against {escape(comparison.baseline_name)}",
+        caption=f"{escape(baseline['bag']['name'])}, {len(baseline['frames']['number'])} frames; {settings.level:.0%} "
+        f"intervals by bootstrap, {settings.replicates} draws of runs of {comparison.block} frames, "
+        f"seed {settings.seed}" + ("; every label is the same" if comparison.same_labels else ""),
     )
     table.add_column("")
     for name in ("baseline", "this", "difference", "interval"):
@@ -166,12 +144,12 @@ def _table(comparison: Comparison, compared: Compared, plot: bool) -> Table:
     if plot:
         table.add_column("worse ◂ zero ▸ better", no_wrap=True)
     table.add_column("")
-    for group in plot_groups(compared.differences.values()):
+    for group in plot_groups(comparison.differences.values()):
         for each, positions in group:
             style = _STYLES.get(each.verdict, "")
             table.add_row(
                 Text(f"{each.metric.title} {each.metric.unit}"),
-                *(f"{each.baseline:.2f}", f"{each.value:.2f}", f"{each.difference:+.2f}", each.interval),
+                *each.numbers,
                 *([Text(interval_plot(*positions), style)] if plot else []),
                 Text(each.verdict, style),
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.evaluation.metrics import MVC_MODES
 from sdcpc_ros.evaluation.pages.rendering import count_noun
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.labels.label_set import LabelSetError
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _STREAM = "evaluation"
@@ -34,38 +34,11 @@ _ROWS = {
 
 
 @dataclass(frozen=True)
-class LabelledFrame:
-    """A frame of a clip. A frame without ground truth is segmented, but not judged."""
-
-    image: np.ndarray  # (H, W, 3) uint8 RGB
-    labels: np.ndarray | None  # (H, W) uint8, 255 = void
-    stamp_s: float
-    flow: np.ndarray | None = None  # (H, W, 2) float32, px, to the next frame of the clip
-    flow_valid: np.ndarray | None = None  # (H, W) bool, see TemporalConsistency
-
-
-@dataclass(frozen=True)
 class LabelledVideo:
-    """Clips that are scored together. Each iteration of a clip reads or renders its frames."""
-
-    name: str
-    label_set: LabelSet
-    clips: Sequence[Iterable[LabelledFrame]]
-    frames: int  # in all clips together
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """Consecutive frames of a data set."""
+    """Clips of a data set that are scored together: indices of its frames, of which some have labels."""
 
     dataset: VideoDataset
-    indices: range
-
-    def __iter__(self) -> Iterator[LabelledFrame]:
-        for index in self.indices:
-            facts = self.dataset.frames[index]
-            image, labels = self.dataset[index] if facts.labelled else (self.dataset.image(index), None)
-            yield LabelledFrame(image, labels, facts.stamp_s, *(self.dataset.flow(index) or (None, None)))
+    clips: Sequence[range]
 
 
 def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
@@ -77,8 +50,7 @@ def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
     stretches = [range(run.start, last[0] + 1) for run, last in last_labelled.items() if last][: clips or None]
     if not stretches:
         raise DatasetError(f"{dataset.name} has no labels to judge by")
-    clips_of = [_Clip(dataset, stretch) for stretch in stretches]
-    return LabelledVideo(dataset.name, dataset.label_set, clips_of, sum(map(len, stretches)))
+    return LabelledVideo(dataset, stretches)
 
 
 @dataclass(frozen=True)
@@ -116,69 +88,72 @@ class Evaluation:
         return {**vars(self), "streaming": self.streaming.to_dict(), "single_frame": self.single_frame.to_dict()}
 
 
-class _TimedScorer:
-    """Calls the segmenter, and scores and times its labels."""
-
-    def __init__(self, label_set: LabelSet, segment: Callable[..., Any]) -> None:
-        self.scorer, self._segment = Scorer(label_set, MVC_MODES), segment
-        self._elapsed_ms: list[float] = []
-
-    def update(self, frame: LabelledFrame, *arguments: Any, **options: Any) -> None:
-        started = time.perf_counter()
-        labels = self._segment(frame.image, *arguments, **options).labels
-        self._elapsed_ms.append((time.perf_counter() - started) * 1e3)
-        self.scorer.update(labels, frame.labels, flow=frame.flow, flow_valid=frame.flow_valid)
-
-    def scores(self) -> Scores:
-        scorer = self.scorer
-        return Scores(
-            miou=scorer.confusion.miou(),
-            weighted_iou=scorer.confusion.weighted_iou(),
-            class_iou=dict(zip(scorer.label_set.class_names, scorer.confusion.iou().tolist())),
-            mvc8=scorer.mvc[8, "clean"].value(),
-            mvc16=scorer.mvc[16, "clean"].value(),
-            mvc8_reference=scorer.mvc[8, "reference"].value(),
-            mvc16_reference=scorer.mvc[16, "reference"].value(),
-            tc=scorer.tc.value(),
-            ms_per_frame=statistics.median(self._elapsed_ms) if self._elapsed_ms else math.nan,
-        )
-
-
 def evaluate(
     segmenter: StreamingSegmenter,
     video: LabelledVideo,
     *,
-    segment_single: Callable[[np.ndarray], Any] | None = None,
+    labels_of: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
     doing: str = "evaluating",
 ) -> Evaluation:
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
-    `segment_single`: takes the place of the segmenter's own. `progress` gets the number of frames and `doing`, and
-    returns a context manager whose value is called after each frame, as ProgressBar.
+    `labels_of`: gives the labels of a single frame; None: `segmenter.segment_single`. `progress` gets the number of
+    frames and `doing`, and returns a context manager whose value is called after each frame, as ProgressBar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
-    if segmenter.label_set.class_names != video.label_set.class_names:
-        raise LabelSetError(
-            f"the model's classes are {_describe(segmenter.label_set)}; {video.name} has {_describe(video.label_set)}"
+    dataset, frames = video.dataset, sum(map(len, video.clips))
+    if segmenter.label_set.class_names != dataset.label_set.class_names:
+        ours, theirs = (
+            f"'{each.name}' ({', '.join(each.class_names)})" for each in (segmenter.label_set, dataset.label_set)
         )
-    streaming = _TimedScorer(video.label_set, segmenter.segment)
-    single_frame = _TimedScorer(video.label_set, segment_single or segmenter.segment_single)
-    with progress(video.frames, doing) if progress else nullcontext(lambda: None) as advance:
+        raise LabelSetError(f"the model's classes are {ours}; {dataset.name} has {theirs}")
+    labels_of = labels_of or (lambda image: segmenter.segment_single(image).labels)
+    streaming, single_frame = (Scorer(dataset.label_set, MVC_MODES) for _ in range(2))
+    streaming_ms, single_frame_ms = list[float](), list[float]()
+    with progress(frames, doing) if progress else nullcontext(lambda: None) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
-            for frame in clip:
-                streaming.update(frame, frame.stamp_s, stream=_STREAM)
-                if frame.labels is None:
-                    single_frame.scorer.interrupt()
+            for index in clip:
+                facts, flow = dataset.frames[index], dataset.flow(index) or (None, None)
+                image, truth = dataset[index] if facts.labelled else (dataset.image(index), None)
+                with _timed(streaming_ms):
+                    labels = segmenter.segment(image, facts.stamp_s, stream=_STREAM).labels
+                streaming.update(labels, truth, flow=flow[0], flow_valid=flow[1])
+                if truth is None:
+                    single_frame.interrupt()
                 else:
-                    single_frame.update(frame)
+                    with _timed(single_frame_ms):
+                        labels = labels_of(image)
+                    single_frame.update(labels, truth, flow=flow[0], flow_valid=flow[1])
                 advance()
-            streaming.scorer.interrupt()
-            single_frame.scorer.interrupt()
+            streaming.interrupt()
+            single_frame.interrupt()
     segmenter.reset(_STREAM)
-    judged = single_frame.scorer.judged
-    return Evaluation(video.name, len(video.clips), video.frames, judged, streaming.scores(), single_frame.scores())
+    both = _scores(streaming, streaming_ms), _scores(single_frame, single_frame_ms)
+    return Evaluation(dataset.name, len(video.clips), frames, single_frame.judged, *both)
+
+
+@contextmanager
+def _timed(elapsed_ms: list[float]) -> Iterator[None]:
+    """Appends how long the block takes."""
+    started = time.perf_counter()
+    yield
+    elapsed_ms.append((time.perf_counter() - started) * 1e3)
+
+
+def _scores(scorer: Scorer, elapsed_ms: list[float]) -> Scores:
+    return Scores(
+        miou=scorer.confusion.miou(),
+        weighted_iou=scorer.confusion.weighted_iou(),
+        class_iou=dict(zip(scorer.label_set.class_names, scorer.confusion.iou().tolist())),
+        mvc8=scorer.mvc[8, "clean"].value(),
+        mvc16=scorer.mvc[16, "clean"].value(),
+        mvc8_reference=scorer.mvc[8, "reference"].value(),
+        mvc16_reference=scorer.mvc[16, "reference"].value(),
+        tc=scorer.tc.value(),
+        ms_per_frame=statistics.median(elapsed_ms) if elapsed_ms else math.nan,
+    )
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -206,7 +181,3 @@ def _number(value: float) -> str:
 
 def _none_if_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _describe(label_set: LabelSet) -> str:
-    return f"'{label_set.name}' ({', '.join(label_set.class_names)})"

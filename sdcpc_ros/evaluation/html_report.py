@@ -120,7 +120,7 @@ def _bag_row(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def configuration(report: dict[str, Any]) -> dict[str, str]:
-    """What the report is of, and all settings that were made, by name."""
+    """The bag, the model and all settings of a report, by name."""
     bag, model, settings = report["bag"], report["model"], dict(report["settings"])
     height, width = settings.pop("input_size", None) or model["model_size"]
     fitted = "" if report["settings"].get("input_size") else ", or as many in the camera's shape"

@@ -86,18 +86,6 @@ class ConfusionMatrix:
         return float(np.nansum(self.iou() * truth) / total) if total else float("nan")
 
 
-class _StillSince:
-    """For every pixel of a video, the frame since which its label has not changed."""
-
-    def __init__(self, labels: np.ndarray) -> None:
-        self.labels = labels.copy()
-        self.frame = np.zeros(labels.shape, np.int32)
-
-    def update(self, labels: np.ndarray, frame: int) -> None:
-        self.frame[labels != self.labels] = frame
-        np.copyto(self.labels, labels)
-
-
 class VideoConsistency:
     """mVC_n of VSPW (Miao et al., CVPR 2021): the consistency of the prediction where the ground truth is constant.
 
@@ -125,7 +113,9 @@ class VideoConsistency:
         self._share_sum = 0.0
         self._windows = 0
         self._frame = 0
-        self._still: tuple[_StillSince, _StillSince] | None = None  # truth and prediction of the current video
+        #: Truth and prediction of the last frame of the video, (2, H, W), and since which frame each pixel has its id.
+        self._last: np.ndarray | None = None
+        self._since = np.zeros((0, 0, 0), np.int32)
         self._last_share: float | None = None  # in reference mode, a window counts when another follows
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> float | None:
@@ -134,18 +124,18 @@ class VideoConsistency:
         Raises ValueError if the arrays differ in size from each other or from earlier frames.
         """
         _check_pair(truth, prediction, "truth and prediction")
-        if self._still is None:
-            self._still = _StillSince(truth), _StillSince(prediction)
-        still_truth, still_prediction = self._still
-        if still_truth.labels.shape != truth.shape:
+        pair = np.stack([truth, prediction])
+        if self._last is None:
+            self._last, self._since = pair, np.zeros(pair.shape, np.int32)
+        if self._last.shape != pair.shape:
             raise ValueError(
-                f"the size changed within a video, from {still_truth.labels.shape} to {truth.shape} (height, width); "
+                f"the size changed within a video, from {self._last.shape[1:]} to {truth.shape} (height, width); "
                 "call end_video() between videos"
             )
-        still_truth.update(truth, self._frame)
-        still_prediction.update(prediction, self._frame)
+        self._since[pair != self._last] = self._frame
+        self._last = pair
         if self.mode == "clean":
-            still_truth.frame[truth == IGNORE] = self._frame + 1  # still from the next frame on, at the earliest
+            self._since[0][truth == IGNORE] = self._frame + 1  # constant from the next frame on, at the earliest
 
         window_start = self._frame - self.n + 1
         self._frame += 1
@@ -154,11 +144,11 @@ class VideoConsistency:
         if self._last_share is not None:
             self._count(self._last_share)
             self._last_share = None
-        stable_truth = still_truth.frame <= window_start
+        stable_truth, stable_prediction = self._since <= window_start
         stable = np.count_nonzero(stable_truth)
         if not stable:
             return None
-        share = np.count_nonzero(stable_truth & (still_prediction.frame <= window_start)) / stable
+        share = np.count_nonzero(stable_truth & stable_prediction) / stable
         if self.mode == "clean":
             self._count(share)
         else:
@@ -171,9 +161,7 @@ class VideoConsistency:
 
     def end_video(self) -> None:
         """The next frame starts another video; no window contains frames of both."""
-        self._frame = 0
-        self._still = None
-        self._last_share = None
+        self._frame, self._last, self._last_share = 0, None, None
 
     def value(self) -> float:
         """mVC_n in 0..1 over the windows counted so far."""
@@ -242,8 +230,8 @@ class FlickerMap:
 
     def __init__(self) -> None:
         self._previous: tuple[np.ndarray, np.ndarray | None] | None = None
-        self.changes: np.ndarray | None = None  #: (H, W) uint32, how often the label changed
-        self.chances: np.ndarray | None = None  #: (H, W) uint32, how often it could have been judged
+        self.changes = np.zeros((0, 0), np.uint32)  #: (H, W), how often the label changed
+        self.chances = np.zeros((0, 0), np.uint32)  #: (H, W), how often it could have been judged
 
     def update(self, labels: np.ndarray, truth: np.ndarray | None) -> float | None:
         """The next frame, (H, W) uint8 labels and truth (255 = void).
@@ -262,7 +250,7 @@ class FlickerMap:
         else:
             return None
         changed = (labels != last_labels) & judged
-        if self.changes is None or self.chances is None:
+        if not self.changes.size:
             self.changes, self.chances = np.zeros(labels.shape, np.uint32), np.zeros(labels.shape, np.uint32)
         if self.changes.shape == labels.shape:
             self.changes += changed
@@ -276,7 +264,5 @@ class FlickerMap:
 
     def rate(self) -> np.ndarray:
         """Changes per frame by pixel, (H, W) float32 in 0..1, nan where never judged; (0, 0) before a second frame."""
-        if self.changes is None or self.chances is None:
-            return np.zeros((0, 0), np.float32)
         rate = np.full(self.changes.shape, np.nan, np.float32)
         return np.divide(self.changes, self.chances, out=rate, where=self.chances > 0)

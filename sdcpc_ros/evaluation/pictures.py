@@ -16,6 +16,7 @@ _INK = (38, 42, 48)
 _FAINT_INK = (120, 126, 134)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _FONT_HEIGHT_PX = 22.0  # of OpenCV's strokes at scale 1
+_CAPTION_PX = 10
 _SUPERSAMPLING = 4  # OpenCV draws small text badly, so it is drawn larger and shrunk
 
 
@@ -124,17 +125,12 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
     """Pictures (H, W, 3) uint8 RGB of one size beside each other, each with its caption (the key) in it."""
     captioned = [picture.copy() for picture in panels.values()]
     for panel, caption in zip(captioned, panels):
-        _tag(panel, caption, 8, panel.shape[0] - 10)
+        left, baseline, pad = 8, panel.shape[0] - 10, 5
+        patch = panel[max(0, baseline - _CAPTION_PX - pad) : baseline + pad + 1, left - pad :]
+        patch = patch[:, : text_width(caption, _CAPTION_PX) + 2 * pad]
+        patch[:] = patch // 3  # white text is readable over any picture then
+        draw_text(panel, caption, left, baseline, _CAPTION_PX, (255, 255, 255))
     return np.concatenate(captioned, axis=1)
-
-
-def _tag(canvas: np.ndarray, text: str, left: int, baseline: int, height_px: float = 10) -> None:
-    """White text on a darkened patch, readable over any picture."""
-    pad = 5
-    top, bottom = max(0, baseline - round(height_px) - pad), min(canvas.shape[0], baseline + pad + 1)
-    patch = canvas[top:bottom, max(0, left - pad) : left + text_width(text, height_px) + pad]
-    patch[:] = patch // 3
-    draw_text(canvas, text, left, baseline, height_px, (255, 255, 255))
 
 
 def _paper(height: int, width: int) -> np.ndarray:

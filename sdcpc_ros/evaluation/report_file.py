@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,18 @@ def label_set_of(report: dict[str, Any]) -> LabelSet:
 
 def column(report: dict[str, Any], name: str) -> np.ndarray:
     """A column of the frames as (N,) float64, nan for None."""
-    return np.array([np.nan if value is None else value for value in report["frames"][name]], np.float64)
+    return floats(report["frames"][name], len(report["frames"]["number"]))
+
+
+def floats(values: Sequence[float | None] | None, count: int) -> np.ndarray:
+    """The values as (count,) float64, nan for None; all nan if there are not so many values."""
+    known = values if values is not None and len(values) == count else [None] * count
+    return np.array([np.nan if value is None else value for value in known], np.float64)
+
+
+def frame_times_ms(report: dict[str, Any]) -> np.ndarray:
+    """The time of each frame from image to labels, (N,) float64 ms; nan if the report has no such times."""
+    return floats(report.get("timing", {}).get("frames_ms"), len(report["frames"]["number"]))
 
 
 def counts(report: dict[str, Any], name: str) -> np.ndarray:

@@ -45,7 +45,7 @@ class FrameLog:
 
 
 class Scorer:
-    """The one scorer: of bags, data sets and live runs. Its memory grows by the log's row for each frame only.
+    """Scores labels, with or without ground truth, of bags, data sets and live runs; memory grows by a log row a frame.
 
     mVC windows and TC pairs that contain a frame without ground truth are left out. `mvc_modes` as VideoConsistency.
     """
@@ -100,7 +100,14 @@ class Scorer:
         log.references.append(references)
         log.reset.append(reset)
         log.miou.append(rounded(frame.miou()))
-        shares = self._update_consistency(labels, truth, flow, flow_valid)
+        shares: dict[tuple[int, str], float | None] = {}
+        if truth is None:
+            self._end_windows()
+        else:
+            if self._last is not None:
+                self.tc.update(self._last[0], labels, *self._last[1:])
+            self._last = None if flow is None else (labels, flow, flow_valid)
+            shares = {which: consistency.update(truth, labels) for which, consistency in self.mvc.items()}
         log.mvc8.append(rounded(shares.get((8, "clean"))))
         log.mvc16.append(rounded(shares.get((16, "clean"))))
         log.steady.append(rounded(self.flicker.update(labels, truth)))
@@ -158,17 +165,6 @@ class Scorer:
             "resets": [{"number": number, "cause": cause} for number, cause in numbered if cause is not None],
             "frames": self.log.to_dict(),
         }
-
-    def _update_consistency(
-        self, labels: np.ndarray, truth: np.ndarray | None, flow: np.ndarray | None, flow_valid: np.ndarray | None
-    ) -> dict[tuple[int, str], float | None]:
-        if truth is None:
-            self._end_windows()
-            return {}
-        if self._last is not None:
-            self.tc.update(self._last[0], labels, *self._last[1:])
-        self._last = None if flow is None else (labels, flow, flow_valid)
-        return {which: consistency.update(truth, labels) for which, consistency in self.mvc.items()}
 
     def _end_windows(self) -> None:
         self._last = None

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,26 +82,25 @@ def run_temporal_tests(
     progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
 ) -> list[TestResult]:
     """Scores `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
-    single = cached_labels(segmenter.segment_single)
+    labels_of = cached_labels(segmenter.segment_single)
     return [
-        TestResult(test, evaluate(segmenter, test.video, segment_single=single, progress=progress, doing=test.title))
+        TestResult(test, evaluate(segmenter, test.video, labels_of=labels_of, progress=progress, doing=test.title))
         for test in tests
     ]
 
 
-def cached_labels(segment_single: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
-    """`segment_single` that keeps the labels of each image, compressed: all tests share them."""
+def cached_labels(segment_single: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """The labels of an image by `segment_single`, which are kept, compressed, since all tests share them."""
     compressed: dict[tuple[tuple[int, ...], bytes], bytes] = {}
 
-    def segment(image: np.ndarray) -> Any:
+    def labels_of(image: np.ndarray) -> np.ndarray:
         key = (image.shape, hashlib.sha256(image.tobytes()).digest())
         if key not in compressed:
             labels = segment_single(image).labels
             compressed[key] = zlib.compress(np.ascontiguousarray(labels, np.uint8).tobytes(), 1)
-        labels = np.frombuffer(zlib.decompress(compressed[key]), np.uint8)
-        return SimpleNamespace(labels=labels.reshape(image.shape[:2]))
+        return np.frombuffer(zlib.decompress(compressed[key]), np.uint8).reshape(image.shape[:2])
 
-    return segment
+    return labels_of
 
 
 def temporal_test_table(results: Sequence[TestResult]) -> Table:

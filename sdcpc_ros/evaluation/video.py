@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _CRF = "20"  # of x264: 18 looks lossless, 28 is rough
 _TICKS_PER_S = 90_000  # the customary time base of video: exact for all usual frame rates
 
 
-class VideoWriter:
+class VideoWriter(AbstractContextManager["VideoWriter"]):
     """Appends (H, W, 3) uint8 RGB pictures of one even size, each shown from its own time until the next.
 
     Raises ValueError for a picture whose size is odd or not that of the first, or a time not after the one before.
@@ -46,9 +47,6 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame.pts, frame.time_base = tick, Fraction(1, _TICKS_PER_S)
         self._container.mux(self._stream.encode(frame))
-
-    def __enter__(self) -> VideoWriter:
-        return self
 
     def __exit__(self, *error: object) -> None:
         if self._size is not None:

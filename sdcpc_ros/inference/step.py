@@ -62,8 +62,7 @@ class Step(nn.Module):
         # In float32: float16 has no decimals left at 255.
         frame = self.model.encode(((pixels - self.mean) * self.scale).to(self.dtype))
         references = FrameMemory(*(part.permute(0, 1, 4, 2, 3) for part in (fine, coarse)))
-        logits = self.model.aggregate(frame, references, age_s)
-        memory = self.model.remember(frame, logits)
+        logits, memory = self.model.aggregate(frame, references, age_s)
         return (logits.float(), *(part.permute(0, 2, 3, 1).to(self.dtype).contiguous() for part in memory))
 
     def blank(self, size: tuple[int, int]) -> FrameMemory:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sdcpc_ros.model_files.checkpoint import Checkpoint
+from sdcpc_ros.model_files.checkpoint import ONNX_TENSOR, Checkpoint
 from sdcpc_ros.network.architectures import describe, describe_temporal_path
 
 
 def model_card(path: Path, checkpoint: Checkpoint) -> str:
     """Size, classes, input, network configuration and training record of the checkpoint that was read from `path`."""
-    parameters = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
-    types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.state_dict.values()})
     height, width = checkpoint.input_size
     label_set = checkpoint.label_set
     record = dict(checkpoint.training)
@@ -21,7 +19,7 @@ def model_card(path: Path, checkpoint: Checkpoint) -> str:
         f"# {path.stem}",
         "",
         f"- file: {path}, {path.stat().st_size / 1e6:.1f} MB",
-        f"- network: {describe(checkpoint.config)}, {parameters / 1e6:.2f} M parameters ({', '.join(types)})",
+        f"- network: {describe(checkpoint.config)}, {_size(checkpoint)}",
         f"- temporal path: {describe_temporal_path(checkpoint.config)}",
         f"- input: {width} x {height} RGB (width x height)",
         f"- normalisation: mean {_numbers(checkpoint.mean)}, std {_numbers(checkpoint.std)}",
@@ -44,6 +42,15 @@ def model_card(path: Path, checkpoint: Checkpoint) -> str:
     if _first_line(licence) != licence:
         lines += ["", "## Licence", str(licence)]
     return "\n".join(lines)
+
+
+def _size(checkpoint: Checkpoint) -> str:
+    """The number and types of the parameters; of a foreign model only the size of its file is known."""
+    tensors = dict(checkpoint.state_dict)
+    if ONNX_TENSOR in tensors:
+        return f"{tensors[ONNX_TENSOR].numel() / 1e6:.1f} MB"
+    types = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
+    return f"{sum(tensor.numel() for tensor in tensors.values()) / 1e6:.2f} M parameters ({', '.join(types)})"
 
 
 def _first_line(text: object) -> str:

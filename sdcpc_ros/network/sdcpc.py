@@ -29,7 +29,7 @@ class EncodedFrame(NamedTuple):
     static: Tensor  #: (B, D, h, w), static features S at stride 8
     context: Tensor  #: (B, D + C2, h, w), S concatenated with the encoder's level at stride 8, channels-last in memory
     detail: Tensor  #: (B, C1, H/4, W/4), the encoder's level at stride 4
-    memory: FrameMemory  #: with the classes of the frame by itself; see `SDCPC.remember`
+    memory: FrameMemory  #: with the classes of the frame by itself
 
 
 class ClipOutput(NamedTuple):
@@ -75,17 +75,18 @@ class SDCPC(nn.Module):
         context = concat_channels_last(static, level)
         return EncodedFrame(logits, static, context, pyramid[0], self.dssa.make_memory(context, pyramid[0], logits))
 
-    def aggregate(self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
-        """Logits of a frame with its references, (B, C, H/4, W/4).
+    def aggregate(self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        """Logits of a frame with its references, (B, C, H/4, W/4), and the memory that it leaves for later frames.
 
         references: the memories of K earlier frames, (B, K, ...) each, in any order. age_s: (B, K) float, how much
         older than the frame each is, in seconds; negative where one is missing, and its contents are then ignored, as
         long as they are finite.
         """
-        return self._aggregate(frame, references, age_s, with_coarse_votes=False)[0]
+        logits, _ = self._aggregate(frame, references, age_s, with_coarse_votes=False)
+        return logits, self._remember(frame, logits)
 
-    def remember(self, frame: EncodedFrame, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later frames. logits: (B, C, H/4, W/4), what `aggregate` made of it."""
+    def _remember(self, frame: EncodedFrame, logits: Tensor) -> FrameMemory:
+        """The memory of a frame that was given `logits`, (B, C, H/4, W/4)."""
         if not self.config.recurrent:
             return frame.memory
         return self.dssa.with_classes(frame.memory, logits)
@@ -155,8 +156,8 @@ class SDCPC(nn.Module):
                 known = (age_s[:, :k] >= 0) & (age_s[:, k : k + 1] >= 0)
                 ages = torch.where(known, age_s[:, :k] - age_s[:, k : k + 1], -1.0)
                 with torch.no_grad(), _evaluating(self.dssa):
-                    labelled = self.aggregate(frame, _stacked(memories), ages)
-            memories.append(self.remember(frame, labelled))
+                    labelled, _ = self._aggregate(frame, _stacked(memories), ages, with_coarse_votes=False)
+            memories.append(self._remember(frame, labelled))
         return _stacked(memories)
 
 

@@ -29,7 +29,7 @@ class SteadiedConfig(NetworkFields):
     #: Off: every frame is segmented by itself.
     temporal: bool = True
     #: How many frames back the references lie.
-    reference_offsets: tuple[int, ...] = (1, 2, 3)
+    reference_offsets: tuple[int, ...] = (1, 2)
     #: Reach of the window at stride 32, in cells.
     coarse_radius: int = 4
     #: Reach of the window at stride 8 around the coarse offset, in cells.
@@ -56,7 +56,7 @@ class SteadiedFrame(NamedTuple):
 
     logits: Tensor  #: (B, C, H', W'), at the segmenter's own stride
     peak: Tensor  #: (B, 1, h, w), the probability of the best class, averaged over each cell at stride 8
-    memory: FrameMemory  #: with the classes of the frame by itself; see `SteadiedNetwork.remember`
+    memory: FrameMemory  #: with the classes of the frame by itself
 
 
 class SteadiedNetwork(nn.Module):
@@ -106,20 +106,13 @@ class SteadiedNetwork(nn.Module):
         cells = averaged(probabilities, size).contiguous(memory_format=torch.channels_last)
         return SteadiedFrame(logits, peak, self.temporal.make_memory(fine, coarse, cells))
 
-    def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> Tensor:
-        """Logits of a frame with its references, (B, C, H', W'). references, age_s: as for `SDCPC.aggregate`."""
+    def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
+        """Logits of a frame with its references, (B, C, H', W'), and its memory. Arguments as for `SDCPC.aggregate`."""
         if not self.config.temporal:
-            return frame.logits
-        change = self.temporal(frame.peak, frame.memory, references, age_s).contiguous()
-        return frame.logits + F.interpolate(change, frame.logits.shape[2:], mode="bilinear", align_corners=False)
-
-    def remember(self, frame: SteadiedFrame, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later frames. logits: what `aggregate` made of it."""
-        if not self.config.temporal:
-            return frame.memory
-        change = averaged(logits - frame.logits, (frame.peak.shape[2], frame.peak.shape[3]))
-        change = change.contiguous(memory_format=torch.channels_last)  # as the memory is
-        return self.temporal.with_change(frame.memory, change)
+            return frame.logits, frame.memory
+        change = self.temporal(frame.peak, frame.memory, references, age_s)
+        logits = frame.logits + F.interpolate(change, frame.logits.shape[2:], mode="bilinear", align_corners=False)
+        return logits, self.temporal.with_change(frame.memory, change)
 
     def memory_shapes(self, size: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
         """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""

@@ -39,7 +39,7 @@ _POSITION_WEIGHTS = (1.0, 0.3)
 _AGE_S = 1.0
 #: The vote's largest weight, how fast it grows with the doubt 1 - p of the frame's best class, and how fast it falls
 #: where something thinner than a cell is.
-_MOST, _DOUBT, _DETAIL = 0.95, 4.0, 2.0
+_MOST, _DOUBT, _DETAIL = 0.95, 4.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class ParameterFreeDSSA(nn.Module):
         references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each
         is, seconds; negative where missing.
         """
-        around, smooth = self._align(memory, references, age_s >= 0)
-        shifts = Shifts(around, self.fine_radius)
+        haloed, smooth = self._align(memory, references, age_s >= 0)
+        shifts = Shifts(haloed, self.fine_radius)
         features, own = memory.fine.contiguous().split((memory.fine.shape[1] - self.num_classes, self.num_classes), 1)
         weights, cosine = shifts.attention(features, _SCALES[1], _POSITION_WEIGHTS[1])
         trust = self._trust(cosine, smooth, age_s)
@@ -106,8 +106,9 @@ class ParameterFreeDSSA(nn.Module):
         return _MOST * weight * doubt * (log_probabilities(vote) - log_probabilities(own))
 
     def _align(self, memory: FrameMemory, references: FrameMemory, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The fine part of each reference, (B, K, F + C, h, w), gathered where its cells at stride 32 are found in
-        this frame; and how smooth the motion of these cells is, (B, K, h/4, w/4) in 0..1."""
+        """The fine part of each reference, gathered where its cells at stride 32 are found in this frame, with a halo
+        of any numbers: (B, K, F + C, h + 2 r, w + 2 r); and how smooth the motion of these cells is, (B, K, h/4, w/4)
+        in 0..1."""
         found = attend_each_reference(
             memory.coarse * _SCALES[0],
             references.coarse,
@@ -118,9 +119,11 @@ class ParameterFreeDSSA(nn.Module):
         )
         offset = found.argmax_offset
         assert offset is not None
-        index = gather_index(offset, (memory.fine.shape[2], memory.fine.shape[3]))
-        aligned = gather_at(references.fine.flatten(0, 1), index.flatten(0, 1)).unflatten(0, tuple(valid.shape))
-        return aligned, motion_smoothness(offset.to(memory.fine.dtype))
+        index = gather_index(offset, (memory.fine.shape[2], memory.fine.shape[3])).flatten(0, 1)
+        index = F.pad(index, [self.fine_radius] * 4)  # cheaper than a halo around the maps
+        # One plane a channel: `Shifts` works on planes.
+        haloed = gather_at(references.fine.flatten(0, 1), index).contiguous()
+        return haloed.unflatten(0, tuple(valid.shape)), motion_smoothness(offset.to(memory.fine.dtype))
 
     def _trust(self, cosine: Tensor, smooth: Tensor, age_s: Tensor) -> Tensor:
         """How far each reference is believed, (B, K, h, w) in 0..1. cosine: (B, K, h, w).
@@ -141,36 +144,34 @@ class Shifts:
     """
 
     def __init__(self, maps: Tensor, radius: int) -> None:
-        """maps: (B, K, F + ., h, w), whose first F channels are the keys; others are values. The window has sides of
-        2 * radius + 1."""
-        self._size = maps.shape[3], maps.shape[4]
-        self._radius = radius
-        reach = range(-radius, radius + 1)
-        self._steps = [(dy, dx) for dy in reach for dx in reach]
-        self._padded = F.pad(maps, (radius, radius, radius, radius))
+        """maps: (B, K, F + ., h + 2 * radius, w + 2 * radius), whose first F channels are the keys; others are values.
+        The halo holds any finite numbers. The window has sides of 2 * radius + 1."""
+        self._maps, self._radius = maps, radius
+        self._size = maps.shape[3] - 2 * radius, maps.shape[4] - 2 * radius
+        side = range(2 * radius + 1)
+        self._corners = [(top, left) for top in side for left in side]
 
     def attention(self, query: Tensor, scale: float, position_weight: float) -> tuple[Tensor, Tensor]:
         """The weights of each offset, (offsets, B, K, h, w), one softmax a reference; and the products of the query,
         (B, F, h, w), with what these make of the keys, (B, K, h, w). scale, position_weight: see `window_attention`."""
         keys = slice(0, query.shape[1])
-        products = torch.stack([(query[:, None] * self._at(step, keys)).sum(2) for step in self._steps])
+        products = torch.stack([(query[:, None] * self._at(corner, keys)).sum(2) for corner in self._corners])
         bias = constant(_position_bias, query, self._radius, position_weight, *self._size, query.dtype, query.device)
-        weights = (scale * products + bias).softmax(0)
+        weights = torch.add(bias, products, alpha=scale).softmax(0)
         return weights, (weights * products).sum(0)
 
     def weighted_sum(self, weights: Tensor, first: int) -> Tensor:
         """The channels from `first` on, (B, ., h, w), summed with weights (offsets, B, K, h, w)."""
-        total = self._padded.new_zeros(())
-        for step, of_step in zip(self._steps, weights):
-            values = self._at(step, slice(first, None))
+        total = torch.zeros_like(self._at((0, 0), slice(first, None))[:, 0])
+        for corner, of_corner in zip(self._corners, weights):
+            values = self._at(corner, slice(first, None))
             for reference in range(values.shape[1]):
-                total = torch.addcmul(total, values[:, reference], of_step[:, reference, None])
+                total.addcmul_(values[:, reference], of_corner[:, reference, None])
         return total
 
-    def _at(self, step: tuple[int, int], channels: slice) -> Tensor:
-        (dy, dx), (height, width) = step, self._size
-        top, left = self._radius + dy, self._radius + dx
-        return self._padded[:, :, channels, top : top + height, left : left + width]
+    def _at(self, corner: tuple[int, int], channels: slice) -> Tensor:
+        (top, left), (height, width) = corner, self._size
+        return self._maps[:, :, channels, top : top + height, left : left + width]
 
 
 def _position_bias(

@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +23,6 @@ from sdcpc_ros.evaluation.pages.frame_pictures import ReportPictures
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.ground_truth import GroundTruth, find_ground_truth
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, Unusable, feed, segment_frames
 from sdcpc_ros.replay.sources import BagSettings, bag_frames
@@ -75,51 +73,15 @@ def evaluate_bag(
     `on_start` gets the expected number of images; each of `sinks` gets every frame in turn. Images that cannot be
     used are skipped and listed. Raises BagError if the bag cannot be read or judged, or holds no usable image.
     """
-    settings = settings or BagSettings()
-    with BagReader(path) as bag:
-        camera = bag.camera_topic(settings.camera)
-        reader = LabelReader(model.segmenter.label_set.colours, settings.unknown_colours_are_void)
-        truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
-        results = _Results(model.segmenter.label_set, f"bag '{path}': the {truth.description}")
-        on_start(expected_frames(bag, camera, settings))
-        source = bag_frames(bag, camera, truth, settings)
-        frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
-        started = time.perf_counter()
-        run = feed(frames, [results.add, *sinks], f"bag '{path}' has no usable image on {camera}")
-        wall_s = time.perf_counter() - started
-        if truth.description != "none" and not results.scorer.judged:
-            run.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
-        pictures = results.pictures
-        pictures.flicker = results.scorer.flicker.rate()
-        report = {
-            "format": REPORT_FORMAT,
-            "bag": _bag_facts(bag, camera, truth, run),
-            **_model_facts(model, settings),
-            "problems": run.problems,
-            **results.scorer.report(),
-            "worst": [extreme.number for extreme in pictures.worst.frames()],
-            "best": [extreme.number for extreme in pictures.best.frames()],
-            "timing": _timing(run.elapsed_ms, results.network_s, wall_s),
-        }
-        return BagEvaluation(report, pictures)
+    settings, label_set = settings or BagSettings(), model.segmenter.label_set
+    scorer, pictures = Scorer(label_set), ReportPictures()
 
-
-class _Results:
-    """The scores of the frames so far, and some of their images. Memory grows by a row of the scorer a frame only."""
-
-    def __init__(self, label_set: LabelSet, truth_name: str) -> None:
-        self.scorer = Scorer(label_set)
-        self.network_s = 0.0
-        self.pictures = ReportPictures()
-        self._truth_name = truth_name
-
-    def add(self, frame: SegmentedFrame | Unusable) -> None:
-        """Raises BagError if the frame's truth and its labels cannot be compared."""
+    def score(frame: SegmentedFrame | Unusable) -> None:
         if isinstance(frame, Unusable):
             return
         source, result = frame.source, frame.segmentation
         try:
-            self.scorer.update(
+            scorer.update(
                 result.labels,
                 source.truth,
                 result.confidence,
@@ -129,11 +91,35 @@ class _Results:
                 reset=result.reset,
             )
         except ValueError as error:
-            raise BagError(f"{self._truth_name} cannot judge the labels: {error}") from error
-        log = self.scorer.log
-        value = log.miou[-1] if source.truth is not None else None if self.scorer.judged else log.confidence[-1]
-        self.pictures.add(value, source.number, source.image, result.labels, source.truth)
-        self.network_s += result.stage_ms["network"] / 1e3
+            raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
+        # Frames without a truth are chosen by confidence if no frame has one.
+        value = scorer.log.miou[-1] if scorer.judged else scorer.log.confidence[-1]
+        pictures.add(value, source.number, source.image, result.labels, source.truth)
+
+    with BagReader(path) as bag:
+        camera = bag.camera_topic(settings.camera)
+        reader = LabelReader(label_set.colours, settings.unknown_colours_are_void)
+        truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
+        on_start(expected_frames(bag, camera, settings))
+        source = bag_frames(bag, camera, truth, settings)
+        frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
+        started = time.perf_counter()
+        run = feed(frames, [score, *sinks], f"bag '{path}' has no usable image on {camera}")
+        wall_s = time.perf_counter() - started
+        if truth.description != "none" and not scorer.judged:
+            run.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
+        pictures.flicker = scorer.flicker.rate()
+        report = {
+            "format": REPORT_FORMAT,
+            "bag": _bag_facts(bag, camera, truth, run),
+            **_model_facts(model, settings),
+            "problems": run.problems,
+            **scorer.report(),
+            "worst": [extreme.number for extreme in pictures.worst.frames],
+            "best": [extreme.number for extreme in pictures.best.frames],
+            "timing": _timing(run, wall_s),
+        }
+        return BagEvaluation(report, pictures)
 
 
 def expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
@@ -192,16 +178,17 @@ def _model_facts(model: Model, settings: BagSettings) -> dict[str, Any]:
     }
 
 
-def _timing(elapsed_ms: array[float], network_s: float, wall_s: float) -> dict[str, Any]:
-    p50, p95, longest = np.percentile(elapsed_ms, (50, 95, 100)).tolist()
+def _timing(run: Run, wall_s: float) -> dict[str, Any]:
+    network_s = run.network_ms / 1e3
+    p50, p95, longest = np.percentile(run.elapsed_ms, (50, 95, 100)).tolist()
     return {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_s": round(wall_s, 3),
-        "segmenter_s": round(math.fsum(elapsed_ms) / 1e3, 3),
+        "segmenter_s": round(math.fsum(run.elapsed_ms) / 1e3, 3),
         "network_s": round(network_s, 3),
         "wall_over_network": round(wall_s / network_s, 3),
         "ms_per_frame": {"p50": round(p50, 2), "p95": round(p95, 2), "max": round(longest, 2)},
-        "frames_ms": [round(elapsed, 2) for elapsed in elapsed_ms],
+        "frames_ms": [round(elapsed, 2) for elapsed in run.elapsed_ms],
         "cpus": os.cpu_count(),
     }
 

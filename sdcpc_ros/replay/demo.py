@@ -9,32 +9,37 @@ import math
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
-from sdcpc_ros.evaluation.pictures import contact_sheet
+from sdcpc_ros.evaluation.pictures import contact_sheet, legend, overlay, shrink, side_by_side
 from sdcpc_ros.evaluation.report_file import write_json
-from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.evaluation.scorer import Scorer
+from sdcpc_ros.evaluation.video import VideoWriter
+from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_evaluation import expected_frames
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
-from sdcpc_ros.replay.node_process import terminated_as_interrupted
-from sdcpc_ros.replay.preview import render_preview
+from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC, terminated_as_interrupted
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
 
 _STREET = StreetBag()
 _STEPS = 4
+_PANEL_WIDTH = 640  # px, of a picture in the video and the contact sheet
+_SHEET_ROWS = 3
 _TOLERATED_DROPS = 0.1  # of the frames; with more there is a hint
 #: The results in the output folder, by their names in the printed list.
 _RESULTS = {
@@ -116,10 +121,9 @@ def _prepare_street(seconds: float | None, path: Path, console: Console) -> Path
     """The synthetic street as a bag: that of the last run if it is the same, else a new one."""
     wanted = _STREET if seconds is None else replace(_STREET, length=max(1, round(seconds * _STREET.rate_hz)))
     street = f"a synthetic street of {wanted.length / wanted.rate_hz:.0f} s, {wanted.length} images"
-    if is_street_bag(path, wanted):
-        _step(console, 1, f"The bag: {street}, from an earlier run")
-    else:
-        _step(console, 1, f"The bag: {street}")
+    is_there = is_street_bag(path, wanted)
+    _step(console, 1, f"The bag: {street}{', from an earlier run' if is_there else ''}")
+    if not is_there:
         with ProgressBar(wanted.length, "rendering", console=console) as advance:
             write_street_bag(path, wanted, on_frame=advance)
     return path
@@ -131,9 +135,6 @@ def _play(
     """Plays the bag to a node and writes the labelled bag of its answers; the node's log lies beside it."""
     camera = bag.camera_topic(settings.camera)
 
-    def on_start(node: str) -> None:
-        _step(console, 2, f"The node: {node}")
-
     def on_progress(run: LiveRun) -> None:
         if not run.published_ns:
             bar.restart(expected_frames(bag, camera, settings), "playing")
@@ -142,7 +143,13 @@ def _play(
         bar.update(len(run.published_ns), f"{len(run.arrived_ns)} masks, frames played")
 
     run = live_run(
-        bag, settings, labelled_bag.parent, plan, {"model": model}, on_start=on_start, on_progress=on_progress
+        bag,
+        settings,
+        labelled_bag.parent,
+        plan,
+        {"model": model},
+        on_start=lambda node: _step(console, 2, f"The node: {node}"),
+        on_progress=on_progress,
     )
     with ProgressBar(None, "loading the model", console=console) as bar, run as (live, answers):
         outputs = (live.topics.label, live.topics.confidence)
@@ -152,6 +159,59 @@ def _play(
 
 def _step(console: Console, number: int, text: str) -> None:
     console.print(f"[bold cyan]\\[{number}/{_STEPS}][/] {escape(text)}", soft_wrap=True)
+
+
+def render_preview(
+    labelled_bag: BagReader,
+    camera: str,
+    truth_topic: str | None,
+    label_set: LabelSet,
+    video_path: Path,
+    *,
+    on_frame: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Scores every labelled frame and writes the video; returns the scores for JSON and the rows of a contact sheet.
+
+    The video shows the camera on the left and the newest mask on the right, which stays while frames are dropped. mVC
+    windows consist of consecutive labelled frames, so dropped frames are left out. Raises BagError if the truth cannot
+    be compared with the masks, or the images change their size.
+    """
+    scorer = Scorer(label_set)
+    count = labelled_bag.topics[LABEL_TOPIC].message_count
+    sheet_frames = {int((index + 0.5) * count / _SHEET_ROWS) for index in range(_SHEET_ROWS)}  # away from the ends
+    rows: list[np.ndarray] = []
+    newest: np.ndarray | None = None  # the mask over its image
+    caption = "no mask yet"
+    shape, start_ns = (), 0
+    with VideoWriter(video_path, rate_hz=labelled_bag.rate_hz(camera) or 1.0) as video:
+        for frame in labelled_bag.frames(camera, LABEL_TOPIC, CONFIDENCE_TOPIC, truth_topic):
+            image = frame.image()
+            panel = shrink(image, _PANEL_WIDTH)
+            if not shape:
+                shape, start_ns, foot = image.shape, frame.stamp_ns, legend(label_set, 2 * panel.shape[1])
+                foot = foot[: foot.shape[0] // 2 * 2]  # an even height, as the video needs
+            time_s = (frame.stamp_ns - start_ns) / 1e9
+            if image.shape != shape:
+                raise BagError(f"the images on {camera} change their size at {time_s:.3f} s")
+            labels = frame.labels(LABEL_TOPIC)
+            if labels is not None:
+                truth = frame.labels(truth_topic) if truth_topic else None
+                try:
+                    scorer.update(labels, truth, frame.labels(CONFIDENCE_TOPIC))
+                except ValueError as error:
+                    raise BagError(f"the bag's ground truth does not go with the masks of the node: {error}") from error
+                newest = overlay(panel, shrink(labels, _PANEL_WIDTH), label_set)
+                caption = f"segmentation  {time_s:.2f} s"
+                if len(scorer.log) - 1 in sheet_frames:
+                    panels = {f"camera  {time_s:.2f} s": panel, "segmentation": newest}
+                    if truth is not None:
+                        panels["ground truth"] = overlay(panel, shrink(truth, _PANEL_WIDTH), label_set)
+                    rows.append(side_by_side(panels))
+            right = panel // 2 if newest is None else newest
+            pair = side_by_side({f"camera  {time_s:.2f} s": panel, caption: right})
+            video.write(np.concatenate([pair, foot]), time_s)
+            on_frame()
+    return {**scorer.scores(), "classes": scorer.classes()}, rows
 
 
 def demo_table(summary: dict[str, Any]) -> Table:
@@ -176,14 +236,15 @@ def demo_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"  {stage}", f"{stages[stage]} ms", "of it, in the node" if stage == "total" else "")
     table.add_section()
     if quality["judged_frames"]:
-        table.add_row("mIoU", _percent(quality["miou"]), f"{quality['judged_frames']} masks against the ground truth")
-        table.add_row("mVC8", _percent(quality["mvc8"]), "steady labels where the truth is")
-        table.add_row("mVC16", _percent(quality["mvc16"]), "the same over 16 masks instead of 8")
+        masks = f"{quality['judged_frames']} masks against the ground truth"
+        table.add_row("mIoU", _number(quality["miou"], ".1%"), masks)
+        table.add_row("mVC8", _number(quality["mvc8"], ".1%"), "steady labels where the truth is")
+        table.add_row("mVC16", _number(quality["mvc16"], ".1%"), "the same over 16 masks instead of 8")
         table.caption = "mVC runs over consecutive masks: dropped frames are left out."
         table.caption_justify = "left"
     else:
         table.add_row("mIoU, mVC8", "-", "no ground truth of its classes")
-    table.add_row("confidence", _percent(quality["confidence"]), "of the network in its labels, mean")
+    table.add_row("confidence", _number(quality["confidence"], ".1%"), "of the network in its labels, mean")
     return table
 
 
@@ -196,7 +257,7 @@ def demo_headline(summary: dict[str, Any]) -> tuple[str, str]:
         f"latency {_number(timing['latency_ms']['p50'], '.0f ms')}",
     ]
     if quality["judged_frames"]:
-        facts += [f"mIoU {_percent(quality['miou'])}", f"mVC8 {_percent(quality['mvc8'])}"]
+        facts += [f"mIoU {_number(quality['miou'], '.1%')}", f"mVC8 {_number(quality['mvc8'], '.1%')}"]
     bag = summary["bag"].replace("_", " ")
     return f"{bag[:1].upper()}{bag[1:]}, segmented live by {summary['model']}", ",  ".join(facts)
 
@@ -215,10 +276,6 @@ def demo_hint(summary: dict[str, Any]) -> str | None:
 
 
 def _number(value: float | None, format_and_unit: str) -> str:
-    """`.1f Hz` -> 14.9 Hz; a dash for None."""
+    """`.1f Hz` -> 14.9 Hz, `.1%` -> 47.3%; a dash for None."""
     format_spec, _, unit = format_and_unit.partition(" ")
     return "-" if value is None else f"{value:{format_spec}} {unit}".rstrip()
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"

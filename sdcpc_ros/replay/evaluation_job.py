@@ -9,7 +9,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,6 +30,7 @@ from sdcpc_ros.replay.segmented_frames import Sink, load_segmenter
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.view import rerun_sink
 from sdcpc_ros.runtime.atomic_file import remove_leftovers
+from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
 
@@ -70,7 +71,7 @@ class Job:
             shutil.rmtree(self.labelled_bag_path)
 
     def key(self) -> str:
-        """A digest of all that the result depends on: the files of the bag and its masks, the model, the settings."""
+        """A digest of the job's inputs: the files of the bag and its masks, the model, the settings."""
         wanted = self.settings.truth
         truth = Path(wanted) if wanted is not None and Path(wanted).is_dir() else None
         facts = {
@@ -115,7 +116,7 @@ class Job:
             "--labelled-bag": self.labelled_bag,
             "--live": live is not None,
             "--live-rate": None if live is None or live.rate == 1 else live.rate,
-            "--live-node": None if live is None else live.label_topic,
+            "--live-node": None if live is None or live.running is None else live.running.label,
         }
         words = ["sdcpc", "evaluate-bag", str(self.bag), "--model", str(model.path)]
         for name, value in options.items():
@@ -125,19 +126,13 @@ class Job:
         return shlex.join(words)
 
 
-def run_job(
-    job: Job,
-    *,
-    on_start: Callable[[int], None] = lambda frames: None,
-    on_frame: Callable[[], None] = lambda: None,
-    on_live: Callable[[LiveRun], None] = lambda run: None,
-) -> dict[str, Any]:
+def run_job(job: Job, bar: ProgressBar | None = None) -> dict[str, Any]:
     """Runs the job and returns its report. The report's file is written last: it marks a finished job.
 
-    `on_start` gets the number of images to come, `on_frame` is called after each. A live job calls `on_live` before:
-    when playing starts, and for each published frame.
-    Raises BagError, PlaybackError, CheckpointError or OSError.
+    `bar` shows the frames that are played and evaluated. Raises BagError, PlaybackError, CheckpointError or OSError.
     """
+    advance, name = bar or ProgressBar(disabled=True), job.output.name
+    advance.restart(None, name)
     key = job.key()  # before the work, in case the bag changes meanwhile
     model = _load_model(job.model, job.model.sha256())
     job.clear()
@@ -145,14 +140,16 @@ def run_job(
     sinks: list[Sink] = []
     with ExitStack() as stack:
         if job.live is not None:
-            comparison = stack.enter_context(_live_comparison(job, job.live, on_live))
+            comparison = stack.enter_context(_live_comparison(job, job.live, advance))
             sinks.append(comparison.add)
         if job.labelled_bag:
             sinks.append(stack.enter_context(labelled_bag_sink(job.labelled_bag_path, job.bag, label_set, settings)))
         if job.rerun is not None:
             sinks.append(stack.enter_context(rerun_sink(label_set, job.bag.name, job.rerun)))
-        sinks.append(lambda frame: on_frame())
-        evaluation = evaluate_bag(job.bag, model, settings, on_start=on_start, sinks=sinks)
+        sinks.append(lambda frame: advance())
+        evaluation = evaluate_bag(
+            job.bag, model, settings, on_start=lambda frames: advance.restart(frames, name), sinks=sinks
+        )
     report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}
     if comparison is not None:
         report["live"] = comparison.summary()
@@ -162,15 +159,20 @@ def run_job(
 
 
 @contextmanager
-def _live_comparison(job: Job, plan: LivePlan, on_live: Callable[[LiveRun], None]) -> Iterator[LiveComparison]:
+def _live_comparison(job: Job, plan: LivePlan, bar: ProgressBar) -> Iterator[LiveComparison]:
     """Plays the bag to a node, and yields a comparison for its offline frames."""
     require_ros(" for --live")
+    bar.update(doing=f"{job.output.name}: starting the node")
     max_gap_s, config = job.settings.max_gap_s, load_checkpoint(job.model.path).config
     parameters = {"model" if name == "path" else name: value for name, value in vars(job.model).items()}
     parameters["max_gap"] = max_gap_s
+
+    def on_progress(run: LiveRun) -> None:
+        bar.update(len(run.published_ns), f"{job.output.name}: playing")
+
     with (
         BagReader(job.bag) as bag,
-        live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_live) as (run, answers),
+        live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_progress) as (run, answers),
     ):
         offsets, recurrent = config.reference_offsets, config.recurrent
         yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)

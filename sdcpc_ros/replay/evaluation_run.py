@@ -20,10 +20,10 @@ from sdcpc_ros.evaluation.html_report import write_fleet_page
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_evaluation import ModelChoice
-from sdcpc_ros.replay.evaluation_job import Job, run_job
+from sdcpc_ros.replay.evaluation_job import Job
 from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
-from sdcpc_ros.replay.live_run import LivePlan, LiveRun
-from sdcpc_ros.replay.node_process import terminated_as_interrupted
+from sdcpc_ros.replay.live_run import LivePlan
+from sdcpc_ros.replay.node_process import NodeTopics, terminated_as_interrupted
 from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -86,7 +86,8 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = ModelChoice(path, device, arguments.backend, size, arguments.precision)
-    live = LivePlan(arguments.live_rate or 1.0, arguments.live_node) if arguments.live else None
+    running = None if arguments.live_node is None else NodeTopics.of(arguments.live_node)
+    live = LivePlan(arguments.live_rate or 1.0, running) if arguments.live else None
     folders = output_folders(bags, arguments.output.absolute())
     rerun = None if arguments.rerun is None else arguments.rerun.absolute()
     how = (model, settings, arguments.labelled_bag, live, rerun)
@@ -99,17 +100,7 @@ def _outcomes(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressB
         return run_on_ray(jobs, arguments.ray, workers or len(jobs), force=force)
     if workers is not None and len(jobs) > 1:
         return run_in_processes(jobs, min(workers, len(jobs)), force=force)
-    return run_here(jobs, force=force, run=lambda job: _run_with_progress(job, bar))
-
-
-def _run_with_progress(job: Job, bar: ProgressBar) -> None:
-    name = job.output.name
-    bar.restart(None, name if job.live is None else f"{name}: starting the node")
-
-    def play(run: LiveRun) -> None:
-        bar.update(len(run.published_ns), f"{name}: playing")
-
-    run_job(job, on_start=lambda frames: bar.restart(frames, name), on_frame=bar, on_live=play)
+    return run_here(jobs, force=force, bar=bar)
 
 
 def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:

@@ -13,8 +13,8 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.report_file import ReportError, label_set_of, read_report
 from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
+from sdcpc_ros.runtime.progress import ProgressBar
 
 FLEET_FORMAT = "sdcpc fleet evaluation 1"
 _CONNECT_TIMEOUT_S = 10.0
-_POLL_S = 0.2
 _MEANS = ("mvc8", "mvc16", "steady", "confidence")
 
 
@@ -44,18 +44,14 @@ class Outcome:
     problem: str = ""  #: of a failed job, as a sentence
 
 
-def run_here(
-    jobs: Sequence[Job], *, force: bool, run: Callable[[Job], Any] = run_job
-) -> Generator[Outcome, None, None]:
-    """Runs the jobs in this process, one after the other; `run` runs one, as `run_job` does."""
+def run_here(jobs: Sequence[Job], *, force: bool, bar: ProgressBar | None = None) -> Generator[Outcome, None, None]:
+    """Runs the jobs in this process, one after the other; `bar` shows the frames of each."""
     for job in jobs:
-        yield _run_one(job, force, run)
+        yield _run_one(job, force, bar)
 
 
-def run_in_processes(
-    jobs: Sequence[Job], workers: int, *, force: bool, on_poll: Callable[[], None] = lambda: None
-) -> Generator[Outcome, None, None]:
-    """Runs the jobs in processes of this machine, with one core each; calls `on_poll` several times a second."""
+def run_in_processes(jobs: Sequence[Job], workers: int, *, force: bool) -> Generator[Outcome, None, None]:
+    """Runs the jobs in processes of this machine, with one core each."""
     # A pool of one process for each thread: a process that dies breaks its own pool only.
     own, pools = threading.local(), list[ProcessPoolExecutor]()
 
@@ -71,12 +67,8 @@ def run_in_processes(
 
     threads = ThreadPoolExecutor(workers, thread_name_prefix="fleet")
     try:
-        running = {threads.submit(run, job) for job in jobs}
-        while running:
-            finished, running = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
-            on_poll()
-            for future in finished:
-                yield future.result()
+        for finished in as_completed([threads.submit(run, job) for job in jobs]):
+            yield finished.result()
     finally:
         threads.shutdown(cancel_futures=True)
         for pool in pools:
@@ -183,12 +175,12 @@ def output_folders(bags: Sequence[Path], output: Path) -> list[Path]:
     return [output / (name if names.count(name) == 1 else f"{name}-{each}") for name, each in zip(names, digests)]
 
 
-def _run_one(job: Job, force: bool, run: Callable[[Job], Any]) -> Outcome:
+def _run_one(job: Job, force: bool, bar: ProgressBar | None = None) -> Outcome:
     """Runs a job, or finds that it is done. Exceptions other than of the bag, the model or the disk are bugs."""
     try:
         if not force and job.earlier_report() is not None:
             return Outcome(job, "reused")
-        run(job)
+        run_job(job, bar)
     except OSError as error:
         at = f": '{error.filename}'" if error.filename else ""
         return Outcome(job, "failed", f"{error.strerror}{at}" if error.strerror else str(error))
@@ -218,4 +210,4 @@ def _run_on_one_core(job: Job, force: bool) -> Outcome:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    return _run_one(job, force, run_job)
+    return _run_one(job, force)

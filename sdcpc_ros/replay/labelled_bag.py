@@ -1,7 +1,7 @@
 """Writes labelled bags: the camera's topics, and beside each image its mask.
 
-They are mcap bags with compressed chunks. They hold the camera's topics, the ground truth and /tf unchanged; and beside
-each image, under its bag time, what the node publishes. Memory does not grow with the bag.
+They are mcap bags with compressed chunks. They hold the camera's topics, the ground truth and /tf unchanged, and the
+node's outputs for each image under the bag time of the image. Memory does not grow with the bag.
 """
 
 from __future__ import annotations
@@ -98,7 +98,12 @@ def labelled_bag_sink(path: Path, source: Path, label_set: LabelSet, settings: B
 def _copy_of(path: Path, source: Path, settings: BagSettings) -> Iterator[Callable[[RawMessage], None]]:
     """Copies a part of a bag, and adds the messages that the yielded function gets, which come in order of time."""
     with BagReader(source) as bag:
-        topics, start_s = _inputs(bag, settings), settings.start_s
+        camera, start_s = bag.camera_topic(settings.camera), settings.start_s
+        truth = bag.ground_truth_topic(camera) if settings.truth is None else settings.truth
+        wanted = (camera, bag.camera_info_topic(camera), truth, *_TRANSFORMS)
+        topics = [topic for topic in dict.fromkeys(wanted) if topic in bag.topics and topic is not None]
+        if taken := [topic for topic in topics if topic in _OUTPUTS]:
+            raise BagError(f"bag '{source}' has {taken[0]} already, which the labelled bag would have as well")
         latched = [topic for topic in topics if bag.topics[topic].latched]
         inputs = bag.messages(*topics, start_s=start_s, duration_s=settings.duration_s)
         if start_s and latched:  # those from before the start get the time of the start
@@ -120,15 +125,3 @@ def _copy_of(path: Path, source: Path, settings: BagSettings) -> Iterator[Callab
 
             yield write
             copy_until(math.inf)
-
-
-def _inputs(bag: BagReader, settings: BagSettings) -> tuple[str, ...]:
-    """The topics that are copied."""
-    camera = bag.camera_topic(settings.camera)
-    truth_topic = bag.ground_truth_topic(camera) if settings.truth is None else settings.truth
-    wanted = (camera, bag.camera_info_topic(camera), truth_topic, *_TRANSFORMS)
-    found = tuple(dict.fromkeys(topic for topic in wanted if topic in bag.topics and topic is not None))
-    for topic in found:
-        if topic in _OUTPUTS:
-            raise BagError(f"bag '{bag.path}' has {topic} already, which the labelled bag would have as well")
-    return found

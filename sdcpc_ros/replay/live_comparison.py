@@ -57,8 +57,11 @@ class LiveComparison:
         source, result = frame.source, frame.segmentation
         if result.reset is not None:
             self._offline.clear(result.reset)
-        live_labels = self._live_labels(source.stamp_ns)
-        agreement = None if live_labels is None else self._compare(source, result.labels, live_labels)
+        while self._mask is not None and self._mask.stamp_ns < source.stamp_ns:
+            self._mask = next(self._masks, None)
+        agreement = None
+        if self._mask is not None and self._mask.stamp_ns == source.stamp_ns:
+            agreement = self._compare(source, result.labels, self._recording.decode(self._mask, decode_labels))
         self._offline.push(source.stamp_ns)
         self._stamps_ns.append(source.stamp_ns)
         self._agreement.append(None if agreement is None else round(agreement, 6))
@@ -81,13 +84,6 @@ class LiveComparison:
             },
             "node": self._run.node_diagnostics,
         }
-
-    def _live_labels(self, stamp_ns: int) -> np.ndarray | None:
-        while self._mask is not None and self._mask.stamp_ns < stamp_ns:
-            self._mask = next(self._masks, None)
-        if self._mask is None or self._mask.stamp_ns != stamp_ns:
-            return None
-        return self._recording.decode(self._mask, decode_labels)
 
     def _compare(self, source: SourceFrame, labels: np.ndarray, live_labels: np.ndarray) -> float:
         """The share of equal labels."""

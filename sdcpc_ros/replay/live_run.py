@@ -42,19 +42,14 @@ _DIAGNOSTICS_TIMEOUT_S = 3.0  # they come once a second
 
 @dataclass(frozen=True)
 class LivePlan:
-    """How a bag is played, and to which node. Raises BagError for a bad rate or label topic."""
+    """How a bag is played, and to which node. Raises BagError for a bad rate."""
 
     rate: float = 1.0
-    label_topic: str | None = None  #: of a node that runs in this shell's ROS domain; None: start one
+    running: NodeTopics | None = None  #: of a node that runs in this shell's ROS domain; None: start one
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < float("inf"):
             raise BagError(f"the playing rate is {self.rate}; a positive number is needed")
-        _ = self.topics
-
-    @property
-    def topics(self) -> NodeTopics:
-        return NodeTopics() if self.label_topic is None else NodeTopics.of(self.label_topic)
 
 
 @dataclass
@@ -143,7 +138,7 @@ def live_run(
     recording, log = folder / ".live_recording", folder / "node.log"
     camera = bag.camera_topic(settings.camera)
     try:
-        if plan.label_topic is not None:
+        if plan.running is not None:
             run = _play(bag, camera, settings, plan, None, recording, on_progress)
         else:
             with environment(ros_environment(folder / "ros_logs")):
@@ -173,7 +168,8 @@ def _play(
 ) -> LiveRun:
     from sdcpc_ros.replay.player import BagPlayer, record, spinning_node, wait_until
 
-    run, info, topics = LiveRun(plan.topics), bag.camera_info_topic(camera), plan.topics
+    topics = plan.running or NodeTopics()
+    run, info = LiveRun(topics), bag.camera_info_topic(camera)
     timeout_s = RUNNING_TIMEOUT_S if process is None else _START_TIMEOUT_S
 
     def is_running() -> bool:

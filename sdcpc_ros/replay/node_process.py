@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -122,7 +122,7 @@ def node_command(parameters: Path) -> list[str]:
     return [sys.executable, "-m", NODE_MODULE, "--ros-args", "--params-file", str(parameters.resolve())]
 
 
-class NodeProcess:
+class NodeProcess(AbstractContextManager["NodeProcess"]):
     """A running node in its own process group; leaving the `with` block ends the whole group.
 
     Its output goes to `log_path`. Raises PlaybackError if it cannot be started.
@@ -157,7 +157,7 @@ class NodeProcess:
             raise PlaybackError(f"the node ended by itself (exit status {status}){last}")
 
     def stop(self) -> None:
-        """Sends SIGTERM and, to what is left after a while, SIGKILL to the whole group."""
+        """Sends SIGTERM to the whole group, and SIGKILL to the processes that are left after a while."""
         try:
             with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(self.pid, signal.SIGTERM)
@@ -166,9 +166,6 @@ class NodeProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
-
-    def __enter__(self) -> NodeProcess:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.stop()

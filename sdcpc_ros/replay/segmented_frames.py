@@ -82,6 +82,7 @@ class Run:
     unusable: int = 0
     problems: list[str] = field(default_factory=list)  #: of the first unusable images
     elapsed_ms: array[float] = field(default_factory=lambda: array("f"))  #: of each frame, from image to labels
+    network_ms: float = 0.0  #: of all frames together
 
     @property
     def frames(self) -> int:
@@ -98,6 +99,7 @@ def feed(frames: Iterable[SegmentedFrame | Unusable], sinks: Sequence[Sink], not
         for frame in ahead:
             if isinstance(frame, SegmentedFrame):
                 run.elapsed_ms.append(frame.elapsed_ms)
+                run.network_ms += frame.segmentation.stage_ms.get("network", 0.0)
             else:
                 run.unusable += 1
                 run.problems += [frame.problem] if len(run.problems) < _LISTED_PROBLEMS else []

@@ -102,7 +102,11 @@ def open_source(
         raise BagError(f"'{path}' has times of its own; a rate goes with images")
     if kind == "bag":
         with BagReader(path) as bag:
-            yield _bag_source(bag, camera, truth_reader)
+            topic = bag.camera_topic(camera)
+            truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
+            frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True))
+            images, rate_hz = bag.topics[topic].message_count, _sane_rate_hz(bag.rate_hz(topic))
+            yield FrameSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
     elif kind == "images":
         yield _image_source(image_files(path), 15.0 if images_hz is None else images_hz)
     else:
@@ -170,13 +174,6 @@ def image_files(path: str | Path) -> list[Path]:
     if not images:
         raise BagError(f"{nothing}; files ending in {', '.join(IMAGE_SUFFIXES)} are read")
     return sorted(images, key=lambda path: [(part.isdigit(), part.zfill(20)) for part in re.split(r"(\d+)", path.stem)])
-
-
-def _bag_source(bag: BagReader, camera: str | None, truth_reader: LabelReader | None) -> FrameSource:
-    topic = bag.camera_topic(camera)
-    truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
-    frames, images = bag_frames(bag, topic, truth, BagSettings(resize_truth=True)), bag.topics[topic].message_count
-    return FrameSource(frames, images, _sane_rate_hz(bag.rate_hz(topic)), lambda frame: str(frame.stamp_ns))
 
 
 def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:

@@ -33,11 +33,11 @@ class StreetBag:
     rate_hz: float = 15.0
 
     def street(self) -> SyntheticStreet:
-        return SyntheticStreet(seed=self.seed, size=self.size, length=self.length, rate_hz=self.rate_hz)
+        return SyntheticStreet(**vars(self))
 
-    def notes(self, street: SyntheticStreet) -> dict[str, str]:
+    def notes(self) -> dict[str, str]:
         """For the bag's metadata: the parameters, and a checksum that changes when the renderer does."""
-        image, labels = street[0]
+        image, labels = self.street()[0]
         checksum = zlib.crc32(image.tobytes() + labels.tobytes())
         return {_PARAMETERS_NOTE: json.dumps(asdict(self)), _CHECKSUM_NOTE: str(checksum)}
 
@@ -50,7 +50,7 @@ def write_street_bag(
     `on_frame` is called after each frame. Raises BagError if `path` cannot become a bag.
     """
     street = street_bag.street()
-    with BagWriter(path, storage=storage, notes=street_bag.notes(street)) as bag:
+    with BagWriter(path, storage=storage, notes=street_bag.notes()) as bag:
         for index in range(len(street)):
             stamp_ns = START_NS + round(index * 1e9 / street_bag.rate_hz)
             image, labels = street[index]
@@ -71,4 +71,4 @@ def is_street_bag(path: str | Path, street_bag: StreetBag) -> bool:
         return False
     if notes.get(_PARAMETERS_NOTE) != json.dumps(asdict(street_bag)):
         return False
-    return notes == street_bag.notes(street_bag.street())  # renders a frame, which takes a second
+    return notes == street_bag.notes()  # renders a frame, which takes a second

@@ -6,7 +6,6 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ class ViewingError(ValueError):
     """A recording cannot be shown or written; the message names the reason and the remedy."""
 
 
-class RerunRecording:
+class RerunRecording(ExitStack):
     """One camera's frames in Rerun, on the timelines `stamp` (of the frames' stamps) and `frame` (their numbers).
 
     Entities: camera/image (JPEG), camera/labels and camera/truth (SegmentationImage, with the label set's names and
@@ -37,6 +36,7 @@ class RerunRecording:
     """
 
     def __init__(self, label_set: LabelSet, name: str, file: Path | None) -> None:
+        super().__init__()
         self._file, self._label_set, self._name = file, label_set, name
         if file is not None:
             check_file(file)
@@ -44,7 +44,6 @@ class RerunRecording:
             raise ViewingError("there is no display for Rerun's viewer; write a file with -o FILE.rrd, and open that")
         self._scores = Scorer(label_set)
         self._shown: set[str] = set()
-        self._opened = ExitStack()
 
     def add(
         self,
@@ -62,7 +61,8 @@ class RerunRecording:
         `reset`: why the frame buffer was emptied before it, None if it was not.
         Raises ValueError when truth and labels cannot be compared.
         """
-        self._set_time(number, stamp_ns)
+        self._stream.set_time("stamp", timestamp=np.datetime64(stamp_ns, "ns"))
+        self._stream.set_time("frame", sequence=number)
         self._scores.update(labels, truth, confidence, number=number, stamp_ns=stamp_ns, reset=reset)
         self._show("camera/image", None if image is None else _jpeg(rr.Image(image)))
         self._show("camera/labels", rr.SegmentationImage(labels))
@@ -89,19 +89,15 @@ class RerunRecording:
             self._stream.log(entity, rr.Clear(recursive=False))
         (self._shown.discard if picture is None else self._shown.add)(entity)
 
-    def _set_time(self, number: int, stamp_ns: int) -> None:
-        self._stream.set_time("stamp", timestamp=np.datetime64(stamp_ns, "ns"))
-        self._stream.set_time("frame", sequence=number)
-
     def __enter__(self) -> RerunRecording:
         self._stream = rr.RecordingStream("sdcpc_ros")
         if self._file is None:
             self._stream.spawn(default_blueprint=_layout())
         else:
-            path = self._opened.enter_context(atomic_path(self._file))
+            path = self.enter_context(atomic_path(self._file))
             self._stream.save(path, default_blueprint=_layout())
-        self._opened.callback(self._stream.disconnect)
-        self._opened.callback(self._stream.flush)
+        self.callback(self._stream.disconnect)
+        self.callback(self._stream.flush)
         self._stream.send_recording_name(self._name)
         classes = zip(self._label_set.class_names, self._label_set.colours)
         known = [
@@ -112,11 +108,6 @@ class RerunRecording:
         for name, title in _SCORES.items():
             self._stream.log(f"scores/{name}", rr.SeriesLines(names=title), static=True)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, traceback)
 
 
 def check_file(file: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import yaml
+from bag_fixtures import write_all
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,7 +87,7 @@ def test_files_of_a_split_bag_that_overlap_are_read_one_after_the_other(tmp_path
     information = None
     for number, part in enumerate(times):
         with BagWriter(tmp_path / f"part_{number}", storage=storage) as bag:
-            bag.write_all(image(CAMERA, time * SECOND, time * SECOND) for time in part)
+            write_all(bag, (image(CAMERA, time * SECOND, time * SECOND) for time in part))
         one = yaml.safe_load((bag.path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
         (tmp_path / "split").mkdir(exist_ok=True)
         (file,) = one["relative_file_paths"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_fixtures import serialise_jpeg
+from bag_fixtures import serialise_jpeg, write_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -212,7 +212,7 @@ def sound_bags(tmp_path_factory, request) -> dict[str, bytes]:
     contents = {}
     for storage, suffix in (("mcap", ".mcap"), ("sqlite3", ".db3")):
         with BagWriter(folder / storage, storage=storage) as bag:
-            bag.write_all(image_at("/camera/image_raw", 1000 + index, value=index) for index in range(3))
+            write_all(bag, (image_at("/camera/image_raw", 1000 + index, value=index) for index in range(3)))
         contents[suffix] = (folder / storage / f"{storage}{suffix}").read_bytes()
         shutil.rmtree(folder / storage)
     return contents

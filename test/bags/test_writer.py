@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from bag_fixtures import write_all
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
@@ -9,14 +10,14 @@ from sdcpc_ros.bags.writer import BagWriter
 
 def test_a_bag_appears_when_it_is_complete(tmp_path, camera_messages):
     with BagWriter(tmp_path / "street") as bag:
-        bag.write_all(camera_messages(2))
+        write_all(bag, camera_messages(2))
         assert not (tmp_path / "street").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["street"]
 
 
 def test_a_bag_whose_writing_fails_leaves_no_trace(tmp_path, camera_messages):
     with pytest.raises(RuntimeError, match="power cut"), BagWriter(tmp_path / "street") as bag:
-        bag.write_all(camera_messages(2))
+        write_all(bag, camera_messages(2))
         raise RuntimeError("power cut")
     assert list(tmp_path.iterdir()) == []
 
@@ -28,7 +29,7 @@ def test_an_older_bag_stays_until_the_new_one_is_complete(write_bag, camera_mess
     with BagReader(path) as bag:
         assert bag.topics["/camera/image_raw"].message_count == 3
     with BagWriter(path) as writer:
-        writer.write_all(camera_messages(1))
+        write_all(writer, camera_messages(1))
     with BagReader(path) as bag:
         assert bag.topics["/camera/image_raw"].message_count == 1
     assert list(tmp_path.iterdir()) == [path]
@@ -58,7 +59,7 @@ def test_packed_chunks_hold_the_same_messages_in_less_space(tmp_path, camera_mes
     messages = camera_messages(40)
     for name, compressed in (("plain", False), ("packed", True)):
         with BagWriter(tmp_path / name, compressed=compressed) as bag:
-            bag.write_all(messages)
+            write_all(bag, messages)
     with BagReader(tmp_path / "packed") as bag:
         assert list(bag.messages()) == messages
     sizes = [(tmp_path / name / f"{name}.mcap").stat().st_size for name in ("plain", "packed")]
@@ -67,7 +68,7 @@ def test_packed_chunks_hold_the_same_messages_in_less_space(tmp_path, camera_mes
 
 def test_latched_topics_are_offered_so_when_the_bag_is_played(tmp_path, camera_messages):
     with BagWriter(tmp_path / "drive", latched=["/camera/camera_info"]) as bag:
-        bag.write_all(camera_messages(1))
+        write_all(bag, camera_messages(1))
     with BagReader(tmp_path / "drive") as bag:
         assert {name for name, topic in bag.topics.items() if topic.latched} == {"/camera/camera_info"}
 

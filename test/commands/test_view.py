@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_fixtures import write_all
 
 pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install '.[rerun]'")
 
@@ -114,7 +115,7 @@ def test_a_mask_that_is_missing_is_told(view, evaluated, tmp_path):
         masks = list(bag.messages(LABEL))
         others = [message for message in bag.messages() if message.topic != LABEL]
         with BagWriter(tmp_path / "lossy") as lossy:
-            lossy.write_all(sorted([*others, *masks[:2], *masks[3:]], key=lambda message: message.time_ns))
+            write_all(lossy, sorted([*others, *masks[:2], *masks[3:]], key=lambda message: message.time_ns))
     recording = view(tmp_path / "lossy")
     assert recording.frames("/camera/labels", "SegmentationImage:buffer") == [0, 1, 3, 4]
     assert recording.log() == [f"image 2 has no mask on {LABEL}"]

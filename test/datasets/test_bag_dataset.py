@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_fixtures import write_all
 from torch.utils.data import DataLoader
 
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
@@ -115,7 +116,7 @@ class TestFoldersOfBags:
         for name in ("train/b", "train/a", "val/c"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             with BagWriter(root / name) as bag:
-                bag.write_all(camera_messages(2))
+                write_all(bag, camera_messages(2))
         (root / "label_set.json").write_text(json.dumps({**CAMVID_11.to_dict(), "name": "ours"}))
         return root
 
@@ -133,7 +134,7 @@ class TestFoldersOfBags:
     def test_more_bags_than_are_kept_open(self, tmp_path: Path, camera_messages: Messages) -> None:
         for name in "abcdef":
             with BagWriter(tmp_path / name) as bag:
-                bag.write_all(camera_messages(1))
+                write_all(bag, camera_messages(1))
         dataset = opened(tmp_path)
         assert [int(dataset.labels(index)[0, 0]) for index in (0, 5, 1, 4, 0, 3, 2)] == [0] * 7
         assert len(dataset._open) == 4

@@ -65,8 +65,8 @@ def make_report(
         "versions": {"sdcpc_ros": "0.1.0", "python": "3.11.2"},
         **scores.report(),
         "problems": [],
-        "worst": [extreme.number for extreme in pictures.worst.frames()],
-        "best": [extreme.number for extreme in pictures.best.frames()],
+        "worst": [extreme.number for extreme in pictures.worst.frames],
+        "best": [extreme.number for extreme in pictures.best.frames],
         "timing": {
             "finished": "2026-11-24T10:00:00Z",
             "ms_per_frame": {"p50": 30.0, "p95": 41.5, "max": 402.0},
@@ -80,3 +80,9 @@ def make_report(
 @pytest.fixture(name="make_report")
 def make_report_fixture() -> Callable[..., tuple[dict[str, Any], ReportPictures]]:
     return make_report
+
+
+@pytest.fixture
+def pair() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A report, and one of a clearly worse model on the same frames."""
+    return make_report(wrong=0.2, seed=1)[0], make_report(wrong=0.25, seed=2)[0]

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 
-from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare
+from sdcpc_ros.evaluation.comparison import ComparisonSettings, check_gates, compare, comparison_report
 from sdcpc_ros.evaluation.gates import Gate
 from sdcpc_ros.evaluation.report_file import ReportError
 
 QUICK = ComparisonSettings(replicates=300)
-
-
-@pytest.fixture
-def pair(make_report):
-    """A report, and one of a clearly worse model on the same frames."""
-    return make_report(wrong=0.2, seed=1)[0], make_report(wrong=0.25, seed=2)[0]
-
-
-class Tags(HTMLParser):
-    """The tags and attributes of a page, as a browser would find them."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.names, self.attributes = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.names.append(tag)
-        self.attributes += [name for name, _ in attrs]
 
 
 class TestGates:
@@ -82,9 +63,10 @@ class TestGates:
         ],
     )
     def test_what_fails(self, pair, text, failed):
-        (result,) = check_gates(compare(["a", "b"], pair, QUICK), [Gate.parse(text)])
+        comparisons = compare(["a", "b"], pair, QUICK)
+        (result,) = check_gates(comparisons, [Gate.parse(text)])
         assert result.failed == failed
-        assert result.to_dict()["failed"] == failed
+        assert comparison_report(comparisons, [result])["gates"][0]["failed"] == failed
 
     def test_an_unknown_metric_is_named_with_those_there_are(self, pair):
         comparison = compare(["a", "b"], pair, QUICK)
@@ -126,12 +108,13 @@ class TestCommand:
         assert as_json["format"] == "sdcpc comparison 1"
         assert as_json["compared"][0]["metrics"]["miou"]["verdict"] == "worse"
         reports, settings = [json.loads(path.read_text()) for path in files], ComparisonSettings(replicates=200)
-        assert as_json["compared"] == compare([str(path) for path in files], reports, settings).to_dict()["compared"]
+        comparisons = compare([str(path) for path in files], reports, settings)
+        assert as_json["compared"] == comparison_report(comparisons)["compared"]
 
         page = (tmp_path / "c.html").read_text(encoding="utf-8")
-        tags = Tags(page)
+        tags = Page(page)
         assert "script" not in tags.names and tags.names.count("svg") == 4
-        assert not [name for name in tags.attributes if name.startswith("on") or name == "src"]
+        assert not [name for _, found in tags.tags for name in found if name.startswith("on") or name == "src"]
         for told in ("mvc8&lt;-90", "passed", "beyond chance", "--draws 200", "&lt;script&gt;"):
             assert told in page
 

@@ -6,8 +6,8 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
 import pytest
@@ -15,14 +15,7 @@ from rich.console import Console
 
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.evaluation.evaluate import (
-    Evaluation,
-    LabelledFrame,
-    LabelledVideo,
-    evaluate,
-    evaluation_table,
-    labelled_video,
-)
+from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, evaluation_table, labelled_video
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
 from sdcpc_ros.runtime.progress import ProgressBar
@@ -31,14 +24,45 @@ TWO = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
 TRUTH = np.array([[0, 0, 1, IGNORE]], np.uint8)
 
 
-def clip(frames: int) -> list[LabelledFrame]:
-    """Frames whose image holds their number; the truth stands still, and its flow is zero."""
-    still, seen = np.zeros((1, 4, 2), np.float32), np.ones((1, 4), bool)
-    return [LabelledFrame(np.full((1, 4, 3), i, np.uint8), TRUTH, i / 15, still, seen) for i in range(frames)]
+class Film(VideoDataset):
+    """Clips of frames named by letters, of which capital ones are labelled. An image holds its letter's number.
+
+    The truth stands still, and its flow is zero where `with_flow`.
+    """
+
+    def __init__(self, *clips: str, truth: np.ndarray = TRUTH, with_flow: bool = True) -> None:
+        frames = [
+            VideoFrame(f"video {i}", number(name) / 15, name, name.isupper())
+            for i, clip in enumerate(clips)
+            for name in clip
+        ]
+        super().__init__("test video", TWO, frames)
+        self.truth, self.with_flow = truth, with_flow
+
+    def image(self, index: int) -> np.ndarray:
+        return np.full((1, 4, 3), number(self.frames[index].name), np.uint8)
+
+    def labels(self, index: int) -> np.ndarray:
+        assert self.frames[index].labelled
+        return self.truth
+
+    def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        return (np.zeros((1, 4, 2), np.float32), np.ones((1, 4), bool)) if self.with_flow else None
+
+    def sources(self, index: int) -> tuple[str, str]:
+        return "image", "labels"
 
 
-def video(*clips: Iterable[LabelledFrame], frames: int) -> LabelledVideo:
-    return LabelledVideo("test video", TWO, clips, frames)
+def number(name: str) -> int:
+    return ord(name.lower()) - ord("a")
+
+
+def clip(frames: int, labelled: bool = True) -> str:
+    return (ascii_uppercase if labelled else ascii_lowercase)[:frames]
+
+
+def video(*clips: str) -> LabelledVideo:
+    return labelled_video(Film(*clips))
 
 
 @dataclass
@@ -69,7 +93,7 @@ class PerfectStream:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return evaluate(PerfectStream(), video(clip(16), clip(10), frames=26))
+    return evaluate(PerfectStream(), video(clip(16), clip(10)))
 
 
 def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
@@ -90,7 +114,7 @@ def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
 
 def test_streaming_follows_each_clip_from_an_empty_memory() -> None:
     segmenter = PerfectStream()
-    evaluate(segmenter, video(clip(2), clip(1), frames=3))
+    evaluate(segmenter, video(clip(2), clip(1)))
     stream = segmenter.calls[0][0]
     assert segmenter.calls == [
         (stream, "reset"),
@@ -115,34 +139,28 @@ def test_progress_advances_once_a_frame() -> None:
         def __exit__(self, *exception: object) -> None:
             seen.append("end")
 
-    evaluate(PerfectStream(), video(clip(2), frames=2), progress=Progress, doing="testing")
+    evaluate(PerfectStream(), video(clip(2)), progress=Progress, doing="testing")
     assert seen == [(2, "testing"), "advance", "advance", "end"]
 
 
 def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    evaluate(PerfectStream(), video(clip(2), frames=2), progress=ProgressBar)
+    evaluate(PerfectStream(), video(clip(2)), progress=ProgressBar)
     assert capfd.readouterr() == ("", "")
 
 
 def test_both_definitions_of_mvc_reach_the_scores() -> None:
     # In clips of 8 frames there is one window, the last, which the reference leaves out.
-    scores = evaluate(PerfectStream(), video(clip(8), frames=8)).streaming
+    scores = evaluate(PerfectStream(), video(clip(8))).streaming
     assert scores.mvc8 == 1
     assert math.isnan(scores.mvc8_reference)
-    assert evaluate(PerfectStream(), video(clip(17), frames=17)).streaming.mvc16_reference == 1
-
-
-def unlabelled(frame: LabelledFrame) -> LabelledFrame:
-    return replace(frame, labels=None)
+    assert evaluate(PerfectStream(), video(clip(17))).streaming.mvc16_reference == 1
 
 
 class TestFramesWithoutLabels:
     def test_the_stream_passes_through_them_and_nothing_is_judged(self) -> None:
         """Cityscapes: the last frame of twenty is labelled."""
-        frames = clip(20)
         segmenter = PerfectStream()
-        sparse = [*map(unlabelled, frames[:19]), frames[19]]
-        evaluation = evaluate(segmenter, video(sparse, frames=20))
+        evaluation = evaluate(segmenter, video(clip(19, labelled=False) + "T"))
         assert (evaluation.frames, evaluation.labelled_frames) == (20, 1)
         assert [call[1] for call in segmenter.calls] == ["reset", *range(20), "reset"]
         assert segmenter.single_calls == [19]
@@ -154,29 +172,28 @@ class TestFramesWithoutLabels:
     def test_consistency_is_judged_between_labelled_neighbours_alone(self) -> None:
         frames = clip(20)
         for hole, windows in ((5, [(6, 14)]), (10, [(0, 10), (11, 9)])):
-            sparse = [*frames[:hole], unlabelled(frames[hole]), *frames[hole + 1 :]]
-            with_hole = evaluate(PerfectStream(), video(sparse, frames=20))
-            apart = evaluate(PerfectStream(), video(*(frames[at : at + n] for at, n in windows), frames=20))
+            sparse = frames[:hole] + frames[hole].lower() + frames[hole + 1 :]
+            with_hole = evaluate(PerfectStream(), video(sparse))
+            apart = evaluate(PerfectStream(), video(*(frames[at : at + n] for at, n in windows)))
             for ours, theirs in ((with_hole.streaming, apart.streaming), (with_hole.single_frame, apart.single_frame)):
                 assert (ours.mvc8, ours.mvc8_reference) == (theirs.mvc8, theirs.mvc8_reference)
             assert math.isnan(with_hole.streaming.mvc16)
 
     def test_the_table_says_how_many_were_judged(self) -> None:
-        sparse = [*map(unlabelled, clip(3)), clip(4)[3]]
-        table = evaluation_table(evaluate(PerfectStream(), video(sparse, frames=4)))
+        table = evaluation_table(evaluate(PerfectStream(), video("abcD")))
         assert table.title == "test video: 4 frames in 1 clip, 1 of them labelled"
 
 
 def test_other_classes_are_refused_with_both_sides_named() -> None:
     with pytest.raises(LabelSetError, match=r"'camvid_11' \(sky, .*\); test video has 'two' \(ground, thing\)"):
-        evaluate(PerfectStream(label_set=CAMVID_11), video(clip(1), frames=1))
+        evaluate(PerfectStream(label_set=CAMVID_11), video(clip(1)))
 
 
 def test_a_scorer_without_frames_or_flow_has_no_scores() -> None:
     scorer = Scorer(TWO)
     assert scorer.scores()["miou"] is None
-    for frame in clip(2):
-        scorer.update(frame.labels % 2, frame.labels)
+    for _ in range(2):
+        scorer.update(TRUTH % 2, TRUTH)
     assert math.isnan(scorer.tc.value())
 
 
@@ -184,10 +201,10 @@ def test_json_form_has_null_for_nan(evaluation: Evaluation) -> None:
     values = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert values["video"] == "test video"
     assert values["streaming"]["class_iou"] == {"ground": 1.0, "thing": 1.0}
-    short = evaluate(PerfectStream(), video(clip(1), frames=1)).to_dict()
+    short = evaluate(PerfectStream(), video(clip(1))).to_dict()
     assert short["streaming"]["mvc8"] is None
-    only_ground = [LabelledFrame(np.zeros((1, 4, 3), np.uint8), np.zeros((1, 4), np.uint8), 0.0)]
-    class_iou = evaluate(PerfectStream(), video(only_ground, frames=1)).to_dict()["streaming"]["class_iou"]
+    only_ground = labelled_video(Film("A", truth=np.zeros((1, 4), np.uint8), with_flow=False))
+    class_iou = evaluate(PerfectStream(), only_ground).to_dict()["streaming"]["class_iou"]
     assert class_iou == {"ground": 0.75, "thing": None}
 
 
@@ -207,55 +224,34 @@ def test_table_shows_both_ways_side_by_side(evaluation: Evaluation) -> None:
     assert rows["IoU % thing"] == ["100.00", "50.00"]
 
 
-def test_a_street_carries_its_flow_and_can_be_read_twice() -> None:
-    street = labelled_video(SyntheticStreet(seed=5, length=3, size=(48, 64)))
-    first, again = list(street.clips[0]), list(street.clips[0])
-    assert (street.frames, len(first), street.label_set) == (3, 3, CAMVID_11)
-    assert [frame.stamp_s for frame in first] == pytest.approx([0, 1 / 15, 2 / 15])
-    assert all(np.array_equal(one.image, other.image) for one, other in zip(first, again))
-    # What the truth itself scores: it moves with the exact flow, but for edges that fall between pixels.
+def test_the_truth_of_a_street_moves_with_its_flow() -> None:
+    """But for edges that fall between pixels."""
+    street = SyntheticStreet(seed=5, length=3, size=(48, 64))
+    assert (labelled_video(street).clips, street.label_set) == ([range(3)], CAMVID_11)
     scorer = Scorer(CAMVID_11)
-    for frame in first:
-        scorer.update(frame.labels, frame.labels, flow=frame.flow, flow_valid=frame.flow_valid)
+    for index in range(3):
+        labels = street.labels(index)
+        flow, valid = street.flow(index) or (None, None)
+        scorer.update(labels, labels, flow=flow, flow_valid=valid)
     assert scorer.scores()["miou"] == 1
     assert scorer.tc.value() > 0.9
 
 
-class Film(VideoDataset):
-    """Runs of frames, of which those named by a capital letter are labelled; an image holds its frame's index."""
-
-    def __init__(self, *runs: str) -> None:
-        names = [(f"video {i}", at, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
-        super().__init__("film", TWO, [VideoFrame(video, float(at), name, name.isupper()) for video, at, name in names])
-
-    def image(self, index: int) -> np.ndarray:
-        return np.full((1, 4, 3), index, np.uint8)
-
-    def labels(self, index: int) -> np.ndarray:
-        assert self.frames[index].labelled
-        return TRUTH
-
-    def sources(self, index: int) -> tuple[str, str]:
-        return "image", "labels"
-
-
 class TestLabelledVideo:
     def test_runs_end_with_their_last_labelled_frame(self) -> None:
-        film = labelled_video(Film("abCde", "fgh", "Ij", "kLm"))
-        frames = [list(one) for one in film.clips]
-        assert (film.name, film.label_set, film.frames) == ("film", TWO, 6)
-        assert [[int(frame.image[0, 0, 0]) for frame in one] for one in frames] == [[0, 1, 2], [8], [10, 11]]
-        assert [[frame.labels is not None for frame in one] for one in frames] == [
-            [False, False, True],
-            [True],
-            [False, True],
-        ]
-        assert frames[0][2].stamp_s == 2.0 and frames[0][0].flow is None
+        film = video("abCde", "fgh", "Ij", "kLm")
+        assert (film.dataset.name, film.dataset.label_set) == ("test video", TWO)
+        assert film.clips == [range(3), range(8, 9), range(10, 12)]
+        segmenter = PerfectStream()
+        evaluation = evaluate(segmenter, film)
+        assert (evaluation.clips, evaluation.frames, evaluation.labelled_frames) == (3, 6, 3)
+        assert [call[1] for call in segmenter.calls if call[1] != "reset"] == [0, 1, 2, 8, 10, 11]
+        assert segmenter.single_calls == [2, 8, 11]
 
     def test_the_first_clips_alone(self) -> None:
         film = labelled_video(Film("abC", "d", "eF", "G"), clips=2)
-        assert (len(film.clips), film.frames) == (2, 5)
+        assert film.clips == [range(3), range(4, 6)]
 
     def test_nothing_to_judge_by(self) -> None:
-        with pytest.raises(DatasetError, match="film has no labels to judge by"):
-            labelled_video(Film("abc"))
+        with pytest.raises(DatasetError, match="test video has no labels to judge by"):
+            video("abc")

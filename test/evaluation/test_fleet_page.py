@@ -1,27 +1,13 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 
 from sdcpc_ros.evaluation.html_report import write_fleet_page
 
 HOSTILE = "javascript:alert(1)//<script>alert(2)</script> 100%\ud800"
-
-
-class Page(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture
@@ -50,10 +36,10 @@ def test_every_bag_has_a_line_and_leads_to_its_page(fleet, tmp_path):
     page = Page((tmp_path / "fleet.html").read_text(encoding="utf-8"))
     for told in ("3 bags", "monday", "1 bag could not be evaluated", "1 bag missed a gate", "miou is 0.4", "no bag at"):
         assert told in page.text
-    links = [found["href"] or "" for tag, found in page.tags if tag == "a"]
+    links = page.attributes("href")
     assert links[0] == "./monday/report.html" and len(links) == 2
     assert re.fullmatch(r"\./[\w./%()-]+", links[1]), "a name is never a scheme"
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert "script" not in page.names
     assert "IoU of each class" in page.text and "Confusion matrix" in page.text
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.frame_metrics import FrameMetrics
+from sdcpc_ros.evaluation.bootstrap import FrameMetrics
 
 
 def by_name(report):

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_page import Page
 
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import ReportError, read_report
@@ -14,25 +14,6 @@ from sdcpc_ros.labels.label_set import CAMVID_11, VSPW_124, LabelSet
 pytestmark = pytest.mark.slow
 
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> $\\frac{1}{2}$ {{ 7 * 7 }} \x00\x1b\ud800'
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its tags with their attributes, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def attributes(self, *names: str) -> list[str]:
-        return [value or "" for _, found in self.tags for name, value in found.items() if name in names]
 
 
 @pytest.fixture
@@ -49,7 +30,7 @@ def report_page(tmp_path):
 def assert_harmless(page: str) -> None:
     """Nothing runs, and nothing is fetched."""
     seen = Page(page)
-    assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & {tag for tag, _ in seen.tags}
+    assert not {"script", "iframe", "object", "embed", "link", "base", "form"} & set(seen.names)
     assert not [name for _, found in seen.tags for name in found if name.startswith("on")]
     addresses = seen.attributes("src", "href", "xlink:href", "srcset", "action", "data", "poster")
     assert not [address for address in addresses if not address.startswith("data:image/jpeg;base64,")]
@@ -96,7 +77,7 @@ def test_pictures_are_in_the_page_and_told_to_those_who_cannot_see_them(make_rep
     report, pictures = make_report()
     seen = Page(report_page(report, pictures))
     images = [found for tag, found in seen.tags if tag == "img"]
-    assert len(images) == 4 * (len(pictures.worst.frames()) + len(pictures.best.frames())) + 1
+    assert len(images) == 4 * (len(pictures.worst.frames) + len(pictures.best.frames)) + 1
     assert all(len(found["alt"] or "") > 10 and found["width"] and found["height"] for found in images)
     assert any("Ground truth of frame" in found["alt"] and "building" in found["alt"] for found in images)
     charts = [found for tag, found in seen.tags if tag == "svg"]

@@ -100,10 +100,10 @@ def test_a_frame_that_tests_share_is_run_by_itself_once() -> None:
 
 def test_the_cache_tells_images_apart_by_pixels_and_shape() -> None:
     segmenter = Sluggish()
-    segment_single = cached_labels(segmenter.segment_single)
+    labels_of = cached_labels(segmenter.segment_single)
     for image in (np.zeros((2, 4, 3), np.uint8), np.zeros((4, 2, 3), np.uint8), np.ones((2, 4, 3), np.uint8)):
         for _ in range(2):
-            assert np.array_equal(segment_single(image).labels, segmenter.answer(image, POLE).labels)
+            assert np.array_equal(labels_of(image), segmenter.answer(image, POLE).labels)
     assert segmenter.single == [0, 0, 1]
 
 

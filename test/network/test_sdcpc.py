@@ -40,11 +40,11 @@ def _streamed(network, clip, stamps_s):
     outputs = []
     for i, stamp_s in enumerate(stamps_s):
         frame = network.encode(clip[:, i])
-        logits = frame.logits
+        logits, memory = frame.logits, frame.memory
         if memories:
             ages = torch.tensor([[stamp_s - earlier for earlier in stamps_s[:i]]]).expand(len(clip), -1)
-            logits = network.aggregate(frame, _stacked(memories), ages)
-        memories.append(network.remember(frame, logits))
+            logits, memory = network.aggregate(frame, _stacked(memories), ages)
+        memories.append(memory)
         outputs.append(logits)
     return outputs
 
@@ -78,9 +78,9 @@ def test_a_recurrent_stream_remembers_what_frames_were_labelled():
     memories = {}
     for recurrent in (True, False):
         network = _network(recurrent=recurrent)
-        frame = network.encode(clip[:, 0])
-        other = frame.logits.roll(1, 1)
-        memories[recurrent] = network.remember(frame, other), frame.memory
+        first, second = (network.encode(clip[:, i]) for i in range(2))
+        _, memory = network.aggregate(second, _stacked([first.memory]), torch.tensor([[0.1]]))
+        memories[recurrent] = memory, second.memory
     assert all(torch.equal(part, own) for part, own in zip(*memories[False]))
     relabelled, own = memories[True]
     assert not torch.allclose(relabelled.fine, own.fine, atol=1e-3)
@@ -99,7 +99,7 @@ def test_a_clip_of_one_is_a_stream_without_references():
     network, clip = _network(), _clip(batch=2)
     frame = network.encode(clip[:, -1])
     empty = FrameMemory(*(torch.randn(2, 3, *part.shape[1:]) for part in frame.memory))
-    streamed = network.aggregate(frame, empty, torch.full((2, 3), -1.0))
+    streamed, _ = network.aggregate(frame, empty, torch.full((2, 3), -1.0))
     alone = network(clip[:, -1:])
     torch.testing.assert_close(alone.logits, streamed, atol=1e-5, rtol=0)
     assert alone.aggregation is None and alone.single is alone.logits

@@ -55,7 +55,7 @@ def _second(network: Given, pictures: tuple[Tensor, Tensor], logits: tuple[Tenso
     first = network.encode(pictures[0])
     network.logits = logits[1]
     second = network.encode(pictures[1])
-    return network.aggregate(second, _stacked(first.memory), torch.tensor([[age_s]]))
+    return network.aggregate(second, _stacked(first.memory), torch.tensor([[age_s]]))[0]
 
 
 def test_a_doubtful_frame_takes_the_class_of_its_reference(network: Given) -> None:
@@ -101,10 +101,10 @@ def test_missing_references_take_no_part(network: Given) -> None:
     network.logits = _logits(-0.1)
     frame = network.encode(picture)
     garbage = FrameMemory(*(torch.full_like(part, 1e6) for part in first))
-    alone = network.aggregate(frame, _stacked(first), torch.tensor([[0.1]]))
-    beside = network.aggregate(frame, _stacked(garbage, first), torch.tensor([[-1.0, 0.1]]))
+    alone, _ = network.aggregate(frame, _stacked(first), torch.tensor([[0.1]]))
+    beside, _ = network.aggregate(frame, _stacked(garbage, first), torch.tensor([[-1.0, 0.1]]))
     assert torch.allclose(alone, beside, atol=1e-5)
-    assert torch.equal(network.aggregate(frame, _stacked(garbage), torch.tensor([[-1.0]])), frame.logits)
+    assert torch.equal(network.aggregate(frame, _stacked(garbage), torch.tensor([[-1.0]]))[0], frame.logits)
 
 
 def test_a_thin_thing_is_spared(network: Given) -> None:
@@ -124,9 +124,9 @@ def test_logits_of_any_stride_leave_memory_of_one_shape(network: Given, stride: 
     assert [tuple(part.shape[1:]) for part in frame.memory] == list(shapes)
     probabilities = frame.memory.fine[:, PATCH_CHANNELS:].sum(1)
     assert torch.allclose(probabilities, torch.ones_like(probabilities), atol=1e-5)
-    logits = network.aggregate(frame, _stacked(frame.memory), torch.tensor([[0.1]]))
+    logits, memory = network.aggregate(frame, _stacked(frame.memory), torch.tensor([[0.1]]))
     assert logits.shape == network.logits.shape
-    assert [part.shape for part in network.remember(frame, logits)] == [part.shape for part in frame.memory]
+    assert [part.shape for part in memory] == [part.shape for part in frame.memory]
 
 
 def test_without_the_temporal_path_the_logits_are_the_segmenters() -> None:
@@ -168,7 +168,9 @@ def test_shifted_planes_are_window_attention(radius: int) -> None:
     batch, references, features, classes, height, width = 2, 3, 4, 5, 6, 9
     query = torch.randn(batch, features, height, width, generator=generator)
     maps = torch.randn(batch, references, features + classes, height, width, generator=generator)
-    shifts = Shifts(maps, radius)
+    halo = torch.full((batch, references, features + classes, height + 2 * radius, width + 2 * radius), 7.0)
+    halo[..., radius : radius + height, radius : radius + width] = maps
+    shifts = Shifts(halo, radius)
     weights, products = shifts.attention(query, 2.0, 0.3)
     share = torch.rand(batch, references, height, width, generator=generator)
     total = shifts.weighted_sum(weights * share, features)
@@ -195,8 +197,7 @@ def test_what_is_remembered_are_the_classes_of_the_result(network: Given) -> Non
     first = network.encode(picture)
     network.logits = _logits(-0.1)
     frame = network.encode(picture)
-    logits = network.aggregate(frame, _stacked(first.memory), torch.tensor([[1 / 15]]))
-    memory = network.remember(frame, logits)
+    logits, memory = network.aggregate(frame, _stacked(first.memory), torch.tensor([[1 / 15]]))
     expected = averaged(logits.softmax(1), (memory.fine.shape[2], memory.fine.shape[3]))
     assert (expected - frame.memory.fine[:, PATCH_CHANNELS:]).abs().mean() > 0.05
     assert torch.allclose(memory.fine[:, PATCH_CHANNELS:], expected, atol=0.02)

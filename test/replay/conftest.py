@@ -9,6 +9,7 @@ import pytest
 from bag_fixtures import picture
 
 from sdcpc_ros.evaluation.video import VideoWriter
+from sdcpc_ros.replay import evaluation_job
 
 
 @pytest.fixture
@@ -27,3 +28,9 @@ def images(tmp_path: Path) -> Path:
     for number in (9, 10, 11):
         cv2.imwrite(str(folder / f"frame_{number}.png"), picture(number))
     return folder
+
+
+@pytest.fixture
+def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are drawn in seconds; where they do not matter, none is."""
+    monkeypatch.setattr(evaluation_job, "write_report", lambda path, report, pictures: path.write_text("a page"))

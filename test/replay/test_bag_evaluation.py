@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from bag_fixtures import write_all
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from sdcpc_ros.bags.errors import BagError
@@ -55,7 +56,7 @@ def split(street: Path, path: Path, storage: str) -> None:
     everything, parts = messages(street), []
     for index, part in enumerate((everything[: len(everything) // 2], everything[len(everything) // 2 :])):
         with BagWriter(path.parent / f"part{index}", storage=storage) as bag:
-            bag.write_all(part)
+            write_all(bag, part)
         parts.append(path.parent / f"part{index}")
     metadata = [yaml.safe_load((part / "metadata.yaml").read_text())["rosbag2_bagfile_information"] for part in parts]
     path.mkdir()
@@ -96,7 +97,7 @@ def test_the_report_has_what_the_frames_amount_to(street, tiny_model: Model, rep
     timing = report["timing"]
     assert timing["network_s"] <= timing["segmenter_s"] + 0.002 and len(timing["frames_ms"]) == FRAMES
     json.dumps(report, allow_nan=False)
-    worst = evaluation.pictures.worst.frames()
+    worst = evaluation.pictures.worst.frames
     assert worst[0].number == int(np.argmin(report["frames"]["miou"])) and worst[0].image.shape == (64, 96, 3)
     assert evaluation.pictures.flicker.shape == (64, 96) and evaluation.pictures.backdrop is not None
 

@@ -17,13 +17,9 @@ from sdcpc_ros.replay import evaluation_job
 from sdcpc_ros.replay.bag_evaluation import ModelChoice
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.live_run import LivePlan
+from sdcpc_ros.replay.node_process import NodeTopics
 from sdcpc_ros.replay.sources import BagSettings
-
-
-@pytest.fixture
-def quick_page(monkeypatch):
-    """Pages are drawn in seconds; where they do not matter, none is."""
-    monkeypatch.setattr(evaluation_job, "write_report", lambda path, report, pictures: path.write_text("a page"))
+from sdcpc_ros.runtime.progress import ProgressBar
 
 
 @pytest.fixture
@@ -35,9 +31,17 @@ def job(street, tiny_checkpoint, tmp_path) -> Job:
 
 def test_a_job_leaves_its_files_and_need_not_be_done_again(job, monkeypatch):
     assert job.earlier_report() is None
-    counts: list[int] = []
-    report = run_job(job, on_start=counts.append, on_frame=lambda: counts.append(1))
-    assert counts == [5, 1, 1, 1, 1, 1]  # 0.3 s at 15 Hz
+    counts: list[int | None] = []
+
+    class Bar(ProgressBar):
+        def restart(self, total: int | None, doing: str) -> None:
+            counts.append(total)
+
+        def __call__(self) -> None:
+            counts.append(1)
+
+    report = run_job(job, Bar(disabled=True))
+    assert counts == [None, 5, 1, 1, 1, 1, 1]  # 0.3 s at 15 Hz
     assert read_report(job.report_path) == report == job.earlier_report()
     assert "<html" in job.page_path.read_text() and not job.labelled_bag_path.exists()
 
@@ -101,7 +105,7 @@ def test_the_command_in_the_report_gives_the_same_report(job, tmp_path, quick_pa
 
 
 def test_the_command_of_a_live_job_says_so(job):
-    plan = LivePlan(0.5, "/robot/seg/front/label/image_raw")
+    plan = LivePlan(0.5, NodeTopics.of("/robot/seg/front/label/image_raw"))
     command = replace(job, live=plan).command()
     assert command.endswith("--live --live-rate 0.5 --live-node /robot/seg/front/label/image_raw")
 

@@ -29,8 +29,8 @@ from sdcpc_ros.replay.node_process import (
 )
 
 
-def start(tmp_path: Path, script: str, ready: str = "ready") -> NodeProcess:
-    """A Python script as the node, once it has printed `ready`."""
+def start(tmp_path: Path, script: str, ready: str = "ready\n") -> NodeProcess:
+    """A Python script as the node, once it has printed `ready`: a whole line, which is written in two parts."""
     process = NodeProcess([sys.executable, "-c", textwrap.dedent(script)], tmp_path / "node.log")
     deadline = time.monotonic() + 60
     while ready not in process.log_path.read_text():

@@ -8,8 +8,8 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.replay.demo import render_preview
 from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.preview import render_preview
 
 
 def test_a_preview_has_the_scores_of_its_masks_and_a_frame_for_every_image(write_bag, camera_messages, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -43,6 +43,11 @@ def camera_messages(frames: int, camera: str = "/camera") -> list[RawMessage]:
     return messages
 
 
+def write_all(bag: BagWriter, messages: Iterable[RawMessage]) -> None:
+    for message in messages:
+        bag.write(message)
+
+
 def serialise_jpeg(image: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
     """A sensor_msgs/CompressedImage of an (H, W, 3) uint8 RGB image, as CDR."""
     encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -67,7 +72,7 @@ def write_bag(tmp_path: Path) -> Callable[..., Path]:
 
     def write(messages: list[RawMessage], name: str = "drive", storage: str = "mcap") -> Path:
         with BagWriter(tmp_path / name, storage=storage) as bag:
-            bag.write_all(messages)
+            write_all(bag, messages)
         return tmp_path / name
 
     return write

@@ -42,27 +42,20 @@ class ExtremeFrames:
     """
 
     def __init__(self, *, lowest: bool, count: int = 4, apart: int = 15, max_width: int = 480) -> None:
-        self.lowest, self.count, self.apart, self.max_width = lowest, count, apart, max_width
-        self._kept: list[Extreme] = []  # most extreme first
+        self.count, self.apart, self.max_width = count, apart, max_width
+        self._sign = 1 if lowest else -1
+        self.frames: list[Extreme] = []  #: most extreme first
 
     def offer(self, value: float, number: int, image: np.ndarray, labels: np.ndarray, truth: np.ndarray | None) -> None:
         """Considers the next frame: image (H, W, 3) uint8 RGB, labels and truth (H, W) uint8."""
-        rank = self._rank(value)
-        rivals = [extreme for extreme in self._kept if abs(extreme.number - number) < self.apart]
-        to_beat = rivals or (self._kept[-1:] if len(self._kept) == self.count else [])
-        if any(rank >= self._rank(each.value) for each in to_beat):
+        rivals = [extreme for extreme in self.frames if abs(extreme.number - number) < self.apart]
+        to_beat = rivals or (self.frames[-1:] if len(self.frames) == self.count else [])
+        if any(self._sign * (value - each.value) >= 0 for each in to_beat):
             return
         small_truth = None if truth is None else shrink(truth, self.max_width)
         new = Extreme(number, value, shrink(image, self.max_width), shrink(labels, self.max_width), small_truth)
-        others = [extreme for extreme in self._kept if abs(extreme.number - number) >= self.apart]
-        self._kept = sorted([*others, new], key=lambda each: (self._rank(each.value), each.number))[: self.count]
-
-    def frames(self) -> list[Extreme]:
-        """The most extreme first."""
-        return list(self._kept)
-
-    def _rank(self, value: float) -> float:
-        return value if self.lowest else -value
+        others = [extreme for extreme in self.frames if abs(extreme.number - number) >= self.apart]
+        self.frames = sorted([*others, new], key=lambda each: (self._sign * each.value, each.number))[: self.count]
 
 
 class ReportPictures:
@@ -95,7 +88,7 @@ def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[S
     legend = list(zip(map(display_name, label_set.class_names), map(css_colour, label_set.colours)))
     return [
         Section(title, meaning, [("frames", [_frame(report, each, judged) for each in chosen]), ("legend", legend)])
-        for title, chosen in (("Worst frames", pictures.worst.frames()), ("Best frames", pictures.best.frames()))
+        for title, chosen in (("Worst frames", pictures.worst.frames), ("Best frames", pictures.best.frames))
         if chosen
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.evaluation.pages.rendering import Section, Tile, count_noun, milliseconds, percent
-from sdcpc_ros.evaluation.report_file import column
+from sdcpc_ros.evaluation.report_file import column, floats, frame_times_ms
 
 _MAX_MARKS = 40
 _MAX_ROWS = 50
@@ -71,19 +71,15 @@ def time_section(report: dict[str, Any]) -> Section:
 
 
 def live_section(report: dict[str, Any]) -> Section | None:
-    live, numbers, strips = report.get("live"), report["frames"]["number"], []
+    live, numbers = report.get("live"), report["frames"]["number"]
     if live is None:
         return None
-    latency, agreement = (_optional(live["frames"][name], len(numbers)) for name in ("latency_ms", "agreement"))
-    if latency is not None:
-        median = live["latency_ms"]["p50"]
-        name = f"median {milliseconds(median)}"
-        strips.append(Strip({"Stamp to publication": latency}, "ms", median, name, from_zero=True))
-    if agreement is not None:
-        strips.append(Strip({"Labels equal to offline": 100 * agreement}))
+    latency, agreement = (floats(live["frames"][name], len(numbers)) for name in ("latency_ms", "agreement"))
+    strips = [_times("Stamp to publication", latency, live["latency_ms"]["p50"])]
+    strips.append(Strip({"Labels equal to offline": 100 * agreement}))
     parts: list[tuple[str, Any]] = [("tiles", _live_tiles(live))]
-    if strips:
-        parts.append(("timeline", timeline(*frame_times(report), strips)))
+    if shown := with_values(strips):
+        parts.append(("timeline", timeline(*frame_times(report), shown)))
     if live["differences"]:
         parts.append(("heading", "Where live and offline labels differ"))
         parts.append(("grid", {"head": ["why", "frames"], "rows": live["causes"].items()}))
@@ -107,25 +103,27 @@ def _details(title: str, head: list[str], rows: list[Any]) -> tuple[str, Any]:
 
 def _strips(report: dict[str, Any]) -> list[Strip]:
     scores, strips = report["scores"], []
-    for key, title, typical in (
-        ("miou", "Mean IoU", "all frames"),
-        ("mvc8", "mVC8", "mean"),
-        ("steady", "Steady pixels", "mean"),
-        ("confidence", "Confidence", "mean"),
+    for titles, typical in (
+        ({"miou": "Mean IoU"}, "all frames"),
+        ({"mvc8": "mVC8", "mvc16": "mVC16"}, "mean"),
+        ({"steady": "Steady pixels"}, "mean"),
+        ({"confidence": "Confidence"}, "mean"),
     ):
-        lines = {title: 100 * column(report, key)}
-        if np.isnan(lines[title]).all() or scores[key] is None:
-            continue
-        if key == "mvc8" and not np.isnan(longer := 100 * column(report, "mvc16")).all():
-            lines["mVC16"] = longer
-        strips.append(Strip(lines, "%", 100 * scores[key], f"{typical} {percent(scores[key])}"))
-    elapsed = _optional(report.get("timing", {}).get("frames_ms"), len(report["frames"]["number"]))
-    if elapsed is not None:
-        median = float(np.median(elapsed))
-        strips.append(
-            Strip({"Time per frame": elapsed}, "ms", median, f"median {milliseconds(median)}", from_zero=True)
-        )
-    return strips
+        lines = {title: 100 * column(report, key) for key, title in titles.items() if scores[key] is not None}
+        if lines:
+            share = scores[next(iter(titles))]
+            strips.append(Strip(lines, "%", 100 * share, f"{typical} {percent(share)}"))
+    elapsed = frame_times_ms(report)
+    return with_values([*strips, _times("Time per frame", elapsed, float(np.median(elapsed)))])
+
+
+def _times(title: str, values: np.ndarray, median: float | None) -> Strip:
+    return Strip({title: values}, "ms", median, f"median {milliseconds(median)}", from_zero=True)
+
+
+def with_values(strips: Sequence[Strip]) -> list[Strip]:
+    """The strips each of whose lines has a value somewhere."""
+    return [strip for strip in strips if not any(np.isnan(line).all() for line in strip.lines.values())]
 
 
 def _live_tiles(live: dict[str, Any]) -> list[Tile]:
@@ -145,13 +143,6 @@ def _live_tiles(live: dict[str, Any]) -> list[Tile]:
         meaning = f"Masks a second, of {live['input_rate_hz']:.1f} images a second played."
         found.append(Tile("Rate", f"{live['frame_rate_hz']:.1f}", meaning, "Hz"))
     return found
-
-
-def _optional(values: list[float | None] | None, length: int) -> np.ndarray | None:
-    """A column of this length, (N,) float64; None if it is missing or empty."""
-    if values is None or len(values) != length or all(value is None for value in values):
-        return None
-    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def timeline(
@@ -195,7 +186,7 @@ def _draw(strip: Strip, x: np.ndarray) -> dict[str, Any]:
     lines = []
     for title, quantity in strip.lines.items():
         at, least, mean, most = downsample(x, quantity)
-        band = _band(_WIDTH * at, y(most), y(least)) if len(at) < len(x) else ""
+        band = _path(_WIDTH * at, y(most), y(least)) if len(at) < len(x) else ""
         lines.append({"title": title, "path": _path(_WIDTH * at, y(mean)), "band": band})
     note = None
     if (highest := np.nanmax(values, initial=-np.inf)) > high:
@@ -227,24 +218,18 @@ def _limits(values: np.ndarray, strip: Strip) -> tuple[float, float]:
     return max(0.0, low - (0 if strip.from_zero else margin)), high + margin
 
 
-def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """An SVG path that breaks where y is nan. A lone point is drawn twice, which round line caps show as a dot."""
-    runs = [run if len(run) > 1 else np.repeat(run, 2) for run in _runs(y)]
-    return "".join(f"M{_points(x[run], y[run])}" for run in runs)
-
-
-def _band(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> str:
-    return "".join(f"M{_points(x[run], top[run])}L{_points(x[run[::-1]], bottom[run[::-1]])}Z" for run in _runs(top))
-
-
-def _runs(values: np.ndarray) -> list[np.ndarray]:
-    """Indices of consecutive values that are not nan."""
-    known = np.flatnonzero(~np.isnan(values))
-    return [run for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if run.size]
-
-
-def _points(x: np.ndarray, y: np.ndarray) -> str:
-    return "L".join(f"{left:.1f} {top:.1f}" for left, top in zip(x, y))
+def _path(x: np.ndarray, y: np.ndarray, bottom: np.ndarray | None = None) -> str:
+    """An SVG path along y that breaks where y is nan, or the outline of the areas between y and `bottom`."""
+    known = np.flatnonzero(~np.isnan(y))
+    path = ""
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []:
+        points = [*zip(x[run], y[run])]
+        if bottom is not None:
+            points += zip(x[run[::-1]], bottom[run[::-1]])
+        elif len(run) == 1:
+            points *= 2  # round line caps show a line to itself as a dot
+        path += "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in points) + ("" if bottom is None else "Z")
+    return path
 
 
 def _marks(x: np.ndarray, marks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:

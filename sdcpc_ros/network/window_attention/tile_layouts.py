@@ -36,8 +36,8 @@ Strips = Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def gather_at(maps: Tensor, index: Tensor) -> Tensor:
-    """Maps (B, C, h, w) with, at each position, the C numbers of their position index (B, h, w) = y * w + x."""
-    return _select(_as_rows(maps), _index_of_rows(index)).permute(0, 3, 1, 2)
+    """Of maps (B, C, h, w) the C numbers at each position index (B, h', w') = y * w + x: (B, C, h', w')."""
+    return _select(_as_rows(maps), _index_of_rows(index, maps)).permute(0, 3, 1, 2)
 
 
 def _as_rows(maps: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ def _as_rows(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _index_of_rows(index: Tensor) -> Tensor:
-    """Positions (B, h, w) within their maps, counted through all maps instead; int32, which gathers faster."""
-    batch, height, width = index.shape
-    maps = torch.arange(batch, dtype=torch.int32, device=index.device)
-    return index.int() + (maps * (height * width)).view(batch, 1, 1)
+def _index_of_rows(index: Tensor, maps: Tensor) -> Tensor:
+    """Positions (B, h', w') within maps (B, C, h, w), counted through all maps; int32, which gathers faster."""
+    batch, _, height, width = maps.shape
+    first = torch.arange(0, batch * height * width, height * width, dtype=torch.int32, device=index.device)
+    return index.int() + first.view(batch, 1, 1)
 
 
 def _select(rows: Tensor, index: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Gathered:
         self._index = constant(positions_of_keys, keys, radius, *frame)
         self._kinds = constant(tile_kinds, keys, radius, *frame)
         if gather_index is not None:
-            self._index = _select(_index_of_rows(gather_index).flatten(), self._index)
+            self._index = _select(_index_of_rows(gather_index, keys).flatten(), self._index)
 
     def strips(self, query: Tensor, bias: Tensor | None) -> Strips:
         """query (B, d, h, w); bias (T*T, halo^2), added to the logits, or None."""

@@ -16,7 +16,7 @@ def test_pictures_survive_their_addresses(make_report):
     kind, _, data = camera["uri"].partition(";base64,")
     assert kind == "data:image/jpeg"
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    expected = pictures.worst.frames()[0].image
+    expected = pictures.worst.frames[0].image
     assert decoded.shape == expected.shape == (camera["height"], camera["width"], 3)
     assert np.abs(decoded.astype(int) - expected).max() <= 4
 
