@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label-set",
-        metavar="NAME_OR_JSON",
-        help="the label set, by name or as a JSON file, of label images in colours",
+        metavar="NAME_OR_FILE",
+        help="the label set, by name or as a YAML or JSON file, of label images in colours",
     )
     parser.add_argument("--compressed", action="store_true", help="keep the JPEG and PNG files as CompressedImage")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")

@@ -41,16 +41,16 @@ class LabelledVideo:
     clips: Sequence[range]
 
 
-def labelled_video(dataset: VideoDataset, *, clips: int = 0) -> LabelledVideo:
+def labelled_video(dataset: VideoDataset) -> LabelledVideo:
     """A data set's runs of frames that have labels, each up to its last labelled frame.
 
-    clips: their largest number, 0: all. Raises DatasetError if there are no labels.
+    Raises DatasetError if there are no labels.
     """
-    last_labelled = {run: [index for index in run if dataset.frames[index].labelled][-1:] for run in dataset.runs}
-    stretches = [range(run.start, last[0] + 1) for run, last in last_labelled.items() if last][: clips or None]
-    if not stretches:
+    labelled = ([index for index in run if dataset.frames[index].labelled] for run in dataset.runs)
+    clips = [range(run.start, indices[-1] + 1) for run, indices in zip(dataset.runs, labelled) if indices]
+    if not clips:
         raise DatasetError(f"{dataset.name} has no labels to judge by")
-    return LabelledVideo(dataset, stretches)
+    return LabelledVideo(dataset, clips)
 
 
 @dataclass(frozen=True)

@@ -248,10 +248,6 @@ class TestLabelledVideo:
         assert [call[1] for call in segmenter.calls if call[1] != "reset"] == [0, 1, 2, 8, 10, 11]
         assert segmenter.single_calls == [2, 8, 11]
 
-    def test_the_first_clips_alone(self) -> None:
-        film = labelled_video(Film("abC", "d", "eF", "G"), clips=2)
-        assert film.clips == [range(3), range(4, 6)]
-
     def test_nothing_to_judge_by(self) -> None:
         with pytest.raises(DatasetError, match="test video has no labels to judge by"):
             video("abc")
