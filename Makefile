@@ -40,7 +40,7 @@ benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, J
 	"$(VENV)/bin/python" -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json "$(JSON)") $(if $(RECORD),--record)
 
 test: setup  ## run the tests
-	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup $(TESTS)
+	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 test-fast: setup  ## run the tests that need neither ROS, nor a browser, nor a GPU, nor more than seconds each
 	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup -m "not (ros or slow or browser or gpu)" $(TESTS)

@@ -38,8 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that speak to ROS, and says which tests one process runs where several share them.
 
     Tests of one file share its fixtures. Files that need compiled backends share these, and files that need the package
-    built by colcon share the build: both take minutes.
+    built by colcon share the build: both take minutes. Groups with slow tests come first, so that the processes end at
+    about the same time.
     """
+    groups: dict[pytest.Item, str] = {}
     built = {item.path for item in items if "sourced" in getattr(item, "fixturenames", ())}
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -54,6 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             elif item.path in built:
                 group = "colcon build"
             item.add_marker(pytest.mark.xdist_group(group))
+            groups[item] = group
+    long = {group for item, group in groups.items() if {"ros", "slow"} & {mark.name for mark in item.iter_markers()}}
+    items.sort(key=lambda item: groups.get(item) not in long)
 
 
 @pytest.fixture(scope="session", autouse=True)
