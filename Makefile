@@ -9,8 +9,9 @@ BAG ?=
 MODEL ?=
 # The tests to run, instead of all.
 TESTS ?=
-# Processes that share the tests; 0 runs them in one, as for a debugger.
-JOBS ?= 2
+# Processes that share the tests; 0 runs them in one, as for a debugger. Tests of ROS wait half of their time, so two
+# cores have work for three.
+JOBS ?= 3
 # The questions of `make benchmark`, instead of all (a,b,...), and a file for its rows.
 ONLY ?=
 JSON ?=
