@@ -9,8 +9,9 @@ BAG ?=
 MODEL ?=
 # The tests to run, instead of all.
 TESTS ?=
-# Processes that share the tests; 0 runs them in one, as for a debugger.
-JOBS ?= 2
+# Processes that share the tests; 0 runs them in one, as for a debugger. Tests of ROS wait half of their time, so two
+# cores have work for three.
+JOBS ?= 3
 # The questions of `make benchmark`, instead of all (a,b,...), and a file for its rows.
 ONLY ?=
 JSON ?=
@@ -40,7 +41,7 @@ benchmark: setup  ## measure speed against peers; ONLY=a,b for some questions, J
 	"$(VENV)/bin/python" -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json "$(JSON)") $(if $(RECORD),--record)
 
 test: setup  ## run the tests
-	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup $(TESTS)
+	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 test-fast: setup  ## run the tests that need neither ROS, nor a browser, nor a GPU, nor more than seconds each
 	"$(VENV)/bin/pytest" -n $(JOBS) --dist loadgroup -m "not (ros or slow or browser or gpu)" $(TESTS)

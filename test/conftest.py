@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["bag_fixtures"]
 
+# Before PyTorch is imported: each process of pytest-xdist has its share of the cores. With a thread for every core in
+# every process the threads mostly wait for each other (test_segment_batch.py: 139 s of CPU time instead of 20).
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(share, 1)))
+
 # No time limit for a single example: on a shared machine it would fail tests for their neighbours' work.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -32,8 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that speak to ROS, and says which tests one process runs where several share them.
 
     Tests of one file share its fixtures. Files that need compiled backends share these, and files that need the package
-    built by colcon share the build: both take minutes.
+    built by colcon share the build: both take minutes. Groups with slow tests come first, so that the processes end at
+    about the same time.
     """
+    groups: dict[pytest.Item, str] = {}
     built = {item.path for item in items if "sourced" in getattr(item, "fixturenames", ())}
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -48,6 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             elif item.path in built:
                 group = "colcon build"
             item.add_marker(pytest.mark.xdist_group(group))
+            groups[item] = group
+    long = {group for item, group in groups.items() if {"ros", "slow"} & {mark.name for mark in item.iter_markers()}}
+    items.sort(key=lambda item: groups.get(item) not in long)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,16 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagFrame
-from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.geometry import MIN_SIDE
-from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and the player of bags does without
+    from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _STREAM = "offline"
 _LISTED_PROBLEMS = 100  # all are counted
@@ -119,6 +120,8 @@ def load_segmenter(
     GNU OpenMP gives each thread that uses it a team of threads. A second team makes each frame half as slow again where
     the teams outnumber the processors (docs/design_notes.md).
     """
+    from sdcpc_ros.model_files.checkpoint import load_checkpoint
+    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     def load() -> StreamingSegmenter:
         return StreamingSegmenter(

@@ -182,6 +182,7 @@ def test_auto_on_a_cpu_never_builds(step, tmp_path, monkeypatch):
     assert re.match(r"eager \(auto: no ahead-of-time package for 96x64 .*sdcpc export.*aot", str(manager.status))
 
 
+@pytest.mark.timeout(900)  # compiles the package, if no other test has
 def test_auto_on_a_cpu_loads_a_cached_package(step, cache, video, stream):
     manager = BackendManager("auto", step, background=False, fallback=False)
     eager = manager.backend(SIZE)  # begins to load

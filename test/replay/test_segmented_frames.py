@@ -9,8 +9,8 @@ import pytest
 
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, serialise_image
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.model_files import checkpoint
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
-from sdcpc_ros.replay import segmented_frames
 from sdcpc_ros.replay.bag_evaluation import Model
 from sdcpc_ros.replay.ground_truth import find_ground_truth
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, SourceFrame, Unusable, load_segmenter, segment_frames
@@ -99,7 +99,7 @@ def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monk
         threads.append(threading.current_thread())
         return load_checkpoint(path)
 
-    monkeypatch.setattr(segmented_frames, "load_checkpoint", load)
+    monkeypatch.setattr(checkpoint, "load_checkpoint", load)
     segmenter = load_segmenter(tiny_checkpoint, device="cpu", backend="eager", input_size=(64, 96))
     assert segmenter.network_size((480, 640)) == (64, 96)
     assert segmenter.segment(np.zeros((64, 96, 3), np.uint8)).labels.shape == (64, 96)

@@ -43,7 +43,6 @@ class Peer:
         self._node_name = node_name
         self._publishers: dict[str, Any] = {}
         self._reports: dict[str, dict[str, Any]] = {}
-        self._report_count = 0
         self._change_state: Any | None = None
         self.collect("/diagnostics", DiagnosticArray, self._keep_reports)
 
@@ -146,9 +145,15 @@ class Peer:
         return self._reports.get(part, {})
 
     def fresh_report(self, part: str) -> dict[str, Any]:
-        """A report made after this call: not the next to come, which may be on its way, but the one after it."""
-        wanted = self._report_count + 2
-        self.wait_until(lambda: self._report_count >= wanted, "diagnostics")
+        """A report made after this call: not the next to come, which may be on its way, but the one after it.
+
+        A subscription of its own hears them: in the queue of the other may still wait what was reported before.
+        """
+        heard: list[DiagnosticArray] = []
+        subscription = self.node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+        self.wait_until(lambda: len(heard) >= 2, "diagnostics")
+        self.node.destroy_subscription(subscription)
+        self._keep_reports(heard[-1])
         return self.report(part)
 
     def count(self, camera: str, key: str) -> int:
@@ -160,7 +165,6 @@ class Peer:
         self._reports.clear()
 
     def _keep_reports(self, message: DiagnosticArray) -> None:
-        self._report_count += 1
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
             part = status.name.rpartition(": ")[2]

@@ -18,9 +18,11 @@ from sensor_msgs.msg import Image
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags.messages import IMAGE, RawMessage
+from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.labels.label_set import CAMVID_11
+from sdcpc_ros.replay.node_process import LABEL_TOPIC
 
 SIZE, FRAMES, START_NS, PERIOD_NS = (64, 96), 5, 1_700_000_000_000_000_000, 100_000_000
 
@@ -169,16 +171,8 @@ def test_the_node_segments_it(node, peer, drive, first_labels, name):
 def test_evaluate_bag_takes_it(drive, first_labels, tiny_checkpoint, tmp_path, name):
     driver = DRIVERS[name]
     bag = write_bag(tmp_path / name, driver, drive)
-    command = [
-        "evaluate-bag",
-        str(bag),
-        "--model",
-        str(tiny_checkpoint),
-        "-o",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-    ]
+    options = ["--model", str(tiny_checkpoint), "--device", "cpu", "--labelled-bag"]
+    command = ["evaluate-bag", str(bag), *options, "-o", str(tmp_path / "out")]
     if name == "carla":
         command += ["--truth", "/carla/ego_vehicle/semantic_segmentation_front/image"]
     assert cli.main(command) == 0
@@ -190,3 +184,9 @@ def test_evaluate_bag_takes_it(drive, first_labels, tiny_checkpoint, tmp_path, n
         truth = np.concatenate([labels.ravel() for _, labels in drive])
         counts = np.array(report["confusion"]).sum(axis=1) + np.array(report["unlabelled"])
         assert counts.tolist() == np.bincount(truth[truth != 255], minlength=11).tolist()
+    with BagReader(tmp_path / "out" / name / "labelled_bag") as labelled:
+        masks = [labelled.deserialise(message) for message in labelled.messages(LABEL_TOPIC)]
+    assert [(mask.header.frame_id, mask.height, mask.width) for mask in masks] == [(driver.frame_id, *SIZE)] * FRAMES
+    stamps_ns = [mask.header.stamp.sec * 10**9 + mask.header.stamp.nanosec for mask in masks]
+    assert stamps_ns == [driver.start_ns + index * driver.period_ns for index in range(FRAMES)]
+    assert (masks[0].data.reshape(SIZE) == first_labels[name]).mean() > 0.999  # thread counts may differ
