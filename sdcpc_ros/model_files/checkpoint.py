@@ -132,7 +132,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path}: no such model file")
     if path.suffix != ".safetensors":
         raise CheckpointError(
-            f"{path}: only .safetensors files are read, as a pickle can run code. Convert one that you trust: "
+            f"{path}: only .safetensors files are read, as a pickle can run code. To convert a trusted file: "
             f'safetensors.torch.save_file(torch.load("{path.name}", weights_only=True), "{path.stem}.safetensors")'
         )
     if pointer := pointer_reason(path):
