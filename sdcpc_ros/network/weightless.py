@@ -106,9 +106,9 @@ class ParameterFreeDSSA(nn.Module):
         return _MOST * weight * doubt * (log_probabilities(vote) - log_probabilities(own))
 
     def _align(self, memory: FrameMemory, references: FrameMemory, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The fine part of each reference, gathered where its cells at stride 32 are found in this frame, with a halo
-        of any numbers: (B, K, F + C, h + 2 r, w + 2 r); and how smooth the motion of these cells is, (B, K, h/4, w/4)
-        in 0..1."""
+        """The fine part of each reference, gathered where its cells at stride 32 are found in this frame, with the halo
+        that `Shifts` needs: (B, K, F + C, h + 2 r, w + 2 r); and how smooth the motion of these cells is, (B, K, h/4,
+        w/4) in 0..1."""
         found = attend_each_reference(
             memory.coarse * _SCALES[0],
             references.coarse,
@@ -145,7 +145,7 @@ class Shifts:
 
     def __init__(self, maps: Tensor, radius: int) -> None:
         """maps: (B, K, F + ., h + 2 * radius, w + 2 * radius), whose first F channels are the keys; others are values.
-        The halo holds any finite numbers. The window has sides of 2 * radius + 1."""
+        The halo may hold any of the map's positions: a bias excludes it. The window has sides of 2 * radius + 1."""
         self._maps, self._radius = maps, radius
         self._size = maps.shape[3] - 2 * radius, maps.shape[4] - 2 * radius
         side = range(2 * radius + 1)
