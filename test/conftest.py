@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -30,6 +31,7 @@ settings.load_profile("untimed")
 
 
 _FIRST_PORT = 47_000
+_TURN = itertools.count()
 _DOMAINS = range(1, 102)  # above, DDS ports run into those that Linux hands out
 
 
@@ -72,8 +74,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @contextmanager
 def _reserved_domain() -> Iterator[int]:
     """A ROS domain id that no other test of this machine holds; a bound port is the lock, freed whatever happens."""
-    for attempt in range(len(_DOMAINS)):
-        domain = _DOMAINS[(os.getpid() * 7 + attempt) % len(_DOMAINS)]
+    for _ in range(len(_DOMAINS)):
+        # Another one each time: a node that outlives its test cannot answer the next.
+        domain = _DOMAINS[(os.getpid() * 7 + next(_TURN)) % len(_DOMAINS)]
         with socket.socket() as lock:
             try:
                 lock.bind(("127.0.0.1", _FIRST_PORT + domain))

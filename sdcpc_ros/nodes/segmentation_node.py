@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import threading
 import time
@@ -35,6 +34,7 @@ from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status, status_nam
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
+from sdcpc_ros.nodes.stop_signals import StopSignals
 from sdcpc_ros.nodes.unknown_parameters import files_for_others
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc, device_mib, release_freed_memory, resident_mib
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 #: Clean-up that takes longer is abandoned, so that Ctrl-C ends the process within two seconds. While a model loads
 #: there is nothing to wait for, and the loading of PyTorch's libraries blocks every thread.
 _SHUTDOWN_DEADLINE_S, _SHUTDOWN_DEADLINE_WHILE_LOADING_S = 1.2, 0.3
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SegmentationNode(ManagedNode):
@@ -246,10 +245,7 @@ def _in_mib(memory: float | None) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM; returns the exit status."""
-    stop = threading.Event()
-    # Instead of rclpy's handlers, which end the ROS context while the worker still publishes.
-    for number in _STOP_SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
+    signals = StopSignals()  # instead of rclpy's handlers, which end the ROS context while the worker still publishes
     configure_malloc()
     limit_omp_spin()
     try:
@@ -263,11 +259,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return REFUSED_BY_ROS
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    stop = threading.Event()
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor", daemon=True)
     spinner.start()
-    stop.wait()
-    for number in _STOP_SIGNALS:  # launch may send several, and Python would die of one at its very end
-        signal.signal(number, signal.SIG_IGN)
+    signals.wait()
+    stop.set()
+    signals.ignore()
     node.get_logger().info("shutting down")
     # Neither a network run nor the import of PyTorch can be interrupted; the timer ends the process regardless.
     deadline_s = _SHUTDOWN_DEADLINE_WHILE_LOADING_S if node.is_configuring else _SHUTDOWN_DEADLINE_S

@@ -53,7 +53,8 @@ def test_a_node_is_asked_to_end_and_may_clean_up(tmp_path):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         try:
             print("ready")
-            time.sleep(60)
+            while True:
+                time.sleep(0.1)  # a signal just before a sleep is only seen after it
         finally:
             print("cleaned up")
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,10 +83,22 @@ class Sourced:
         return self.command(sys.executable, str(program), *arguments)
 
     def run(self, *command: str) -> str:
-        """What the command printed; it must succeed."""
-        result = subprocess.run(self.command(*command), cwd=Path(self._setup).parent, capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+        """What the command printed; it must succeed. Nothing that it started outlives a test which runs out of time."""
+        with subprocess.Popen(
+            self.command(*command),
+            cwd=Path(self._setup).parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                printed, errors = process.communicate()
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        assert process.returncode == 0, printed + errors
+        return printed
 
 
 @pytest.fixture(scope="session")

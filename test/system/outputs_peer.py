@@ -44,6 +44,11 @@ def main(executable: str, settings: Sequence[str], deadline_s: float) -> None:
             publisher.publish(picture)
             rclpy.spin_once(node, timeout_sec=0.5)
         process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            sys.exit("the node did not end after SIGTERM")
     mask, found = masks[-1], statistics[-1]
     dtype = {"mono8": "u1", "16SC1": "<i2"}[mask.encoding]
     print(

@@ -1,0 +1,34 @@
+"""Waits for the signals that end a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """SIGINT and SIGTERM, from now on; to be made in the main thread.
+
+    Linux may deliver a signal to any thread, for example to one that is just starting another. Python's handler then
+    runs in the main thread, but only when that wakes: a main thread that waits for a lock or an event would sleep on.
+    The C handler therefore writes to a pipe, from whatever thread it runs in.
+    """
+
+    def __init__(self) -> None:
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)  # as Python demands
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in _NUMBERS:
+            signal.signal(number, lambda *_: None)  # without a handler of Python's nothing is written
+
+    def wait(self) -> None:
+        """Returns once one of them has come, even before the call."""
+        while os.read(self._reader, 1)[0] not in _NUMBERS:
+            pass  # a signal that somebody else handles
+
+    def ignore(self) -> None:
+        """Further ones do nothing: launch may send several, and Python would die of one at its very end."""
+        for number in _NUMBERS:
+            signal.signal(number, signal.SIG_IGN)
