@@ -47,7 +47,7 @@ def describe_temporal_path(config: NetworkConfig) -> str:
         return "none: every frame by itself"
     if isinstance(config, SDCPCConfig):
         return "DSSA, trained"
-    return f"DSSA without weights, frames matched by {config.matching}"
+    return "DSSA without weights"
 
 
 def build_network(

@@ -21,7 +21,7 @@ class FrameMemory(NamedTuple):
     """What one frame leaves for later frames; with a reference axis K after B when it holds several frames.
 
     The first channels are unit-norm features, which serve as keys and as values; C class probabilities follow. The
-    stride of the fine part is that of the temporal path.
+    stride of the fine part is that of the temporal path. The path without weights keeps other things, see `memory_of`.
     """
 
     fine: Tensor  #: (B, F + C, h, w)

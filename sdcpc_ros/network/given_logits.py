@@ -53,7 +53,6 @@ class GivenLogitsConfig(SteadiedConfig):
             ("output_layout", LAYOUTS),
             ("channel_order", CHANNEL_ORDERS),
             ("output", OUTPUTS),
-            ("matching", ("patches",)),
         ):
             self._require(field, getattr(self, field) in allowed, f"one of {', '.join(allowed)}")
         size = self.fixed_size
@@ -84,10 +83,10 @@ class GivenLogits(SteadiedNetwork):
     def example_size(self) -> tuple[int, int]:
         return self.config.fixed_size or super().example_size
 
-    def segment(self, image: Tensor) -> tuple[Tensor, None]:
+    def segment(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W), normalised -> logits (B, C, H', W'). Raises ValueError on an output of another shape."""
         outputs = [self._runner(self.as_input(one[None])) for one in image]
-        return torch.cat([as_logits(self.config, output) for output in outputs]), None
+        return torch.cat([as_logits(self.config, output) for output in outputs])
 
     def as_input(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) normalised RGB -> the input that the model takes."""

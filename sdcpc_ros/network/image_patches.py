@@ -1,4 +1,4 @@
-"""Descriptors of image patches: what frames are matched by where the segmenter gives no features."""
+"""Descriptors of image patches: what frames of a foreign segmenter are matched by."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONSTANT = 6.0
 
 
 class PatchFeatures(nn.Module):
-    """Descriptors of the patches around each position at strides 8 and 32.
+    """The image at stride 4, and descriptors of the patches around each position at stride 16.
 
     A descriptor holds 4 x 4 luminances relative to their mean, at half the stride, with the neighbourhood's colour. It
     is a linear function of these pixels: one convolution.
@@ -24,24 +24,30 @@ class PatchFeatures(nn.Module):
     weight: Tensor
     bias: Tensor
     average: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         """mean, std: that images are normalised with, RGB in units of 0..255."""
         super().__init__()
         # With memory even where a network is made without, to be given its weights: these are in no checkpoint.
         with torch.device("cpu"):
-            weight, bias = _filters(torch.tensor(mean), torch.tensor(std))
+            means, stds = torch.tensor(mean), torch.tensor(std)
+            weight, bias = _filters(means, stds)
             average = torch.full((3, 1, 4, 4), 1 / 16)
         # Then the descriptors are channels-last, as memories are.
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last), persistent=False)
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("average", average, persistent=False)
+        self.register_buffer("mean", means.view(3, 1, 1), persistent=False)
+        self.register_buffer("std", stds.view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image: (B, 3, H, W), normalised. Returns (B, PATCH_CHANNELS, h, w) and (B, PATCH_CHANNELS, h/4, w/4), sides
-        rounded up."""
+        """image: (B, 3, H, W), normalised. Returns its colours, (B, 3, h, w) in 0..1, and the descriptors, (B,
+        PATCH_CHANNELS, h/4, w/4), sides rounded up."""
         quarter = self._quarter(image)
-        return self._descriptors(quarter), self._descriptors(self._quarter(quarter))
+        half = F.avg_pool2d(quarter, 2, ceil_mode=True, count_include_pad=False)
+        return (quarter * self.std + self.mean) / 255, self._descriptors(half)
 
     def _quarter(self, image: Tensor) -> Tensor:
         """Averaged to a quarter of its size; cells cut by the border average what lies inside."""

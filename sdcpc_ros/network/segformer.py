@@ -54,15 +54,8 @@ class SegFormer(SteadiedNetwork):
         self.encoder = MixTransformer(channels, depths, eps=config.layer_norm_eps, drop_path=0.0)
         self.decode_head = DecodeHead(channels, config.decoder_channels, config.num_classes)
 
-    @property
-    def feature_channels(self) -> tuple[int, int]:
-        if self.config.matching == "patches":
-            return super().feature_channels
-        return self.encoder.channels[1], self.encoder.channels[3]
-
-    def segment(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        pyramid = self.encoder(image)
-        return self.decode_head(pyramid), (pyramid[1], pyramid[3])
+    def segment(self, image: Tensor) -> Tensor:
+        return self.decode_head(self.encoder(image))
 
 
 class DecodeHead(nn.Module):

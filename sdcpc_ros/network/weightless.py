@@ -1,213 +1,175 @@
 """DSSA without weights: temporal aggregation for a segmenter that was not trained for it.
 
-It follows `DSSA`: stage 1 finds, at stride 32, where a cell was; stage 2 gathers class probabilities at stride 8 around
-that place; trusted references vote. Queries and keys are given features of unit norm. Trust is a fixed function of how
-well the matched place fits, how smooth the motion around it is, and the reference's age; the vote counts as far as the
-frame itself is unsure. Constants were chosen on the synthetic street.
+As in `DSSA`, stage 1 finds at stride 16 where a cell was, and stage 2 looks around that place at stride 4: here for its
+motion to a fraction of a position. Trusted references vote. Queries and keys of stage 1 are image patches of unit norm.
+Trust is a fixed function of how well the matched place fits, how smooth and how fast the motion around it is, and the
+reference's age. docs/design_notes.md says what the constants were chosen on.
 """
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
-from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.cross_frame import (
+    COARSE,
     FrameMemory,
+    at_least_float32,
     attend_each_reference,
-    concat_channels_last,
-    gather_index,
-    log_probabilities,
-    motion_smoothness,
     ramp,
-    to_fine,
 )
-from sdcpc_ros.network.window_attention import gather_at
-from sdcpc_ros.network.window_attention.tile_geometry import constant
+from sdcpc_ros.network.motion import inside, moved, refined, roughness
 
 #: Stride of the fine part of a memory, px.
-STRIDE = 8
-#: Scale of the cosines in the attention of stages 1 and 2.
-_SCALES = (30.0, 100.0)
-#: Weight of the relative position bias in the attention of stages 1 and 2.
-_POSITION_WEIGHTS = (1.0, 0.3)
-#: Trust falls by e in so many seconds.
-_AGE_S = 1.0
-#: The vote's largest weight, how fast it grows with the doubt 1 - p of the frame's best class, and how fast it falls
-#: where something thinner than a cell is.
-_MOST, _DOUBT, _DETAIL = 0.95, 4.0, 3.0
-
-
-@dataclass(frozen=True)
-class FitRanges:
-    """Where trust goes from 0 to 1, for one kind of features."""
-
-    cell: tuple[float, float]  #: of the cosine with the matched place
-    frame: tuple[float, float]  #: of the mean cosine over the frame
-    motion: tuple[float, float]  #: of the mean smoothness of motion over the frame
-
-
-#: For `image_patches`.
-PATCHES = FitRanges(cell=(0.3, 0.95), frame=(0.90, 0.94), motion=(0.78, 0.88))
-#: For the levels of an encoder, see `standardised`.
-FEATURES = FitRanges(cell=(0.4, 0.8), frame=(0.54, 0.62), motion=(0.90, 0.97))
+STRIDE = 4
+#: Channels of a frame's colour in its memory, 0..1.
+COLOURS = 3
+#: A class that is this far below the best one plays no part: logits are kept above it.
+_LEAST = -16.0
+#: Scale of the cosines in the attention of stage 1, and weight of its relative position bias.
+_SCALE, _POSITION_WEIGHT = 30.0, 1.0
+#: Gauss-Newton steps at strides 8 and 4.
+_STEPS = (3, 1)
+#: The vote's largest weight, and how fast it grows with the doubt 1 - p of the frame's best class.
+_MOST, _DOUBT = 0.93, 8.0
+#: Trust falls by e in so many seconds, where motion differs by so many positions from its neighbours', and for a motion
+#: of so many positions.
+_AGE_S, _ROUGHNESS, _SPEED = 1.0, 1.0, 16.0
+#: No trust where colours differ by so many times the local contrast; a contrast of five of 255 grey levels is noise.
+_MISFIT, _NOISE = 1.5, 0.02
+#: Mean difference of colours at which trust in the whole frame begins and ends to fall: after a cut single positions
+#: fit by chance.
+_CUT = (0.04, 0.07)
+#: Share of the surrounding 5 x 5 positions with a position's class from which the vote counts there, and counts fully:
+#: a vote erases what is thinner.
+_SUPPORT = (0.1, 0.3)
 
 
 class ParameterFreeDSSA(nn.Module):
-    """The logits of a frame and the memories of its references -> a change of class logits at stride 8.
+    """The memories of a frame and of its references -> the frame's memory with other logits.
 
-    Without any reference, or where none is trusted, the change is zero.
+    Without any reference, or where none is trusted, they are the frame's own.
     """
 
-    def __init__(self, num_classes: int, ranges: FitRanges, *, coarse_radius: int = 4, fine_radius: int = 1) -> None:
-        """coarse_radius, fine_radius: reach of the windows at strides 32 and 8, cells."""
+    def __init__(self, *, coarse_radius: int, persistence: float) -> None:
+        """coarse_radius: reach of the window at stride 16, cells. persistence: added to the vote's best class where it
+        is trusted."""
         super().__init__()
-        self.num_classes, self.ranges = num_classes, ranges
-        self.coarse_radius, self.fine_radius = coarse_radius, fine_radius
+        self.coarse_radius, self.persistence = coarse_radius, persistence
 
-    def make_memory(self, fine: Tensor, coarse: Tensor, probabilities: Tensor) -> FrameMemory:
-        """What a frame leaves for later ones. Unlike DSSA's, its coarse part has no class probabilities.
+    def forward(self, openness: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> FrameMemory:
+        """The memory with the logits that the frame gets.
 
-        fine: (B, F, h, w) features at stride 8; coarse: (B, G, h/4, w/4) at stride 32; probabilities: (B, C, h, w).
+        openness: (B, 1, h, w), see the function; and memory: of this frame. references: the memories of K frames,
+        (B, K, ...) each. age_s: (B, K) float, how much older than this frame each is, seconds; negative where missing.
         """
-        return FrameMemory(
-            concat_channels_last(F.normalize(fine, dim=1), probabilities),
-            concat_channels_last(F.normalize(coarse, dim=1)),
-        )
-
-    def with_change(self, memory: FrameMemory, change: Tensor) -> FrameMemory:
-        """The memory of a frame, (B, ...) each, whose logits have changed by (B, C, h, w)."""
-        features, own = memory.fine[:, : -self.num_classes], memory.fine[:, -self.num_classes :]
-        changed = own * change.exp()
-        return FrameMemory(concat_channels_last(features, changed / changed.sum(1, keepdim=True)), memory.coarse)
-
-    def forward(self, peak: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> Tensor:
-        """The change, (B, C, h, w).
-
-        peak: (B, 1, h, w), the probability of the best class, averaged over each cell; and memory: of this frame.
-        references: the memories of K frames, (B, K, ...) each. age_s: (B, K) float, how much older than this frame each
-        is, seconds; negative where missing.
-        """
-        haloed, smooth = self._align(memory, references, age_s >= 0)
-        shifts = Shifts(haloed, self.fine_radius)
-        features, own = memory.fine.contiguous().split((memory.fine.shape[1] - self.num_classes, self.num_classes), 1)
-        weights, cosine = shifts.attention(features, _SCALES[1], _POSITION_WEIGHTS[1])
-        trust = self._trust(cosine, smooth, age_s)
+        past, trust = self._bring_along(memory, references, age_s)
         total = trust.sum(1, keepdim=True)
-        vote = shifts.weighted_sum(weights * trust, features.shape[1]) / total.clamp_min(1e-6)
+        vote = past[:, 0] if past.shape[1] == 1 else (past * trust[:, :, None]).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
-        weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6)
-        confidence = own.amax(1, keepdim=True)
-        doubt = (_DOUBT * (1 - confidence)).clamp(max=1) * (1 - _DETAIL * (peak - confidence)).clamp(0, 1)
-        return _MOST * weight * doubt * (log_probabilities(vote) - log_probabilities(own))
+        weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6) * openness
+        # The colours too, which are then put back: rows of one length are quicker than two parts put together.
+        fine = torch.lerp(memory.fine, vote, _MOST * weight)
+        if self.persistence:
+            best = vote[:, COLOURS:] >= vote[:, COLOURS:].amax(1, keepdim=True)
+            fine[:, COLOURS:] += self.persistence * weight * best
+        fine[:, :COLOURS] = memory.fine[:, :COLOURS]
+        return FrameMemory(fine, memory.coarse)
 
-    def _align(self, memory: FrameMemory, references: FrameMemory, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The fine part of each reference, gathered where its cells at stride 32 are found in this frame, with the halo
-        that `Shifts` needs: (B, K, F + C, h + 2 r, w + 2 r); and how smooth the motion of these cells is, (B, K, h/4,
-        w/4) in 0..1."""
+    def _bring_along(self, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, Tensor]:
+        """The references' colours and logits at the places of this frame, (B, K, 3 + C, h, w), and the trust in them,
+        (B, K, h, w) in 0..1."""
+        fine = at_least_float32(references.fine).flatten(0, 1)
+        colours = memory.fine[:, None, :COLOURS].expand(-1, age_s.shape[1], -1, -1, -1).flatten(0, 1).contiguous()
+        luminance, earlier = (maps.mean(1, keepdim=True) for maps in (colours, fine[:, :COLOURS].contiguous()))
+        motion = self._motion(memory.coarse, references.coarse, age_s >= 0, luminance, earlier)
+        found = moved(fine, motion)
+        difference = (found[:, :COLOURS].contiguous() - colours).abs().mean(1, keepdim=True)
+        misfit = difference / (_contrast(luminance) + _NOISE)
+        trust = (1 - misfit / _MISFIT).clamp_min(0) * inside(motion)
+        speed = motion.square().sum(1, keepdim=True).sqrt()
+        trust = trust * (-roughness(motion) / _ROUGHNESS - speed / _SPEED).exp()
+        whole = (1 - ramp(difference.mean((1, 2, 3)), _CUT)).view(age_s.shape)
+        whole = whole * (-age_s / _AGE_S).exp() * (age_s >= 0)
+        trust = trust.view(*age_s.shape, *trust.shape[2:]) * whole[:, :, None, None]
+        return found.unflatten(0, tuple(age_s.shape)), trust
+
+    def _motion(self, patches: Tensor, earlier: Tensor, valid: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
+        """From the frame to each reference, (B * K, 2, h, w). patches: (B, G, h/4, w/4); earlier: those of the
+        references, (B, K, G, h/4, w/4). valid: (B, K). frame, reference: (B * K, 1, h, w), luminance in 0..1."""
         found = attend_each_reference(
-            memory.coarse * _SCALES[0],
-            references.coarse,
+            patches * _SCALE,
+            earlier,
             valid,
             radius=self.coarse_radius,
-            position_weight=memory.coarse.new_full((), _POSITION_WEIGHTS[0]),
-            values=references.coarse[:, :, :1],  # only the offset counts
+            position_weight=patches.new_full((), _POSITION_WEIGHT),
+            values=earlier[:, :, :1],  # only the offset counts
         )
-        offset = found.argmax_offset
-        assert offset is not None
-        index = gather_index(offset, (memory.fine.shape[2], memory.fine.shape[3])).flatten(0, 1)
-        index = F.pad(index, [self.fine_radius] * 4)  # cheaper than a halo around the maps
-        # One plane a channel: `Shifts` works on planes.
-        haloed = gather_at(references.fine.flatten(0, 1), index).contiguous()
-        return haloed.unflatten(0, tuple(valid.shape)), motion_smoothness(offset.to(memory.fine.dtype))
-
-    def _trust(self, cosine: Tensor, smooth: Tensor, age_s: Tensor) -> Tensor:
-        """How far each reference is believed, (B, K, h, w) in 0..1. cosine: (B, K, h, w).
-
-        A cell is trusted by its fit and its motion. After a cut single cells fit by chance, so the frame counts too.
-        """
-        fit = torch.minimum(cosine, F.avg_pool2d(cosine, 3, 1, 1, count_include_pad=False))
-        whole = ramp(fit.mean((2, 3)), self.ranges.frame) * ramp(smooth.mean((2, 3)), self.ranges.motion)
-        whole = whole * (-age_s / _AGE_S).exp() * (age_s >= 0)
-        smooth = to_fine(smooth, (cosine.shape[2], cosine.shape[3]))
-        return ramp(fit, self.ranges.cell) * smooth.square() * whole[:, :, None, None]
+        assert found.argmax_offset is not None
+        motion = _median(found.argmax_offset.flatten(0, 1).float().flip(1))  # dy, dx -> dx, dy
+        halves = [F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False) for maps in (frame, reference)]
+        for scale, (now, then), steps in zip((COARSE // 2, 2), (halves, (frame, reference)), _STEPS):
+            motion = F.interpolate(scale * motion, now.shape[2:], mode="bilinear", align_corners=False)
+            motion = refined(motion, now, then, steps)
+        return motion
 
 
-class Shifts:
-    """Window attention of a small radius, in two steps: its weights, and later the values under weights of one's own.
+def memory_of(colours: Tensor, logits: Tensor, patches: Tensor) -> FrameMemory:
+    """What a frame leaves for later ones. Unlike DSSA's memory, it holds colours and logits.
 
-    As sums of shifted planes, which are quickest on a CPU with so few offsets.
+    colours: (B, 3, h, w) in 0..1 and logits: (B, C, h, w), both at stride 4; patches: (B, G, h/4, w/4) of unit norm.
     """
-
-    def __init__(self, maps: Tensor, radius: int) -> None:
-        """maps: (B, K, F + ., h + 2 * radius, w + 2 * radius), whose first F channels are the keys; others are values.
-        The halo may hold any of the map's positions: a bias excludes it. The window has sides of 2 * radius + 1."""
-        self._maps, self._radius = maps, radius
-        self._size = maps.shape[3] - 2 * radius, maps.shape[4] - 2 * radius
-        side = range(2 * radius + 1)
-        self._corners = [(top, left) for top in side for left in side]
-
-    def attention(self, query: Tensor, scale: float, position_weight: float) -> tuple[Tensor, Tensor]:
-        """The weights of each offset, (offsets, B, K, h, w), one softmax a reference; and the products of the query,
-        (B, F, h, w), with what these make of the keys, (B, K, h, w). scale, position_weight: see `window_attention`."""
-        keys = slice(0, query.shape[1])
-        products = torch.stack([(query[:, None] * self._at(corner, keys)).sum(2) for corner in self._corners])
-        bias = constant(_position_bias, query, self._radius, position_weight, *self._size, query.dtype, query.device)
-        weights = torch.add(bias, products, alpha=scale).softmax(0)
-        return weights, (weights * products).sum(0)
-
-    def weighted_sum(self, weights: Tensor, first: int) -> Tensor:
-        """The channels from `first` on, (B, ., h, w), summed with weights (offsets, B, K, h, w)."""
-        total = torch.zeros_like(self._at((0, 0), slice(first, None))[:, 0])
-        for corner, of_corner in zip(self._corners, weights):
-            values = self._at(corner, slice(first, None))
-            for reference in range(values.shape[1]):
-                total.addcmul_(values[:, reference], of_corner[:, reference, None])
-        return total
-
-    def _at(self, corner: tuple[int, int], channels: slice) -> Tensor:
-        (top, left), (height, width) = corner, self._size
-        return self._maps[:, :, channels, top : top + height, left : left + width]
+    # Joined first: with planes that is twice as fast as turning each.
+    fine = torch.cat((colours, logits), 1)
+    return FrameMemory(*(part.contiguous(memory_format=torch.channels_last) for part in (fine, patches)))
 
 
-def _position_bias(
-    radius: int, weight: float, height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Added to the logits of each offset, (offsets, 1, 1, h, w): weight * n(o), or very little beyond the frame."""
-    y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-    parts = []
-    for dy, dx in product(range(-radius, radius + 1), repeat=2):
-        near = weight * sum(math.cos(math.pi * step / (radius + 1)) for step in (dy, dx))
-        inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
-        parts.append(torch.where(inside, near, -1e4))
-    return torch.stack(parts)[:, None, None].to(dtype)
+def relative(logits: Tensor) -> Tensor:
+    """Logits (B, C, h, w) less that of the best class: not normalised, which costs more and changes no decision."""
+    return (logits - logits.amax(1, keepdim=True)).clamp_min(_LEAST)
 
 
-def standardised(features: Tensor) -> Tensor:
-    """(B, C, h, w) with mean 0 and variance 1 of each channel over the frame: cosines of such features spread over
-    -1..1 whatever the encoder."""
-    mean = features.mean((2, 3), keepdim=True)
-    variance = (features - mean).square().mean((2, 3), keepdim=True)
-    return (features - mean) * (variance + 1e-5).rsqrt()
+def openness(logits: Tensor) -> Tensor:
+    """How far a vote may change each position, (B, 1, h, w) in 0..1: not where the frame is sure, nor where few of the
+    surrounding 5 x 5 positions have the same best class. logits: as of `relative`."""
+    doubt = (_DOUBT * (1 - 1 / logits.exp().sum(1, keepdim=True))).clamp(max=1)
+    # In bytes where there is no compiler, which would not need it: several times as fast on a CPU, unknown to ONNX.
+    kind = torch.float32 if torch.compiler.is_compiling() else torch.uint8
+    number = torch.arange(logits.shape[1], device=logits.device, dtype=kind).view(-1, 1, 1)
+    best = ((logits == 0).to(kind) * number).amax(1, keepdim=True)
+    height, width = best.shape[2:]
+    around = F.pad(best, (2, 2, 2, 2), value=255)
+    same = torch.zeros_like(best)
+    for top in range(5):
+        for left in range(5):
+            same = same + (around[..., top : top + height, left : left + width] == best)
+    return doubt * ramp(same.float() / 25, _SUPPORT)
+
+
+def _median(maps: Tensor) -> Tensor:
+    """Of the 3 x 3 positions around each, edges repeated: single cells that were matched by chance do not count."""
+    maps = torch.cat((maps[..., :1], maps, maps[..., -1:]), -1)
+    maps = torch.cat((maps[..., :1, :], maps, maps[..., -1:, :]), -2)
+    height, width = maps.shape[2] - 2, maps.shape[3] - 2
+    around = [maps[..., top : top + height, left : left + width] for top in range(3) for left in range(3)]
+    return torch.stack(around).topk(5, 0).values[-1]
+
+
+def _contrast(luminance: Tensor) -> Tensor:
+    """(B, 1, h, w): the mean of the differences to both sides and up and down, halved; zero at the border."""
+    across = F.pad((luminance[..., 2:] - luminance[..., :-2]).abs(), (1, 1))
+    along = F.pad((luminance[..., 2:, :] - luminance[..., :-2, :]).abs(), (0, 0, 1, 1))
+    return (across + along) / 4
 
 
 def averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, C, H', W') averaged to `size`; repeated where they are coarser."""
-    factors = {-(-length // side) for length, side in zip(maps.shape[2:], size)}
-    if len(factors) == 1:
-        factor = factors.pop()
-        if all(-(-length // factor) == side for length, side in zip(maps.shape[2:], size)):
-            return _pooled(maps, factor)
+    """Maps (B, C, H', W') averaged to `size`; interpolated where they are coarser."""
+    if maps.shape[2:] == size:
+        return maps
+    if maps.shape[2] < size[0]:
+        return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    factor = -(-maps.shape[2] // size[0])
+    if all(-(-length // factor) == side for length, side in zip(maps.shape[2:], size)):
+        return F.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False)
     return F.adaptive_avg_pool2d(maps, size)
-
-
-def _pooled(maps: Tensor, factor: int) -> Tensor:
-    """Cells of factor x factor averaged, sides rounded up."""
-    if factor == 2 and maps.shape[2] % 2 == maps.shape[3] % 2 == 0:
-        rows = maps[:, :, ::2] + maps[:, :, 1::2]  # several times as fast on a CPU as avg_pool2d
-        return (rows[..., ::2] + rows[..., 1::2]) / 4
-    return maps if factor == 1 else F.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False)

@@ -102,7 +102,7 @@ def test_classes_normalisation_size_and_licence_are_read(imported: Path, capsys:
     assert main(["info", str(imported)]) == 0
     shown = capsys.readouterr().out
     assert "SegFormer with mit_b0" in shown
-    assert "temporal path: DSSA without weights, frames matched by patches" in shown
+    assert "temporal path: DSSA without weights" in shown
     assert "licence: license: other" in shown
     assert "Research only." in shown
     assert "imported_from: segformer-b0-streets/model.safetensors" in shown
@@ -116,10 +116,8 @@ def test_an_unknown_label_set_gets_colours_that_differ(tmp_path: Path) -> None:
     assert len(set(label_set.colours)) == CLASSES
 
 
-@pytest.mark.parametrize("matching", ["patches", "features"])
-def test_it_streams(imported: Path, hub_folder: Path, tmp_path: Path, matching: str) -> None:
-    fields = {"matching": matching, "reference_offsets": [1, 3]}
-    import_segformer(hub_folder, tmp_path / "m.safetensors", config_fields=fields)
+def test_it_streams(imported: Path, hub_folder: Path, tmp_path: Path) -> None:
+    import_segformer(hub_folder, tmp_path / "m.safetensors", config_fields={"reference_offsets": [1, 3]})
     segmenter = StreamingSegmenter(tmp_path / "m.safetensors", device="cpu")
     image = np.random.default_rng(0).integers(0, 256, (72, 104, 3), np.uint8)
     found = [segmenter.segment(image, index / 15, confidence=True) for index in range(4)]
@@ -200,9 +198,8 @@ def test_damaged_files_are_named(hub_folder: Path, tmp_path: Path, name: str, co
         import_segformer(tmp_path, tmp_path / "o.safetensors")
 
 
-@pytest.mark.parametrize("matching", ["patches", "features"])
-def test_it_exports_whole(hub_folder: Path, tmp_path: Path, matching: str) -> None:
-    made = import_segformer(hub_folder, tmp_path / "m.safetensors", config_fields={"matching": matching})
+def test_it_exports_whole(hub_folder: Path, tmp_path: Path) -> None:
+    made = import_segformer(hub_folder, tmp_path / "m.safetensors")
     step = Step(made.build_model(), made.mean, made.std)
     generator = torch.Generator().manual_seed(0)
     image, *references, age_s = example_inputs(step, (64, 96))

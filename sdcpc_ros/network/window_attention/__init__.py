@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.network.window_attention import fused_op, portable
-from sdcpc_ros.network.window_attention.tile_layouts import gather_at
 
-__all__ = ["WindowAttention", "gather_at", "window_attention"]
+__all__ = ["WindowAttention", "window_attention"]
 
 
 class WindowAttention(NamedTuple):

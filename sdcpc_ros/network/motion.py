@@ -1,0 +1,97 @@
+"""Where everything in a frame was in another one, to a fraction of a position; and maps brought along that motion.
+
+A motion is (B, 2, h, w) float32, dx and dy in positions: what is at x in the frame is at x + motion in the other one.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdcpc_ros.network.window_attention.tile_geometry import constant
+
+#: Side of the windows whose positions share one step, and over which motion is smoothed.
+_WINDOW = 5
+#: Added to the squared gradients, of a luminance in 0..1: a contrast of two of 255 grey levels is noise.
+_NOISE = (2 / 255) ** 2
+#: A position moves by so much a step at most.
+_MOST_STEP = 1.5
+
+
+def refined(motion: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Tensor:
+    """A motion, improved by Gauss-Newton steps on the difference of luminance (Lucas and Kanade 1981), each smoothed by
+    the texture around. frame, reference: (B, 1, h, w), luminance in 0..1."""
+    gx, gy = _central_difference(frame, 3), _central_difference(frame, 2)
+    xx, xy, yy = _window_sums(torch.cat((gx * gx, gx * gy, gy * gy), 1)).unbind(1)
+    texture = (xx + yy)[:, None] + _NOISE
+    xx, yy = xx + _NOISE * _WINDOW**2, yy + _NOISE * _WINDOW**2
+    scale = 1 / (xx * yy - xy * xy)
+    for _ in range(steps):
+        difference = moved(reference, motion) - frame
+        x, y = _window_sums(torch.cat((gx * difference, gy * difference), 1)).unbind(1)
+        step = torch.stack(((xy * y - yy * x) * scale, (xy * x - xx * y) * scale), 1)
+        motion = motion + step.clamp(-_MOST_STEP, _MOST_STEP)
+        sums = _window_sums(torch.cat((motion * texture, texture), 1))
+        motion = sums[:, :2] / sums[:, 2:]
+    return motion
+
+
+def moved(maps: Tensor, motion: Tensor) -> Tensor:
+    """(B, C, h, w) float32: at each position what `maps` hold where the motion points to, interpolated linearly;
+    beyond the border what is at the border."""
+    height, width = maps.shape[2:]
+    x, y = constant(_positions, motion, height, width, motion.device).add(motion).unbind(1)
+    if torch.compiler.is_compiling() or not maps.is_cpu or min(height, width) < 2:
+        grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
+        return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    # Six times as fast on a CPU with many channels: sums of four rows each, every position a row.
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
+    right, below = x - left, y - top
+    first = torch.arange(len(maps), dtype=torch.int32)[:, None, None] * (height * width)
+    corner = (first + (top * width + left).int()).flatten()
+    places = torch.stack((corner, corner + 1, corner + width, corner + width + 1), 1)
+    shares = ((1 - below) * (1 - right), (1 - below) * right, below * (1 - right), below * right)
+    rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    found = F.embedding_bag(places, rows, mode="sum", per_sample_weights=torch.stack(shares, -1).flatten(0, -2))
+    return found.view(len(maps), height, width, -1).permute(0, 3, 1, 2)
+
+
+def inside(motion: Tensor) -> Tensor:
+    """(B, 1, h, w) bool: the motion points to a position of the frame."""
+    height, width = motion.shape[2:]
+    x, y = constant(_positions, motion, height, width, motion.device).add(motion).unbind(1)
+    return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1))[:, None]
+
+
+def roughness(motion: Tensor) -> Tensor:
+    """(B, 1, h, w): how far a position's motion differs from its left and upper neighbours', in positions, averaged
+    over a window. Where the motion jumps, something is hidden or was matched by chance."""
+    dx, dy = (motion.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
+    return _window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW**2
+
+
+def _positions(height: int, width: int, device: torch.device) -> Tensor:
+    """(1, 2, h, w): x and y of each position."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack((x, y))[None].to(device, torch.float32)
+
+
+def _central_difference(maps: Tensor, dim: int) -> Tensor:
+    """Half the difference of both neighbours, zero at the border: (B, 1, h, w)."""
+    size = maps.shape[dim]
+    difference = (maps.narrow(dim, 2, size - 2) - maps.narrow(dim, 0, size - 2)) / 2
+    return F.pad(difference, (1, 1) if dim == 3 else (0, 0, 1, 1))
+
+
+def _window_sums(maps: Tensor) -> Tensor:
+    """Sums over windows of _WINDOW x _WINDOW, of what lies inside: (B, C, h, w). Shifted sums are 20 times as fast on a
+    CPU as avg_pool2d."""
+    for dim, padding in ((2, (0, 0, _WINDOW // 2, _WINDOW // 2)), (3, (_WINDOW // 2, _WINDOW // 2))):
+        size, padded = maps.shape[dim], F.pad(maps, padding)
+        total = padded.narrow(dim, 0, size)
+        for start in range(1, _WINDOW):
+            total = total + padded.narrow(dim, start, size)
+        maps = total
+    return maps
