@@ -63,6 +63,10 @@ class NetworkFields:
     def _require_int(self, field: str, least: int, most: int) -> None:
         self._require(field, _is_int(getattr(self, field), least, most), f"an integer in {least}..{most}")
 
+    def _require_persistence(self, value: float) -> None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        self._require("persistence", is_number and 0 <= value <= 8, "a number in 0..8")
+
     def _require_increasing(self, field: str) -> None:
         values = getattr(self, field)
         holds = isinstance(values, tuple) and 1 <= len(values) <= 16 and all(_is_int(v, 1, 64) for v in values)
@@ -128,8 +132,7 @@ class SDCPCConfig(NetworkFields):
             self._require_int(field, 0, 8)
         for field in ("static_aggregation", "temporal", "recurrent"):
             self._require(field, isinstance(getattr(self, field), bool), "true or false")
-        is_number = isinstance(self.persistence, int | float) and not isinstance(self.persistence, bool)
-        self._require("persistence", is_number and 0 <= self.persistence <= 8, "a number in 0..8")
+        self._require_persistence(self.persistence)
 
 
 def _is_int(value: object, least: int, most: int) -> bool:

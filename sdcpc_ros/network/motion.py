@@ -59,10 +59,10 @@ def moved(maps: Tensor, motion: Tensor) -> Tensor:
 
 
 def inside(motion: Tensor) -> Tensor:
-    """(B, 1, h, w) bool: the motion points to a position of the frame."""
+    """(B, 1, h, w) bool: the motion points to a position of the frame, or nearly so, as of a border that rests."""
     height, width = motion.shape[2:]
     x, y = constant(_positions, motion, height, width, motion.device).add(motion).unbind(1)
-    return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1))[:, None]
+    return ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5))[:, None]
 
 
 def roughness(motion: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class SteadiedConfig(NetworkFields):
         self._require_increasing("reference_offsets")
         self._require_int("coarse_radius", 0, 8)
         self._require("temporal", isinstance(self.temporal, bool), "true or false")
-        self._require("persistence", 0 <= self.persistence <= 10, "a number in 0..10")
+        self._require_persistence(self.persistence)
 
     @property
     def recurrent(self) -> bool:

@@ -126,8 +126,9 @@ def memory_of(colours: Tensor, logits: Tensor, patches: Tensor) -> FrameMemory:
 
 
 def relative(logits: Tensor) -> Tensor:
-    """Logits (B, C, h, w) less that of the best class: not normalised, which costs more and changes no decision."""
-    return (logits - logits.amax(1, keepdim=True)).clamp_min(_LEAST)
+    """Logits (B, C, h, w) less that of the best class: not normalised, which costs more and changes no decision. A
+    foreign model's NaN or infinity must not stay in the memory: the result is finite."""
+    return (logits - logits.amax(1, keepdim=True)).nan_to_num(0.0).clamp_min(_LEAST)
 
 
 def openness(logits: Tensor) -> Tensor:

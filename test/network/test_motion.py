@@ -50,7 +50,7 @@ def test_maps_are_interpolated_as_by_grid_sample(channels: int) -> None:
     assert torch.allclose(moved(maps, motion), expected, atol=1e-5)
     program = torch.export.export(_Moved(), (maps, motion)).module()
     assert torch.allclose(program(maps, motion), expected, atol=1e-4)
-    within = (x >= 0) & (x <= 8) & (y >= 0) & (y <= 6)
+    within = (x >= -0.5) & (x <= 8.5) & (y >= -0.5) & (y <= 6.5)
     assert torch.equal(inside(motion), within[:, None])
 
 

@@ -93,6 +93,15 @@ def test_trust_falls_with_age(network: Given) -> None:
     assert changes[0] > 2 * changes[1] > 8 * changes[2] > 0
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_a_model_gets_wrong_once_does_not_stay(network: Given, value: float) -> None:
+    broken = _logits(2.0)
+    broken[:, 1, ::2] = value
+    broken[:, :, 3] = value
+    steady = _second(network, (_picture(0), _picture(0)), (broken, _logits(-0.1)))
+    assert steady.isfinite().all()
+
+
 def test_missing_references_take_no_part(network: Given) -> None:
     picture = _picture(0)
     network.logits = _logits(2.0)
@@ -175,6 +184,26 @@ def test_what_is_remembered_are_the_classes_of_the_result(network: Given) -> Non
     assert torch.equal(memory.fine[:, :COLOURS], frame.memory.fine[:, :COLOURS])
 
 
+def test_the_path_can_be_exported_with_persistence() -> None:
+    network = Given(SteadiedConfig(CLASSES, persistence=1.0, reference_offsets=(1, 2)), MEAN, STD)
+    network.logits = _logits(-0.1)
+    frame = network.encode(_picture(0))
+    arguments = (frame, _stacked(frame.memory, frame.memory), torch.tensor([[0.1, 0.2]]))
+    program = torch.export.export(_Aggregate(network), arguments).module()
+    expected, found = network.aggregate(*arguments), program(*arguments)
+    assert torch.allclose(found[0], expected[0], atol=1e-4)
+    assert torch.allclose(found[1].fine, expected[1].fine, atol=1e-4)
+
+
+class _Aggregate(torch.nn.Module):
+    def __init__(self, network: Given) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame, references: FrameMemory, age_s: Tensor):
+        return self.network.aggregate(frame, references, age_s)
+
+
 def test_persistence_keeps_the_class_of_the_past() -> None:
     picture, logits = _picture(0), (_logits(0.4), _logits(-0.6))
     lukewarm = Given(SteadiedConfig(CLASSES), MEAN, STD)
@@ -190,7 +219,7 @@ def test_persistence_keeps_the_class_of_the_past() -> None:
         ("reference_offsets", (3, 1), "increasing"),
         ("coarse_radius", 9, "0..8"),
         ("temporal", 1, "true or false"),
-        ("persistence", -1, "0..10"),
+        ("persistence", True, "0..8"),
     ],
 )
 def test_a_bad_configuration_is_named(field: str, value: object, allowed: str) -> None:
