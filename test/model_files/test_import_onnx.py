@@ -57,7 +57,7 @@ def test_every_form_gives_the_labels_of_the_model(
     segmenter = StreamingSegmenter(path, device="cpu")
     image, labels = _picture()
     found = [segmenter.segment(image, index / 15, confidence=True) for index in range(3)]
-    assert [result.references for result in found] == [0, 1, 2]
+    assert [result.references for result in found] == [0, 1, 1]
     for result in found:
         assert (result.labels == labels).mean() > 0.95
     assert (segmenter.segment_single(image).labels == labels).mean() > 0.95
