@@ -93,7 +93,8 @@ class SteadiedNetwork(nn.Module):
         return SteadiedFrame(logits, openness(cells), memory)
 
     def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
-        """Logits of a frame with its references, (B, C, H', W'), and its memory. Arguments as for `SDCPC.aggregate`."""
+        """Logits of a frame with its references, (B, C, H', W'), each position's up to a number that all its classes
+        share; and the frame's memory. Arguments as for `SDCPC.aggregate`."""
         if not self.config.temporal:
             return frame.logits, frame.memory
         memory = self.temporal(frame.openness, frame.memory, references, age_s)
