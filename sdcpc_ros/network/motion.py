@@ -45,7 +45,7 @@ def moved(maps: Tensor, motion: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or not maps.is_cpu or min(height, width) < 2:
         grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
         return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
-    # Six times as fast on a CPU with many channels: sums of four rows each, every position a row.
+    # Sums of four rows each, every position a row: with many channels several times as fast on a CPU as grid_sample.
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
     right, below = x - left, y - top
@@ -86,8 +86,8 @@ def _central_difference(maps: Tensor, dim: int) -> Tensor:
 
 
 def _window_sums(maps: Tensor) -> Tensor:
-    """Sums over windows of _WINDOW x _WINDOW, of what lies inside: (B, C, h, w). Shifted sums are 20 times as fast on a
-    CPU as avg_pool2d."""
+    """Sums over windows of _WINDOW x _WINDOW, of what lies inside: (B, C, h, w)."""
+    # Sums of shifted maps: 20 times as fast on a CPU as avg_pool2d.
     for dim, padding in ((2, (0, 0, _WINDOW // 2, _WINDOW // 2)), (3, (_WINDOW // 2, _WINDOW // 2))):
         size, padded = maps.shape[dim], F.pad(maps, padding)
         total = padded.narrow(dim, 0, size)

@@ -120,7 +120,6 @@ def memory_of(colours: Tensor, logits: Tensor, patches: Tensor) -> FrameMemory:
 
     colours: (B, 3, h, w) in 0..1 and logits: (B, C, h, w), both at stride 4; patches: (B, G, h/4, w/4) of unit norm.
     """
-    # Joined first: with planes that is twice as fast as turning each.
     fine = torch.cat((colours, logits), 1)
     return FrameMemory(*(part.contiguous(memory_format=torch.channels_last) for part in (fine, patches)))
 

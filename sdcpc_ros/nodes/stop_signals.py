@@ -11,9 +11,9 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """SIGINT and SIGTERM, from now on; to be made in the main thread.
 
-    Linux may deliver a signal to any thread, for example to one that is just starting another. Python's handler then
-    runs in the main thread, but only when that wakes: a main thread that waits for a lock or an event would sleep on.
-    The C handler therefore writes to a pipe, from whatever thread it runs in.
+    Linux may deliver a signal to any thread, for example to one that is just starting another. Python runs its handler
+    in the main thread, once that wakes. A main thread that waits for a lock or an event would sleep on. Therefore
+    Python's C handler writes to a pipe, in whatever thread it runs, and the main thread reads from it.
     """
 
     def __init__(self) -> None:
