@@ -101,13 +101,18 @@ class Peer:
                 self._executor.spin_once(timeout_sec=0.05)
         raise AssertionError(f"no answer to an image on {topic}")
 
-    def call(self, service_type: Any, name: str, request: Any, deadline_s: float = DEADLINE_S) -> Any:
+    def call(self, service_type: Any, name: str, request: Any, patience_s: float = 15.0) -> Any:
+        """Calls a service, again if the answer got lost: DDS drops one to a client that it has not quite found yet."""
         client = self.node.create_client(service_type, self.topic(name))
         try:
             self.wait_until(client.service_is_ready, f"the service {name}")
-            future = client.call_async(request)
-            self.wait_until(future.done, f"an answer of {name}", deadline_s)
-            return future.result()
+            for _ in range(int(DEADLINE_S / patience_s)):
+                future, end_s = client.call_async(request), time.monotonic() + patience_s
+                while not future.done() and time.monotonic() < end_s:
+                    self._executor.spin_once(timeout_sec=0.05)
+                if future.done():
+                    return future.result()
+            raise AssertionError(f"no answer of {name}")
         finally:
             self.node.destroy_client(client)
 
@@ -126,14 +131,7 @@ class Peer:
         return self._change_state.call_async(request)
 
     def state(self) -> str:
-        """Asked again where no answer comes: DDS loses one whose reader the node has not discovered yet."""
-        for deadline_s in (20.0, DEADLINE_S):
-            try:
-                answer = self.call(GetState, "get_state", GetState.Request(), deadline_s)
-            except AssertionError:
-                continue
-            return answer.current_state.label
-        raise AssertionError("no answer of get_state")
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
     def set_parameter(self, name: str, value: Any) -> Any:
         """The SetParametersResult."""
