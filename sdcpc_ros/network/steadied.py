@@ -17,8 +17,8 @@ from sdcpc_ros.network.weightless import (
     ParameterFreeDSSA,
     averaged,
     memory_of,
-    openness,
     relative,
+    update_gate,
 )
 
 _Colour = tuple[float, float, float]
@@ -56,7 +56,7 @@ class SteadiedFrame(NamedTuple):
     """One frame, segmented by itself."""
 
     logits: Tensor  #: (B, C, H', W'), at the segmenter's own stride
-    openness: Tensor  #: (B, 1, h, w) at stride 4: how far a vote may change each position
+    gate: Tensor  #: (B, 1, h, w) at stride 4: how far a vote may change each position
     memory: FrameMemory  #: with the logits of the frame by itself
 
 
@@ -90,14 +90,14 @@ class SteadiedNetwork(nn.Module):
         # As planes: several times as fast on a CPU.
         cells = relative(averaged(logits, (colours.shape[2], colours.shape[3])).contiguous())
         memory = memory_of(colours.contiguous(), cells, F.normalize(patches, dim=1))
-        return SteadiedFrame(logits, openness(cells), memory)
+        return SteadiedFrame(logits, update_gate(cells), memory)
 
     def aggregate(self, frame: SteadiedFrame, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
         """Logits of a frame with its references, (B, C, H', W'), each position's up to a number that all its classes
         share; and the frame's memory. Arguments as for `SDCPC.aggregate`."""
         if not self.config.temporal:
             return frame.logits, frame.memory
-        memory = self.temporal(frame.openness, frame.memory, references, age_s)
+        memory = self.temporal(frame.gate, frame.memory, references, age_s)
         logits = memory.fine[:, COLOURS:]
         if logits.shape != frame.logits.shape:
             change, size = logits - frame.memory.fine[:, COLOURS:], (frame.logits.shape[2], frame.logits.shape[3])

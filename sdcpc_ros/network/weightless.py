@@ -19,7 +19,7 @@ from sdcpc_ros.network.cross_frame import (
     attend_each_reference,
     ramp,
 )
-from sdcpc_ros.network.motion import inside, moved, refined, roughness
+from sdcpc_ros.network.optical_flow import inside, refine_flow, roughness, warp
 
 #: Stride of the fine part of a memory, px.
 STRIDE = 4
@@ -58,17 +58,17 @@ class ParameterFreeDSSA(nn.Module):
         super().__init__()
         self.coarse_radius, self.persistence = coarse_radius, persistence
 
-    def forward(self, openness: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> FrameMemory:
+    def forward(self, gate: Tensor, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> FrameMemory:
         """The memory with the logits that the frame gets.
 
-        openness: (B, 1, h, w), see the function; and memory: of this frame. references: the memories of K frames,
+        gate: (B, 1, h, w), see `update_gate`; and memory: of this frame. references: the memories of K frames,
         (B, K, ...) each. age_s: (B, K) float, how much older than this frame each is, seconds; negative where missing.
         """
-        past, trust = self._bring_along(memory, references, age_s)
+        past, trust = self._warp_references(memory, references, age_s)
         total = trust.sum(1, keepdim=True)
         vote = past[:, 0] if past.shape[1] == 1 else (past * trust[:, :, None]).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
-        weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6) * openness
+        weight = trust.square().sum(1, keepdim=True) / total.clamp_min(1e-6) * gate
         # The colours too, which are then put back: rows of one length are quicker than two parts put together.
         fine = torch.lerp(memory.fine, vote, _MOST * weight)
         if self.persistence:
@@ -77,27 +77,28 @@ class ParameterFreeDSSA(nn.Module):
         fine[:, :COLOURS] = memory.fine[:, :COLOURS]
         return FrameMemory(fine, memory.coarse)
 
-    def _bring_along(self, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, Tensor]:
+    def _warp_references(self, memory: FrameMemory, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, Tensor]:
         """The references' colours and logits at the places of this frame, (B, K, 3 + C, h, w), and the trust in them,
         (B, K, h, w) in 0..1."""
         fine = at_least_float32(references.fine).flatten(0, 1)
         colours = memory.fine[:, None, :COLOURS].expand(-1, age_s.shape[1], -1, -1, -1).flatten(0, 1).contiguous()
         luminance, earlier = (maps.mean(1, keepdim=True) for maps in (colours, fine[:, :COLOURS].contiguous()))
-        motion = self._motion(memory.coarse, references.coarse, age_s >= 0, luminance, earlier)
-        found = moved(fine, motion)
+        flow = self._flow(memory.coarse, references.coarse, age_s >= 0, luminance, earlier)
+        found = warp(fine, flow)
         difference = (found[:, :COLOURS].contiguous() - colours).abs().mean(1, keepdim=True)
         misfit = difference / (_contrast(luminance) + _NOISE)
-        trust = (1 - misfit / _MISFIT).clamp_min(0) * inside(motion)
-        speed = motion.square().sum(1, keepdim=True).sqrt()
-        trust = trust * (-roughness(motion) / _ROUGHNESS - speed / _SPEED).exp()
+        trust = (1 - misfit / _MISFIT).clamp_min(0) * inside(flow)
+        speed = flow.square().sum(1, keepdim=True).sqrt()
+        trust = trust * (-roughness(flow) / _ROUGHNESS - speed / _SPEED).exp()
         whole = (1 - ramp(difference.mean((1, 2, 3)), _CUT)).view(age_s.shape)
         whole = whole * (-age_s / _AGE_S).exp() * (age_s >= 0)
         trust = trust.view(*age_s.shape, *trust.shape[2:]) * whole[:, :, None, None]
         return found.unflatten(0, tuple(age_s.shape)), trust
 
-    def _motion(self, patches: Tensor, earlier: Tensor, valid: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
-        """From the frame to each reference, (B * K, 2, h, w). patches: (B, G, h/4, w/4); earlier: those of the
-        references, (B, K, G, h/4, w/4). valid: (B, K). frame, reference: (B * K, 1, h, w), luminance in 0..1."""
+    def _flow(self, patches: Tensor, earlier: Tensor, valid: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
+        """The optical flow from the frame to each reference, (B * K, 2, h, w). patches: (B, G, h/4, w/4); earlier:
+        those of the references, (B, K, G, h/4, w/4). valid: (B, K). frame, reference: (B * K, 1, h, w), luminance in
+        0..1."""
         found = attend_each_reference(
             patches * _SCALE,
             earlier,
@@ -107,12 +108,12 @@ class ParameterFreeDSSA(nn.Module):
             values=earlier[:, :, :1],  # only the offset counts
         )
         assert found.argmax_offset is not None
-        motion = _median(found.argmax_offset.flatten(0, 1).float().flip(1))  # dy, dx -> dx, dy
+        flow = _median(found.argmax_offset.flatten(0, 1).float().flip(1))  # dy, dx -> dx, dy
         halves = [F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False) for maps in (frame, reference)]
         for scale, (now, then), steps in zip((COARSE // 2, 2), (halves, (frame, reference)), _STEPS):
-            motion = F.interpolate(scale * motion, now.shape[2:], mode="bilinear", align_corners=False)
-            motion = refined(motion, now, then, steps)
-        return motion
+            flow = F.interpolate(scale * flow, now.shape[2:], mode="bilinear", align_corners=False)
+            flow = refine_flow(flow, now, then, steps)
+        return flow
 
 
 def memory_of(colours: Tensor, logits: Tensor, patches: Tensor) -> FrameMemory:
@@ -130,7 +131,7 @@ def relative(logits: Tensor) -> Tensor:
     return (logits - logits.amax(1, keepdim=True)).nan_to_num(0.0).clamp_min(_LEAST)
 
 
-def openness(logits: Tensor) -> Tensor:
+def update_gate(logits: Tensor) -> Tensor:
     """How far a vote may change each position, (B, 1, h, w) in 0..1: not where the frame is sure, nor where few of the
     surrounding 5 x 5 positions have the same best class. logits: as of `relative`."""
     doubt = (_DOUBT * (1 - 1 / logits.exp().sum(1, keepdim=True))).clamp(max=1)

@@ -1,6 +1,6 @@
-"""Where everything in a frame was in another one, to a fraction of a position; and maps brought along that motion.
+"""Dense optical flow from a frame to an earlier one, to a fraction of a position; and backward warping along it.
 
-A motion is (B, 2, h, w) float32, dx and dy in positions: what is at x in the frame is at x + motion in the other one.
+A flow is (B, 2, h, w) float32, dx and dy in positions: what is at x in the frame is at x + flow in the other one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdcpc_ros.network.window_attention.tile_geometry import constant
 
-#: Side of the windows whose positions share one step, and over which motion is smoothed.
+#: Side of the windows whose positions share one step, and over which the flow is smoothed.
 _WINDOW = 5
 #: Added to the squared gradients, of a luminance in 0..1: a contrast of two of 255 grey levels is noise.
 _NOISE = (2 / 255) ** 2
@@ -19,8 +19,8 @@ _NOISE = (2 / 255) ** 2
 _MOST_STEP = 1.5
 
 
-def refined(motion: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Tensor:
-    """A motion, improved by Gauss-Newton steps on the difference of luminance (Lucas and Kanade 1981), each smoothed by
+def refine_flow(flow: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Tensor:
+    """A flow, improved by Gauss-Newton steps on the difference of luminance (Lucas and Kanade 1981), each smoothed by
     the texture around. frame, reference: (B, 1, h, w), luminance in 0..1."""
     gx, gy = _central_difference(frame, 3), _central_difference(frame, 2)
     xx, xy, yy = _window_sums(torch.cat((gx * gx, gx * gy, gy * gy), 1)).unbind(1)
@@ -28,20 +28,20 @@ def refined(motion: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Ten
     xx, yy = xx + _NOISE * _WINDOW**2, yy + _NOISE * _WINDOW**2
     scale = 1 / (xx * yy - xy * xy)
     for _ in range(steps):
-        difference = moved(reference, motion) - frame
+        difference = warp(reference, flow) - frame
         x, y = _window_sums(torch.cat((gx * difference, gy * difference), 1)).unbind(1)
         step = torch.stack(((xy * y - yy * x) * scale, (xy * x - xx * y) * scale), 1)
-        motion = motion + step.clamp(-_MOST_STEP, _MOST_STEP)
-        sums = _window_sums(torch.cat((motion * texture, texture), 1))
-        motion = sums[:, :2] / sums[:, 2:]
-    return motion
+        flow = flow + step.clamp(-_MOST_STEP, _MOST_STEP)
+        sums = _window_sums(torch.cat((flow * texture, texture), 1))
+        flow = sums[:, :2] / sums[:, 2:]
+    return flow
 
 
-def moved(maps: Tensor, motion: Tensor) -> Tensor:
-    """(B, C, h, w) float32: at each position what `maps` hold where the motion points to, interpolated linearly;
+def warp(maps: Tensor, flow: Tensor) -> Tensor:
+    """(B, C, h, w) float32: at each position what `maps` hold where the flow points to, interpolated linearly;
     beyond the border what is at the border."""
     height, width = maps.shape[2:]
-    x, y = constant(_positions, motion, height, width, motion.device).add(motion).unbind(1)
+    x, y = constant(_positions, flow, height, width, flow.device).add(flow).unbind(1)
     if torch.compiler.is_compiling() or not maps.is_cpu or min(height, width) < 2:
         grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
         return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
@@ -58,17 +58,17 @@ def moved(maps: Tensor, motion: Tensor) -> Tensor:
     return found.view(len(maps), height, width, -1).permute(0, 3, 1, 2)
 
 
-def inside(motion: Tensor) -> Tensor:
-    """(B, 1, h, w) bool: the motion points to a position of the frame, or nearly so, as of a border that rests."""
-    height, width = motion.shape[2:]
-    x, y = constant(_positions, motion, height, width, motion.device).add(motion).unbind(1)
+def inside(flow: Tensor) -> Tensor:
+    """(B, 1, h, w) bool: the flow points to a position of the frame, or nearly so, as of a border that rests."""
+    height, width = flow.shape[2:]
+    x, y = constant(_positions, flow, height, width, flow.device).add(flow).unbind(1)
     return ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5))[:, None]
 
 
-def roughness(motion: Tensor) -> Tensor:
-    """(B, 1, h, w): how far a position's motion differs from its left and upper neighbours', in positions, averaged
-    over a window. Where the motion jumps, something is hidden or was matched by chance."""
-    dx, dy = (motion.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
+def roughness(flow: Tensor) -> Tensor:
+    """(B, 1, h, w): how far a position's flow differs from its left and upper neighbours', in positions, averaged
+    over a window. Where it jumps, something is hidden or was matched by chance."""
+    dx, dy = (flow.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
     return _window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW**2
 
 
@@ -86,7 +86,7 @@ def _central_difference(maps: Tensor, dim: int) -> Tensor:
 
 
 def _window_sums(maps: Tensor) -> Tensor:
-    """Sums over windows of _WINDOW x _WINDOW, of what lies inside: (B, C, h, w)."""
+    """Sums over a square window around each position, zero beyond the border: (B, C, h, w)."""
     # Sums of shifted maps: 20 times as fast on a CPU as avg_pool2d.
     for dim, padding in ((2, (0, 0, _WINDOW // 2, _WINDOW // 2)), (3, (_WINDOW // 2, _WINDOW // 2))):
         size, padded = maps.shape[dim], F.pad(maps, padding)

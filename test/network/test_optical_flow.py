@@ -1,4 +1,4 @@
-"""Motion to a fraction of a position, and maps brought along it."""
+"""Optical flow to a fraction of a position, and warping along it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcpc_ros.network.motion import inside, moved, refined, roughness
+from sdcpc_ros.network.optical_flow import inside, refine_flow, roughness, warp
 
 H, W = 24, 36
 
@@ -21,47 +21,47 @@ def _scene(seed: int = 0) -> Tensor:
 def _seen_from(scene: Tensor, x: float, y: float) -> Tensor:
     """The scene from a place x and y further to the right and down."""
     shift = torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, H + 16, W + 16)
-    return moved(scene, shift)[..., 8 : 8 + H, 8 : 8 + W]
+    return warp(scene, shift)[..., 8 : 8 + H, 8 : 8 + W]
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.3, -0.4), (1.5, 0.0), (-1.2, 0.7)])
 def test_a_shift_of_fractions_is_found(x: float, y: float) -> None:
     scene = _scene()
     # What is at p in the frame is at p - (x, y) in a view from further right and down.
-    found = refined(torch.zeros(1, 2, H, W), _seen_from(scene, 0, 0), _seen_from(scene, x, y), 8)
+    found = refine_flow(torch.zeros(1, 2, H, W), _seen_from(scene, 0, 0), _seen_from(scene, x, y), 8)
     error = (found + torch.tensor([x, y]).view(1, 2, 1, 1))[..., 4:-4, 4:-4].abs()
     assert error.mean() < 0.1
 
 
 def test_a_flat_picture_does_not_move() -> None:
     flat = torch.full((1, 1, H, W), 0.5)
-    motion = torch.full((1, 2, H, W), 1.5)
-    assert torch.allclose(refined(motion, flat, flat, 3), motion, atol=1e-5)
+    flow = torch.full((1, 2, H, W), 1.5)
+    assert torch.allclose(refine_flow(flow, flat, flat, 3), flow, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_maps_are_interpolated_as_by_grid_sample(channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    maps, motion = torch.randn(3, channels, 7, 9, generator=generator), 6 * torch.randn(3, 2, 7, 9, generator=generator)
+    maps, flow = torch.randn(3, channels, 7, 9, generator=generator), 6 * torch.randn(3, 2, 7, 9, generator=generator)
     y, x = torch.meshgrid(torch.arange(7), torch.arange(9), indexing="ij")
-    x, y = x + motion[:, 0], y + motion[:, 1]
+    x, y = x + flow[:, 0], y + flow[:, 1]
     grid = torch.stack((x * 2 / 8 - 1, y * 2 / 6 - 1), -1)
     expected = F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
-    assert torch.allclose(moved(maps, motion), expected, atol=1e-5)
-    program = torch.export.export(_Moved(), (maps, motion)).module()
-    assert torch.allclose(program(maps, motion), expected, atol=1e-4)
+    assert torch.allclose(warp(maps, flow), expected, atol=1e-5)
+    program = torch.export.export(_Warp(), (maps, flow)).module()
+    assert torch.allclose(program(maps, flow), expected, atol=1e-4)
     within = (x >= -0.5) & (x <= 8.5) & (y >= -0.5) & (y <= 6.5)
-    assert torch.equal(inside(motion), within[:, None])
+    assert torch.equal(inside(flow), within[:, None])
 
 
-class _Moved(torch.nn.Module):
-    def forward(self, maps: Tensor, motion: Tensor) -> Tensor:
-        return moved(maps, motion)
+class _Warp(torch.nn.Module):
+    def forward(self, maps: Tensor, flow: Tensor) -> Tensor:
+        return warp(maps, flow)
 
 
-def test_motion_is_rough_where_it_jumps() -> None:
-    motion = torch.zeros(1, 2, H, W)
-    motion[:, 0, :, W // 2 :] = 3.0
-    found = roughness(motion)[0, 0, 3:-3]
+def test_flow_is_rough_where_it_jumps() -> None:
+    flow = torch.zeros(1, 2, H, W)
+    flow[:, 0, :, W // 2 :] = 3.0
+    found = roughness(flow)[0, 0, 3:-3]
     assert found[:, W // 2].min() == pytest.approx(3 / 5)
     assert found[:, : W // 2 - 3].max() == 0 == found[:, W // 2 + 3 :].max()
