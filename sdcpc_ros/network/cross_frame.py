@@ -20,11 +20,11 @@ _MIN_PROBABILITY = 1e-4
 class FrameMemory(NamedTuple):
     """What one frame leaves for later frames; with a reference axis K after B when it holds several frames.
 
-    The first channels are unit-norm features, which serve as keys and as values; C class probabilities follow. The
-    stride of the fine part is that of the temporal path. The path without weights keeps other things, see `memory_of`.
+    The first channels are unit-norm features, which serve as keys and as values; C class probabilities follow, then
+    luminance in the fine part. The path without weights keeps other things, see `memory_of`.
     """
 
-    fine: Tensor  #: (B, F + C, h, w)
+    fine: Tensor  #: (B, F + C + 1, h, w)
     coarse: Tensor  #: (B, G + C, h/COARSE, w/COARSE), rounded up
 
 
@@ -68,19 +68,6 @@ def attend_each_reference(
         found.output.unflatten(0, tuple(valid.shape)),
         None if offset is None else offset.unflatten(0, tuple(valid.shape)),
     )
-
-
-def gather_index(offset: Tensor, size: tuple[int, int]) -> Tensor:
-    """Coarse offsets (B, K, 2, h/4, w/4) -> (B, K, h, w) int32: for each position of this frame, the position
-    y * w + x of the fine memory that its cell's offset points to, kept within the frame."""
-    height, width = size
-    cells = offset.int() * COARSE
-    dy, dx = cells[:, :, 0, :, None, :, None], cells[:, :, 1, :, None, :, None]  # (B, K, h/4, 1, w/4, 1)
-    rows, columns = offset.shape[3:]
-    y = torch.arange(rows * COARSE, dtype=torch.int32, device=offset.device).view(rows, COARSE, 1, 1)
-    x = torch.arange(columns * COARSE, dtype=torch.int32, device=offset.device).view(columns, COARSE)
-    index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
-    return index.flatten(4).flatten(2, 3)[..., :height, :width]
 
 
 def concat_channels_last(*maps: Tensor) -> Tensor:

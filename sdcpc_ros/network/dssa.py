@@ -4,7 +4,8 @@ Cen et al. (2025) state a two-stage, selective cross-frame aggregation driven by
 differences, computed by window attention. The form below is inferred:
 
     stage 1, at stride 16: a wide window finds, for each reference, where this cell was;
-    stage 2, at stride 4: a narrow window around that place gathers the reference's features and class probabilities;
+    stage 2, at stride 4: that motion is refined from luminance, for each position, and a narrow window around the
+        place gathers the reference's features and class probabilities;
     trust: how far each reference is believed at each position, from the appearance of the matched place, the
         class-level difference and the reference's age;
     vote: the trusted class probabilities of the references, mixed with the frame's own;
@@ -31,7 +32,6 @@ from sdcpc_ros.network.cross_frame import (
     at_least_float32,
     attend_each_reference,
     concat_channels_last,
-    gather_index,
     log_probabilities,
     memory_sizes,
     motion_smoothness,
@@ -40,6 +40,7 @@ from sdcpc_ros.network.cross_frame import (
     to_coarse,
     to_fine,
 )
+from sdcpc_ros.network.optical_flow import nearest_index, refine_offset
 
 #: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
 STRIDE = 4
@@ -67,7 +68,7 @@ def memory_shapes(config: SDCPCConfig, size: tuple[int, int]) -> tuple[tuple[int
     """The (C, h, w) of each part of the `FrameMemory` that a frame of `size` (height, width), px, leaves."""
     fine, coarse = memory_sizes(size, STRIDE)
     fine_channels, coarse_channels = (count + config.num_classes for count in feature_channels(config))
-    return (fine_channels, *fine), (coarse_channels, *coarse)
+    return (fine_channels + 1, *fine), (coarse_channels, *coarse)
 
 
 class DSSAOutput(NamedTuple):
@@ -116,19 +117,22 @@ class DSSA(nn.Module):
         inputs = _GATE_INPUTS + 2 * config.num_classes
         self.gate = nn.Sequential(nn.Conv2d(inputs, _GATE_WIDTH, 1), nn.ReLU(inplace=True), open_gate)
 
-    def make_memory(self, context: Tensor, detail: Tensor, logits: Tensor) -> FrameMemory:
-        """What a frame leaves for later ones, float32 or wider.
+    def make_memory(self, context: Tensor, detail: Tensor, logits: Tensor, luminance: Tensor) -> FrameMemory:
+        """What a frame leaves for later ones, float32 or wider: features, class probabilities and luminance.
 
         context: (B, D + C2, H/8, W/8). detail: (B, C1, H/4, W/4). logits: (B, C, H/4, W/4), of the frame by itself.
+        luminance: (B, 1, H/4, W/4), see `standard_luminance`.
         """
         normed = self.norm(context)
         keys = self.detail_key(self.detail_norm(detail)) + _upsample(self.context_key(normed), logits)
         coarse = F.avg_pool2d(self.coarse_key(normed), 2, ceil_mode=True, count_include_pad=False)
-        return _join(F.normalize(at_least_float32(keys), dim=1), F.normalize(at_least_float32(coarse), dim=1), logits)
+        keys, coarse = (F.normalize(at_least_float32(part), dim=1) for part in (keys, coarse))
+        return _join(keys, coarse, logits, luminance)
 
     def with_classes(self, memory: FrameMemory, logits: Tensor) -> FrameMemory:
         """The memory of a frame, (B, ...) each, with the classes of other logits, (B, C, H/4, W/4)."""
-        return _join(memory.fine[:, : self.fine_features], memory.coarse[:, : self.coarse_features], logits)
+        keys, coarse_keys = memory.fine[:, : self.fine_features], memory.coarse[:, : self.coarse_features]
+        return _join(keys, coarse_keys, logits, memory.fine[:, -1:])
 
     def forward(
         self, memory: FrameMemory, references: FrameMemory, age_s: Tensor, with_coarse_votes: bool = True
@@ -141,11 +145,12 @@ class DSSA(nn.Module):
         changes. The result is float32 or wider, whatever the types given. with_coarse_votes: only training needs them.
         """
         size, valid, n = (memory.fine.shape[2], memory.fine.shape[3]), age_s >= 0, self.fine_features
+        classes = slice(n, n + self.config.num_classes)
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
         coarse_votes, offset = self._match(memory.coarse, references.coarse, valid, with_coarse_votes)
-        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, gather_index(offset, size)))
+        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, offset))
         fine = at_least_float32(memory.fine)
-        own, votes = fine[:, n:], matched[:, :, n:]
+        own, votes = fine[:, classes], matched[:, :, classes]
         cosine = (fine[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
         confidence = own.amax(1, keepdim=True)
         hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
@@ -178,15 +183,20 @@ class DSSA(nn.Module):
         assert found.argmax_offset is not None
         return found.output if with_votes else found.output[:, :, :0], found.argmax_offset
 
-    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, index: Tensor) -> Tensor:
-        """Stage 2: features and class probabilities of each reference at the matched place, (B, K, ., H/4, W/4)."""
+    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> Tensor:
+        """Stage 2: what each reference's memory holds at the matched place, (B, K, ., H/4, W/4)."""
+        now, then = query[:, None, -1:], references[:, :, -1:]
+        # A missing reference may hold any numbers.
+        then = torch.where(valid[:, :, None, None, None], then, now).flatten(0, 1).float()
+        now = now.expand_as(references[:, :, -1:]).flatten(0, 1).float()
+        index = nearest_index(refine_offset(offset.flatten(0, 1), now, then))
         return attend_each_reference(
             query[:, : self.fine_features] * self._scale(1),
             references,
             valid,
             radius=self.config.fine_radius,
             position_weight=F.softplus(self.position_weight[1]),
-            gather_index=index,
+            gather_index=index.unflatten(0, tuple(valid.shape)),
         ).output
 
     def _scale(self, stage: int) -> Tensor:
@@ -270,11 +280,10 @@ def _is_still(offset: Tensor, size: tuple[int, int]) -> Tensor:
     return to_fine((offset.abs().amax(2) <= 1).float(), size)  # TensorRT repeats numbers only
 
 
-def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor) -> FrameMemory:
+def _join(keys: Tensor, coarse_keys: Tensor, logits: Tensor, luminance: Tensor) -> FrameMemory:
     probabilities = at_least_float32(logits).softmax(1)
-    return FrameMemory(
-        concat_channels_last(keys, probabilities), concat_channels_last(coarse_keys, to_coarse(probabilities))
-    )
+    fine = concat_channels_last(keys, probabilities, luminance)
+    return FrameMemory(fine, concat_channels_last(coarse_keys, to_coarse(probabilities)))
 
 
 def _upsample(x: Tensor, like: Tensor) -> Tensor:

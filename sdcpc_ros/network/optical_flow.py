@@ -1,4 +1,4 @@
-"""Dense optical flow from a frame to an earlier one, to a fraction of a position; and backward warping along it.
+"""Dense optical flow from a frame to an earlier one, to a fraction of a position; and what lies along it.
 
 A flow is (B, 2, h, w) float32, dx and dy in positions: what is at x in the frame is at x + flow in the other one.
 """
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.window_attention.tile_geometry import constant
 
 #: Side of the windows whose positions share one step, and over which the flow is smoothed.
@@ -17,6 +18,34 @@ _WINDOW = 5
 _NOISE = (2 / 255) ** 2
 #: A position moves by so much a step at most.
 _MOST_STEP = 1.5
+#: Standard deviation of `standard_luminance`, and what is added to that of a normalised image, which may be flat.
+_DEVIATION, _FLAT = 0.25, 0.02
+#: Gauss-Newton steps at twice the stride, and at the stride.
+_STEPS = (3, 1)
+
+
+def standard_luminance(image: Tensor, stride: int) -> Tensor:
+    """The luminance of images (B, 3, H, W), normalised in any way, averaged to a stride: (B, 1, H/s, W/s) float32.
+
+    It has the mean 0 and the deviation of a usual picture in 0..1, so that exposure, gain and normalisation play no
+    part. Sides are rounded up.
+    """
+    maps = F.avg_pool2d(image.mean(1, keepdim=True).float(), stride, ceil_mode=True, count_include_pad=False)
+    maps = maps - maps.mean((2, 3), keepdim=True)
+    return _DEVIATION * maps / (maps.square().mean((2, 3), keepdim=True).sqrt() + _FLAT)
+
+
+def refine_offset(offset: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
+    """The flow at each position, from the offsets that stage 1 found for cells of COARSE x COARSE positions.
+
+    offset: (B, 2, h/4, w/4), dy and dx in cells. frame, reference: (B, 1, h, w), luminance as for `refine_flow`.
+    """
+    flow = _median(offset.float().flip(1))
+    halves = [F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False) for maps in (frame, reference)]
+    for scale, (now, then), steps in zip((COARSE // 2, 2), (halves, (frame, reference)), _STEPS):
+        flow = F.interpolate(scale * flow, now.shape[2:], mode="bilinear", align_corners=False)
+        flow = refine_flow(flow, now, then, steps)
+    return flow
 
 
 def refine_flow(flow: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Tensor:
@@ -58,6 +87,13 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
     return found.view(len(maps), height, width, -1).permute(0, 3, 1, 2)
 
 
+def nearest_index(flow: Tensor) -> Tensor:
+    """(B, h, w) int32: the position y * w + x nearest to where the flow points to, kept within the frame."""
+    height, width = flow.shape[2:]
+    x, y = constant(_positions, flow, height, width, flow.device).add(flow).round().unbind(1)
+    return y.clamp(0, height - 1).int() * width + x.clamp(0, width - 1).int()
+
+
 def inside(flow: Tensor) -> Tensor:
     """(B, 1, h, w) bool: the flow points to a position of the frame, or nearly so, as of a border that rests."""
     height, width = flow.shape[2:]
@@ -70,6 +106,15 @@ def roughness(flow: Tensor) -> Tensor:
     over a window. Where it jumps, something is hidden or was matched by chance."""
     dx, dy = (flow.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
     return _window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW**2
+
+
+def _median(maps: Tensor) -> Tensor:
+    """Of the 3 x 3 positions around each, edges repeated: single cells that were matched by chance do not count."""
+    maps = torch.cat((maps[..., :1], maps, maps[..., -1:]), -1)
+    maps = torch.cat((maps[..., :1, :], maps, maps[..., -1:, :]), -2)
+    height, width = maps.shape[2] - 2, maps.shape[3] - 2
+    around = [maps[..., top : top + height, left : left + width] for top in range(3) for left in range(3)]
+    return torch.stack(around).topk(5, 0).values[-1]
 
 
 def _positions(height: int, width: int, device: torch.device) -> Tensor:

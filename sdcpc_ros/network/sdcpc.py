@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.cross_frame import FrameMemory, concat_channels_last
-from sdcpc_ros.network.dssa import DSSA, DSSAOutput, memory_shapes
+from sdcpc_ros.network.dssa import DSSA, STRIDE, DSSAOutput, memory_shapes
 from sdcpc_ros.network.encoders import build_encoder
+from sdcpc_ros.network.optical_flow import standard_luminance
 from sdcpc_ros.network.ssea import SSEA
 
 #: Smallest side of an image, px: one cell at stride 32.
@@ -29,6 +30,7 @@ class EncodedFrame(NamedTuple):
     static: Tensor  #: (B, D, h, w), static features S at stride 8
     context: Tensor  #: (B, D + C2, h, w), S concatenated with the encoder's level at stride 8, channels-last in memory
     detail: Tensor  #: (B, C1, H/4, W/4), the encoder's level at stride 4
+    luminance: Tensor  #: (B, 1, H/4, W/4), see `standard_luminance`
     memory: FrameMemory  #: with the classes of the frame by itself
 
 
@@ -72,8 +74,9 @@ class SDCPC(nn.Module):
         level = pyramid[1]
         static = self.ssea(pyramid, (level.shape[2], level.shape[3]))
         logits = self.head(static, pyramid[0])
-        context = concat_channels_last(static, level)
-        return EncodedFrame(logits, static, context, pyramid[0], self.dssa.make_memory(context, pyramid[0], logits))
+        context, luminance = concat_channels_last(static, level), standard_luminance(image, STRIDE)
+        memory = self.dssa.make_memory(context, pyramid[0], logits, luminance)
+        return EncodedFrame(logits, static, context, pyramid[0], luminance, memory)
 
     def aggregate(self, frame: EncodedFrame, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
         """Logits of a frame with its references, (B, C, H/4, W/4), and the memory that it leaves for later frames.
@@ -143,15 +146,17 @@ class SDCPC(nn.Module):
         shape = frames.shape[:2]
         with torch.no_grad(), _evaluating(self):
             encoded = self.encode(frames.flatten(0, 1))
-        memory = self.dssa.make_memory(encoded.context, encoded.detail, encoded.logits)  # keys have a gradient
+        # Once more, because keys have a gradient.
+        memory = self.dssa.make_memory(encoded.context, encoded.detail, encoded.logits, encoded.luminance)
         memory = FrameMemory(*(part.unflatten(0, shape) for part in memory))
         if not self.config.recurrent:
             return memory
-        logits, static, context, detail = (part.unflatten(0, shape) for part in encoded[:4])
+        parts = [part.unflatten(0, shape) for part in encoded[:-1]]
         memories: list[FrameMemory] = []
         for k in range(shape[1]):
             own = FrameMemory(*(part[:, k] for part in memory))
-            frame, labelled = EncodedFrame(logits[:, k], static[:, k], context[:, k], detail[:, k], own), logits[:, k]
+            frame = EncodedFrame._make([*(part[:, k] for part in parts), own])
+            labelled = frame.logits
             if memories:
                 known = (age_s[:, :k] >= 0) & (age_s[:, k : k + 1] >= 0)
                 ages = torch.where(known, age_s[:, :k] - age_s[:, k : k + 1], -1.0)

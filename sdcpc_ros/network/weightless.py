@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdcpc_ros.network.cross_frame import (
-    COARSE,
     FrameMemory,
     at_least_float32,
     attend_each_reference,
     ramp,
 )
-from sdcpc_ros.network.optical_flow import inside, refine_flow, roughness, warp
+from sdcpc_ros.network.optical_flow import inside, refine_offset, roughness, warp
 
 #: Stride of the fine part of a memory, px.
 STRIDE = 4
@@ -29,8 +28,6 @@ COLOURS = 3
 _LEAST = -16.0
 #: Scale of the cosines in the attention of stage 1, and weight of its relative position bias.
 _SCALE, _POSITION_WEIGHT = 30.0, 1.0
-#: Gauss-Newton steps at strides 8 and 4.
-_STEPS = (3, 1)
 #: The vote's largest weight, and how fast it grows with the doubt 1 - p of the frame's best class.
 _MOST, _DOUBT = 0.93, 8.0
 #: Trust falls by e in so many seconds, where motion differs by so many positions from its neighbours', and for a motion
@@ -108,12 +105,7 @@ class ParameterFreeDSSA(nn.Module):
             values=earlier[:, :, :1],  # only the offset counts
         )
         assert found.argmax_offset is not None
-        flow = _median(found.argmax_offset.flatten(0, 1).float().flip(1))  # dy, dx -> dx, dy
-        halves = [F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False) for maps in (frame, reference)]
-        for scale, (now, then), steps in zip((COARSE // 2, 2), (halves, (frame, reference)), _STEPS):
-            flow = F.interpolate(scale * flow, now.shape[2:], mode="bilinear", align_corners=False)
-            flow = refine_flow(flow, now, then, steps)
-        return flow
+        return refine_offset(found.argmax_offset.flatten(0, 1), frame, reference)
 
 
 def memory_of(colours: Tensor, logits: Tensor, patches: Tensor) -> FrameMemory:
@@ -146,15 +138,6 @@ def update_gate(logits: Tensor) -> Tensor:
         for left in range(5):
             same = same + (around[..., top : top + height, left : left + width] == best)
     return doubt * ramp(same.float() / 25, _SUPPORT)
-
-
-def _median(maps: Tensor) -> Tensor:
-    """Of the 3 x 3 positions around each, edges repeated: single cells that were matched by chance do not count."""
-    maps = torch.cat((maps[..., :1], maps, maps[..., -1:]), -1)
-    maps = torch.cat((maps[..., :1, :], maps, maps[..., -1:, :]), -2)
-    height, width = maps.shape[2] - 2, maps.shape[3] - 2
-    around = [maps[..., top : top + height, left : left + width] for top in range(3) for left in range(3)]
-    return torch.stack(around).topk(5, 0).values[-1]
 
 
 def _contrast(luminance: Tensor) -> Tensor:

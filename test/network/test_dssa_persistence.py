@@ -35,7 +35,8 @@ def frame(module: DSSA, logits: torch.Tensor) -> FrameMemory:
     """A frame whose every place looks different."""
     generator = torch.Generator().manual_seed(1)
     context = torch.randn(1, 22, SIZE[0] // 2, SIZE[1] // 2, generator=generator)
-    return module.make_memory(context, torch.randn(1, 7, *SIZE, generator=generator), logits)
+    detail, luminance = torch.randn(1, 7, *SIZE, generator=generator), torch.rand(1, 1, *SIZE, generator=generator)
+    return module.make_memory(context, detail, logits, luminance)
 
 
 def everywhere(chosen: int) -> torch.Tensor:
