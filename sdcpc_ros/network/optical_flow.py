@@ -32,7 +32,8 @@ def standard_luminance(image: Tensor, stride: int) -> Tensor:
     """
     maps = F.avg_pool2d(image.mean(1, keepdim=True).float(), stride, ceil_mode=True, count_include_pad=False)
     maps = maps - maps.mean((2, 3), keepdim=True)
-    return _DEVIATION * maps / (maps.square().mean((2, 3), keepdim=True).sqrt() + _FLAT)
+    # Bounded, as the steps are: one bright spot must not outweigh the noise that keeps them finite.
+    return (_DEVIATION * maps / (maps.square().mean((2, 3), keepdim=True).sqrt() + _FLAT)).clamp(-1, 1)
 
 
 def refine_offset(offset: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ def nearest_index(flow: Tensor) -> Tensor:
     """(B, h, w) int32: the position y * w + x nearest to where the flow points to, kept within the frame."""
     height, width = flow.shape[2:]
     x, y = constant(_positions, flow, height, width, flow.device).add(flow).round().unbind(1)
-    return y.clamp(0, height - 1).int() * width + x.clamp(0, width - 1).int()
+    index = y.clamp(0, height - 1).int() * width + x.clamp(0, width - 1).int()
+    return index.clamp(0, height * width - 1)  # NaN must not become an address
 
 
 def inside(flow: Tensor) -> Tensor:

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdcpc_ros.network.optical_flow import inside, refine_flow, roughness, warp
+from sdcpc_ros.network.cross_frame import COARSE
+from sdcpc_ros.network.optical_flow import (
+    inside,
+    nearest_index,
+    refine_flow,
+    refine_offset,
+    roughness,
+    standard_luminance,
+    warp,
+)
 
 H, W = 24, 36
 
@@ -37,6 +46,40 @@ def test_a_flat_picture_does_not_move() -> None:
     flat = torch.full((1, 1, H, W), 0.5)
     flow = torch.full((1, 2, H, W), 1.5)
     assert torch.allclose(refine_flow(flow, flat, flat, 3), flow, atol=1e-5)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (4.4, -3.3), (-1.7, 5.0)])
+def test_offsets_of_cells_become_the_motion_of_positions(x: float, y: float) -> None:
+    """One cell was matched by chance, far away."""
+    scene = _scene()
+    offset = torch.tensor([-y, -x]).div(COARSE).round().view(1, 2, 1, 1).repeat(1, 1, H // COARSE, W // COARSE)
+    offset[:, :, 3, 4] = 4
+    flow = refine_offset(offset, _seen_from(scene, 0, 0), _seen_from(scene, x, y))
+    assert flow.shape == (1, 2, H, W)
+    assert (flow + torch.tensor([x, y]).view(1, 2, 1, 1))[..., 8:-8, 8:-8].abs().mean() < 0.25
+
+
+def test_the_nearest_position_lies_within_the_frame() -> None:
+    flow = torch.zeros(1, 2, 4, 5)
+    flow[0, :, 1, 1] = torch.tensor([1.4, -0.6])  # to x 2.4, y 0.4
+    flow[0, :, 0, 0] = torch.tensor([-3.0, -0.2])
+    flow[0, :, 3, 4] = torch.tensor([1e30, float("nan")])
+    expected = torch.arange(20).view(4, 5)
+    expected[1, 1], expected[0, 0] = 2, 0
+    found = nearest_index(flow)[0]
+    assert found.dtype == torch.int32 and ((found >= 0) & (found < 20)).all()
+    assert torch.equal(found.flatten()[:-1].long(), expected.flatten()[:-1])
+
+
+def test_a_standard_luminance_knows_no_exposure() -> None:
+    image = torch.rand(2, 3, 33, 50, generator=torch.Generator().manual_seed(0))
+    found = standard_luminance(image, 4)
+    assert found.shape == (2, 1, 9, 13)
+    torch.testing.assert_close(found.mean((1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard_luminance(image + 3, 4), found, atol=1e-4, rtol=0)
+    brighter = standard_luminance(1.5 * image - 0.5, 4)
+    assert (brighter - found).abs().max() < 0.1 * found.abs().max()  # contrast counts only where there is little
+    assert not standard_luminance(torch.full((1, 3, 32, 32), 0.7), 4).abs().gt(1e-4).any()
 
 
 @pytest.mark.parametrize("channels", [1, 5])
