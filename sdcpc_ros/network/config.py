@@ -108,7 +108,7 @@ class SDCPCConfig(NetworkFields):
     reference_offsets: tuple[int, ...] = (1, 2)
     #: DSSA stage 1: reach of the window at stride 16, in cells (inferred: 4, that is +-64 px).
     coarse_radius: int = 4
-    #: DSSA stage 2: reach of the window at stride 4 around the coarse offset, in cells (inferred: 2, that is +-8 px).
+    #: DSSA stage 2: reach of the window at stride 4 around the matched place, in cells (inferred: 2, that is +-8 px).
     fine_radius: int = 2
     #: DSSA: a frame leaves the classes that it was given with its references, not those of the frame by itself (ours).
     recurrent: bool = True
