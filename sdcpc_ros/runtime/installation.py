@@ -27,7 +27,7 @@ _NEEDED = {
     "torch": "torch, or your board's wheels (JetPack)",
     "safetensors": "safetensors",
     "cv2": "'opencv-python-headless>=4.10,<5'",
-    "numpy": "numpy",
+    "numpy": "'numpy>=1.26'",
     "yaml": "PyYAML",
     "rich": "rich",
 }
@@ -59,18 +59,18 @@ def install_advice(module: str) -> str | None:
     """
     package = module.split(".")[0]
     if package in _NEEDED:
-        return _pip_install(_NEEDED[package])
+        return pip_install(_NEEDED[package])
     distribution, extra = _OPTIONAL.get(package, (None, None))
     if distribution is None:
         return None
     prefix = Path(__file__).absolute().parents[5:6]
     by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
     wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
-    return _pip_install(wanted)
+    return pip_install(wanted)
 
 
-def _pip_install(wanted: str) -> str:
-    """Where apt manages this Python, and pip would refuse, a virtual environment comes first."""
+def pip_install(wanted: str) -> str:
+    """The command. Where apt manages this Python, and pip would refuse, a virtual environment comes first."""
     command = f"python3 -m pip install {wanted}"
     in_environment = sys.prefix != sys.base_prefix
     if in_environment or not Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").is_file():
