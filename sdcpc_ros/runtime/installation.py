@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 #: The variables that name the file of Fast DDS's profiles; the second one from Kilted on.
@@ -65,8 +66,21 @@ def install_advice(module: str) -> str | None:
         return None
     prefix = Path(__file__).absolute().parents[5:6]
     by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
+    if by_colcon and package == "rerun" and _numpy_version().startswith("1."):
+        return (
+            "python3 -m venv rerun && rerun/bin/pip install 'SOURCE[bags,rerun]', with the path of this package's "
+            f"source. It needs NumPy 2, and ROS's messages are compiled for NumPy {_numpy_version()} here"
+        )
     wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
     return pip_install(wanted)
+
+
+def _numpy_version() -> str:
+    """Empty without NumPy."""
+    try:
+        return metadata.version("numpy")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def pip_install(wanted: str) -> str:
