@@ -23,6 +23,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'sdcpc_ros' has no attribute '{name}'")
     import importlib
 
+    from sdcpc_ros.runtime.openmp import limit_omp_spin
+
+    limit_omp_spin()  # as the node and the command do, before PyTorch is imported
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 

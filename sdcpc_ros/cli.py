@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -77,6 +78,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
 }
 
+#: Exit status if the reader of stdout has left: that of a process which SIGPIPE ended.
+_READER_LEFT = 141
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 1 after one sentence on stderr (2, from argparse, for wrong usage)."""
@@ -88,8 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit_omp_spin()
     parsed = build_parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
     try:
-        return parsed.run(parsed) or 0
+        status = parsed.run(parsed) or 0
+        sys.stdout.flush()
+        return status
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return _READER_LEFT
         print(f"sdcpc {parsed.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -130,6 +138,16 @@ def _complete() -> None:
         return
     words = os.environ.get("COMP_LINE", "").split()
     argcomplete.autocomplete(build_parser(chosen=words[1] if len(words) > 1 else ""))
+
+
+def _reader_has_left() -> bool:
+    """Whether the reader of stdout, a pipe, has closed it, as `| head` does. Silences Python's flush at exit then."""
+    stdout = select.poll()
+    stdout.register(sys.stdout.fileno(), 0)  # asks for POLLERR alone
+    if not stdout.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -191,6 +191,20 @@ def test_the_shipped_model_is_the_default(arguments: list[str]) -> None:
     assert parsed.model == DEFAULT_MODEL
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--dataset", "synthetic"],
+        ["evaluate-bag", "bag"],
+        ["segment", "film.mp4", "-o", "out"],
+        ["train", "--config", "a.yaml", "--root", "b", "--output", "c"],
+        ["view", "bag"],
+    ],
+)
+def test_the_device_is_auto_by_default(arguments: list[str]) -> None:
+    assert cli.build_parser(chosen=arguments[0]).parse_args(arguments).device == "auto"
+
+
 def test_version() -> None:
     done = sdcpc("--version")
     assert (done.returncode, done.stdout) == (0, f"sdcpc {sdcpc_ros.__version__}\n")

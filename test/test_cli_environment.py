@@ -1,4 +1,4 @@
-"""The `sdcpc` command in environments of every kind: a shell that completes, a Python without PyTorch."""
+"""The package in environments of every kind: a shell that completes, a closed pipe, a program of the user's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from sdcpc_ros.runtime.openmp import SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -31,8 +33,27 @@ def test_the_shell_completes_commands_options_and_choices(line: str, offered: se
     assert {word.strip() for word in answer.read_text().split("\n")} >= offered
 
 
-def test_info_without_pytorch_gives_a_sentence() -> None:
-    code = "import sys; sys.modules['torch'] = None\nfrom sdcpc_ros.cli import main\nsys.exit(main(['info']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("sdcpc info: no Python package 'torch'; to get it: ")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
+    """As `| head -1`; the status is that of other commands that SIGPIPE ends."""
+    command, environment = [sys.executable, "-m", "sdcpc_ros.cli", "info"], {"PYTHONUNBUFFERED": unbuffered}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environ | environment, text=True, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_threads_of_a_users_own_program_wait_as_the_nodes_do() -> None:
+    code = "import os\nfrom sdcpc_ros import StreamingSegmenter\nprint(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "10000\n"), done.stderr
+    if "GOMP_SPINCOUNT" in done.stderr:  # what GNU OpenMP says it was told
+        assert "GOMP_SPINCOUNT = '10000'" in done.stderr

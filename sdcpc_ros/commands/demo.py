@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate", type=_positive, default=1.0, help="playing speed: 0.5 is half the recording's, default %(default)s"
     )
-    parser.add_argument(
-        *("--camera", "--image-topic"), metavar="TOPIC", help="the bag's camera, needed if it has several"
-    )
+    parser.add_argument("--camera", metavar="TOPIC", help="the bag's camera, needed if it has several")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="initial weights, as from `sdcpc import-weights`; default random",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: the GPU where PyTorch finds one, default %(default)s",
+    )
     parser.add_argument(
         "--leave-out",
         action="append",
@@ -44,9 +49,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     what = _scoring(arguments) if arguments.score else None  # before the training, as it may raise
     places = arguments.config, arguments.root, arguments.output
-    model = train(*places, arguments.start, arguments.device, arguments.leave_out)
+    device = None if arguments.device == "auto" else arguments.device
+    model = train(*places, arguments.start, device, arguments.leave_out)
     if what is not None:
-        _score(model, what, arguments.device)
+        _score(model, what, device)
 
 
 def _scoring(arguments: argparse.Namespace) -> Scoring:

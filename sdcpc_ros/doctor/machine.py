@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, WARNING, Finding
+from sdcpc_ros.runtime.installation import install_advice, pip_install
 
 _OLDEST_PYTHON = (3, 10)
 _OLDEST_TORCH = (2, 5)
@@ -19,9 +20,9 @@ GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu")  # of a driver on a PC, and on
 def check_machine(model: str) -> Iterator[Finding]:
     """The checks that need no ROS, for a node with this `model`."""
     yield check_python()
-    numpy = check_import("NumPy", "numpy", "pip install 'numpy>=1.26'")
+    numpy = check_import("NumPy", "numpy", install_advice("numpy") or "")
     yield numpy
-    yield check_import("OpenCV", "cv2", "pip install 'opencv-python-headless>=4.10,<5'")
+    yield check_import("OpenCV", "cv2", install_advice("cv2") or "")
     torch = check_torch()
     yield torch
     if FAULT in (numpy.level, torch.level):
@@ -47,19 +48,19 @@ def check_import(what: str, module: str, fix: str) -> Finding:
 
 def check_torch() -> Finding:
     """Checks that PyTorch is new enough and reads NumPy arrays."""
-    found = check_import("PyTorch", "torch", "pip install torch, or your board's wheels (JetPack)")
+    found = check_import("PyTorch", "torch", install_advice("torch") or "")
     if found.level == FAULT:
         return found
     import numpy as np
     import torch
 
     if _version(found.text) < _OLDEST_TORCH:
-        return Finding("PyTorch", found.text, FAULT, "2.5 or newer is needed: pip install --upgrade torch")
+        return Finding("PyTorch", found.text, FAULT, f"2.5 or newer is needed: {pip_install('--upgrade torch')}")
     try:
         torch.from_numpy(np.zeros(1))
     except RuntimeError as error:
         text = f"{found.text} does not work with NumPy {np.__version__}: {_one_line(error)}"
-        return Finding("PyTorch", text, FAULT, "pip install 'numpy<2', or a newer torch")
+        return Finding("PyTorch", text, FAULT, pip_install("'numpy<2'") + ", or a newer torch")
     return found
 
 

@@ -130,6 +130,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file. Raises CheckpointError naming the file and what is wrong with it."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such model file")
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path}: an ONNX file becomes a model by `sdcpc import-onnx {path.name} --labels LABELS -o "
+            f"{path.stem}.safetensors`"
+        )
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path}: only .safetensors files are read, as a pickle can run code. To convert a trusted file: "

@@ -24,6 +24,7 @@ from sdcpc_ros.model_files.checkpoint import (
 )
 from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSession
 from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig
+from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 _DEFAULT_SIZE = (512, 512)
 
@@ -53,6 +54,8 @@ def import_onnx(
     path = Path(source)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    if pointer := pointer_reason(path):
+        raise CheckpointError(f"{path}: {pointer}")
     model = path.read_bytes()
     try:
         session = OnnxSession(model)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdcpc_ros.runtime.installation import install_advice
+
 #: By torch device type: the providers that are asked for, the first of them being the one that must be there.
 _PROVIDERS = {"cpu": ("CPUExecutionProvider",), "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider")}
 _TENSORRT = "TensorrtExecutionProvider"
@@ -55,7 +57,7 @@ def check_runtime(device: torch.device) -> None:
         import onnxruntime
     except ImportError as error:
         raise OnnxError(
-            f"an ONNX model needs the Python package 'onnxruntime' ({error}): pip install 'sdcpc_ros[onnx]'"
+            f"an ONNX model needs the Python package 'onnxruntime' ({error}): {install_advice('onnxruntime')}"
         ) from error
     needed, available = _PROVIDERS[device.type][0], onnxruntime.get_available_providers()
     if needed not in available:

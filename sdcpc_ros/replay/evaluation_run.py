@@ -116,8 +116,8 @@ def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> 
         left_out = f"{report['bag']['unusable']} images were left out"
         console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
     named = {"numbers": job.report_path, "page": job.page_path, "labelled bag": job.labelled_bag_path}
-    for what, path in named.items():
-        if path.exists():
+    for what, path in {**named, "recording": job.rerun}.items():
+        if path is not None and path.exists():
             console.print(f"  {what:<13}{escape(str(path))}", soft_wrap=True)
     missed = missed_gates(gates, report)
     for sentence in missed:

@@ -28,6 +28,7 @@ from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.report_file import ReportError, label_set_of, read_report
 from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
+from sdcpc_ros.runtime.process_memory import configure_malloc
 from sdcpc_ros.runtime.progress import ProgressBar
 
 FLEET_FORMAT = "sdcpc fleet evaluation 1"
@@ -208,6 +209,7 @@ def _run_on_one_core(job: Job, force: bool) -> Outcome:
     import cv2
     import torch
 
+    configure_malloc()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     return _run_one(job, force)

@@ -8,13 +8,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.reader import BagFrame, BagReader
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import IGNORE
+
+if TYPE_CHECKING:
+    from sdcpc_ros.bags.reader import BagFrame, BagReader
 
 #: The key in a bag's metadata of its frames' names: a JSON list, in the order of the camera's images.
 FRAME_NAMES_NOTE = "frame_names"

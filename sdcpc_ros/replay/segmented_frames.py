@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.reader import BagFrame
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.geometry import MIN_SIDE
 
-if TYPE_CHECKING:  # PyTorch takes seconds to import, and the player of bags does without
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and the player of bags does without; videos need no rosbags
+    from sdcpc_ros.bags.reader import BagFrame
     from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 
 _STREAM = "offline"

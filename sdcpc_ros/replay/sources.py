@@ -13,14 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import decode_image, image_encoding
-from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.datasets.image_files import IMAGE_SUFFIXES, read_image
 from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
@@ -29,6 +27,9 @@ from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.runtime.environment import environment
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
+
+if TYPE_CHECKING:
+    from sdcpc_ros.bags.reader import BagReader
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 #: Allowed frame rates of a player.
@@ -101,6 +102,8 @@ def open_source(
     if images_hz is not None and kind != "images":
         raise BagError(f"'{path}' has times of its own; a rate goes with images")
     if kind == "bag":
+        from sdcpc_ros.bags.reader import BagReader  # needs rosbags, which videos and images do not
+
         with BagReader(path) as bag:
             topic = bag.camera_topic(camera)
             truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
@@ -214,6 +217,8 @@ def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: boo
 
 
 def _decode(message: Any) -> tuple[np.ndarray, str, str]:
+    from sdcpc_ros.bags.messages import decode_image, image_encoding
+
     # PyTorch takes no view of a bag's read-only bytes, so such an image is copied.
     image = np.require(decode_image(message), requirements="W")
     return image, str(message.header.frame_id), image_encoding(message)

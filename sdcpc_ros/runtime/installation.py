@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 #: The variables that name the file of Fast DDS's profiles; the second one from Kilted on.
@@ -27,7 +28,7 @@ _NEEDED = {
     "torch": "torch, or your board's wheels (JetPack)",
     "safetensors": "safetensors",
     "cv2": "'opencv-python-headless>=4.10,<5'",
-    "numpy": "numpy",
+    "numpy": "'numpy>=1.26'",
     "yaml": "PyYAML",
     "rich": "rich",
 }
@@ -59,18 +60,31 @@ def install_advice(module: str) -> str | None:
     """
     package = module.split(".")[0]
     if package in _NEEDED:
-        return _pip_install(_NEEDED[package])
+        return pip_install(_NEEDED[package])
     distribution, extra = _OPTIONAL.get(package, (None, None))
     if distribution is None:
         return None
     prefix = Path(__file__).absolute().parents[5:6]
     by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
+    if by_colcon and package == "rerun" and _numpy_version().startswith("1."):
+        return (
+            "python3 -m venv rerun && rerun/bin/pip install 'SOURCE[bags,rerun]', with the path of this package's "
+            f"source. It needs NumPy 2, and ROS's messages are compiled for NumPy {_numpy_version()} here"
+        )
     wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
-    return _pip_install(wanted)
+    return pip_install(wanted)
 
 
-def _pip_install(wanted: str) -> str:
-    """Where apt manages this Python, and pip would refuse, a virtual environment comes first."""
+def _numpy_version() -> str:
+    """Empty without NumPy."""
+    try:
+        return metadata.version("numpy")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def pip_install(wanted: str) -> str:
+    """The command. Where apt manages this Python, and pip would refuse, a virtual environment comes first."""
     command = f"python3 -m pip install {wanted}"
     in_environment = sys.prefix != sys.base_prefix
     if in_environment or not Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").is_file():

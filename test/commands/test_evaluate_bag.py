@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from palette_png import palette_png
 
 from sdcpc_ros import cli
 from sdcpc_ros.bags.reader import BagReader
@@ -68,17 +69,22 @@ def write_masks(folder: Path, street: Path, form: str) -> Path:
     with BagReader(street) as bag:
         for number, frame in enumerate(bag.frames("/camera/image_raw", "/camera/ground_truth")):
             ids = frame.labels("/camera/ground_truth")
+            if form == "palette":
+                (folder / f"{number:04d}.png").write_bytes(palette_png(ids, CAMVID_11.colours))
+                continue
             picture = {
                 "ids": ids,
                 "16 bits": np.where(ids == 255, 65535, ids.astype(np.uint16)),
                 "colours": CAMVID_11.palette()[ids][..., ::-1],
                 "double size": ids.repeat(2, 0).repeat(2, 1),
+                "half size": ids[::2, ::2],
+                "coarse": ids[::2, ::2].repeat(2, 0).repeat(2, 1),
             }[form]
             assert cv2.imwrite(str(folder / f"{number:04d}.png"), picture)
     return folder
 
 
-@pytest.mark.parametrize("form", ["ids", "16 bits", "colours", "double size"])
+@pytest.mark.parametrize("form", ["ids", "palette", "16 bits", "colours", "double size"])
 def test_truth_in_every_form_gives_the_scores_of_the_bags_own(street, evaluate, tmp_path, form):
     assert evaluate(street) == 0
     own = json.loads((tmp_path / "out" / "street" / "report.json").read_text())
@@ -88,6 +94,15 @@ def test_truth_in_every_form_gives_the_scores_of_the_bags_own(street, evaluate, 
     report = json.loads((tmp_path / "out" / "street" / "report.json").read_text())
     assert report["scores"] == own["scores"] and report["confusion"] == own["confusion"]
     assert ("--resize-truth" in report["command"]) == bool(options)
+
+
+def test_masks_of_half_the_size_are_resized_by_the_nearest_pixel(street, evaluate, tmp_path):
+    confusions = []
+    for form in ("coarse", "half size"):
+        masks = write_masks(tmp_path / form, street, form)
+        assert evaluate(street, "--truth", masks, "--resize-truth") == 0
+        confusions.append(json.loads((tmp_path / "out" / "street" / "report.json").read_text())["confusion"])
+    assert confusions[0] == confusions[1] and np.sum(confusions[0]) > 0
 
 
 def test_masks_of_another_size_are_resized_only_when_asked_for(street, evaluate, tmp_path, capsys):

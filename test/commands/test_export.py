@@ -44,7 +44,9 @@ def test_what_the_node_needs_is_said(tiny_checkpoint, tmp_path, capsys, monkeypa
         return output / "network.pt2"
 
     monkeypatch.setattr(exporting, "export_step", write)
-    assert main(["export", str(tiny_checkpoint), "--format", "aot", "-o", str(tmp_path / "cache")]) == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    command = ["export", str(tiny_checkpoint), "--format", "aot", "-o", str(tmp_path / "cache"), "--device", "auto"]
+    assert main(command) == 0
     said = capsys.readouterr().out
     assert f"SDCPC_CACHE={tmp_path / 'cache'}" in said
     assert "backend: aot, precision: float32, input_height: 96, input_width: 128" in said

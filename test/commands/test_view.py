@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -45,7 +47,10 @@ def evaluated(street: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.Temp
     out = tmp_path_factory.mktemp("out")
     command = ["evaluate-bag", str(street), "--model", str(tiny_checkpoint), "-o", str(out), "--labelled-bag"]
     assert cli.main(command) == 0
-    assert cli.main([*command, "--rerun", str(out / "street" / "street.rrd")]) == 0
+    recording = out / "street" / "street.rrd"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main([*command, "--rerun", str(recording)]) == 0
+    assert f"recording    {recording}\n" in printed.getvalue()
     return out / "street"
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 import cv2
 import numpy as np
 import pytest
+from palette_png import palette_png
 
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
 from sdcpc_ros.labels.label_set import CAMVID_11
@@ -23,25 +21,11 @@ def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
-def palette_png(ids: np.ndarray) -> bytes:
-    """With the colours of CamVid as its palette, as annotation tools write it."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    palette = np.zeros((256, 3), np.uint8)
-    palette[:11] = CAMVID_11.colours
-    rows = b"".join(b"\0" + row.tobytes() for row in ids)
-    header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], 8, 3, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
-
-
 @pytest.mark.parametrize(
     "content",
     [
         png(IDS),
-        palette_png(IDS),
+        palette_png(IDS, CAMVID_11.colours),
         png(np.where(IDS == 255, 65535, IDS).astype(np.uint16)),
         png(IDS.astype(np.uint16)),
         png(CAMVID_11.palette()[IDS]),

@@ -113,6 +113,12 @@ def test_a_pickle_is_never_loaded(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_an_onnx_file_is_to_be_imported(tmp_path):
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(CheckpointError, match=r"sdcpc import-onnx net\.onnx --labels LABELS"):
+        load_checkpoint(tmp_path / "net.onnx")
+
+
 @settings(max_examples=20)
 @given(keep=st.floats(0, 0.999))
 def test_a_truncated_file_is_refused(tmp_path_factory, keep):

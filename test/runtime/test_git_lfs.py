@@ -41,6 +41,7 @@ def test_only_a_pointer_is_one(pointer, tmp_path):
         ("pictures/1.png", ["segment", "{folder}", "-o", "{out}"]),
         ("pictures/1.jpg", ["make-bag", "{folder}", "-o", "{out}"]),
         ("model.safetensors", ["info", "{file}"]),
+        ("model.onnx", ["import-onnx", "{file}", "--labels", "camvid_11", "-o", "{out}.safetensors"]),
         (
             "encoder.safetensors",
             ["import-weights", "{file}", "--encoder", "mit_b0", "--label-set", "camvid_11", "-o", "{out}"],

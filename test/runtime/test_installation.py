@@ -46,6 +46,21 @@ def test_advice_is_for_what_installed_the_package(monkeypatch, tmp_path):
     assert install_advice("of_somebody_else") is None
 
 
+def test_what_needs_numpy_2_does_not_come_beside_a_ros_of_numpy_1(monkeypatch, tmp_path):
+    pretend_to_be_in(monkeypatch, tmp_path)
+    marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "sdcpc_ros"
+    for made_by, numpy, advice in (
+        ("pip", "1.26.4", "python3 -m pip install 'sdcpc_ros[rerun]'"),
+        ("colcon", "2.3.0", "python3 -m pip install 'rerun-sdk>=0.32,<0.35'"),
+        ("colcon", "1.26.4", "python3 -m venv rerun && rerun/bin/pip install 'SOURCE[bags,rerun]'"),
+    ):
+        if made_by == "colcon":
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+        monkeypatch.setattr(installation.metadata, "version", {"numpy": numpy}.__getitem__)
+        assert install_advice("rerun").startswith(advice)
+
+
 def test_where_apt_manages_python_a_virtual_environment_comes_first(monkeypatch, tmp_path):
     monkeypatch.setattr(installation.sysconfig, "get_path", lambda name: str(tmp_path))
     (tmp_path / "EXTERNALLY-MANAGED").touch()

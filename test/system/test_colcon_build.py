@@ -54,9 +54,9 @@ def test_the_command_is_on_the_path_once_the_workspace_is_sourced(installed: Pat
 def test_what_is_missing_is_to_be_had_from_pip(sourced) -> None:
     """Not as an extra of sdcpc_ros, which pip does not know where colcon built it."""
     block = "import sys; sys.modules['rosbags'] = None"
-    code = f"{block}\nfrom sdcpc_ros.cli import main\nprint(main(['segment', 'a', '-o', 'b']))"
+    code = f"{block}\nfrom sdcpc_ros.cli import main\nprint(main(['evaluate-bag', 'a']))"
     printed = sourced.run("bash", "-c", '"$0" -c "$1" 2>&1', sys.executable, code)
-    assert printed == "sdcpc segment: no Python package 'rosbags'; to get it: python3 -m pip install rosbags\n1\n"
+    assert printed == "sdcpc evaluate-bag: no Python package 'rosbags'; to get it: python3 -m pip install rosbags\n1\n"
 
 
 @pytest.mark.usefixtures("ros_domain")

@@ -1,4 +1,4 @@
-"""`sdcpc segment` without PyAV, which `pip install .` and a robot's list may leave out."""
+"""`sdcpc segment` without PyAV and rosbags, which a plain `pip install .` leaves out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def segment(tiny_checkpoint):
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        code = "import sys; sys.modules['av'] = None\nfrom sdcpc_ros.cli import main\nsys.exit(main(sys.argv[1:]))"
+        without = "import sys; sys.modules.update(av=None, rosbags=None)"
+        code = f"{without}\nfrom sdcpc_ros.cli import main\nsys.exit(main(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "segment", *map(str, arguments), "--model", str(tiny_checkpoint)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
@@ -53,3 +54,10 @@ def test_a_video_to_write_says_what_to_install(segment, video, tmp_path):
     assert done.returncode == 1
     assert "no Python package 'av'; to get it: python3 -m pip install " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_bag_says_what_to_install(segment, tmp_path):
+    (tmp_path / "drive.mcap").touch()
+    done = segment(tmp_path / "drive.mcap", "-o", tmp_path / "labels")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sdcpc segment: no Python package 'rosbags'; to get it: python3 -m pip install ")
