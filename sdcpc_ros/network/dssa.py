@@ -40,7 +40,7 @@ from sdcpc_ros.network.cross_frame import (
     to_coarse,
     to_fine,
 )
-from sdcpc_ros.network.optical_flow import nearest_index, refine_offset
+from sdcpc_ros.network.optical_flow import nearest_index, refine_offset, roughness
 
 #: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
 STRIDE = 4
@@ -49,6 +49,9 @@ STRIDE = 4
 _FEWER_CHANNELS = 4
 #: Ages of references that are told apart, seconds: 1/60 s to 4 s.
 AGE_RANGE_S = (1 / 60, 4.0)
+#: Trust falls by e where the motion differs by so many positions from its neighbours': there something is hidden or
+#: was matched by chance. docs/design_notes.md says what it was chosen on.
+_ROUGHNESS = 2.0
 _GATE_WIDTH = 16
 _TRUST_WIDTH = 16
 #: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, the frame's cosine:
@@ -148,7 +151,8 @@ class DSSA(nn.Module):
         classes = slice(n, n + self.config.num_classes)
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
         coarse_votes, offset = self._match(memory.coarse, references.coarse, valid, with_coarse_votes)
-        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, offset))
+        flow = self._flow(memory.fine, references.fine, valid, offset)
+        matched = at_least_float32(self._gather(memory.fine, references.fine, valid, flow))
         fine = at_least_float32(memory.fine)
         own, votes = fine[:, classes], matched[:, :, classes]
         cosine = (fine[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
@@ -156,6 +160,7 @@ class DSSA(nn.Module):
         hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
         trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
         trust = at_least_float32(trust).sigmoid() * self._frame_trust(cosine, offset, valid)
+        trust = trust * (-roughness(flow) / _ROUGHNESS).exp().view(trust.shape)
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
@@ -183,20 +188,22 @@ class DSSA(nn.Module):
         assert found.argmax_offset is not None
         return found.output if with_votes else found.output[:, :, :0], found.argmax_offset
 
-    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> Tensor:
-        """Stage 2: what each reference's memory holds at the matched place, (B, K, ., H/4, W/4)."""
+    def _flow(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> Tensor:
+        """The optical flow from the frame to each reference, (B * K, 2, H/4, W/4): the offsets of stage 1, refined."""
         now, then = query[:, None, -1:], references[:, :, -1:]
-        # A missing reference may hold any numbers.
-        then = torch.where(valid[:, :, None, None, None], then, now).flatten(0, 1).float()
-        now = now.expand_as(references[:, :, -1:]).flatten(0, 1).float()
-        index = nearest_index(refine_offset(offset.flatten(0, 1), now, then))
+        then = torch.where(valid[:, :, None, None, None], then, now)  # a missing reference may hold any numbers
+        now = now.expand_as(then)
+        return refine_offset(offset.flatten(0, 1), now.flatten(0, 1).float(), then.flatten(0, 1).float())
+
+    def _gather(self, query: Tensor, references: Tensor, valid: Tensor, flow: Tensor) -> Tensor:
+        """Stage 2: what each reference's memory holds at the matched place, (B, K, ., H/4, W/4)."""
         return attend_each_reference(
             query[:, : self.fine_features] * self._scale(1),
             references,
             valid,
             radius=self.config.fine_radius,
             position_weight=F.softplus(self.position_weight[1]),
-            gather_index=index.unflatten(0, tuple(valid.shape)),
+            gather_index=nearest_index(flow).unflatten(0, tuple(valid.shape)),
         ).output
 
     def _scale(self, stage: int) -> Tensor:

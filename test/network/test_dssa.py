@@ -227,15 +227,31 @@ def test_a_reference_that_looks_different_is_not_trusted():
     assert cut.change.abs().max() < 1e-3  # after a cut the frame keeps its own classes
 
 
+@torch.inference_mode()
+def test_trust_falls_where_the_motion_is_rough():
+    """A part of the scene has moved by two coarse cells, the rest by none."""
+    module = make_dssa(coarse_radius=3)
+    with torch.no_grad():
+        module.log_scale.fill_(math.log(100.0))
+        module.position_weight.fill_(-20.0)  # appearance alone
+    own = memory_of(module, 0, batch=1, size=(32, 64))
+    gone = FrameMemory(*(part.clone() for part in own))
+    for part, scale in zip(gone, (COARSE, 1)):
+        half = 8 * scale
+        part[..., half:] = part[..., half:].roll(2 * scale, 3)
+    trust = module(own, FrameMemory(*(part[:, None] for part in gone)), torch.tensor([[0.1]])).trust[0, 0]
+    assert trust[8:24, 30:34].mean() < 0.7 * trust[8:24, 4:16].mean()
+
+
 @settings(max_examples=15)
 @given(younger=st.floats(*AGE_RANGE_S), factor=st.floats(1.1, 20.0))
 @torch.inference_mode()
 def test_trust_depends_on_the_age_in_seconds(younger, factor):
     module = make_dssa()
     trust_by(module, AGE, slope=-1.0)
-    memory = memory_of(module, 1)
+    memory = memory_of(module, 1)  # of a frame that looks like it: nothing moves
     older = min(younger * factor, AGE_RANGE_S[1])
-    trust = run(module, torch.tensor([[younger, older]] * 2), stacked([memory, memory])).trust
+    trust = run(module, torch.tensor([[younger, older]] * 2), stacked([memory, memory]), seed=1).trust
     for k, age_s in enumerate((younger, older)):
         expected = 1 / (1 + math.exp(0.5 * math.log(age_s) + 1))
         torch.testing.assert_close(trust[:, k], torch.full_like(trust[:, k], expected), atol=1e-4, rtol=0)

@@ -11,9 +11,9 @@ from sdcpc_ros.network import FrameMemory, SDCPCConfig
 from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.dssa import DSSA
 
-CLASSES, SIZE, PERSISTENCE = 4, (32, 32), 2.0
-#: Places whose windows lie within the frame, of a map at stride 4.
-INNER = (slice(None), slice(None), slice(12, 20), slice(12, 20))
+CLASSES, SIZE, PERSISTENCE = 4, (48, 48), 2.0
+#: Places far from the border of the frame, of a map at stride 4.
+INNER = (slice(None), slice(None), slice(20, 28), slice(20, 28))
 
 
 def make_dssa(persistence: float = PERSISTENCE) -> DSSA:
@@ -73,10 +73,10 @@ def test_what_is_thin_in_the_frame_is_not_held_back():
     """A pole that appears, one position wide, keeps its logits; its surroundings gain."""
     module = make_dssa()
     pole = everywhere(1)
-    pole[..., 16] = everywhere(2)[..., 16]
+    pole[..., 24] = everywhere(2)[..., 24]
     change = module(frame(module, pole), moved(frame(module, everywhere(3)), 0), torch.tensor([[0.1]])).change
-    assert not change[..., 12:20, 16].any()
-    assert (change[:, 3, 12:20, 12:15] > 1.9).all()
+    assert not change[..., 20:28, 24].any()
+    assert (change[:, 3, 20:28, 20:23] > 1.9).all()
 
 
 @torch.inference_mode()
