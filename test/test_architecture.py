@@ -33,7 +33,7 @@ DOORS: dict[str, set[str]] = {
     "streaming": {"inference", "labels", "model_files", "network"},
     "images": {"runtime"},
     "model_files": {"labels", "network", "runtime"},
-    "inference": {"model_files", "network"},
+    "inference": {"model_files", "network", "runtime"},
     "labels": set(),
     "runtime": set(),
     "network": set(),

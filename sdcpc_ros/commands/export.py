@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     height, width = size = tuple(arguments.input_size or checkpoint.input_size)
     if not all(MIN_SIDE <= side <= 8192 for side in size):
         raise ValueError(f"--input-size is {height} {width}; {MIN_SIDE} to 8192 each is allowed")
-    device = checked_device(_device(arguments))
+    device = checked_device(arguments.device or ("cuda" if arguments.format == "tensorrt" else "cpu"))
     model = checkpoint.build_model()
     dtype = checked_precision(arguments.precision, device, model)
     step = Step(model, checkpoint.mean, checkpoint.std, device, dtype)
@@ -74,14 +74,6 @@ def run(arguments: argparse.Namespace) -> None:
             f"backend: {arguments.format}, precision: {precision_name(dtype)}, input_height: {height}, "
             f"input_width: {width}"
         )
-
-
-def _device(arguments: argparse.Namespace) -> str:
-    import torch
-
-    if arguments.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return arguments.device or ("cuda" if arguments.format == "tensorrt" else "cpu")
 
 
 def metadata(name: str, checkpoint: Checkpoint, size: tuple[int, int]) -> dict[str, str]:

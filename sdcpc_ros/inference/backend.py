@@ -94,13 +94,16 @@ def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1)
 
 
 def checked_device(name: str) -> torch.device:
-    """Raises BackendError when the name is no device, or the device is not there."""
+    """The device of this name; auto is the GPU where PyTorch finds one. Raises BackendError when the name is no device,
+    or the device is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BackendError(f"'{name}' is not a device; cpu, cuda or cuda:N are") from error
+        raise BackendError(f"'{name}' is not a device; auto, cpu, cuda or cuda:N are") from error
     if device.type not in ("cpu", "cuda"):
-        raise BackendError(f"device '{name}' is not supported; cpu, cuda or cuda:N are")
+        raise BackendError(f"device '{name}' is not supported; auto, cpu, cuda or cuda:N are")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise BackendError(

@@ -13,6 +13,7 @@ from sdcpc_ros import __version__
 from sdcpc_ros.inference.cache import file_name, new_file
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step, example_inputs
+from sdcpc_ros.runtime.installation import install_advice
 
 #: Of the operators in an ONNX file: TensorRT reads it from version 8.6, JetPack 6.2 has 10.3.
 ONNX_OPSET = 18
@@ -32,7 +33,7 @@ def check_can_write(step: Step) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise BackendError(
-                f"writing an ONNX model needs the Python package '{package}' ({error}): pip install 'sdcpc_ros[export]'"
+                f"writing an ONNX model needs the Python package '{package}' ({error}): {install_advice(package)}"
             ) from error
 
 

@@ -19,7 +19,9 @@ _OPTIONAL = {
     "jinja2": ("Jinja2", "bags"),
     "matplotlib": ("matplotlib", "training"),
     "rosbags": ("rosbags", "bags"),
+    "onnx": ("onnx", "export"),
     "onnxruntime": ("onnxruntime", "onnx"),
+    "onnxscript": ("onnxscript", "export"),
     "ray": ("ray", "fleet"),
     "rerun": ("'rerun-sdk>=0.32,<0.35'", "rerun"),
 }

@@ -92,8 +92,6 @@ class StreamingSegmenter:
             raise ValueError(f"input_size is {input_size}; the model takes {only} (height, width) only")
         input_size = only or input_size
         self.label_set = checkpoint.label_set
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         self._device = checked_device(device)
         self.device, self.backend = str(self._device), backend
         self.model_size = checkpoint.input_size
