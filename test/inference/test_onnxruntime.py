@@ -106,7 +106,7 @@ def test_a_model_is_found_by_a_robot_that_cannot_export(step, cache_of_models, m
     _without_exporter(monkeypatch)
     check_backend("onnxruntime", step)
     _backend(step)
-    with pytest.raises(BackendError, match=r"needs the Python package 'onnx'.*sdcpc_ros\[export\]"):
+    with pytest.raises(BackendError, match=r"Python package 'onnx'.*pip install .*(onnx|sdcpc_ros\[export\])"):
         create_backend("onnxruntime", step, (64, 64))
 
 

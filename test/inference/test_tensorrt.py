@@ -23,8 +23,8 @@ CONVERTED = {
     *("full", "full_like", "ge", "gt", "index_select", "le", "log", "log1p", "logical_not", "lt", "mean", "mul"),
     *("max_pool2d_with_indices", "native_layer_norm", "permute", "pow", "relu", "remainder", "scalar_tensor", "select"),
     *("sigmoid", "slice", "split_with_sizes", "squeeze", "sub", "sum", "unsqueeze", "upsample_bilinear2d", "view"),
-    *("as_strided", "cos", "flip", "grid_sampler_2d", "linalg_vector_norm", "round", "sin", "sqrt", "tanh", "topk"),
-    *("where",),
+    *("as_strided", "cos", "flip", "grid_sampler_2d", "linalg_vector_norm", "neg", "reciprocal", "round", "sin"),
+    *("sqrt", "tanh", "topk", "where"),
 }
 #: What it leaves to PyTorch: each cuts the engine in two, so there had better be few of them.
 LEFT_TO_PYTORCH = {"unfold"}
