@@ -48,10 +48,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train a model on labelled video",
         "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
     ),
-    "plot-training": (
-        "draw the curves of a training run",
-        "Draw loss and validation scores of a training run, finished or not, from its logs.",
-    ),
     "import-weights": (
         "bring in a public segmenter, or encoder weights to train from",
         "With --segmenter: write a checkpoint of a whole public segmenter, which runs as it is, steadied over time. "

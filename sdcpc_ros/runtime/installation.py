@@ -17,7 +17,6 @@ SHARED_MEMORY_NEEDED_MIB = 192
 _OPTIONAL = {
     "av": ("av", "bags"),
     "jinja2": ("Jinja2", "bags"),
-    "matplotlib": ("matplotlib", "training"),
     "rosbags": ("rosbags", "bags"),
     "onnx": ("onnx", "export"),
     "onnxruntime": ("onnxruntime", "onnx"),

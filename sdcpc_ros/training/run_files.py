@@ -124,19 +124,6 @@ def cut_log(path: Path, step: int) -> None:
             csv.writer(file).writerows([header, *kept])
 
 
-def read_log(path: Path) -> dict[str, list[float]]:
-    """A log by column; a line that was cut short is left out. Raises OSError, or ValueError when it is no log."""
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    if header[:1] != ["step"]:
-        raise ValueError(f"{path} is not the log of a training run; its first column is to be 'step'")
-    kept = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
-    try:
-        return {name: [float(row[column]) for row in kept] for column, name in enumerate(header)}
-    except ValueError as error:
-        raise ValueError(f"{path} is not the log of a training run ({error})") from error
-
-
 def training_record(
     recipe: Recipe, world: DistributedContext, dataset: VideoDataset, command: str, reached: dict[str, Any]
 ) -> dict[str, Any]:

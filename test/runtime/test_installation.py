@@ -37,7 +37,7 @@ def test_without_a_workspace_only_what_pip_installed_is_left(monkeypatch, tmp_pa
 def test_advice_is_for_what_installed_the_package(monkeypatch, tmp_path):
     pretend_to_be_in(monkeypatch, tmp_path)
     assert install_advice("av.container") == "python3 -m pip install 'sdcpc_ros[bags]'"
-    assert install_advice("matplotlib.figure") == "python3 -m pip install 'sdcpc_ros[training]'"
+    assert install_advice("onnxruntime.capi") == "python3 -m pip install 'sdcpc_ros[onnx]'"
     marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "sdcpc_ros"
     marker.parent.mkdir(parents=True)
     marker.touch()
