@@ -94,7 +94,7 @@ class Checkpoint:
         if set(self.state_dict) != {ONNX_TENSOR} or self.state_dict[ONNX_TENSOR].dtype != torch.uint8:
             raise CheckpointError(f"the file describes an ONNX model, but its one tensor is not '{ONNX_TENSOR}', uint8")
         session = OnnxSession(self.state_dict[ONNX_TENSOR].numpy().tobytes())
-        return lambda image: session.run(image, config.input_name, config.output_name)
+        return session.runner(config.input_name, config.output_name)
 
 
 def _check_tensors(found: dict[str, Tensor], needed: dict[str, Tensor]) -> None:
@@ -160,10 +160,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     try:
         values = json.loads(metadata[_METADATA_KEY])
-        version = values["format_version"]
-        if version != FORMAT_VERSION:
+        if (version := values["format_version"]) != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: has checkpoint format {version!r}; this version of sdcpc_ros reads {FORMAT_VERSION}"
+                f"has checkpoint format {version!r}; this version of sdcpc_ros reads {FORMAT_VERSION}"
             )
         return Checkpoint(
             config=config_from_dict(values.get("architecture", SDCPCConfig.architecture), values["network"]),
@@ -175,7 +174,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             training=dict(values["training"]),
         )
     except CheckpointError as error:
-        raise CheckpointError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        raise CheckpointError(f"{path}: {error}") from error
     except (KeyError, TypeError, IndexError, LabelSetError, ValueError) as error:
         raise CheckpointError(f"{path}: its sdcpc metadata is damaged ({error!r})") from error
 

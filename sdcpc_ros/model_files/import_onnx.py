@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,11 @@ class OnnxOptions:
     config_fields: Mapping[str, Any] = field(default_factory=dict)  #: fields of GivenLogitsConfig
 
 
-def import_onnx(
-    source: str | Path, output: str | Path, labels: LabelSet, options: OnnxOptions, say: Callable[[str], None] = print
-) -> Checkpoint:
+def import_onnx(source: str | Path, output: str | Path, labels: LabelSet, options: OnnxOptions) -> Checkpoint:
     """Write and return a checkpoint that holds the ONNX file `source`, tried on one random image.
 
-    say: gets a line for each thing that was read, found or assumed. Raises CheckpointError naming the file and what is
-    wrong with it, ValueError for options that do not suit it.
+    Prints what was read, found or assumed. Raises CheckpointError naming the file and what is wrong with it, ValueError
+    for options that do not suit it.
     """
     path = Path(source)
     if not path.is_file():
@@ -61,7 +59,7 @@ def import_onnx(
         session = OnnxSession(model)
         inputs, outputs = session.ports()
         values = _input_fields(inputs, options)
-        values["output_name"] = _output(outputs, options.output).name
+        values["output_name"] = _output_name(outputs, options.output)
         size, fixed = _size(inputs[0], values["input_layout"], options.size)
         mean, std = _normalisation(values["input_type"], options)
         trial = GivenLogitsConfig.from_dict({**values, "num_classes": len(labels)})
@@ -88,8 +86,7 @@ def import_onnx(
             "licence": options.licence,
         },
     )
-    for line in _report(checkpoint, tuple(found.shape), options):
-        say(line)
+    _report(checkpoint, tuple(found.shape), options)
     save_checkpoint(output, checkpoint)
     return checkpoint
 
@@ -116,15 +113,13 @@ def _input_fields(inputs: list[Any], options: OnnxOptions) -> dict[str, Any]:
     }
 
 
-def _output(outputs: list[Any], name: str | None) -> Any:
-    if name is not None:
-        for port in outputs:
-            if port.name == name:
-                return port
-        raise OnnxError(f"has no output '{name}'; its outputs are {_listed(outputs)}")
-    if len(outputs) != 1:
-        raise OnnxError(f"has {len(outputs)} outputs ({_listed(outputs)}); name one with --output")
-    return outputs[0]
+def _output_name(outputs: list[Any], asked: str | None) -> str:
+    names = [port.name for port in outputs]
+    if asked is None and len(names) != 1:
+        raise OnnxError(f"has {len(names)} outputs ({_listed(outputs)}); name one with --output")
+    if asked is not None and asked not in names:
+        raise OnnxError(f"has no output '{asked}'; its outputs are {_listed(outputs)}")
+    return asked or names[0]
 
 
 def _size(port: Any, layout: str, asked: tuple[int, int] | None) -> tuple[tuple[int, int], bool]:
@@ -149,10 +144,7 @@ def _normalisation(input_type: str, options: OnnxOptions) -> tuple[Colour, Colou
 
 def _run(session: OnnxSession, config: GivenLogitsConfig, mean: Colour, std: Colour, size: tuple[int, int]) -> Tensor:
     """The model's output for one random image."""
-
-    def run(image: Tensor) -> Tensor:
-        return session.run(image, config.input_name, config.output_name)
-
+    run = session.runner(config.input_name, config.output_name)
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     return run(GivenLogits(config, mean, std, run).as_input(image))
 
@@ -182,7 +174,7 @@ def _output_fields(found: Tensor, labels: LabelSet) -> dict[str, Any]:
     )
 
 
-def _report(checkpoint: Checkpoint, shape: tuple[int, ...], options: OnnxOptions) -> list[str]:
+def _report(checkpoint: Checkpoint, shape: tuple[int, ...], options: OnnxOptions) -> None:
     config, (height, width) = checkpoint.config, checkpoint.input_size
     assert isinstance(config, GivenLogitsConfig)
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
@@ -192,12 +184,10 @@ def _report(checkpoint: Checkpoint, shape: tuple[int, ...], options: OnnxOptions
         normalisation = "none: uint8 pixels"
     sides = "no other" if config.fixed_size else "others of the image's aspect ratio too"
     order = "" if options.channel_order == "bgr" else " (assumed; --channel-order bgr says otherwise)"
-    return [
-        f"input '{config.input_name}': {config.input_type}, {config.input_layout}, {config.channel_order}{order}",
-        f"size: {width} x {height} (width x height), {sides}",
-        f"normalisation: {normalisation}",
-        f"output '{config.output_name}': {config.output}, {shape}",
-    ]
+    print(f"input '{config.input_name}': {config.input_type}, {config.input_layout}, {config.channel_order}{order}")
+    print(f"size: {width} x {height} (width x height), {sides}")
+    print(f"normalisation: {normalisation}")
+    print(f"output '{config.output_name}': {config.output}, {shape}")
 
 
 def _shape(port: Any) -> str:

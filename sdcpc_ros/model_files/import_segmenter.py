@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -40,7 +40,6 @@ _FIXED: dict[str, Any] = {
     "num_channels": 3,
     "hidden_act": "gelu",
 }
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 _LICENCE_LENGTH = 20_000
 _NO_LICENCE = "not stated beside the weights: look at their source (NVIDIA's SegFormer weights: non-commercial use)"
 
@@ -60,7 +59,7 @@ def import_segformer(
     instead of the preprocessor's. config_fields: fields of SegFormerConfig that differ from their defaults.
     Raises CheckpointError naming the file and what is wrong with it, ValueError for a bad configuration.
     """
-    folder, weights = _files(Path(source))
+    folder, weights = _locate(Path(source))
     described = _read_json(folder / _CONFIG)
     encoder = _encoder(described, folder / _CONFIG)
     tensors, _ = read_safetensors(weights)
@@ -83,9 +82,9 @@ def import_segformer(
         "num_classes": classes,
     }
     config = SegFormerConfig.from_dict(values)
-    preprocessing = _preprocessing(folder / _PREPROCESSOR)
+    mean, std, size, preprocessing = _preprocessing(folder / _PREPROCESSOR)
     with torch.device("meta"):
-        model = SegFormer(config, preprocessing.mean, preprocessing.std)
+        model = SegFormer(config, mean, std)
     try:
         encoder_tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DECODE_HEAD)}
         state = {f"encoder.{name}": tensor for name, tensor in encoder_state(encoder_tensors, model.encoder).items()}
@@ -95,14 +94,14 @@ def import_segformer(
     checkpoint = Checkpoint(
         config=config,
         label_set=label_set,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        input_size=input_size or preprocessing.size,
+        mean=mean,
+        std=std,
+        input_size=input_size or size,
         state_dict=state,
         training={
             "imported_from": f"{folder.resolve().name}/{weights.name}",
             "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-            "preprocessing": preprocessing.source,
+            "preprocessing": preprocessing,
             "licence": _licence(folder),
         },
     )
@@ -111,11 +110,9 @@ def import_segformer(
     return checkpoint
 
 
-def _files(source: Path) -> tuple[Path, Path]:
+def _locate(source: Path) -> tuple[Path, Path]:
     """The folder and the file of weights."""
     if not source.is_dir():
-        if source.suffix == ".safetensors" and not (source.parent / _CONFIG).is_file():
-            raise CheckpointError(f"{source.parent}: no {_CONFIG} beside {source.name}; it names the classes")
         return source.parent, source
     weights = source / _WEIGHTS
     if weights.is_file():
@@ -169,17 +166,13 @@ def _label_set(described: dict[str, Any], folder: Path) -> LabelSet:
         raise CheckpointError(f"{folder / _CONFIG}: id2label: {error}") from error
 
 
-class _Preprocessing(NamedTuple):
-    mean: Colour
-    std: Colour
-    size: tuple[int, int]  # (height, width), px
-    source: str
+def _preprocessing(path: Path) -> tuple[Colour, Colour, tuple[int, int], str]:
+    """Mean and std in units of 0..255, (height, width) in px, and where they are from.
 
-
-def _preprocessing(path: Path) -> _Preprocessing:
-    """Normalisation in units of 0..255 and input size from preprocessor_config.json; ImageNet's where there is none."""
+    From preprocessor_config.json, or defaults if there is none.
+    """
     if not path.is_file():
-        return _Preprocessing(IMAGENET_MEAN, IMAGENET_STD, _DEFAULT_SIZE, f"defaults, as there is no {path.name}")
+        return IMAGENET_MEAN, IMAGENET_STD, _DEFAULT_SIZE, f"defaults, as there is no {path.name}"
     values = _read_json(path)
     try:
         factor = float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1.0
@@ -188,7 +181,7 @@ def _preprocessing(path: Path) -> _Preprocessing:
             mean = as_colour(values.get("image_mean", [0.485, 0.456, 0.406]))
             std = as_colour(values.get("image_std", [0.229, 0.224, 0.225]))
         mean, std = (as_colour([value / factor for value in colour]) for colour in (mean, std))
-        return _Preprocessing(mean, std, _size(values.get("size", list(_DEFAULT_SIZE))), path.name)
+        return mean, std, _size(values.get("size", _DEFAULT_SIZE)), path.name
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path}: not a usable preprocessor configuration ({error!r})") from error
 
@@ -196,13 +189,9 @@ def _preprocessing(path: Path) -> _Preprocessing:
 def _size(value: Any) -> tuple[int, int]:
     """(height, width) from 512, [512, 1024], {"height": ., "width": .} or {"shortest_edge": .}."""
     if isinstance(value, dict):
-        if "shortest_edge" in value:
-            return int(value["shortest_edge"]), int(value["shortest_edge"])
-        return int(value["height"]), int(value["width"])
-    if isinstance(value, (list, tuple)):
-        height, width = value
-        return int(height), int(width)
-    return int(value), int(value)
+        value = value["shortest_edge"] if "shortest_edge" in value else (value["height"], value["width"])
+    height, width = value if isinstance(value, (list, tuple)) else (value, value)
+    return int(height), int(width)
 
 
 def _licence(folder: Path) -> str:
@@ -214,8 +203,6 @@ def _licence(folder: Path) -> str:
         lines = re.findall(r"^(license(?:_name|_link)?):\s*(.+)$", header[1], re.MULTILINE) if header else []
         if lines:
             parts.append(", ".join(f"{name}: {value.strip()}" for name, value in lines))
-    for name in _LICENCE_FILES:
-        if (folder / name).is_file():
-            parts.append((folder / name).read_text(encoding="utf-8", errors="replace")[:_LICENCE_LENGTH])
-            break
+    files = [path for path in sorted(folder.glob("LICEN[SC]E*")) if path.is_file()]
+    parts += [path.read_text(encoding="utf-8", errors="replace")[:_LICENCE_LENGTH] for path in files[:1]]
     return "\n".join(parts) or _NO_LICENCE

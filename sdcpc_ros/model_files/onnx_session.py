@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdcpc_ros.network.given_logits import Runner
 from sdcpc_ros.runtime.installation import install_advice
 
 #: By torch device type: the providers that are asked for, the first of them being the one that must be there.
@@ -35,15 +36,19 @@ class OnnxSession:
         session = self._session("cpu")
         return session.get_inputs(), session.get_outputs()
 
-    def run(self, image: Tensor, input_name: str, output_name: str) -> Tensor:
-        """One output for one image, both on the image's device. Raises OnnxError when the model fails."""
-        session = self._session(image.device.type)
-        try:
-            (found,) = session.run([output_name], {input_name: image.contiguous().cpu().numpy()})
-        except Exception as error:  # onnxruntime's exceptions have no common base but this
-            shape = tuple(image.shape)
-            raise OnnxError(f"the ONNX model failed on an input of {shape}: {_first_line(error)}") from error
-        return torch.from_numpy(np.ascontiguousarray(found)).to(image.device)
+    def runner(self, input_name: str, output_name: str) -> Runner:
+        """One image -> one output, both on the image's device. The runner raises OnnxError when the model fails."""
+
+        def run(image: Tensor) -> Tensor:
+            session = self._session(image.device.type)
+            try:
+                (found,) = session.run([output_name], {input_name: image.contiguous().cpu().numpy()})
+            except Exception as error:  # onnxruntime's exceptions have no common base but this
+                shape = tuple(image.shape)
+                raise OnnxError(f"the ONNX model failed on an input of {shape}: {_first_line(error)}") from error
+            return torch.from_numpy(np.ascontiguousarray(found)).to(image.device)
+
+        return run
 
     def _session(self, device: str) -> Any:
         if device not in self._sessions:

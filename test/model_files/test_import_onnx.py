@@ -38,7 +38,7 @@ def _picture() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _imported(tmp_path: Path, model: Path, options: OnnxOptions = RAW) -> Path:
-    import_onnx(model, tmp_path / "model.safetensors", LABELS, options, say=lambda line: None)
+    import_onnx(model, tmp_path / "model.safetensors", LABELS, options)
     return tmp_path / "model.safetensors"
 
 
@@ -122,7 +122,7 @@ def test_another_size_than_the_models_is_refused(tmp_path: Path) -> None:
 
 def _refused(tmp_path: Path, model: Path, message: str, labels: LabelSet = LABELS, **options: Any) -> None:
     with pytest.raises(CheckpointError, match=message):
-        import_onnx(model, tmp_path / "o.safetensors", labels, OnnxOptions(**options), say=lambda line: None)
+        import_onnx(model, tmp_path / "o.safetensors", labels, OnnxOptions(**options))
     assert not (tmp_path / "o.safetensors").exists()
 
 
