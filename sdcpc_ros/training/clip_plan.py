@@ -97,8 +97,7 @@ class ClipPlanner:
                 frames = [self.labelled[other]] * count
             moves = _camera_moves(age_s, rng.random() < phase.turn_share, rng)
         if kind not in ("street", "cut") and rng.random() < phase.paste_share and self.rare_pixels:
-            pixels = self.rare_pixels[int(rng.integers(len(self.rare_pixels)))]
-            paste = int(pixels[int(rng.integers(len(pixels))), 0])
+            paste = int(self._rare_pixel(rng)[0])
         young = rng.random() < _YOUNG_SHARE and count > 0
         age_s = np.where(np.arange(count) < (int(rng.integers(1, count + 1)) if young else 0), -1.0, age_s)
         crop = self._crop(focus, rng)
@@ -120,10 +119,14 @@ class ClipPlanner:
     def _labelled_frame(self, rng: np.random.Generator) -> tuple[int, np.ndarray | None]:
         """The place of a labelled frame, and the point that its crop must contain; any, or one of a rare class."""
         if self.rare_pixels and rng.random() < self.recipe.rare_share:
-            pixels = self.rare_pixels[int(rng.integers(len(self.rare_pixels)))]
-            frame, x, y = pixels[int(rng.integers(len(pixels)))]
+            frame, x, y = self._rare_pixel(rng)
             return bisect_left(self.labelled, int(frame)), np.array([x, y])
         return int(rng.integers(len(self.labelled))), None
+
+    def _rare_pixel(self, rng: np.random.Generator) -> np.ndarray:
+        """Frame, x and y of a pixel of any rare class."""
+        pixels = self.rare_pixels[int(rng.integers(len(self.rare_pixels)))]
+        return pixels[int(rng.integers(len(pixels)))]
 
     def _filmed(self, place: int, count: int, rng: np.random.Generator) -> tuple[list[int], np.ndarray]:
         last = self.labelled[place]

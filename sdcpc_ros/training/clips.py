@@ -72,8 +72,8 @@ class ClipBatches:
         gamma, contrast, brightness, saturation = colour[:, :4].unbind(1)
         clip = augmentation.colour(clip, gamma, contrast, brightness, saturation, colour[:, 4:])
         shadows, hazes = np.repeat(plans.shadow, count, 0), np.repeat(plans.haze, count, 0)
-        clip = self._where(clip, shadows[:, 3], lambda x, at: augmentation.shadow(x, at[:, :3], at[:, 3]), shadows)
-        clip = self._where(clip, hazes[:, 0], lambda x, at: augmentation.haze(x, at[:, 0], at[:, 1]), hazes)
+        clip = self._where(clip, shadows[:, 3], augmentation.shadow, shadows[:, :3], shadows[:, 3])
+        clip = self._where(clip, hazes[:, 0], augmentation.haze, hazes[:, 0], hazes[:, 1])
         blurs, qualities = plans.blur.ravel(), plans.jpeg.ravel()
         clip = self._where(clip, blurs, augmentation.blur, blurs)
         noise = torch.cat([self._noise(seed, clip.shape[1:], count) for seed in plans.seed.tolist()])
@@ -81,20 +81,16 @@ class ClipBatches:
         clip = self._where(clip, qualities, augmentation.jpeg, qualities)
         for place in np.flatnonzero((plans.boxes[..., 2] > plans.boxes[..., 0]).any(1)).tolist():
             newest = slice((place + 1) * count - views, (place + 1) * count)
-            boxes, kinds = (part[[place] * views] for part in (plans.boxes, plans.kinds))
-            clip[newest] = augmentation.damage(
-                clip[newest], self._tensor(boxes), self._tensor(kinds).long(), noise[newest]
-            )
+            boxes, kinds = (self._tensor(part[[place] * views]) for part in (plans.boxes, plans.kinds))
+            clip[newest] = augmentation.damage(clip[newest], boxes, kinds.long(), noise[newest])
         return clip.round()
 
-    def _where(
-        self, clip: Tensor, chosen: np.ndarray, change: Callable[[Tensor, Tensor], Tensor], values: np.ndarray
-    ) -> Tensor:
-        """`change(images, values)` of those images whose `chosen` is not 0."""
+    def _where(self, clip: Tensor, chosen: np.ndarray, change: Callable[..., Tensor], *values: np.ndarray) -> Tensor:
+        """`change(images, *values)` of those images whose `chosen` is not 0."""
         places = np.flatnonzero(chosen)
         if len(places):
             at = torch.from_numpy(places).to(clip.device)
-            clip[at] = change(clip[at], self._tensor(values[places]))
+            clip[at] = change(clip[at], *(self._tensor(of_all[places]) for of_all in values))
         return clip
 
     def _noise(self, seed: int, shape: Sequence[int], count: int) -> Tensor:
@@ -127,53 +123,41 @@ class FrameStore:
 
         resident_bytes: the device memory that frames may take; towns are always on the device.
         """
-        self.device = device
-        self.size = size
+        self.device, self.size = device, size
         self._dataset = dataset
         # Each thread has its own copy, since a data set may hold open files, as of bags.
         self._threads = threading.local()
         self._pool = ThreadPoolExecutor(max(1, workers))
-        street = [(image, labels) for town in towns for image, labels in zip(*town)]
-        fits = (len(used) + len(street)) * 4 * size[0] * size[1] <= resident_bytes
-        held = list(used) if fits else []
-        own = [_decoded(dataset, frame, size) for frame in tracked(held, f"reading {dataset.name}")]
-        self._images, self._labels = self._stacked([*own, *street])
-        numbers = [*held, *range(len(dataset), len(dataset) + len(street))]
-        self._place = {number: place for place, number in enumerate(numbers)}
+        street = [pair for images, labels in towns for pair in zip(images, labels)]
+        self._resident = {number: self._on_device(*pair) for number, pair in enumerate(street, len(dataset))}
+        if (len(used) + len(street)) * 4 * size[0] * size[1] <= resident_bytes:
+            for frame in tracked(used, f"reading {dataset.name}"):
+                self._resident[frame] = self._decoded(dataset, frame)
 
     def read(self, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) and labels (N, H, W), uint8 on the device; IGNORE all over where a frame has none."""
-        if all(frame in self._place for frame in frames):
-            places = torch.tensor([self._place[frame] for frame in frames], device=self.device)
-            return self._images[places], self._labels[places]
-        missing = sorted({frame for frame in frames if frame not in self._place})
-        images, labels = self._stacked(list(self._pool.map(self._decode_in_thread, missing)))
-        pairs = dict(zip(missing, zip(images, labels)))
-        for frame in set(frames) - set(missing):
-            pairs[frame] = self._images[self._place[frame]], self._labels[self._place[frame]]
-        return torch.stack([pairs[frame][0] for frame in frames]), torch.stack([pairs[frame][1] for frame in frames])
+        missing = sorted(set(frames) - self._resident.keys())
+        found = self._resident | dict(zip(missing, self._pool.map(self._decoded_in_thread, missing)))
+        images, labels = zip(*(found[frame] for frame in frames))
+        return torch.stack(images), torch.stack(labels)
 
-    def _stacked(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
-        """Images and labels on the device; empty ones without pairs."""
-        if not pairs:
-            return torch.empty(0, device=self.device), torch.empty(0, device=self.device)
-        images, labels = (torch.from_numpy(np.stack(part)).to(self.device) for part in zip(*pairs))
-        return images.permute(0, 3, 1, 2).contiguous(), labels
-
-    def _decode_in_thread(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    def _decoded_in_thread(self, frame: int) -> tuple[Tensor, Tensor]:
         if not hasattr(self._threads, "dataset"):
             self._threads.dataset = copy.deepcopy(self._dataset)
-        return _decoded(self._threads.dataset, frame, self.size)
+        return self._decoded(self._threads.dataset, frame)
 
+    def _decoded(self, dataset: VideoDataset, frame: int) -> tuple[Tensor, Tensor]:
+        if dataset.frames[frame].labelled:
+            image, labels = dataset[frame]
+        else:
+            image = dataset.image(frame)
+            labels = np.full(image.shape[:2], IGNORE, np.uint8)
+        if image.shape[:2] != self.size:
+            image = cv2.resize(image, self.size[::-1], interpolation=cv2.INTER_AREA)
+            labels = cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST)
+        return self._on_device(image, labels)
 
-def _decoded(dataset: VideoDataset, frame: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) and labels (H, W) of a frame, uint8, at `size`. Raises DatasetError."""
-    if dataset.frames[frame].labelled:
-        image, labels = dataset[frame]
-    else:
-        image = dataset.image(frame)
-        labels = np.full(image.shape[:2], IGNORE, np.uint8)
-    if image.shape[:2] != size:
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-        labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
-    return image, labels
+    def _on_device(self, image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Copies of an image (H, W, 3), as (3, H, W), and of its labels (H, W)."""
+        copies = np.array(image.transpose(2, 0, 1), order="C"), np.array(labels, order="C")
+        return torch.from_numpy(copies[0]).to(self.device), torch.from_numpy(copies[1]).to(self.device)

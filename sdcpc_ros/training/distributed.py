@@ -118,12 +118,14 @@ def _device(wanted: str | None) -> torch.device:
 
 
 def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replaces the batch norms of `module` by ones over the batch of all ranks. Parameters and names stay."""
+    """Replaces the batch norms of `module` by ones over the batch of all ranks. Weights and names stay."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
-            setattr(module, name, _CpuSyncBatchNorm2d.replacing(child))
+            joined = _CpuSyncBatchNorm2d(child.num_features, child.eps, child.momentum)
+            joined.load_state_dict(child.state_dict())
+            setattr(module, name, joined)
         else:
             convert_sync_batchnorm(child, device)
     return module
@@ -131,13 +133,6 @@ def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module
 
 class _CpuSyncBatchNorm2d(nn.BatchNorm2d):
     """nn.SyncBatchNorm for the CPU, which PyTorch's does not support."""
-
-    @classmethod
-    def replacing(cls, norm: nn.BatchNorm2d) -> _CpuSyncBatchNorm2d:
-        new = cls(norm.num_features, norm.eps, norm.momentum)
-        new.load_state_dict(norm.state_dict())
-        new.weight, new.bias = norm.weight, norm.bias
-        return new
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -157,11 +152,12 @@ class _CpuSyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def wrap_ddp(module: nn.Module, world: DistributedContext) -> nn.Module:
-    """Wraps `module` in DistributedDataParallel; not every phase of a recipe uses all parameters."""
+    """Wraps `module`, with its norms joined, in DistributedDataParallel; with one rank, `module` itself."""
     if world.size == 1:
         return module
+    module = convert_sync_batchnorm(module, world.device)
     devices = [world.device] if world.device.type == "cuda" else None
-    # Norms and prototypes keep their buffers equal by themselves.
+    # Norms and prototypes keep their buffers equal by themselves. Not every phase of a recipe uses all parameters.
     return nn.parallel.DistributedDataParallel(
         module, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True
     )

@@ -58,16 +58,14 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """After `step` steps. The decay is smaller at first, so that the random initial weights are soon forgotten."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = (
-            [(self.weights[name], tensor) for name, tensor in self.network.state_dict().items()] if self.weights else []
-        )
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        if floats:
-            get_ema_multi_avg_fn(decay)(*map(list, zip(*floats)), None)
-        for average, tensor in pairs:
-            if not average.is_floating_point():
-                average.copy_(tensor)
+        if not self.weights:
+            return
+        now = self.network.state_dict()
+        floats = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        average = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        average([self.weights[name] for name in floats], [now[name] for name in floats], None)
+        for name in now.keys() - set(floats):
+            self.weights[name].copy_(now[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.weights if self.decay > 0 else dict(self.network.state_dict())

@@ -12,6 +12,7 @@ import yaml
 
 from sdcpc_ros.network import SDCPCConfig
 from sdcpc_ros.training.recipe_rules import (
+    BELOW_ONE,
     NON_NEGATIVE,
     POSITIVE,
     SHARE,
@@ -74,7 +75,7 @@ class PrototypeSettings(Settings):
     weight: float = setting(POSITIVE, 0.1)  #: of the loss
     per_class: int = setting(integer(1, 100), 10)
     dimension: int = setting(integer(2, 4096), 256)
-    momentum: float = setting(number(0, 1, without_high=True), 0.999)
+    momentum: float = setting(BELOW_ONE, 0.999)
     temperature: float = setting(POSITIVE, 0.1)
     compactness_weight: float = setting(NON_NEGATIVE, 0.1)
     pixels_per_class: int = setting(integer(1), 64)  #: at most, of each image
@@ -127,13 +128,13 @@ class Recipe(Settings):
     optimizer: str = setting(one_of("adamw", "sgd"), "adamw")  #: "adamw", or "sgd" with momentum 0.9
     learning_rate: float = setting(POSITIVE, 1e-3)
     #: The encoder's learning rate as a share of the others'; less when it is pre-trained.
-    encoder_rate: float = setting(number(0, 10, without_low=True), 1.0)
+    encoder_rate: float = setting(number(lambda value: 0 < value <= 10, "in (0, 10]"), 1.0)
     weight_decay: float = setting(NON_NEGATIVE, 0.01)
     warmup_steps: int = setting(integer(0), 0)
     schedule_power: float = setting(NON_NEGATIVE, 0.9)  #: of the polynomial by which the learning rate falls to 0
     gradient_clip: float = setting(POSITIVE, 5.0)  #: largest norm of all gradients together
     #: Of the moving average of the weights, which is exported; 0: none.
-    ema_decay: float = setting(number(0, 1, without_high=True), 0.0)
+    ema_decay: float = setting(BELOW_ONE, 0.0)
     #: Of a GPU's arithmetic, "float16" with loss scaling; a CPU always uses float32.
     precision: str = setting(one_of("float32", "float16", "bfloat16"), "float32")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -31,15 +30,9 @@ def integer(low: int, high: int | None = None) -> Rule:
     return Rule(lambda value: type(value) is int and low <= value <= (high or value), allowed)
 
 
-def number(low: float, high: float = math.inf, *, without_low: bool = False, without_high: bool = False) -> Rule:
-    def holds(value: Any) -> bool:
-        if type(value) not in (int, float):  # a bool is an int too
-            return False
-        return (low < value if without_low else low <= value) and (value < high if without_high else value <= high)
-
-    if high == math.inf:
-        return Rule(holds, f"a number above {low:g}" if without_low else f"a number of {low:g} or more")
-    return Rule(holds, f"a number in {'(' if without_low else '['}{low:g}, {high:g}{')' if without_high else ']'}")
+def number(holds: Callable[[float], bool], allowed: str) -> Rule:
+    # By type, since a bool is an int too.
+    return Rule(lambda value: type(value) in (int, float) and holds(value), f"a number {allowed}")
 
 
 def one_of(*names: str) -> Rule:
@@ -47,10 +40,11 @@ def one_of(*names: str) -> Rule:
 
 
 def interval(low: float, high: float) -> Rule:
-    def holds(value: Any) -> bool:
-        return _is_tuple_of(value, number(low, high)) and len(value) == 2 and value[0] <= value[1]
-
-    return Rule(holds, f"[low, high], numbers in {low:g}..{high:g}")
+    within = number(lambda value: low <= value <= high, "")
+    return Rule(
+        lambda value: _is_tuple_of(value, within) and len(value) == 2 and value[0] <= value[1],
+        f"[low, high], numbers in {low:g}..{high:g}",
+    )
 
 
 def names(of: str) -> Rule:
@@ -62,9 +56,10 @@ def _is_tuple_of(value: Any, rule: Rule) -> bool:
 
 
 TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a name")
-SHARE = number(0, 1)
-POSITIVE = number(0, without_low=True)
-NON_NEGATIVE = number(0)
+SHARE = number(lambda value: 0 <= value <= 1, "in [0, 1]")
+BELOW_ONE = number(lambda value: 0 <= value < 1, "in [0, 1)")
+POSITIVE = number(lambda value: value > 0, "above 0")
+NON_NEGATIVE = number(lambda value: value >= 0, "of 0 or more")
 SIZE = Rule(
     lambda value: _is_tuple_of(value, integer(32)) and len(value) == 2, "[height, width], integers of 32 or more"
 )

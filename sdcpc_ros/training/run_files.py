@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,7 @@ _TERMS = {
 
 def save_state(path: Path, recipe: Recipe, parts: dict[str, dict[str, Tensor]], values: dict[str, Any]) -> None:
     """Write tensors, by part and name, and JSON values. Raises OSError."""
-    tensors = {
-        f"{part}/{name}": tensor.detach().cpu().contiguous()
-        for part, named in parts.items()
-        for name, tensor in named.items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _flat(parts).items()}
     metadata = {"values": json.dumps(values), "recipe": json.dumps(recipe_values(recipe))}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -63,11 +60,26 @@ def load_state(path: Path, recipe: Recipe) -> tuple[dict[str, dict[str, Tensor]]
         raise RecipeError(
             f"{path} was saved by another recipe, with {'; '.join(differences)}; train into another folder or remove it"
         )
-    parts: dict[str, dict[str, Tensor]] = {}
+    return _grouped(tensors), values
+
+
+def _flat(groups: Mapping[Any, Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The tensors of all groups by "group/name"; other values are left out."""
+    return {
+        f"{group}/{name}": value
+        for group, named in groups.items()
+        for name, value in named.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The inverse of `_flat`."""
+    groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        part, rest = name.split("/", 1)
-        parts.setdefault(part, {})[rest] = tensor
-    return parts, values
+        group, rest = name.split("/", 1)
+        groups.setdefault(group, {})[rest] = tensor
+    return groups
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -78,21 +90,12 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state by parameter and name."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": tensor
-        for index, named in state.items()
-        for name, tensor in named.items()
-        if isinstance(tensor, Tensor)
-    }
+    return _flat(optimizer.state_dict()["state"])
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = tensor
+    state = {int(index): named for index, named in _grouped(tensors).items()}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     for parameter, named in optimizer.state.items():  # in memory as the parameter is: sums run in the order they ran in
         for key, value in named.items():
@@ -100,7 +103,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
                 named[key] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def append_row(path: Path, row: dict[str, object]) -> None:
+def append_row(path: Path, row: Mapping[str, object]) -> None:
     """Append a line to a log; a new file begins with the names of its columns, of which "step" is the first."""
     fresh = not path.exists()
     with path.open("a", newline="") as file:
@@ -114,14 +117,13 @@ def cut_log(path: Path, step: int) -> None:
     """Removes the lines of a log after `step`; a run that resumes there writes them again."""
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    kept = [row for row in rows if row and row[0].isdecimal() and int(row[0]) <= step]
+    header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+    kept = [line for line in lines if (number := line.split(b",")[0].strip()).isdigit() and int(number) <= step]
     if not kept:
         path.unlink()  # its header may have been cut short
-    elif len(kept) < len(rows):
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *kept])
+    elif len(kept) < len(lines):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"".join([header, *kept]))
 
 
 def training_record(

@@ -25,20 +25,19 @@ _STREAMING, _SINGLE = ("miou", "weighted_iou", "mvc8", "mvc16"), ("miou", "mvc8"
 #: The file in a run's folder.
 SCORES = "scores.json"
 #: Arguments of `temporal_tests`: every n-th frame, a cut every n frames, a turn by this share of the width a frame.
-TESTS: dict[str, tuple[float, ...]] = {"every": (1, 2, 3, 5, 8, 15), "cuts": (5,), "turns": (0.05, 0.2)}
+TESTS = (*(("every", n) for n in (1, 2, 3, 5, 8, 15)), ("cuts", 5), ("turns", 0.05), ("turns", 0.2))
 
 
 def validation_video(recipe: Recipe, root: str | os.PathLike[str], label_set: LabelSet) -> LabelledVideo | None:
     """The clips for validation, or None without one. Raises DatasetError, or RecipeError for another label set."""
     if recipe.validation is None:
         return None
-    return labelled_video(_open_split(recipe, root, recipe.validation.split, label_set))
+    return labelled_video(_validation_split(recipe, root, label_set))
 
 
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
-    segmenter = StreamingSegmenter(checkpoint, device=device, backend="eager", max_gap_s=math.inf)
-    with closing(segmenter):
+    with _opened(checkpoint, device) as segmenter:
         return evaluate(segmenter, video, progress=ProgressBar)
 
 
@@ -49,9 +48,14 @@ def validation_row(evaluation: Evaluation) -> dict[str, str]:
     return {name: f"{100 * share:.3f}" for name, share in shares.items()}
 
 
-def _open_split(recipe: Recipe, root: str | os.PathLike[str], split: str, label_set: LabelSet) -> VideoDataset:
-    """A split to validate on. Raises DatasetError, or RecipeError if it has other classes than the training data."""
-    dataset = open_dataset(recipe.dataset, Path(root), split)
+def _opened(checkpoint: Checkpoint, device: str) -> closing[StreamingSegmenter]:
+    return closing(StreamingSegmenter(checkpoint, device=device, backend="eager", max_gap_s=math.inf))
+
+
+def _validation_split(recipe: Recipe, root: str | os.PathLike[str], label_set: LabelSet) -> VideoDataset:
+    """By default "val". Raises DatasetError, or RecipeError if it has other classes than `label_set`."""
+    settings = recipe.validation or ValidationSettings
+    dataset = open_dataset(recipe.dataset, Path(root), settings.split)
     if dataset.label_set.class_names != label_set.class_names:
         raise RecipeError(
             f"recipe: validation: {dataset.name} has the classes of {dataset.label_set.name}, the training those of "
@@ -73,12 +77,11 @@ def scoring(recipe: Recipe, root: str | os.PathLike[str]) -> Scoring:
 
     No image is read, so it can be called before the training. Raises DatasetError or RecipeError.
     """
-    split = recipe.validation.split if recipe.validation is not None else ValidationSettings.split
-    dataset = _open_split(recipe, root, split, training_split(recipe, root).label_set)
+    dataset = _validation_split(recipe, root, training_split(recipe, root).label_set)
     labelled_video(dataset)  # raises where nothing is labelled
     tests: list[TemporalTest] = []
     skipped: list[str] = []
-    for kind, value in [(kind, value) for kind, values in TESTS.items() for value in values]:
+    for kind, value in TESTS:
         try:
             tests += temporal_tests(dataset, **{kind: (value,)})  # type: ignore[arg-type]
         except DatasetError as error:
@@ -94,8 +97,7 @@ def score(model: Path, what: Scoring, device: str | None = None) -> list[TestRes
 
     device: "cpu" or "cuda"; without, a GPU where there is one. Raises CheckpointError, DatasetError or OSError.
     """
-    segmenter = StreamingSegmenter(load_checkpoint(model), device=device or "auto", backend="eager", max_gap_s=math.inf)
-    with closing(segmenter):
+    with _opened(load_checkpoint(model), device or "auto") as segmenter:
         results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
     values: dict[str, Any] = {
         "model": model.stem,

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.evaluation.evaluate import LabelledVideo
 from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -24,11 +22,9 @@ from sdcpc_ros.model_files.checkpoint import (
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
 from sdcpc_ros.runtime.progress import ProgressBar
-from sdcpc_ros.training.clips import ClipBatches
 from sdcpc_ros.training.distributed import (
     DistributedContext,
     all_reduce_sum,
-    convert_sync_batchnorm,
     init_distributed,
     wrap_ddp,
 )
@@ -79,13 +75,11 @@ def train(
     with init_distributed(device) as world:
         world.share_of(recipe.clips_per_step)
         folder.mkdir(parents=True, exist_ok=True)
-        dataset = training_split(recipe, root)
-        video = validation_video(recipe, root, dataset.label_set)
-        trainer = _Trainer(recipe, folder, world, dataset, video, command)
+        trainer = _Trainer(recipe, Path(root), folder, world, command)
         if not trainer.resume() and start is not None:
             trainer.load_weights(start)
         if trainer.step < recipe.steps:
-            trainer.fit(clip_batches(recipe, dataset, world.device))
+            trainer.fit()
         elif world.is_main and not (folder / MODEL).exists():
             trainer.export(MODEL)
         world.barrier()
@@ -97,27 +91,18 @@ def train(
 class _Trainer:
     """The network, its optimiser, its averaged weights and the step they have reached."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        world: DistributedContext,
-        dataset: VideoDataset,
-        video: LabelledVideo | None,
-        command: str,
-    ) -> None:
-        """video: to validate on. command: for the record."""
-        self.recipe, self.folder, self.world = recipe, folder, world
-        self.dataset, self.video, self.command = dataset, video, command
-        self.config = recipe.network_config(len(dataset.label_set))
-        self.mean, self.std = normalization(self.config.encoder)
+    def __init__(self, recipe: Recipe, root: Path, folder: Path, world: DistributedContext, command: str) -> None:
+        """root: of the data set. command: for the record."""
+        self.recipe, self.folder, self.world, self.command = recipe, folder, world, command
+        self.dataset = dataset = training_split(recipe, root)
+        self.video = validation_video(recipe, root, dataset.label_set)
+        config = recipe.network_config(len(dataset.label_set))
+        self.mean, self.std = normalization(config.encoder)
         weights = torch.ones(len(dataset.label_set))
         if recipe.class_balance > 0:
             weights = class_weights(class_frequencies(dataset, folder / _FREQUENCIES, world), recipe.class_balance)
         torch.manual_seed(recipe.seed)
-        objective = Objective(SDCPC(self.config), recipe, weights, self.mean, self.std)
-        if world.size > 1:
-            convert_sync_batchnorm(objective, world.device)
+        objective = Objective(SDCPC(config), recipe, weights, self.mean, self.std)
         if world.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions use by default
         self.objective = objective.to(world.device)
@@ -161,7 +146,7 @@ class _Trainer:
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Take the weights of a checkpoint. Raises CheckpointError when it is of another network than the recipe's."""
         checkpoint = load_checkpoint(path)
-        theirs, ours = checkpoint.config.to_dict(), self.config.to_dict()
+        theirs, ours = checkpoint.config.to_dict(), self.network.config.to_dict()
         differences = [
             f"{name} is {theirs.get(name)}, not {ours[name]}"
             for name in ours
@@ -174,8 +159,9 @@ class _Trainer:
         self.network.load_state_dict(checkpoint.build_model().state_dict())
         self.average.restart()
 
-    def fit(self, batches: ClipBatches) -> None:
+    def fit(self) -> None:
         """Trains for the remaining steps; writes the checkpoint, the logs and the state into the run's folder."""
+        batches = clip_batches(self.recipe, self.dataset, self.world.device)
         clips, own = self.recipe.clips_per_step, self.world.share_of(self.recipe.clips_per_step)
         with ProgressBar(self.recipe.steps, "training", disabled=not self.world.is_main) as bar:
             bar.update(completed=self.step)
@@ -239,19 +225,23 @@ class _Trainer:
                 f"learning_rate is needed. The state of an earlier step is in '{self.folder}'"
             )
         if self.world.is_main:
-            row: dict[str, object] = {"step": self.step, "loss": f"{loss:.6f}", "gradient_norm": f"{norm:.4f}"}
-            rate = learning_rate(self.recipe, self.step - 1)
-            row |= {"learning_rate": f"{rate:.3e}", "seconds": f"{self.seconds:.0f}"}
+            row = {
+                "step": self.step,
+                "loss": f"{loss:.6f}",
+                "gradient_norm": f"{norm:.4f}",
+                "learning_rate": f"{learning_rate(self.recipe, self.step - 1):.3e}",
+                "seconds": f"{self.seconds:.0f}",
+            }
             append_row(self.folder / LOG, row)
             report = bar.print if bar.is_terminal else print  # above the bar, or into the log of a job
             report(f"step {self.step} of {self.recipe.steps}, loss {loss:.4f}")
             if self.video is not None and self._validates():
-                evaluation = validate(self._checkpoint(), self.video, str(self.world.device))
-                append_row(self.folder / VALIDATION_LOG, {"step": self.step, **validation_row(evaluation)})
-                streaming = evaluation.streaming
-                report(f"step {self.step}: mIoU {100 * streaming.miou:.2f} %, mVC8 {100 * streaming.mvc8:.2f} %")
-                if self.best is None or 100 * streaming.miou > self.best:
-                    self.best = 100 * streaming.miou
+                scores = validate(self._checkpoint(), self.video, str(self.world.device))
+                append_row(self.folder / VALIDATION_LOG, {"step": self.step, **validation_row(scores)})
+                miou, mvc8 = 100 * scores.streaming.miou, 100 * scores.streaming.mvc8
+                report(f"step {self.step}: mIoU {miou:.2f} %, mVC8 {mvc8:.2f} %")
+                if self.best is None or miou > self.best:
+                    self.best = miou
                     self.export(BEST)
             self.export(MODEL)
             parts = {
@@ -272,7 +262,7 @@ class _Trainer:
     def _checkpoint(self) -> Checkpoint:
         reached = {"steps": self.step, "hours": round(self.seconds / 3600, 2), "best_validation_miou": self.best}
         return Checkpoint(
-            self.config,
+            self.network.config,
             self.dataset.label_set,
             self.mean,
             self.std,
