@@ -49,10 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     what = _scoring(arguments) if arguments.score else None  # before the training, as it may raise
     places = arguments.config, arguments.root, arguments.output
-    device = None if arguments.device == "auto" else arguments.device
-    model = train(*places, arguments.start, device, arguments.leave_out)
+    model = train(*places, arguments.start, arguments.device, arguments.leave_out)
     if what is not None:
-        _score(model, what, device)
+        _score(model, what, arguments.device)
 
 
 def _scoring(arguments: argparse.Namespace) -> Scoring:
@@ -62,7 +61,7 @@ def _scoring(arguments: argparse.Namespace) -> Scoring:
     return scoring(load_recipe(arguments.config, arguments.leave_out), arguments.root)
 
 
-def _score(model: Path, what: Scoring, device: str | None) -> None:
+def _score(model: Path, what: Scoring, device: str) -> None:
     from rich.console import Console
 
     from sdcpc_ros.evaluation.temporal_tests import temporal_test_table

@@ -128,7 +128,7 @@ def _size(port: Any, layout: str, asked: tuple[int, int] | None) -> tuple[tuple[
     size = asked or _DEFAULT_SIZE
     if not all(isinstance(side, int) for side in sides):
         return size, False
-    own = (int(sides[0] or 0), int(sides[1] or 0))
+    own = (sides[0], sides[1])
     if asked is not None and asked != own:
         raise OnnxError(f"takes images of {own[1]}x{own[0]} px only, not {asked[1]}x{asked[0]}")
     return own, True

@@ -65,10 +65,9 @@ class ProgressBar:
 
 def tracked(items: Sequence[_Item], doing: str, *, disabled: bool = False) -> Iterable[_Item]:
     """The items one after the other, with a bar; without a terminal, with a line on stdout before the first."""
-    bar = ProgressBar(len(items), doing, disabled=disabled)
-    if items and not disabled and not bar.is_terminal:
-        print(f"{doing}: {len(items)}", flush=True)
-    with bar:
+    with ProgressBar(len(items), doing, disabled=disabled) as bar:
+        if items and not disabled and not bar.is_terminal:
+            print(f"{doing}: {len(items)}", flush=True)
         for item in items:
             yield item
             bar()

@@ -73,13 +73,12 @@ class ClassPrototypes(nn.Module):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         order = torch.randperm(labels[0].numel(), generator=generator).to(labels.device)
         shuffled = labels.flatten(1)[:, order]  # (B, h*w)
-        correct = (logits.flatten(2).argmax(1)[:, order] == shuffled) & (shuffled < num_classes)
-        image, place = correct.nonzero(as_tuple=True)
-        classes = shuffled[image, place]
-        drawn = _rank_in_group(image * num_classes + classes) < self.settings.pixels_per_class
-        image, place, classes = image[drawn], place[drawn], classes[drawn]
+        correct = logits.flatten(2).argmax(1)[:, order] == shuffled
+        by_class = F.one_hot(shuffled.where(correct, num_classes), num_classes + 1)[..., :-1]  # (B, h*w, C)
+        drawn = ((by_class.cumsum(1) <= self.settings.pixels_per_class) & by_class.bool()).any(2)
+        image, place = drawn.nonzero(as_tuple=True)
         chosen = features.flatten(2)[image, :, order[place]].float()  # (P, D)
-        return F.normalize(self.project(chosen), dim=-1), classes
+        return F.normalize(self.project(chosen), dim=-1), shuffled[image, place]
 
     @torch.no_grad()
     def _assign(self, cosines: Tensor, classes: Tensor) -> Tensor:
@@ -127,15 +126,3 @@ def sinkhorn(scores: Tensor, classes: Tensor, num_classes: int, iterations: int)
         mass = mass / columns.clamp_min(smallest)[classes]
         mass = mass / mass.sum(1, keepdim=True).clamp_min(smallest)
     return mass
-
-
-def _rank_in_group(groups: Tensor) -> Tensor:
-    """For each of (P,) group numbers, how many of the same group come before it."""
-    if not len(groups):
-        return groups
-    ordered, order = groups.sort(stable=True)
-    positions = torch.arange(len(groups), device=groups.device)
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    ranks = positions - torch.where(first, positions, 0).cummax(0).values
-    return torch.empty_like(ranks).scatter_(0, order, ranks)

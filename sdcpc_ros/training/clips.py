@@ -56,13 +56,12 @@ class ClipBatches:
         if pasted:
             other, other_labels = self.store.read(plans.paste[pasted].tolist())
             mask = torch.isin(other_labels, self._rare)
-            images, labels = images.unflatten(0, plans.frames.shape).clone(), labels.clone()
+            clips = images.unflatten(0, plans.frames.shape)  # of the same memory, which `read` has copied
             for row, place in enumerate(pasted):
                 # Only into views of the labelled frame, so that pasted objects move with it.
                 same = np.flatnonzero(plans.frames[place] == plans.frames[place, -1]).tolist()
-                images[place, same] = torch.where(mask[row], other[row], images[place, same])
+                clips[place, same] = torch.where(mask[row], other[row], clips[place, same])
                 labels[place] = torch.where(mask[row], other_labels[row], labels[place])
-            images = images.flatten(0, 1)
         return images, labels
 
     def _appearance(self, clip: Tensor, plans: ClipPlan) -> Tensor:
@@ -135,7 +134,7 @@ class FrameStore:
                 self._resident[frame] = self._decoded(dataset, frame)
 
     def read(self, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W) and labels (N, H, W), uint8 on the device; IGNORE all over where a frame has none."""
+        """Copies of images (N, 3, H, W) and labels (N, H, W), uint8 on the device; IGNORE where a frame has none."""
         missing = sorted(set(frames) - self._resident.keys())
         found = self._resident | dict(zip(missing, self._pool.map(self._decoded_in_thread, missing)))
         images, labels = zip(*(found[frame] for frame in frames))

@@ -85,10 +85,10 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def init_distributed(device: str | None = None) -> Iterator[DistributedContext]:
+def init_distributed(device: str = "auto") -> Iterator[DistributedContext]:
     """Joins the process group of torchrun's environment; without torchrun, one process.
 
-    device: "cpu" or "cuda"; without, a GPU where there is one. Raises RecipeError for any other, or one that is absent.
+    device: "cpu", "cuda", or "auto": a GPU if there is one. Raises RecipeError for any other, or one that is absent.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     world = DistributedContext(rank, size, _device(device))
@@ -104,9 +104,9 @@ def init_distributed(device: str | None = None) -> Iterator[DistributedContext]:
         dist.destroy_process_group()
 
 
-def _device(wanted: str | None) -> torch.device:
-    if wanted not in (None, "cpu", "cuda"):
-        raise RecipeError(f"device is '{wanted}'; cpu or cuda is needed")
+def _device(wanted: str) -> torch.device:
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f"device is '{wanted}'; auto, cpu or cuda is needed")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RecipeError("device is 'cuda', but PyTorch finds no GPU here; cpu is possible")
     if wanted == "cpu" or not torch.cuda.is_available():

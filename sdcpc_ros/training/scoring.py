@@ -92,12 +92,12 @@ def scoring(recipe: Recipe, root: str | os.PathLike[str]) -> Scoring:
     return Scoring(dataset.name, tests, skipped)
 
 
-def score(model: Path, what: Scoring, device: str | None = None) -> list[TestResult]:
+def score(model: Path, what: Scoring, device: str) -> list[TestResult]:
     """Score the checkpoint of a run, and write the scores beside it, into scores.json.
 
-    device: "cpu" or "cuda"; without, a GPU where there is one. Raises CheckpointError, DatasetError or OSError.
+    device: "cpu", "cuda", or "auto": a GPU if there is one. Raises CheckpointError, DatasetError or OSError.
     """
-    with _opened(load_checkpoint(model), device or "auto") as segmenter:
+    with _opened(load_checkpoint(model), device) as segmenter:
         results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
     values: dict[str, Any] = {
         "model": model.stem,

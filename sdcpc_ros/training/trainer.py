@@ -56,13 +56,13 @@ def train(
     root: str | os.PathLike[str],
     output: str | os.PathLike[str],
     start: str | os.PathLike[str] | None = None,
-    device: str | None = None,
+    device: str = "auto",
     leave_out: Sequence[str] = (),
 ) -> Path:
     """Train by the recipe at `config` on the data set at `root`; returns the checkpoint `output`/model.safetensors.
 
-    start: a checkpoint whose weights to begin with, of the recipe's network; random ones without. device: "cpu" or
-    "cuda"; without, a GPU where there is one. leave_out: videos not to train on, in place of the recipe's.
+    start: a checkpoint whose weights to begin with, of the recipe's network; random ones without. device: "cpu",
+    "cuda", or "auto": a GPU if there is one. leave_out: videos not to train on, in place of the recipe's.
     Under torchrun every process calls this, and `output` is a folder that all of them see. A run that was stopped,
     whatever killed it, goes on from its last saved state, and ends as one that never stopped. Raises RecipeError,
     CheckpointError, DatasetError or OSError with a sentence.
