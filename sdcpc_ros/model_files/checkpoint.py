@@ -188,10 +188,10 @@ def as_colour(values: Any) -> Colour:
 def resolve_model(name_or_path: str) -> Path:
     """The file of a shipped model, by name, or of another, by path. Raises CheckpointError listing what is shipped."""
     path = Path(name_or_path).expanduser()
-    if path.suffix == ".safetensors" or path.exists():
-        if not path.is_file():
-            raise CheckpointError(f"{name_or_path}: no such model file")
+    if path.is_file():
         return path
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{name_or_path}: no such model file")
     shipped = shipped_models()
     if name_or_path in shipped:
         return shipped[name_or_path]
