@@ -1,8 +1,8 @@
 """A synthetic street: ego-motion video with exact labels and exact optical flow, drawn from a seed.
 
 The world is in `sdcpc_ros.datasets.street`, to be read in this order: `textures` (images drawn from random numbers),
-`weather` (light, sky and air), `world` (textured parallelograms that move), the objects made of them (`ground`,
-`buildings`, `roadside`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
+`weather` (light, sky and air), `world` (textured parallelograms that move), the objects made of them (`roadside`,
+`buildings`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
 pixels).
 """
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from sdcpc_ros.datasets.street import ground, roadside
+from sdcpc_ros.datasets.street import roadside
 from sdcpc_ros.datasets.street.buildings import Building, roof_tiles
 from sdcpc_ros.datasets.street.cars import Car
 from sdcpc_ros.datasets.street.people import Cyclist, Pedestrian
@@ -40,7 +40,7 @@ class Town:
         bare = rng.random() < 0.3
         self.crown_shadows = [self.weather.crown_shadow(rng, 0.35 if bare else 0.7) for _ in range(2)]
         self.trees = [roadside.tree(rng, leaf * rng.uniform(0.9, 1.25), winter=bare) for _ in range(5)]
-        self.hedge = roadside.hedge(rng, (48, 320), leaf * 0.8)
+        self.hedge = roadside.hedge(rng, leaf * 0.8)
         self.fence_kind = str(rng.choice(list(FENCES)))
         self.fence = roadside.fence(rng, self.fence_kind)
         self.railing = roadside.fence(rng, "railing")
@@ -59,15 +59,15 @@ class Town:
         tone = rng.uniform(80, 116)
         asphalt = np.array([tone, tone * 0.995, tone * 0.985])
         lines, dash = int(rng.integers(0, 3)), float(rng.choice([2.0, 4.0]))
-        road = partial(ground.road, rng, (TILE_M, 2 * self.half_road), asphalt)
+        road = partial(roadside.road, rng, (TILE_M, 2 * self.half_road), asphalt)
         self.roads = [road(edge_lines=lines, dash_m=dash) for _ in range(4)]
         self.zebra = road(edge_lines=0, dash_m=0.0)
         stone = np.array([150.0, 147.0, 140.0]) * rng.uniform(0.8, 1.1)
         slab = float(rng.choice([0.45, 0.6, 0.9]))
-        self.paving = [ground.slabs(rng, self.pavement, TILE_M, stone, slab) for _ in range(3)]
-        self.kerb = ground.slabs(rng, 0.5, TILE_M, stone * 0.9, 0.9)
-        self.yard = ground.slabs(rng, 6.0, 8.0, stone * 0.85, 0.9)
-        self.grass = ground.grass(rng, (256, 384), (98, 116, 58))
+        self.paving = [roadside.slabs(rng, self.pavement, TILE_M, stone, slab) for _ in range(3)]
+        self.kerb = roadside.slabs(rng, 0.5, TILE_M, stone * 0.9, 0.9)
+        self.yard = roadside.slabs(rng, 6.0, 8.0, stone * 0.85, 0.9)
+        self.grass = roadside.grass(rng)
 
 
 class Scene:
