@@ -56,11 +56,6 @@ class SyntheticStreet(VideoDataset):
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
         self._views: dict[int, View] = {}
 
-    @property
-    def camera_matrix(self) -> np.ndarray:
-        """K (3, 3) of the pinhole camera without distortion, px; pixel centres lie at integers."""
-        return self.camera.matrix.copy()
-
     def image(self, index: int) -> np.ndarray:
         """The image of a frame, (H, W, 3) uint8 RGB. Raises IndexError for other frames, as do `labels` and `flow`."""
         return self._picture(self.view(index), index)

@@ -75,8 +75,8 @@ class VideoDataset(ABC):
         if labels.shape != image.shape[:2]:
             image_source, labels_source = self.sources(index)
             raise DatasetError(
-                f"{labels_source} is {size_text(labels)} but {image_source} is {size_text(image)}; "
-                "an image and its labels must be of one size"
+                f"{labels_source} is {labels.shape[1]}x{labels.shape[0]} but {image_source} is "
+                f"{image.shape[1]}x{image.shape[0]}; an image and its labels must be of one size"
             )
         return image, labels
 
@@ -98,11 +98,6 @@ class VideoDataset(ABC):
     def unlabelled(self, index: int) -> DatasetError:
         """The error for a frame without labels."""
         return DatasetError(f"{self.sources(index)[0]} has no labels; only some frames of {self.name} have")
-
-
-def size_text(image: np.ndarray) -> str:
-    """As in 480x360: width, height."""
-    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def _runs(frames: Sequence[VideoFrame], max_gap_s: float | None) -> list[range]:

@@ -65,7 +65,10 @@ class View:
 
 
 class PinholeCamera:
-    """A pinhole camera with images of `size` (height, width), carried by `ego`."""
+    """A pinhole camera without distortion, with images of `size` (height, width), carried by `ego`.
+
+    `matrix` is its K (3, 3), px; pixel centres lie at integers.
+    """
 
     def __init__(self, size: tuple[int, int], ego: EgoMotion) -> None:
         height, width = size
