@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -102,19 +102,17 @@ class VideoDataset(ABC):
 
 def _runs(frames: Sequence[VideoFrame], max_gap_s: float | None) -> list[range]:
     """Indices of frames that follow each other in one video."""
-    shortest: dict[str, float] = {}
-    for before, after in pairwise(frames):
-        if before.video == after.video:
-            step = after.stamp_s - before.stamp_s
+    runs: list[range] = []
+    for _, group in groupby(frames, key=lambda frame: frame.video):
+        start, video = runs[-1].stop if runs else 0, list(group)
+        steps = [after.stamp_s - before.stamp_s for before, after in pairwise(video)]
+        for step, before, after in zip(steps, video, video[1:]):
             if step <= 0:
                 raise DatasetError(
                     f"frames '{before.name}' and '{after.name}' of video '{after.video}' are not one after the other "
                     f"in time ({before.stamp_s:g} s and {after.stamp_s:g} s)"
                 )
-            shortest[after.video] = min(step, shortest.get(after.video, step))
-    starts = [0] if frames else []
-    for index, (before, after) in enumerate(pairwise(frames), start=1):
-        gap = _RUN_GAP * shortest.get(after.video, 0) if max_gap_s is None else max_gap_s
-        if after.video != before.video or after.stamp_s - before.stamp_s > gap:
-            starts.append(index)
-    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(frames)])]
+        gap = _RUN_GAP * min(steps, default=0.0) if max_gap_s is None else max_gap_s
+        cuts = [0, *(index for index, step in enumerate(steps, start=1) if step > gap), len(video)]
+        runs += [range(start + first, start + stop) for first, stop in pairwise(cuts)]
+    return runs

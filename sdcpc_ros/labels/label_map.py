@@ -102,10 +102,9 @@ def read_label_map(entries: Sequence[str], label_set: LabelSet, encoding: str) -
         return LabelMap(encoding, lookup, kept, None)
     first = {number: ids.index(number) for number in ids}  # the first class of each id
     merged, shown = np.full(256, IGNORE, np.uint8), np.full(256, IGNORE, np.uint8)
-    merged[: len(ids)] = [IGNORE if number == own_unlabelled else first[number] for number in ids]
+    for table, nothing in ((merged, {own_unlabelled}), (shown, {unlabelled, default, own_unlabelled})):
+        table[: len(ids)] = [IGNORE if number in nothing else first[number] for number in ids]
     merged[IGNORE] = IGNORE if unlabelled == own_unlabelled else first.get(unlabelled, IGNORE)
-    nothing = {unlabelled, default, own_unlabelled}
-    shown[: len(ids)] = [IGNORE if number in nothing else first[number] for number in ids]
     group_of = {number: group for group, number in enumerate(first)}
     groups = tuple(group_of[number] for number in ids) if len(first) < len(ids) else None
     return LabelMap(encoding, lookup, kept, groups, merged, shown)

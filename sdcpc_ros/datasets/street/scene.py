@@ -76,13 +76,7 @@ class Scene:
     def __init__(self, seed: int, duration_s: float) -> None:
         self._rng = rng = np.random.default_rng([seed, 1])
         self.town = town = Town(rng)
-        self.ego = EgoMotion(
-            speed=float(rng.uniform(5.0, 11.0)),
-            lane_x=town.side * town.lane / 2,
-            height=float(rng.uniform(1.2, 1.45)),
-            phases=tuple(rng.uniform(0, 2 * np.pi, 7).tolist()),
-            bounce=float(rng.uniform(0.5, 1.4)),
-        )
+        self.ego = EgoMotion(rng, lane_x=town.side * town.lane / 2)
         self._duration_s = duration_s
         self._origin = float(self.ego.position(0.0)[2])
         self._start = self._origin - BEHIND_M

@@ -23,15 +23,15 @@ Vector = Sequence[float] | np.ndarray
 Motion = Callable[[float], np.ndarray]  # time in s -> displacement (3,) in m
 
 
-@dataclass(frozen=True)
 class EgoMotion:
     """The camera's path: forward with a varying speed, drifting in its lane, nodding on its springs."""
 
-    speed: float  # m/s
-    lane_x: float  # m
-    height: float  # m
-    phases: tuple[float, ...]  # seven, radians
-    bounce: float  # 1 is an ordinary road
+    def __init__(self, rng: np.random.Generator, lane_x: float) -> None:
+        self.lane_x = lane_x  # m
+        self.speed = float(rng.uniform(5.0, 11.0))  # m/s
+        self.height = float(rng.uniform(1.2, 1.45))  # m
+        self.phases = rng.uniform(0, 2 * np.pi, 7).tolist()
+        self.bounce = float(rng.uniform(0.5, 1.4))  # 1 is an ordinary road
 
     def position(self, time_s: float) -> np.ndarray:
         """Of the camera in the world, (3,)."""

@@ -21,7 +21,7 @@ class Steady(EgoMotion):
     """A camera at y = 1 that looks straight ahead and glides along z."""
 
     def __init__(self, speed: float) -> None:
-        super().__init__(speed=speed, lane_x=0.0, height=1.0, phases=(0.0,) * 7, bounce=0.0)
+        self.speed, self.height = speed, 1.0
 
     def position(self, time_s: float) -> np.ndarray:
         return np.array([0.0, self.height, self.speed * time_s])
