@@ -78,8 +78,10 @@ class BagDataset(VideoDataset):
                     part += 1
                 last_ns = place.stamp_ns
                 video = str(path) if part == 1 else f"{path}, part {part}"
-                shown = f"{path.name} at {place.image[1] / 1e9:.3f} s"
-                frames.append(VideoFrame(video, place.stamp_ns / 1e9, shown, place.labels is not None))
+                at = f"at {place.image[1] / 1e9:.3f} s"
+                sources = f"the image {at} of bag '{path}'", f"the labels {at} of bag '{path}'"
+                labelled = place.labels is not None
+                frames.append(VideoFrame(video, place.stamp_ns / 1e9, f"{path.name} {at}", labelled, *sources))
                 self._places.append(place)
         self._open: dict[Path, BagReader] = {}
         self._process = os.getpid()
@@ -98,15 +100,10 @@ class BagDataset(VideoDataset):
         if len(strays):
             y, x = strays[0]
             raise DatasetError(
-                f"{self.sources(index)[1]} hold id {labels[y, x]} (first at x {x}, y {y}); "
+                f"{self.frames[index].labels_source} hold id {labels[y, x]} (first at x {x}, y {y}); "
                 f"0 to {len(self.label_set) - 1}, and {IGNORE} for void, are allowed ('{self.label_set.name}')"
             )
         return labels
-
-    def sources(self, index: int) -> tuple[str, str]:
-        place = self._places[index]
-        where = f"at {place.image[1] / 1e9:.3f} s of bag '{place.bag}'"
-        return f"the image {where}", f"the labels {where}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # another process opens its own bags

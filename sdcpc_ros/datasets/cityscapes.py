@@ -81,7 +81,7 @@ class Cityscapes(FolderDataset):
             drive, _, number = name.rpartition("_")
             labelled = f"{drive}_{int(number) + LABELLED_FRAME:06d}" if snippets else name
             needed = labels_folder / drive.split("_")[0] / f"{labelled}{_TRAIN_IDS_ENDING}.png"
-            first = self.sources(run.start)[0]
+            first = self.frames[run.start].image_source
             problem = f"none of the {len(run)} frames from {first} on has a" if snippets else f"{first} has no"
             raise DatasetError(f"{problem} label image; '{needed}' is needed, or the like ending in {_IDS_ENDING}")
 

@@ -29,9 +29,10 @@ class FolderDataset(VideoDataset):
         self, name: str, label_set: LabelSet, files: Mapping[VideoFrame, Pair], *, max_gap_s: float | None = None
     ) -> None:
         """files: of each frame, in any order, its image and its label image, if it has one."""
-        frames = sorted(files)
+        in_order = sorted(files.items())
+        self._files = [pair for _, pair in in_order]
+        frames = [f._replace(image_source=f"'{image}'", labels_source=f"'{labels}'") for f, (image, labels) in in_order]
         super().__init__(name, label_set, frames, max_gap_s=max_gap_s)
-        self._files = [files[frame] for frame in frames]
 
     @abstractmethod
     def read_labels(self, path: Path) -> np.ndarray:
@@ -45,10 +46,6 @@ class FolderDataset(VideoDataset):
         if path is None:
             raise self.unlabelled(index)
         return self.read_labels(path)
-
-    def sources(self, index: int) -> tuple[str, str]:
-        image, labels = self._files[index]
-        return f"'{image}'", f"the labels of '{image}'" if labels is None else f"'{labels}'"
 
 
 def require_folders(folders: Iterable[Path], rule: str) -> None:

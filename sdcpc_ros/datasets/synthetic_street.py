@@ -64,9 +64,6 @@ class SyntheticStreet(VideoDataset):
         """The labels of a frame, (H, W) uint8 ids of CAMVID_11."""
         return self.scene.surfaces.labels[self.view(index).surface]
 
-    def sources(self, index: int) -> tuple[str, str]:
-        return self.frames[index].name, f"the labels of {self.frames[index].name}"
-
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Flow to the next frame, (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) there; and (H, W) bool:
         it is inside the next frame and not hidden there. None for the last frame."""

@@ -27,6 +27,8 @@ class VideoFrame(NamedTuple):
     stamp_s: float  #: comparable within one video only
     name: str
     labelled: bool
+    image_source: str = "the image"  #: what messages call its image: the file, or the like
+    labels_source: str = "its labels"
 
 
 class VideoDataset(ABC):
@@ -57,10 +59,6 @@ class VideoDataset(ABC):
     def labels(self, index: int) -> np.ndarray:
         """The labels of a frame, (H, W) uint8 class ids, 255 = void. DatasetError (`unlabelled`) if it has none."""
 
-    @abstractmethod
-    def sources(self, index: int) -> tuple[str, str]:
-        """The names of a frame's image and labels for messages: their files, or the like."""
-
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Exact flow to the next frame of the run, where it is known: (H, W, 2) float32 px, and (H, W) bool valid."""
         return None
@@ -73,9 +71,9 @@ class VideoDataset(ABC):
         """Image and labels of a labelled frame, of one size. DatasetError for a frame without labels."""
         image, labels = self.image(index), self.labels(index)
         if labels.shape != image.shape[:2]:
-            image_source, labels_source = self.sources(index)
+            frame = self.frames[index]
             raise DatasetError(
-                f"{labels_source} is {labels.shape[1]}x{labels.shape[0]} but {image_source} is "
+                f"{frame.labels_source} is {labels.shape[1]}x{labels.shape[0]} but {frame.image_source} is "
                 f"{image.shape[1]}x{image.shape[0]}; an image and its labels must be of one size"
             )
         return image, labels
@@ -97,7 +95,7 @@ class VideoDataset(ABC):
 
     def unlabelled(self, index: int) -> DatasetError:
         """The error for a frame without labels."""
-        return DatasetError(f"{self.sources(index)[0]} has no labels; only some frames of {self.name} have")
+        return DatasetError(f"{self.frames[index].image_source} has no labels; only some frames of {self.name} have")
 
 
 def _runs(frames: Sequence[VideoFrame], max_gap_s: float | None) -> list[range]:
