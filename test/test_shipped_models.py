@@ -70,10 +70,6 @@ class Streets(VideoDataset):
         street, own = self.parts[index]
         return street.labels(own)
 
-    def sources(self, index):
-        street, own = self.parts[index]
-        return street.sources(own)
-
 
 @pytest.mark.parametrize("rate_hz", [15.0, 5.0, 1.0])
 def test_references_do_not_make_the_street_worse(rate_hz):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -47,13 +47,12 @@ def open_bags(root: Path, split: str | None, label_set: LabelSet | None = None) 
     bags = [folder] if _is_bag(folder) else sorted(filter(_is_bag, folder.iterdir())) if folder.is_dir() else []
     if not bags:
         raise DatasetError(f"no bag at '{folder}'; {_LAYOUT}; {found_in(folder)}")
-    for file in (folder / LABEL_SET_FILE, root / LABEL_SET_FILE):
-        if file.is_file():
-            try:
-                label_set = read_label_set(str(file))
-            except LabelSetError as error:
-                raise DatasetError(str(error)) from error
-            break
+    described = [file for file in (folder / LABEL_SET_FILE, root / LABEL_SET_FILE) if file.is_file()]
+    if described:
+        try:
+            label_set = read_label_set(str(described[0]))
+        except LabelSetError as error:
+            raise DatasetError(str(error)) from error
     if label_set is None:
         raise DatasetError(
             f"bags do not say what their label ids mean; '{root / LABEL_SET_FILE}' is needed, "
@@ -79,8 +78,10 @@ class BagDataset(VideoDataset):
                     part += 1
                 last_ns = place.stamp_ns
                 video = str(path) if part == 1 else f"{path}, part {part}"
-                shown = f"{path.name} at {place.image[1] / 1e9:.3f} s"
-                frames.append(VideoFrame(video, place.stamp_ns / 1e9, shown, place.labels is not None))
+                at = f"at {place.image[1] / 1e9:.3f} s"
+                sources = f"the image {at} of bag '{path}'", f"the labels {at} of bag '{path}'"
+                labelled = place.labels is not None
+                frames.append(VideoFrame(video, place.stamp_ns / 1e9, f"{path.name} {at}", labelled, *sources))
                 self._places.append(place)
         self._open: dict[Path, BagReader] = {}
         self._process = os.getpid()
@@ -99,15 +100,10 @@ class BagDataset(VideoDataset):
         if len(strays):
             y, x = strays[0]
             raise DatasetError(
-                f"{self.sources(index)[1]} hold id {labels[y, x]} (first at x {x}, y {y}); "
+                f"{self.frames[index].labels_source} hold id {labels[y, x]} (first at x {x}, y {y}); "
                 f"0 to {len(self.label_set) - 1}, and {IGNORE} for void, are allowed ('{self.label_set.name}')"
             )
         return labels
-
-    def sources(self, index: int) -> tuple[str, str]:
-        place = self._places[index]
-        where = f"at {place.image[1] / 1e9:.3f} s of bag '{place.bag}'"
-        return f"the image {where}", f"the labels {where}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # another process opens its own bags
@@ -118,9 +114,7 @@ class BagDataset(VideoDataset):
         start_s, duration_s = max(0, offset_ns - _SEEK_NS) / 1e9, 2 * _SEEK_NS / 1e9
         for found in bag.messages(topic, start_s=start_s, duration_s=duration_s):
             if found.time_ns - bag.start_ns == offset_ns and found.stamp_or_time_ns == place.stamp_ns:
-                return np.require(
-                    bag.decode(found, decoder), requirements="W"
-                )  # a copy, if it is a view of the message
+                return np.require(bag.decode(found, decoder), requirements="W")  # a copy of a view of the message
         raise BagError(f"bag '{place.bag}' has changed: nothing on {topic} at {offset_ns / 1e9:.3f} s")
 
     def _bag(self, path: Path) -> BagReader:
@@ -156,13 +150,9 @@ def _places(path: Path) -> list[_Place]:
 
 def _each_once(places: Sequence[_Place]) -> list[_Place]:
     """In the order of recording. An image that was recorded twice in a row is one frame, with its labels if any."""
-    once: list[_Place] = []
-    for place in sorted(places, key=lambda place: place.image[1]):
-        if not once or once[-1].stamp_ns != place.stamp_ns:
-            once.append(place)
-        elif place.labels is not None:
-            once[-1] = place
-    return once
+    in_order = sorted(places, key=lambda place: place.image[1])
+    copies = (list(group) for _, group in groupby(in_order, key=lambda place: place.stamp_ns))
+    return [next((place for place in reversed(each) if place.labels), each[0]) for each in copies]
 
 
 def _max_gap_s(frames: Sequence[VideoFrame]) -> float:

@@ -48,16 +48,13 @@ class Cityscapes(FolderDataset):
         sequences = (root / _SEQUENCES / split).is_dir()
         images_folder = root / (_SEQUENCES if sequences else _STILLS) / split
         require_folders((images_folder, root / _FINE / split), _LAYOUT)
-        files: dict[VideoFrame, tuple[Path, Path | None]] = {}
+        files = {}
         cities = [path for path in images_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         for city in sorted(cities):
             labels_folder = root / _FINE / split / city.name
             require_folders((labels_folder,), _LAYOUT)
             found = list_images(labels_folder, (".png",))
-            labels = {
-                **_named(found, _IDS_ENDING),
-                **_named(found, _TRAIN_IDS_ENDING),
-            }  # train ids where there are both
+            labels = _named(found, _IDS_ENDING) | _named(found, _TRAIN_IDS_ENDING)
             for name, path in _named(list_images(city), _IMAGE_ENDING).items():
                 video, _, frame = name.rpartition("_")
                 label = labels.pop(name, None)
@@ -84,7 +81,7 @@ class Cityscapes(FolderDataset):
             drive, _, number = name.rpartition("_")
             labelled = f"{drive}_{int(number) + LABELLED_FRAME:06d}" if snippets else name
             needed = labels_folder / drive.split("_")[0] / f"{labelled}{_TRAIN_IDS_ENDING}.png"
-            first = self.sources(run.start)[0]
+            first = self.frames[run.start].image_source
             problem = f"none of the {len(run)} frames from {first} on has a" if snippets else f"{first} has no"
             raise DatasetError(f"{problem} label image; '{needed}' is needed, or the like ending in {_IDS_ENDING}")
 

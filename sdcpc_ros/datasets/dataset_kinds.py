@@ -13,11 +13,7 @@ from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.installation import install_advice
 
 #: Kinds with published label sets, and their constructors (root, split).
-_PUBLISHED: dict[str, Callable[[Path, str], VideoDataset]] = {
-    "camvid": CamVid,
-    "cityscapes": Cityscapes,
-    "vspw": VSPW,
-}
+_PUBLISHED: dict[str, Callable[[Path, str], VideoDataset]] = {"camvid": CamVid, "cityscapes": Cityscapes, "vspw": VSPW}
 DATASET_KINDS = (*_PUBLISHED, "bag")
 
 

@@ -30,9 +30,6 @@ class DatasetView(VideoDataset):
             raise self.unlabelled(index)
         return self.source.labels(self.indices[index])
 
-    def sources(self, index: int) -> tuple[str, str]:
-        return self.source.sources(self.indices[index])
-
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The source's flow where the view's next frame is the source's next frame, else None."""
         if index == self.run_of(index)[-1] or self.indices[index + 1] != self.indices[index] + 1:
@@ -107,7 +104,7 @@ def spliced(source: VideoDataset, n: int) -> DatasetView:
     indices = [run[i] for start in range(0, shortest - n + 1, n) for run in runs for i in range(start, start + n)]
     period_s = 1 / (source.rate_hz or 1.0)
     frames = [
-        VideoFrame("spliced", i * period_s, frame.name, frame.labelled and i > 0 and i % n == 0)
+        frame._replace(video="spliced", stamp_s=i * period_s, labelled=frame.labelled and i > 0 and i % n == 0)
         for i, frame in enumerate(source.frames[index] for index in indices)
     ]
     return DatasetView(source, f"{source.name}, cut every {n} frames", indices, frames)

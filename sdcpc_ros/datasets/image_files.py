@@ -17,6 +17,7 @@ from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+Pair = tuple[Path, Path | None]  # an image, and its label image if it has one
 
 _LISTED = 8
 
@@ -25,17 +26,13 @@ class FolderDataset(VideoDataset):
     """A VideoDataset of files. A subclass lists them and decodes label images."""
 
     def __init__(
-        self,
-        name: str,
-        label_set: LabelSet,
-        files: Mapping[VideoFrame, tuple[Path, Path | None]],
-        *,
-        max_gap_s: float | None = None,
+        self, name: str, label_set: LabelSet, files: Mapping[VideoFrame, Pair], *, max_gap_s: float | None = None
     ) -> None:
         """files: of each frame, in any order, its image and its label image, if it has one."""
-        frames = sorted(files)
+        in_order = sorted(files.items())
+        self._files = [pair for _, pair in in_order]
+        frames = [f._replace(image_source=f"'{image}'", labels_source=f"'{labels}'") for f, (image, labels) in in_order]
         super().__init__(name, label_set, frames, max_gap_s=max_gap_s)
-        self._files = [files[frame] for frame in frames]
 
     @abstractmethod
     def read_labels(self, path: Path) -> np.ndarray:
@@ -49,10 +46,6 @@ class FolderDataset(VideoDataset):
         if path is None:
             raise self.unlabelled(index)
         return self.read_labels(path)
-
-    def sources(self, index: int) -> tuple[str, str]:
-        image, labels = self._files[index]
-        return f"'{image}'", f"the labels of '{image}'" if labels is None else f"'{labels}'"
 
 
 def require_folders(folders: Iterable[Path], rule: str) -> None:
@@ -76,7 +69,7 @@ def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dic
 
 def list_pairs(
     images_folder: Path, labels_folder: Path, rule: str, *, label_ending: str = "", may_lack_labels: bool = False
-) -> dict[str, tuple[Path, Path | None]]:
+) -> dict[str, Pair]:
     """The images of a folder by name, each with its label image, NAME`label_ending`.png in the other folder.
 
     rule: the data set's layout, for errors. may_lack_labels: without the folder of labels no image has any. Raises

@@ -1,8 +1,8 @@
 """A synthetic street: ego-motion video with exact labels and exact optical flow, drawn from a seed.
 
 The world is in `sdcpc_ros.datasets.street`, to be read in this order: `textures` (images drawn from random numbers),
-`weather` (light, sky and air), `world` (textured parallelograms that move), the objects made of them (`ground`,
-`buildings`, `roadside`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
+`weather` (light, sky and air), `world` (textured parallelograms that move), the objects made of them (`roadside`,
+`buildings`, `cars`, `people`), `scene` (their placement by the seed), `projection` (from the world to
 pixels).
 """
 
@@ -56,11 +56,6 @@ class SyntheticStreet(VideoDataset):
         self._vignette = 1 - np.float32(0.07) * (x * x + y * y)
         self._views: dict[int, View] = {}
 
-    @property
-    def camera_matrix(self) -> np.ndarray:
-        """K (3, 3) of the pinhole camera without distortion, px; pixel centres lie at integers."""
-        return self.camera.matrix.copy()
-
     def image(self, index: int) -> np.ndarray:
         """The image of a frame, (H, W, 3) uint8 RGB. Raises IndexError for other frames, as do `labels` and `flow`."""
         return self._picture(self.view(index), index)
@@ -68,9 +63,6 @@ class SyntheticStreet(VideoDataset):
     def labels(self, index: int) -> np.ndarray:
         """The labels of a frame, (H, W) uint8 ids of CAMVID_11."""
         return self.scene.surfaces.labels[self.view(index).surface]
-
-    def sources(self, index: int) -> tuple[str, str]:
-        return self.frames[index].name, f"the labels of {self.frames[index].name}"
 
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Flow to the next frame, (H, W, 2) float32: the point at (x, y) is at (x + dx, y + dy) there; and (H, W) bool:

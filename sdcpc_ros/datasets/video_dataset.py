@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ class VideoFrame(NamedTuple):
     stamp_s: float  #: comparable within one video only
     name: str
     labelled: bool
+    image_source: str = "the image"  #: what messages call its image: the file, or the like
+    labels_source: str = "its labels"
 
 
 class VideoDataset(ABC):
@@ -57,10 +59,6 @@ class VideoDataset(ABC):
     def labels(self, index: int) -> np.ndarray:
         """The labels of a frame, (H, W) uint8 class ids, 255 = void. DatasetError (`unlabelled`) if it has none."""
 
-    @abstractmethod
-    def sources(self, index: int) -> tuple[str, str]:
-        """The names of a frame's image and labels for messages: their files, or the like."""
-
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Exact flow to the next frame of the run, where it is known: (H, W, 2) float32 px, and (H, W) bool valid."""
         return None
@@ -73,10 +71,10 @@ class VideoDataset(ABC):
         """Image and labels of a labelled frame, of one size. DatasetError for a frame without labels."""
         image, labels = self.image(index), self.labels(index)
         if labels.shape != image.shape[:2]:
-            image_source, labels_source = self.sources(index)
+            frame = self.frames[index]
             raise DatasetError(
-                f"{labels_source} is {size_text(labels)} but {image_source} is {size_text(image)}; "
-                "an image and its labels must be of one size"
+                f"{frame.labels_source} is {labels.shape[1]}x{labels.shape[0]} but {frame.image_source} is "
+                f"{image.shape[1]}x{image.shape[0]}; an image and its labels must be of one size"
             )
         return image, labels
 
@@ -97,29 +95,22 @@ class VideoDataset(ABC):
 
     def unlabelled(self, index: int) -> DatasetError:
         """The error for a frame without labels."""
-        return DatasetError(f"{self.sources(index)[0]} has no labels; only some frames of {self.name} have")
-
-
-def size_text(image: np.ndarray) -> str:
-    """As in 480x360: width, height."""
-    return f"{image.shape[1]}x{image.shape[0]}"
+        return DatasetError(f"{self.frames[index].image_source} has no labels; only some frames of {self.name} have")
 
 
 def _runs(frames: Sequence[VideoFrame], max_gap_s: float | None) -> list[range]:
     """Indices of frames that follow each other in one video."""
-    shortest: dict[str, float] = {}
-    for before, after in pairwise(frames):
-        if before.video == after.video:
-            step = after.stamp_s - before.stamp_s
+    runs: list[range] = []
+    for _, group in groupby(frames, key=lambda frame: frame.video):
+        start, video = runs[-1].stop if runs else 0, list(group)
+        steps = [after.stamp_s - before.stamp_s for before, after in pairwise(video)]
+        for step, before, after in zip(steps, video, video[1:]):
             if step <= 0:
                 raise DatasetError(
                     f"frames '{before.name}' and '{after.name}' of video '{after.video}' are not one after the other "
                     f"in time ({before.stamp_s:g} s and {after.stamp_s:g} s)"
                 )
-            shortest[after.video] = min(step, shortest.get(after.video, step))
-    starts = [0] if frames else []
-    for index, (before, after) in enumerate(pairwise(frames), start=1):
-        gap = _RUN_GAP * shortest.get(after.video, 0) if max_gap_s is None else max_gap_s
-        if after.video != before.video or after.stamp_s - before.stamp_s > gap:
-            starts.append(index)
-    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(frames)])]
+        gap = _RUN_GAP * min(steps, default=0.0) if max_gap_s is None else max_gap_s
+        cuts = [0, *(index for index, step in enumerate(steps, start=1) if step > gap), len(video)]
+        runs += [range(start + first, start + stop) for first, stop in pairwise(cuts)]
+    return runs

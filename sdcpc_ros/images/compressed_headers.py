@@ -69,11 +69,8 @@ def _read_jpeg(data: bytes) -> PictureHeader | None:
         if data[position] != 0xFF:
             return None
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker in _JPEG_BARE_MARKERS:
-            position += 2
+        if marker == 0xFF or marker in _JPEG_BARE_MARKERS:
+            position += 1 if marker == 0xFF else 2  # the first of two is a fill byte
             continue
         (length,) = struct.unpack_from(">H", data, position + 2)
         if marker in _JPEG_FRAME_MARKERS and position + 9 <= len(data):

@@ -7,7 +7,6 @@ whole memory pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +20,8 @@ class BadImage(ValueError):
     """An image message that cannot be used; `cause` is one of BadImage.CAUSES, for counting."""
 
     CAUSES = (
-        "zero_size",
-        "too_small",
-        "too_large",
-        "odd_size",
-        "unknown_encoding",
-        "wrong_step",
-        "truncated",
-        "corrupt",
+        *("zero_size", "too_small", "too_large", "odd_size", "unknown_encoding"),
+        *("wrong_step", "truncated", "corrupt"),
     )
 
     def __init__(self, cause: str, sentence: str) -> None:
@@ -53,7 +46,7 @@ class _Encoding:
     """
 
     channels: int  # samples per pixel within a row
-    convert: Callable[[np.ndarray], np.ndarray]  # (rows, W, channels) uint8 -> (H, W, 3) uint8 RGB
+    code: int | None  # OpenCV's conversion to RGB; None: it is RGB
     sample_bytes: int = 1
     planar_420: bool = False  # H / 2 rows of chroma pairs, of the same step, follow the H rows of luma
     multiple_of: tuple[int, int] = (1, 1)  # of (height, width): chroma shared by neighbours
@@ -64,43 +57,30 @@ class _Encoding:
         return height + height // 2 if self.planar_420 else height
 
 
-def _by_opencv(code: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: cv2.cvtColor(np.ascontiguousarray(pixels), code)
-
-
 def _encodings() -> dict[str, _Encoding]:
-    colour_orders: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
-        "rgb": (3, lambda pixels: pixels),
-        "bgr": (3, _by_opencv(cv2.COLOR_BGR2RGB)),
-        "rgba": (4, _by_opencv(cv2.COLOR_RGBA2RGB)),
-        "bgra": (4, _by_opencv(cv2.COLOR_BGRA2RGB)),
-        "mono": (1, _by_opencv(cv2.COLOR_GRAY2RGB)),
-    }
     table = {}
-    for order, (channels, convert) in colour_orders.items():
-        table[f"{order}8"] = _Encoding(channels, convert)
-        table[f"{order}16"] = _Encoding(channels, convert, sample_bytes=2)
+    for order, channels, code, least_side in (
+        ("rgb", 3, None, 1),
+        ("bgr", 3, cv2.COLOR_BGR2RGB, 1),
+        ("rgba", 4, cv2.COLOR_RGBA2RGB, 1),
+        ("bgra", 4, cv2.COLOR_BGRA2RGB, 1),
+        ("mono", 1, cv2.COLOR_GRAY2RGB, 1),
+        # ROS names a Bayer pattern by its first two rows; OpenCV by the second and third pixel of its rows 2 and 3.
+        ("bayer_rggb", 1, cv2.COLOR_BayerBG2RGB, 4),
+        ("bayer_bggr", 1, cv2.COLOR_BayerRG2RGB, 4),
+        ("bayer_gbrg", 1, cv2.COLOR_BayerGR2RGB, 4),
+        ("bayer_grbg", 1, cv2.COLOR_BayerGB2RGB, 4),
+    ):
+        for sample_bytes in (1, 2):
+            table[f"{order}{8 * sample_bytes}"] = _Encoding(channels, code, sample_bytes, least_side=least_side)
     # Types without a channel order are taken in OpenCV's, as cv_bridge does.
-    for name, order in (("8UC1", "mono8"), ("8UC3", "bgr8"), ("8UC4", "bgra8")):
-        table[name] = table[order]
-    # ROS names a Bayer pattern by its first two rows; OpenCV by the second and third pixel of its second and third row.
-    for pattern, code in (
-        ("rggb", cv2.COLOR_BayerBG2RGB),
-        ("bggr", cv2.COLOR_BayerRG2RGB),
-        ("gbrg", cv2.COLOR_BayerGR2RGB),
-        ("grbg", cv2.COLOR_BayerGB2RGB),
-    ):
-        table[f"bayer_{pattern}8"] = _Encoding(1, _by_opencv(code), least_side=4)
-        table[f"bayer_{pattern}16"] = _Encoding(1, _by_opencv(code), sample_bytes=2, least_side=4)
-    for name, code in (
-        ("yuv422", cv2.COLOR_YUV2RGB_UYVY),
-        ("uyvy", cv2.COLOR_YUV2RGB_UYVY),
-        ("yuv422_yuy2", cv2.COLOR_YUV2RGB_YUY2),
-        ("yuyv", cv2.COLOR_YUV2RGB_YUY2),
-    ):
-        table[name] = _Encoding(2, _by_opencv(code), multiple_of=(1, 2))
+    table |= {"8UC1": table["mono8"], "8UC3": table["bgr8"], "8UC4": table["bgra8"]}
+    for name in ("yuv422", "uyvy"):
+        table[name] = _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, multiple_of=(1, 2))
+    for name in ("yuv422_yuy2", "yuyv"):
+        table[name] = _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, multiple_of=(1, 2))
     for name, code in (("nv12", cv2.COLOR_YUV2RGB_NV12), ("nv21", cv2.COLOR_YUV2RGB_NV21)):
-        table[name] = _Encoding(1, _by_opencv(code), planar_420=True, multiple_of=(2, 2))
+        table[name] = _Encoding(1, code, planar_420=True, multiple_of=(2, 2))
     return table
 
 
@@ -131,7 +111,8 @@ def decode(message: Any, checked: ImageFormat) -> np.ndarray:
     if hasattr(message, "format"):
         return _decode_compressed(message, checked)
     encoding = _ENCODINGS[checked.encoding]
-    return encoding.convert(_samples(message, encoding))
+    samples = _samples(message, encoding)
+    return samples if encoding.code is None else cv2.cvtColor(np.ascontiguousarray(samples), encoding.code)
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
@@ -149,7 +130,17 @@ def _raw_format(message: Any, max_pixels: int) -> ImageFormat:
     if encoding is None:
         known = ", ".join(RAW_ENCODINGS)
         raise BadImage("unknown_encoding", f"the encoding {name[:40]!r} is not known; these are: {known}")
-    _check_geometry(height, width, name, encoding)
+    rows, columns = encoding.multiple_of
+    if height % rows or width % columns:
+        raise BadImage(
+            "odd_size",
+            f"the image is {width} x {height} pixels; {name} needs a width that is a multiple of {columns} "
+            f"and a height that is a multiple of {rows}",
+        )
+    if min(height, width) < encoding.least_side:
+        raise BadImage(
+            "odd_size", f"the image is {width} x {height} pixels; {name} needs at least {encoding.least_side} a side"
+        )
     least_step = width * encoding.channels * encoding.sample_bytes
     if step < least_step:
         raise BadImage(
@@ -166,20 +157,6 @@ def check_data(message: Any, needed: int) -> None:
             "truncated",
             f"the image holds {len(message.data)} bytes; {message.width} x {message.height} pixels in "
             f"{str(message.encoding)[:40]} with a step of {message.step} need {needed}",
-        )
-
-
-def _check_geometry(height: int, width: int, name: str, encoding: _Encoding) -> None:
-    rows, columns = encoding.multiple_of
-    if height % rows or width % columns:
-        raise BadImage(
-            "odd_size",
-            f"the image is {width} x {height} pixels; {name} needs a width that is a multiple of {columns} "
-            f"and a height that is a multiple of {rows}",
-        )
-    if min(height, width) < encoding.least_side:
-        raise BadImage(
-            "odd_size", f"the image is {width} x {height} pixels; {name} needs at least {encoding.least_side} a side"
         )
 
 

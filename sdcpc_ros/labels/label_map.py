@@ -44,7 +44,7 @@ PRESETS: dict[str, dict[str, int]] = {
         DEFAULT: 0,
         **dict.fromkeys(("road", "crosswalk"), 1),
         **dict.fromkeys(("sidewalk", "pavement", "path"), 2),
-        **dict.fromkeys(("floor",), 3),
+        "floor": 3,
         **dict.fromkeys(("grass", "terrain", "earth", "ground", "dirt track"), 4),
         **dict.fromkeys(("person", "pedestrian"), 5),
         **dict.fromkeys(("bicyclist", "rider", "bicycle", "motorcycle", "minibike"), 6),
@@ -82,28 +82,14 @@ def read_label_map(entries: Sequence[str], label_set: LabelSet, encoding: str) -
     classes that are not named; without DEFAULT these keep their ids. Raises LabelSetError with a sentence for a name
     that the model lacks, an id beyond the encoding, and an id that two names would share without saying so.
     """
-    if not entries:
-        return _build({}, label_set, encoding)
-    if list(entries) == [entries[0]] and entries[0] in PRESETS:
-        return _build(_of_preset(entries[0], label_set), label_set, encoding)
-    given = _of_texts(_lines(entries))
-    known = {*label_set.class_names, UNLABELLED, DEFAULT}
-    for name in given:
-        if name not in known:
-            raise LabelSetError(
-                f"label_map names '{name}', which model and label_map do not know; {_hint(name, known)}"
-            )
-    return _build(given, label_set, encoding)
-
-
-def _build(given: Mapping[str, int], label_set: LabelSet, encoding: str) -> LabelMap:
     dtype, own_unlabelled = ENCODINGS[encoding]
+    given = _given_ids(entries, label_set)
     unlabelled, default = given.get(UNLABELLED, own_unlabelled), given.get(DEFAULT)
     ids = [
         given.get(name, class_id if default is None else default) for class_id, name in enumerate(label_set.class_names)
     ]
     _refuse_ids_beyond(given, encoding)
-    _refuse_clashes(given, label_set, own_unlabelled, encoding)
+    _refuse_clashes(given, label_set, encoding)
     lookup = np.full(256, unlabelled, dtype)
     lookup[: len(ids)] = ids
     listed = {(number, name) for number, name in zip(ids, label_set.class_names) if name in given or default is None}
@@ -116,10 +102,9 @@ def _build(given: Mapping[str, int], label_set: LabelSet, encoding: str) -> Labe
         return LabelMap(encoding, lookup, kept, None)
     first = {number: ids.index(number) for number in ids}  # the first class of each id
     merged, shown = np.full(256, IGNORE, np.uint8), np.full(256, IGNORE, np.uint8)
-    merged[: len(ids)] = [IGNORE if number == own_unlabelled else first[number] for number in ids]
+    for table, nothing in ((merged, {own_unlabelled}), (shown, {unlabelled, default, own_unlabelled})):
+        table[: len(ids)] = [IGNORE if number in nothing else first[number] for number in ids]
     merged[IGNORE] = IGNORE if unlabelled == own_unlabelled else first.get(unlabelled, IGNORE)
-    nothing = {unlabelled, default, own_unlabelled}
-    shown[: len(ids)] = [IGNORE if number in nothing else first[number] for number in ids]
     group_of = {number: group for group, number in enumerate(first)}
     groups = tuple(group_of[number] for number in ids) if len(first) < len(ids) else None
     return LabelMap(encoding, lookup, kept, groups, merged, shown)
@@ -138,8 +123,9 @@ def _refuse_ids_beyond(given: Mapping[str, int], encoding: str) -> None:
             )
 
 
-def _refuse_clashes(given: Mapping[str, int], label_set: LabelSet, own_unlabelled: int, encoding: str) -> None:
+def _refuse_clashes(given: Mapping[str, int], label_set: LabelSet, encoding: str) -> None:
     """An id may be shared by names that a label map gives it, not by what it does not speak of."""
+    own_unlabelled = ENCODINGS[encoding].unlabelled
     if DEFAULT not in given:
         for class_id, name in enumerate(label_set.class_names):
             clashing = next((other for other, number in given.items() if number == class_id), None)
@@ -161,14 +147,32 @@ def _refuse_clashes(given: Mapping[str, int], label_set: LabelSet, own_unlabelle
         )
 
 
-def _of_preset(preset: str, label_set: LabelSet) -> dict[str, int]:
-    found = {name: PRESETS[preset][name] for name in label_set.class_names if name in PRESETS[preset]}
-    if not found:
-        raise LabelSetError(
-            f"label_map '{preset}' names no class of the model; label set '{label_set.name}' has "
-            f"{', '.join(label_set.class_names)}"
-        )
-    return {key: PRESETS[preset][key] for key in (UNLABELLED, DEFAULT)} | found
+def _given_ids(entries: Sequence[str], label_set: LabelSet) -> Mapping[str, int]:
+    """The ids that a label map gives, by name."""
+    if not entries:
+        return {}
+    known = {*label_set.class_names, UNLABELLED, DEFAULT}
+    if len(entries) == 1 and entries[0] in PRESETS:
+        preset = PRESETS[entries[0]]
+        if not preset.keys() & set(label_set.class_names):
+            raise LabelSetError(
+                f"label_map '{entries[0]}' names no class of the model; label set '{label_set.name}' has "
+                f"{', '.join(label_set.class_names)}"
+            )
+        return {name: number for name, number in preset.items() if name in known}
+    given: dict[str, int] = {}
+    for text in _lines(entries):
+        found = _ENTRY.fullmatch(text)
+        if found is None:
+            raise LabelSetError(f"label_map holds '{text}'; 'name: id' with a whole number is needed")
+        name = found["name"].strip()
+        if name in given:
+            raise LabelSetError(f"label_map names '{name}' twice")
+        if name not in known:
+            hint = _hint(name, known)
+            raise LabelSetError(f"label_map names '{name}', which model and label_map do not know; {hint}")
+        given[name] = int(found["id"])
+    return given
 
 
 def _lines(entries: Sequence[str]) -> list[str]:
@@ -189,19 +193,6 @@ def _lines(entries: Sequence[str]) -> list[str]:
     if not pairs or not all(isinstance(part, yaml.ScalarNode) for pair in pairs for part in pair):
         raise LabelSetError(f"label_map '{path}' holds something else than 'name: id' lines")
     return [f"{name.value}: {number.value}" for name, number in pairs]
-
-
-def _of_texts(texts: Sequence[str]) -> dict[str, int]:
-    given: dict[str, int] = {}
-    for text in texts:
-        found = _ENTRY.fullmatch(text)
-        if found is None:
-            raise LabelSetError(f"label_map holds '{text}'; 'name: id' with a whole number is needed")
-        name = found["name"].strip()
-        if name in given:
-            raise LabelSetError(f"label_map names '{name}' twice")
-        given[name] = int(found["id"])
-    return given
 
 
 def _hint(name: str, known: set[str]) -> str:

@@ -67,18 +67,14 @@ class LabelSet:
     def from_dict(cls, values: Any) -> LabelSet:
         """The inverse of `to_dict`, for values read from a file. Raises LabelSetError when they are not a label set."""
         try:
-            return cls(
-                name=str(values["name"]),
-                class_names=tuple(str(name) for name in values["class_names"]),
-                colours=tuple((int(r), int(g), int(b)) for r, g, b in values["colours"]),
-            )
+            name, class_names = str(values["name"]), tuple(str(name) for name in values["class_names"])
+            colours = tuple((int(r), int(g), int(b)) for r, g, b in values["colours"])
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, LabelSetError):
-                raise
             raise LabelSetError(
                 f"not a label set ({error!r}); "
                 "'name', 'class_names' and 'colours' (a list of [red, green, blue]) are needed"
             ) from error
+        return cls(name, class_names, colours)
 
 
 _CAMVID_COLOURS = {
@@ -123,21 +119,15 @@ chair_or_seat bench sofa shelf bathtub gun commode roaster other_machine refrige
 curtain textiles clothes painting_or_poster mirror flower_pot_or_vase clock book tool blackboard tissue
 screen_or_television computer printer Mobile_phone keyboard other_electronic_product fruit food instrument train
 """
-
-
-def _distinct_colours(ids: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
-    """A colour for each id: its bits, dealt out in turn to red, green and blue from the highest bit down (the rule of
-    the PASCAL VOC palette)."""
-
-    def channel(number: int, first_bit: int) -> int:
-        return sum((number >> (3 * place + first_bit) & 1) << (7 - place) for place in range(3))
-
-    return tuple((channel(number, 0), channel(number, 1), channel(number, 2)) for number in ids)
-
-
+# As in the palette of PASCAL VOC: an id's bits are dealt out in turn to red, green and blue, from the highest bit down.
+_ID_BITS = np.arange(1, 125)[:, None, None] >> np.arange(9).reshape(3, 3).T & 1  # (id, channel, place)
 #: VSPW's 124 classes (Miao et al. 2021), names and order as in its label_num_dic_final.json, whose ids 1 to 124 are
 #: 0 to 123 here. It publishes no colours: these are by rule.
-VSPW_124 = LabelSet(name="vspw_124", class_names=tuple(_VSPW_NAMES.split()), colours=_distinct_colours(range(1, 125)))
+VSPW_124 = LabelSet(
+    name="vspw_124",
+    class_names=tuple(_VSPW_NAMES.split()),
+    colours=tuple((red, green, blue) for red, green, blue in (_ID_BITS @ (128, 64, 32)).tolist()),
+)
 
 LABEL_SETS: dict[str, LabelSet] = {known.name: known for known in (CAMVID_11, CITYSCAPES_19, VSPW_124)}
 
@@ -150,15 +140,11 @@ def thin_classes(class_names: Sequence[str]) -> list[str]:
     return [name for name in class_names if _THIN & set(name.lower().replace("_", " ").split())]
 
 
-def generated_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+def _generated_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     """Distinct RGB colours with good contrast between neighbouring ids: hues a golden angle apart, in six shades."""
     shades = ((0.85, 0.95), (0.55, 0.75), (0.95, 0.65), (0.40, 0.95), (0.75, 0.45), (0.65, 0.85))
-    colours: list[tuple[int, int, int]] = []
-    for index in range(count):
-        saturation, value = shades[index % len(shades)]
-        rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, saturation, value)
-        colours.append((round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])))
-    return tuple(colours)
+    colours = (colorsys.hsv_to_rgb(i * 0.618034 % 1, *shades[i % len(shades)]) for i in range(count))
+    return tuple((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours)
 
 
 def label_set_of_names(name: str, class_names: Sequence[str]) -> LabelSet:
@@ -168,13 +154,11 @@ def label_set_of_names(name: str, class_names: Sequence[str]) -> LabelSet:
     Raises LabelSetError as LabelSet does.
     """
     for known in LABEL_SETS.values():
-        if [_plain(class_name) for class_name in known.class_names] == [
-            _plain(class_name) for class_name in class_names
-        ]:
+        if [*map(_plain, known.class_names)] == [*map(_plain, class_names)]:
             return known
     counts = Counter(class_names)
     unique = tuple(f"{one} {index}" if counts[one] > 1 else one for index, one in enumerate(class_names))
-    return LabelSet(name, unique, generated_colours(len(unique)))
+    return LabelSet(name, unique, _generated_colours(len(unique)))
 
 
 def label_set_of_ids(name: str, entries: Iterable[tuple[int, str]]) -> LabelSet:

@@ -54,7 +54,7 @@ def write_street_bag(
         for index in range(len(street)):
             stamp_ns = START_NS + round(index * 1e9 / street_bag.rate_hz)
             image, labels = street[index]
-            info = serialise_camera_info(street_bag.size, street.camera_matrix, stamp_ns, FRAME_ID)
+            info = serialise_camera_info(street_bag.size, street.camera.matrix, stamp_ns, FRAME_ID)
             bag.write(RawMessage(CAMERA_INFO_TOPIC, CAMERA_INFO, stamp_ns, info))
             for topic, pixels, encoding in ((IMAGE_TOPIC, image, "rgb8"), (GROUND_TRUTH_TOPIC, labels, "mono8")):
                 data = serialise_image(pixels, encoding, stamp_ns, FRAME_ID)

@@ -20,7 +20,8 @@ class Film(VideoDataset):
 
     def __init__(self, *runs: str, width: int = 40) -> None:
         named = [(f"video {i}", at / RATE_HZ, name) for i, run in enumerate(runs) for at, name in enumerate(run)]
-        super().__init__("film", CAMVID_11, [VideoFrame(video, at, name, name.isupper()) for video, at, name in named])
+        frames = [VideoFrame(video, at, name, name.isupper(), f"image {name}") for video, at, name in named]
+        super().__init__("film", CAMVID_11, frames)
         self._columns = np.broadcast_to(np.arange(width, dtype=np.uint8), (2, width))
 
     def image(self, index: int) -> np.ndarray:
@@ -28,9 +29,6 @@ class Film(VideoDataset):
 
     def labels(self, index: int) -> np.ndarray:
         return self._columns
-
-    def sources(self, index: int) -> tuple[str, str]:
-        return f"image {index}", f"labels {index}"
 
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return np.full((*self._columns.shape, 2), index, np.float32), np.ones(self._columns.shape, bool)
@@ -59,7 +57,7 @@ class TestEveryNthFrame:
         view = every_nth_frame(Film("abcdeFghi"), 3)
         assert runs_of(view) == [[2, 5, 8]]
         assert [view.frames[index].name for index in view.labelled] == ["F"]
-        with pytest.raises(DatasetError, match="image 2 has no labels"):
+        with pytest.raises(DatasetError, match="image c has no labels"):
             view.labels(0)
 
     def test_every_frame_is_the_source_with_its_flow(self) -> None:

@@ -26,9 +26,6 @@ class Film(VideoDataset):
     def labels(self, index: int) -> np.ndarray:
         return np.zeros((2, 3), np.uint8)
 
-    def sources(self, index: int) -> tuple[str, str]:
-        return f"image {index}", f"labels {index}"
-
 
 def at(rate_hz: float, frames: int, start_s: float = 0.0) -> list[float]:
     return [start_s + i / rate_hz for i in range(frames)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -60,65 +61,54 @@ def test_test_has_no_labels(root: Path) -> None:
     assert (len(vspw), vspw.labelled) == (FRAMES, [])
 
 
-class TestErrorsNameTheFileAndTheRule:
-    def test_wrong_root(self, root: Path) -> None:
-        with pytest.raises(
-            DatasetError, match=r"no file '.*data.train.txt'; VSPW needs ROOT/SPLIT.txt .*holds 1_aa, 2"
-        ):
-            VSPW(root / "data", "train")
+VIDEO = Path("data", "3_cc")  # the only one of val
 
-    def test_wrong_split(self, root: Path) -> None:
-        with pytest.raises(DatasetError, match=r"no file '.*valid.txt'; .*holds data, test.txt, train.txt, val.txt$"):
-            VSPW(root, "valid")
 
-    def test_empty_list(self, root: Path) -> None:
-        (root / "val.txt").write_text("\n\n")
-        with pytest.raises(DatasetError, match=r"val.txt' lists no video"):
-            VSPW(root, "val")
+def mask(labels: np.ndarray) -> Callable[[Path], object]:
+    return lambda root: write(root / VIDEO / "mask" / "00000000.png", labels)
 
-    @pytest.mark.parametrize("video", ["../elsewhere", "/etc", ".hidden", "a\\b"])
-    def test_a_list_that_leads_elsewhere(self, root: Path, video: str) -> None:
-        (root / "val.txt").write_text(f"3_cc\n{video}\n")
-        with pytest.raises(DatasetError, match=r"val.txt' lists '.*', which is no name of a folder in '.*data'"):
-            VSPW(root, "val")
 
-    def test_a_listed_video_that_is_not_there(self, root: Path) -> None:
-        (root / "val.txt").write_text("3_cc\n9_xx\n")
-        with pytest.raises(
-            DatasetError, match=r"no folder '.*9_xx.origin'; VSPW needs .*holds 1_aa, 2_bb, 3_cc, 4_dd$"
-        ):
-            VSPW(root, "val")
+def listed(text: str) -> Callable[[Path], object]:
+    return lambda root: (root / "val.txt").write_text(text)
 
-    def test_no_masks(self, root: Path) -> None:
-        (root / "data" / "3_cc" / "mask").rename(root / "mask")
-        with pytest.raises(DatasetError, match=r"no folder '.*3_cc.mask'"):
-            VSPW(root, "val")
 
-    def test_a_missing_mask(self, root: Path) -> None:
-        (root / "data" / "3_cc" / "mask" / "00000004.png").unlink()
-        with pytest.raises(
-            DatasetError, match=r"origin.00000004.jpg' has no label image; '.*mask.00000004.png' is need"
-        ):
-            VSPW(root, "val")
+def empty_video(root: Path) -> None:
+    for folder in ("origin", "mask"):
+        (root / "data" / "5_ee" / folder).mkdir(parents=True)
+    (root / "val.txt").write_text("5_ee\n")
 
-    def test_a_missing_image(self, root: Path) -> None:
-        (root / "data" / "3_cc" / "origin" / "00000004.jpg").unlink()
-        with pytest.raises(DatasetError, match=r"mask.00000004.png' has no image of that name"):
-            VSPW(root, "val")
 
-    def test_an_empty_video(self, root: Path) -> None:
-        for folder in ("origin", "mask"):
-            (root / "data" / "5_ee" / folder).mkdir(parents=True)
-        (root / "val.txt").write_text("5_ee\n")
-        with pytest.raises(DatasetError, match=r"no images in '.*5_ee.origin'"):
-            VSPW(root, "val")
-
-    def test_id_out_of_range(self, root: Path) -> None:
-        write(root / "data" / "3_cc" / "mask" / "00000000.png", np.array([[0, 0, 0], [0, 125, 0]], np.uint8))
-        with pytest.raises(DatasetError, match=r"00000000.png' holds id 125 \(first at x 1, y 1\); 0 to 124, and 255"):
-            VSPW(root, "val")[0]
-
-    def test_sizes_differ(self, root: Path) -> None:
-        write(root / "data" / "3_cc" / "mask" / "00000000.png", np.zeros((4, 6), np.uint8))
-        with pytest.raises(DatasetError, match=r"mask.00000000.png' is 6x4 but .*origin.00000000.jpg' is 3x2"):
-            VSPW(root, "val")[0]
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda root: (root / "val.txt").unlink(),
+            r"no file '.*val.txt'; VSPW needs ROOT/SPLIT.txt .*holds data, test.txt, train.txt$",
+        ),
+        (listed("\n\n"), r"val.txt' lists no video"),
+        *(
+            (listed(f"3_cc\n{video}\n"), r"val.txt' lists '.*', which is no name of a folder in '.*data'")
+            for video in ("../elsewhere", "/etc", ".hidden", "a\\b")
+        ),
+        (listed("3_cc\n9_xx\n"), r"no folder '.*9_xx.origin'; VSPW needs .*holds 1_aa, 2_bb, 3_cc, 4_dd$"),
+        (lambda root: (root / VIDEO / "mask").rename(root / "mask"), r"no folder '.*3_cc.mask'"),
+        (
+            lambda root: (root / VIDEO / "mask" / "00000004.png").unlink(),
+            r"origin.00000004.jpg' has no label image; '.*mask.00000004.png' is need",
+        ),
+        (
+            lambda root: (root / VIDEO / "origin" / "00000004.jpg").unlink(),
+            r"mask.00000004.png' has no image of that name",
+        ),
+        (empty_video, r"no images in '.*5_ee.origin'"),
+        (
+            mask(np.array([[0, 0, 0], [0, 125, 0]], np.uint8)),
+            r"00000000.png' holds id 125 \(first at x 1, y 1\); 0 to 124, and 255",
+        ),
+        (mask(np.zeros((4, 6), np.uint8)), r"mask.00000000.png' is 6x4 but .*origin.00000000.jpg' is 3x2"),
+    ],
+)
+def test_errors_name_the_file_and_the_rule(root: Path, change: Callable[[Path], object], message: str) -> None:
+    change(root)
+    with pytest.raises(DatasetError, match=message):
+        VSPW(root, "val")[0]

@@ -49,9 +49,6 @@ class Film(VideoDataset):
     def flow(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         return (np.zeros((1, 4, 2), np.float32), np.ones((1, 4), bool)) if self.with_flow else None
 
-    def sources(self, index: int) -> tuple[str, str]:
-        return "image", "labels"
-
 
 def number(name: str) -> int:
     return ord(name.lower()) - ord("a")

@@ -38,9 +38,6 @@ class Film(VideoDataset):
     def labels(self, index: int) -> np.ndarray:
         return np.array([[0, 0, 0, POLE], [0, 0, IGNORE, POLE]], np.uint8)
 
-    def sources(self, index: int) -> tuple[str, str]:
-        return f"image {index}", f"labels {index}"
-
 
 @dataclass
 class Sluggish:

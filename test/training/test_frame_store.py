@@ -22,7 +22,9 @@ class Film(VideoDataset):
     def __init__(self, sizes=(SIZE,), label_size=None) -> None:
         self.sizes, self.label_size, self.read = sizes, label_size, 0
         self.reader: int | None = None
-        super().__init__("film", CAMVID_11, [VideoFrame("a", float(i), f"{i}", i % 2 == 0) for i in range(10)])
+        sources = [(f"image {i}", f"labels {i}") for i in range(10)]
+        frames = [VideoFrame("a", float(i), f"{i}", i % 2 == 0, *sources[i]) for i in range(10)]
+        super().__init__("film", CAMVID_11, frames)
 
     def image(self, index):
         self.read += 1
@@ -34,9 +36,6 @@ class Film(VideoDataset):
     def labels(self, index):
         size = self.label_size or self.sizes[index % len(self.sizes)]
         return np.random.default_rng(index).integers(0, 11, size, dtype=np.uint8)
-
-    def sources(self, index):
-        return f"image {index}", f"labels {index}"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.street.textures import Texture, bricks, fill, mottled, noise, pick, plain, row_shade, speckle
-from sdcpc_ros.datasets.street.world import KERB_M, World
+from sdcpc_ros.datasets.street.world import KERB_M, Thing, World
 
 SCALE = 28.0  # texels a metre
 CORNICE = 12  # texels
@@ -45,26 +45,24 @@ class Building:
 
     def place(self, world: World, side: int, line: float, z: float) -> None:
         """Put it up on one side (-1 left) with its front `line` metres from the middle of the road, from z on."""
-        group, x, top = world.new_group(), side * line, KERB_M + self.height
+        building, x, top = Thing(world, "building"), side * line, KERB_M + self.height
         left = x - self.depth if side < 0 else x
-        world.add_wall(x, (z, z + self.length), (KERB_M, top), self.front, "building", group)
-        world.add_upright((left, top, z), (self.depth, self.height), self.end, "building", group)
+        building.add_wall(x, (z, z + self.length), (KERB_M, top), self.front)
+        building.add_upright((left, top, z), (self.depth, self.height), self.end)
         if self.gable is not None:
             ridge, peak, overhang = side * (line + self.depth / 2), top + self.rise, 0.3
-            world.add_upright((left, peak, z), (self.depth, self.rise), self.gable, "building", group)
+            building.add_upright((left, peak, z), (self.depth, self.rise), self.gable)
             start, along = (z, self.length) if side < 0 else (z + self.length, -self.length)
             slope = (-side * (self.depth / 2 + overhang), -self.rise * 1.05, 0)
-            world.add((ridge, peak, start), (0, 0, along), slope, self.roof, "building", group)
+            building.add((ridge, peak, start), (0, 0, along), slope, self.roof)
             for share in self.chimneys:
                 y, near = peak - 0.3, z + share * self.length
-                world.add_upright((ridge - 0.45, y + 1.4, near), (0.9, 1.4), self.stack, "building", group)
-                face = ridge - side * 0.45
-                world.add_wall(face, (near, near + 0.7), (y, y + 1.4), self.stack, "building", group)
+                building.add_upright((ridge - 0.45, y + 1.4, near), (0.9, 1.4), self.stack)
+                building.add_wall(ridge - side * 0.45, (near, near + 0.7), (y, y + 1.4), self.stack)
         shift = world.weather.shadow_shift(self.height + self.rise)
         if shift[0] * side < -0.5:  # it falls towards the street
             middle = (x + shift[0] / 2, KERB_M, z + self.length / 2 + shift[1] / 2)
-            shadow = world.weather.building_shadow
-            world.cast(middle, (shift[0], 0, shift[1]), (0, 0, -self.length), shadow, group)
+            building.cast(middle, (shift[0], 0, shift[1]), (0, 0, -self.length), world.weather.building_shadow)
 
     def _masonry(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         if self.wall == "render":

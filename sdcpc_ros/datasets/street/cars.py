@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.street.textures import Texture, column_shade, fill, mottled, noise, pick, plain, row_shade
-from sdcpc_ros.datasets.street.world import Motion, Vector, World
+from sdcpc_ros.datasets.street.world import Motion, Thing, Vector, World
 
 GLASS = np.array([42.0, 50.0, 58.0])
 LEAN_M = 0.17  # how far the top of a side stands in from its belt line
@@ -50,6 +50,7 @@ class Car:
     def __init__(self, rng: np.random.Generator) -> None:
         self.kind = str(rng.choice(list(BODIES), p=BODY_CHANCES))
         self.body = BODIES[self.kind]
+        self.length = self.body.size[0]
         self.paint = np.asarray(pick(rng, PAINTS)) * rng.uniform(0.85, 1.1)
         self.rear, self.front = self._end(rng, rear=True), self._end(rng, rear=False)
         self.lower_side, self.cabin_side = self._sides(rng)
@@ -57,9 +58,9 @@ class Car:
         self.screen = self._screen(rng)
         self.tyre = Texture.of(plain((32, 16), (24, 24, 25)) * column_shade(16, 1.3, 0.8))
 
-    def place(self, world: World, x: float, z: float, *, oncoming: bool, motion: Motion | None) -> None:
+    def place(self, world: World, x: float, z: float, *, oncoming: bool, motion: Motion | None = None) -> None:
         """Put it there with its middle at x and its nearer end at z; an oncoming car turns its front to the camera."""
-        group, (length, height, width) = world.new_group(motion), self.body.size
+        car, (length, height, width) = Thing(world, "car", motion), self.body.size
         half, belt = width / 2, self.body.belt * height
         sign, start = (-1.0, z + length) if oncoming else (1.0, z)
 
@@ -68,7 +69,7 @@ class Car:
             corner, right, below = (
                 np.array([x + sign * across, up, start + sign * along]) for across, along, up in (corner, right, below)
             )
-            world.add(corner, right - corner, below - corner, texture, "car", group, **options)
+            car.add(corner, right - corner, below - corner, texture, **options)
 
         pieces = list(pairwise(np.asarray(self.body.profile) * (length, height)))
         for index, piece in enumerate(pieces):
@@ -93,7 +94,7 @@ class Car:
                 tread = (inner, along, up), (outer, along, up), (inner, along, 0)
                 face(*tread, self.tyre, normal=(0.0, 0.0, -1.0), two_sided=True)
         spread = (width * 1.15, 0, 0), (0, 0, -length * 1.06)
-        world.cast((x, 0.0, z + length / 2), *spread, world.weather.contact_shadow, group)
+        car.cast((x, 0.0, z + length / 2), *spread, world.weather.contact_shadow)
 
     def _end(self, rng: np.random.Generator, *, rear: bool) -> Texture:
         """The upright of the rear or the front: lamps, grille, plate, bumper."""

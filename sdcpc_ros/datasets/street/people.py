@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.street.textures import Colour, Texture, column_shade, fill, mottled, noise, pick, plain
-from sdcpc_ros.datasets.street.world import Vector, World, straight, swing
+from sdcpc_ros.datasets.street.world import Thing, Vector, World, straight, swing
 
 SKIN = [(224, 182, 152), (198, 148, 112), (140, 96, 68), (92, 62, 46)]
 HAIR = [(40, 30, 24), (88, 62, 40), (160, 126, 80), (120, 116, 112)]
@@ -31,18 +31,18 @@ class Pedestrian:
     def place(self, world: World, foot: Vector, velocity: tuple[float, float]) -> None:
         """Let the figure walk from `foot` (x, y, z) with a velocity (x, z) in m/s, from time 0 on."""
         x, y, z = foot
-        group, hip = world.new_group(straight(velocity[0], 0.0, velocity[1])), 0.47 * self.height
+        walker, hip = Thing(world, "pedestrian", straight(velocity[0], 0.0, velocity[1])), 0.47 * self.height
         speed = float(np.hypot(*velocity))
         stride = 0.26 * np.array([velocity[0], 0.0, velocity[1]]) / speed
         for side, phase in ((-1, 0.0), (1, np.pi)):
             step = partial(swing, stride, 0.65 * speed, self.phase + phase)
             top_left, size = (x + side * 0.075 - 0.09, y + hip + 0.05, z - 0.02 * side), (0.18, hip + 0.05)
-            world.add_upright(top_left, size, self.leg, "pedestrian", group, normal=TOWARDS_CAMERA, swing=step)
+            walker.add_upright(top_left, size, self.leg, normal=TOWARDS_CAMERA, swing=step)
         high = self.height - hip
         wide = high * self.upper_body.size[1] / self.upper_body.size[0]
         top_left = (x - wide / 2, y + self.height, z - 0.05)
-        world.add_upright(top_left, (wide, high), self.upper_body, "pedestrian", group)
-        world.cast((x, y / 2, z), (0.8, 0, 0), (0, 0, -0.6), world.weather.contact_shadow, group)
+        walker.add_upright(top_left, (wide, high), self.upper_body)
+        walker.cast((x, y / 2, z), (0.8, 0, 0), (0, 0, -0.6), world.weather.contact_shadow)
 
 
 class Cyclist:
@@ -57,8 +57,8 @@ class Cyclist:
 
     def place(self, world: World, x: float, z: float, pace: float) -> None:
         """Set off from (x, z) along the street; with a negative pace (m/s) the cyclist faces the camera."""
-        group, forward = world.new_group(straight(0.0, 0.0, pace)), np.sign(pace)
-        add = partial(world.add, label="bicyclist", group=group, normal=TOWARDS_CAMERA, two_sided=True)
+        cyclist, forward = Thing(world, "bicyclist", straight(0.0, 0.0, pace)), np.sign(pace)
+        add = partial(cyclist.add, normal=TOWARDS_CAMERA, two_sided=True)
         add((x, 1.08, z - forward * 0.88), (0, 0, forward * 1.76), (0, -1.08, 0), self.bicycle)
         for wheel in (-0.53, 0.53):
             add((x - 0.022, 0.67, z + wheel), (0.044, 0, 0), (0, -0.67, 0), self.rubber)
@@ -68,7 +68,7 @@ class Cyclist:
             hip, leg = (x + side * 0.1 - 0.09, 0.96, z + 0.05 * side), (0, -0.68, forward * 0.1)
             add(hip, (0.18, 0, 0), leg, self.leg, swing=pedal)
         add((x - 0.26, 1.68, z + forward * 0.16), (0.52, 0, 0), (0, -0.82, forward * -0.3), self.upper_body)
-        world.cast((x, 0.0, z), (0.8, 0, 0), (0, 0, -1.9), world.weather.contact_shadow, group)
+        cyclist.cast((x, 0.0, z), (0.8, 0, 0), (0, 0, -1.9), world.weather.contact_shadow)
 
 
 def _upper_body(rng: np.random.Generator, coat: Colour) -> Texture:

@@ -65,7 +65,10 @@ class View:
 
 
 class PinholeCamera:
-    """A pinhole camera with images of `size` (height, width), carried by `ego`."""
+    """A pinhole camera without distortion, with images of `size` (height, width), carried by `ego`.
+
+    `matrix` is its K (3, 3), px; pixel centres lie at integers.
+    """
 
     def __init__(self, size: tuple[int, int], ego: EgoMotion) -> None:
         height, width = size
@@ -156,7 +159,7 @@ class PinholeCamera:
         column = np.where(inside, np.rint(target_x), 0).astype(np.intp)
         row = np.where(inside, np.rint(target_y), 0).astype(np.intp)
         target = row * width + column
-        same_object = table.groups[following.surface.ravel()[target]] == table.groups[view.surface]
+        same_object = table.things[following.surface.ravel()[target]] == table.things[view.surface]
         expected, found = view.inverse_depth / stretch, following.inverse_depth.ravel()[target]
         same_depth = np.abs(found - expected) <= 0.05 * expected + 2e-3  # else it is another side of the object
         flow = np.stack([target_x - x, target_y - y], axis=-1)

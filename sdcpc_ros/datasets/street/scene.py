@@ -6,14 +6,14 @@ from functools import partial
 
 import numpy as np
 
-from sdcpc_ros.datasets.street import ground, roadside
+from sdcpc_ros.datasets.street import roadside
 from sdcpc_ros.datasets.street.buildings import Building, roof_tiles
 from sdcpc_ros.datasets.street.cars import Car
 from sdcpc_ros.datasets.street.people import Cyclist, Pedestrian
 from sdcpc_ros.datasets.street.roadside import FENCE_PIECE_M, FENCES, SIGN_CHANCES
 from sdcpc_ros.datasets.street.textures import Texture, pick
 from sdcpc_ros.datasets.street.weather import Weather, skyline
-from sdcpc_ros.datasets.street.world import KERB_M, EgoMotion, Motion, SurfaceTable, World, straight
+from sdcpc_ros.datasets.street.world import KERB_M, EgoMotion, SurfaceTable, Thing, World, straight
 
 BEHIND_M = 16.0  # built behind the start
 AHEAD_M = 200.0  # built past the end of the drive
@@ -40,11 +40,11 @@ class Town:
         bare = rng.random() < 0.3
         self.crown_shadows = [self.weather.crown_shadow(rng, 0.35 if bare else 0.7) for _ in range(2)]
         self.trees = [roadside.tree(rng, leaf * rng.uniform(0.9, 1.25), winter=bare) for _ in range(5)]
-        self.hedge = roadside.hedge(rng, (48, 320), leaf * 0.8)
+        self.hedge = roadside.hedge(rng, leaf * 0.8)
         self.fence_kind = str(rng.choice(list(FENCES)))
         self.fence = roadside.fence(rng, self.fence_kind)
         self.railing = roadside.fence(rng, "railing")
-        self.skylines = {"roofs": skyline(rng, "roofs", (132, 128, 126)), "trees": skyline(rng, "trees", leaf * 0.75)}
+        self.skylines = {"building": skyline(rng, "roofs", (132, 128, 126)), "tree": skyline(rng, "trees", leaf * 0.75)}
 
         roof = roof_tiles(rng)
         shop_chance = 0.7 if rng.random() < 0.55 else 0.0
@@ -59,15 +59,15 @@ class Town:
         tone = rng.uniform(80, 116)
         asphalt = np.array([tone, tone * 0.995, tone * 0.985])
         lines, dash = int(rng.integers(0, 3)), float(rng.choice([2.0, 4.0]))
-        road = partial(ground.road, rng, (TILE_M, 2 * self.half_road), asphalt)
+        road = partial(roadside.road, rng, (TILE_M, 2 * self.half_road), asphalt)
         self.roads = [road(edge_lines=lines, dash_m=dash) for _ in range(4)]
         self.zebra = road(edge_lines=0, dash_m=0.0)
         stone = np.array([150.0, 147.0, 140.0]) * rng.uniform(0.8, 1.1)
         slab = float(rng.choice([0.45, 0.6, 0.9]))
-        self.paving = [ground.slabs(rng, self.pavement, TILE_M, stone, slab) for _ in range(3)]
-        self.kerb = ground.slabs(rng, 0.5, TILE_M, stone * 0.9, 0.9)
-        self.yard = ground.slabs(rng, 6.0, 8.0, stone * 0.85, 0.9)
-        self.grass = ground.grass(rng, (256, 384), (98, 116, 58))
+        self.paving = [roadside.slabs(rng, self.pavement, TILE_M, stone, slab) for _ in range(3)]
+        self.kerb = roadside.slabs(rng, 0.5, TILE_M, stone * 0.9, 0.9)
+        self.yard = roadside.slabs(rng, 6.0, 8.0, stone * 0.85, 0.9)
+        self.grass = roadside.grass(rng)
 
 
 class Scene:
@@ -76,13 +76,7 @@ class Scene:
     def __init__(self, seed: int, duration_s: float) -> None:
         self._rng = rng = np.random.default_rng([seed, 1])
         self.town = town = Town(rng)
-        self.ego = EgoMotion(
-            speed=float(rng.uniform(5.0, 11.0)),
-            lane_x=town.side * town.lane / 2,
-            height=float(rng.uniform(1.2, 1.45)),
-            phases=tuple(rng.uniform(0, 2 * np.pi, 7).tolist()),
-            bounce=float(rng.uniform(0.5, 1.4)),
-        )
+        self.ego = EgoMotion(rng, lane_x=town.side * town.lane / 2)
         self._duration_s = duration_s
         self._origin = float(self.ego.position(0.0)[2])
         self._start = self._origin - BEHIND_M
@@ -97,8 +91,7 @@ class Scene:
         self._add_traffic()
         self._add_cyclists()
         self._add_pedestrians()
-        self.surfaces = SurfaceTable(self._world.surfaces, self._world.motions)
-        self.shadows = SurfaceTable(self._world.shadows, self._world.motions)
+        self.surfaces, self.shadows = SurfaceTable(self._world.surfaces), SurfaceTable(self._world.shadows)
 
     def _every(self, low: float, high: float) -> np.ndarray:
         """Places along the whole street, some constant distance apart that lies between `low` and `high`."""
@@ -109,37 +102,34 @@ class Scene:
 
     def _add_backdrop(self) -> None:
         """Sky, the first of all surfaces, and a skyline in front of it."""
-        far, skylines = HORIZON_M, self.town.skylines
 
-        def add(top: float, height: float, texture: Texture, label: str) -> None:
-            size, group = (2.6 * HORIZON_M, height), self._world.new_group()
-            self._world.add_upright((-1.3 * HORIZON_M, top, far), size, texture, label, group, at_infinity=True)
+        def add(label: str, texture: Texture, far: float, top: float, height: float) -> None:
+            size = (2.6 * HORIZON_M, height)
+            Thing(self._world, label).add_upright((-1.3 * HORIZON_M, top, far), size, texture, at_infinity=True)
 
-        add(1.5 * far, 1.53 * far, self.town.weather.sky, "sky")
-        for kind, label, share in (("roofs", "building", 0.035), ("trees", "tree", 0.03)):
+        add("sky", self.town.weather.sky, HORIZON_M, 1.5 * HORIZON_M, 1.53 * HORIZON_M)
+        for label, share, far in (("building", 0.035, HORIZON_M), ("tree", 0.03, 0.99 * HORIZON_M)):
             top = share * far * self._rng.uniform(0.8, 1.4)
-            add(top, top + 0.02 * far, skylines[kind], label)
-            far *= 0.99  # trees stand before roofs
+            add(label, self.town.skylines[label], far, top, top + 0.02 * far)
 
     def _add_ground(self) -> None:
-        rng, town, world = self._rng, self.town, self._world
-        garden, garden_label = (town.grass, "tree") if town.setback else (town.yard, "pavement")
-        groups = [world.new_group() for _ in range(7)]
+        rng, town = self._rng, self.town
+        garden_label, garden = ("tree", town.grass) if town.setback else ("pavement", town.yard)
+        road = Thing(self._world, "road")
+        sides = [[Thing(self._world, label) for label in ("pavement", garden_label, "pavement")] for _ in range(2)]
         for z in np.arange(self._start, self._end, TILE_M):
 
-            def strip(x: float, width: float, y: float, texture: Texture, label: str, group: int, z: float = z) -> None:
-                world.add((x, y, z + TILE_M), (width, 0, 0), (0, 0, -TILE_M), texture, label, group, ground=True)
+            def strip(thing: Thing, x: float, width: float, y: float, texture: Texture, z: float = z) -> None:
+                thing.add((x, y, z + TILE_M), (width, 0, 0), (0, 0, -TILE_M), texture, ground=True)
 
-            road = town.zebra if rng.random() < 0.06 else pick(rng, town.roads)
-            strip(-town.half_road, 2 * town.half_road, 0.0, road, "road", groups[0])
-            for side, group in ((-1, 1), (1, 4)):
-                paving = pick(rng, town.paving)
+            tarmac = town.zebra if rng.random() < 0.06 else pick(rng, town.roads)
+            strip(road, -town.half_road, 2 * town.half_road, 0.0, tarmac)
+            for side, (pavement, yard, kerb) in zip((-1, 1), sides):
                 front = town.front_line
                 near, far = (-front, -front - YARD_M) if side < 0 else (town.half_road, front)
-                strip(near, town.pavement, KERB_M, paving, "pavement", groups[group])
-                strip(far, YARD_M, KERB_M, garden, garden_label, groups[group + 1])
-                kerb = groups[group + 2]
-                world.add_wall(side * town.half_road, (z, z + TILE_M), (0.0, KERB_M), town.kerb, "pavement", kerb)
+                strip(pavement, near, town.pavement, KERB_M, pick(rng, town.paving))
+                strip(yard, far, YARD_M, KERB_M, garden)
+                kerb.add_wall(side * town.half_road, (z, z + TILE_M), (0.0, KERB_M), town.kerb)
 
     def _add_frontage(self, side: int) -> None:
         """Buildings, gaps between them and small parks along one side."""
@@ -174,34 +164,33 @@ class Scene:
         """A fence or a hedge along the back of the pavement."""
         town, line = self.town, side * self.town.front_line
         if self._rng.random() < 0.6:
-            self._add_fence(line, z0, z1, town.fence, "fence", FENCES[town.fence_kind])
+            self._add_fence("fence", town.fence, FENCES[town.fence_kind], line, z0, z1)
         else:
-            self._add_fence(line, z0, z1, town.hedge, "tree", 1.5)
+            self._add_fence("tree", town.hedge, 1.5, line, z0, z1)
 
-    def _add_fence(self, x: float, z0: float, z1: float, texture: Texture, label: str, height: float) -> None:
-        group = self._world.new_group()
+    def _add_fence(self, label: str, texture: Texture, height: float, x: float, z0: float, z1: float) -> None:
+        fence = Thing(self._world, label)
         for z in np.arange(z0, z1 - 1.0, FENCE_PIECE_M):
-            span = (z, min(z + FENCE_PIECE_M, z1))
-            self._world.add_wall(x, span, (KERB_M, KERB_M + height), texture, label, group)
+            fence.add_wall(x, (z, min(z + FENCE_PIECE_M, z1)), (KERB_M, KERB_M + height), texture)
 
     def _add_tree(self, x: float, z: float, height: float) -> None:
-        rng, town, group = self._rng, self.town, self._world.new_group()
+        rng, town, tree = self._rng, self.town, Thing(self._world, "tree")
         picture = pick(rng, town.trees)
         width = height * rng.uniform(0.75, 1.0) * rng.choice([-1, 1])  # mirrored, one tree looks like two
-        top_left, how = (x - width / 2, KERB_M + height, z), {"normal": (0.0, 0.6, -0.8), "two_sided": True}
-        self._world.add_upright(top_left, (width, height), picture, "tree", group, **how)
+        top_left = (x - width / 2, KERB_M + height, z)
+        tree.add_upright(top_left, (width, height), picture, normal=(0.0, 0.6, -0.8), two_sided=True)
         shift, spread = town.weather.shadow_shift(0.6 * height), 1.6 * abs(width)
         centre = (x + shift[0], KERB_M / 2, z + shift[1])
-        self._world.cast(centre, (spread, 0, 0), (0, 0, -spread), pick(rng, town.crown_shadows), group)
+        tree.cast(centre, (spread, 0, 0), (0, 0, -spread), pick(rng, town.crown_shadows))
 
     def _add_kerbside(self, side: int) -> None:
         """Lamp posts, signs, bollards, street trees and guard rails along one side."""
-        rng, town, world = self._rng, self.town, self._world
+        rng, town = self._rng, self.town
         kerb = side * (town.half_road + 0.45)
         height, width = town.lamp_height, side * town.lamp_height * town.lamp_post.size[1] / town.lamp_post.size[0]
         for z in self._every(18, 32):
             edges = (kerb + width / 2, KERB_M + height, z), (-width, 0, 0), (0, -height, 0)  # over the road
-            world.add(*edges, town.lamp_post, "pole", world.new_group(), normal=(0, 0.3, -0.95), two_sided=True)
+            Thing(self._world, "pole").add(*edges, town.lamp_post, normal=(0, 0.3, -0.95), two_sided=True)
         for z in self._every(9, 20):
             self._add_sign(kerb + side * rng.uniform(0, 0.5), z + rng.uniform(-3, 3))
         if rng.random() < 0.5:
@@ -213,11 +202,11 @@ class Scene:
                 self._add_tree(kerb + side * 0.35, z, rng.uniform(4.5, 7.5))
         if rng.random() < 0.5:
             z, line = rng.uniform(self._start + 20, self._end - 80), side * (town.half_road + 0.2)
-            self._add_fence(line, z, z + rng.uniform(12, 40), town.railing, "fence", FENCES["railing"])
+            self._add_fence("fence", town.railing, FENCES["railing"], line, z, z + rng.uniform(12, 40))
 
     def _add_pole(self, x: float, z: float, height: float, width: float) -> None:
         top_left = (x - width / 2, KERB_M + height, z)
-        self._world.add_upright(top_left, (width, height), self.town.pole, "pole", self._world.new_group())
+        Thing(self._world, "pole").add_upright(top_left, (width, height), self.town.pole)
 
     def _add_sign(self, x: float, z: float) -> None:
         rng = self._rng
@@ -227,15 +216,9 @@ class Scene:
         size = 0.95 if kind == "lights" else float(rng.uniform(0.6, 0.85))
         self._add_pole(x, z, height, 0.1)
         top_left = (x - size / 2, KERB_M + height + 0.1, z - 0.06)
-        self._world.add_upright(top_left, (size, size), picture, "sign_symbol", self._world.new_group())
+        Thing(self._world, "sign_symbol").add_upright(top_left, (size, size), picture)
 
     # --- who moves --------------------------------------------------------------------------------------------
-
-    def _add_car(self, x: float, z: float, *, oncoming: bool, motion: Motion | None) -> float:
-        """Adds one of the town's cars; returns its length."""
-        car = pick(self._rng, self.town.cars)
-        car.place(self._world, x, z, oncoming=oncoming, motion=motion)
-        return car.body.size[0]
 
     def _add_parked_cars(self, side: int) -> None:
         """Rows of parked cars with free stretches between."""
@@ -248,23 +231,25 @@ class Scene:
             if rng.random() < 0.15:
                 z += rng.uniform(10, 30)
             if rng.random() < density:
-                x = side * (town.half_road - 1.08 + rng.normal(0, 0.04))
-                z += self._add_car(x, z, oncoming=side != town.side, motion=None) + rng.uniform(0.8, 2.5)
+                x, car = side * (town.half_road - 1.08 + rng.normal(0, 0.04)), pick(rng, town.cars)
+                car.place(self._world, x, z, oncoming=side != town.side)
+                z += car.length + rng.uniform(0.8, 2.5)
             else:
                 z += 5.5
 
     def _add_traffic(self) -> None:
         """Perhaps a car ahead, and oncoming ones."""
-        rng, lane_x = self._rng, self.ego.lane_x
+        rng, cars, lane_x = self._rng, self.town.cars, self.ego.lane_x
         if rng.random() < 0.7:
             follow = partial(self.ego.lead, float(rng.uniform(1, 4)), float(rng.uniform(0, 2 * np.pi)))
-            self._add_car(lane_x, self._origin + rng.uniform(11, 34), oncoming=False, motion=follow)
+            z = self._origin + rng.uniform(11, 34)
+            pick(rng, cars).place(self._world, lane_x, z, oncoming=False, motion=follow)
         speed, gap = float(rng.uniform(5, 12)), rng.uniform(16, 80)
         z = self._origin + rng.uniform(5, 45)
         while z < self._end + speed * self._duration_s:
-            x = -lane_x + rng.normal(0, 0.1)
-            length = self._add_car(x, z, oncoming=True, motion=straight(0.0, 0.0, -speed))
-            z += length + gap * rng.uniform(0.6, 1.8)
+            x, car = -lane_x + rng.normal(0, 0.1), pick(rng, cars)
+            car.place(self._world, x, z, oncoming=True, motion=straight(0.0, 0.0, -speed))
+            z += car.length + gap * rng.uniform(0.6, 1.8)
 
     def _add_cyclists(self) -> None:
         """Riders at the edge of either lane; the camera overtakes those ahead at the end of the drive or not at all."""
@@ -286,15 +271,12 @@ class Scene:
         for _ in range(int(density * (self._end - self._start))):
             side, heading = rng.choice([-1, 1]), rng.choice([-1, 1])
             x = side * rng.uniform(town.half_road + 0.8, town.front_line - 0.4)
-            foot = (x, KERB_M, rng.uniform(self._start, self._end))
-            self._add_walker(foot, (0.0, heading * float(rng.uniform(0.8, 1.7))))
+            foot, pace = (x, KERB_M, rng.uniform(self._start, self._end)), heading * float(rng.uniform(0.8, 1.7))
+            pick(rng, town.pedestrians).place(self._world, foot, (0.0, pace))
         # Some cross, far enough ahead to be back on the pavement when the camera passes.
         for time_s in np.arange(1.0, max(1.5, self._duration_s), 3.0):
             if rng.random() < 0.6:
                 pace = float(rng.uniform(1.1, 1.6) * rng.choice([-1, 1]))
                 clear_s = time_s + (town.half_road + 1) / abs(pace)
                 z = float(self.ego.position(clear_s)[2]) + rng.uniform(7, 16)
-                self._add_walker((-pace * time_s, 0.0, z), (pace, 0.0))
-
-    def _add_walker(self, foot: tuple[float, float, float], velocity: tuple[float, float]) -> None:
-        pick(self._rng, self.town.pedestrians).place(self._world, foot, velocity)
+                pick(rng, town.pedestrians).place(self._world, (-pace * time_s, 0.0, z), (pace, 0.0))

@@ -23,15 +23,15 @@ Vector = Sequence[float] | np.ndarray
 Motion = Callable[[float], np.ndarray]  # time in s -> displacement (3,) in m
 
 
-@dataclass(frozen=True)
 class EgoMotion:
     """The camera's path: forward with a varying speed, drifting in its lane, nodding on its springs."""
 
-    speed: float  # m/s
-    lane_x: float  # m
-    height: float  # m
-    phases: tuple[float, ...]  # seven, radians
-    bounce: float  # 1 is an ordinary road
+    def __init__(self, rng: np.random.Generator, lane_x: float) -> None:
+        self.lane_x = lane_x  # m
+        self.speed = float(rng.uniform(5.0, 11.0))  # m/s
+        self.height = float(rng.uniform(1.2, 1.45))  # m
+        self.phases = rng.uniform(0, 2 * np.pi, 7).tolist()
+        self.bounce = float(rng.uniform(0.5, 1.4))  # 1 is an ordinary road
 
     def position(self, time_s: float) -> np.ndarray:
         """Of the camera in the world, (3,)."""
@@ -77,8 +77,7 @@ class Surface(NamedTuple):
     u: Vector
     v: Vector
     texture: Texture
-    label: int
-    group: int  # the object: its surfaces move together
+    thing: Thing
     tint: Vector  # light falling on it, by channel
     two_sided: bool = False  # else it is only seen from the side that u x v points to
     at_infinity: bool = False  # moves with the camera, as the horizon seems to
@@ -87,63 +86,60 @@ class Surface(NamedTuple):
 
 
 class World:
-    """Collects the surfaces, the shadows on the ground and the motions of objects."""
+    """All surfaces, and the shadows on the ground."""
 
     def __init__(self, weather: Weather) -> None:
         self.weather = weather
         self.surfaces: list[Surface] = []
         self.shadows: list[Surface] = []
-        self.motions: list[Motion | None] = []
 
-    def new_group(self, motion: Motion | None = None) -> int:
-        """The number of a new object; without a motion it stands still."""
-        self.motions.append(motion)
-        return len(self.motions) - 1
 
-    def add(
-        self, origin: Vector, u: Vector, v: Vector, texture: Texture, label: str, group: int, **options: Any
-    ) -> None:
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """An object: surfaces of one class that move together; without a motion it stands still."""
+
+    world: World
+    label: str
+    motion: Motion | None = None
+
+    def add(self, origin: Vector, u: Vector, v: Vector, texture: Texture, **options: Any) -> None:
         """Adds a surface, lit by its outward `normal` (an option; u x v unless given); other options as of Surface."""
         outward = np.asarray(options.pop("normal", np.cross(u, v)), np.float64)
-        tint = np.ones(3) if options.get("at_infinity") else self.weather.light_on(outward / np.linalg.norm(outward))
-        self.surfaces.append(Surface(origin, u, v, texture, LABEL[label], group, tint, **options))
+        lit = not options.get("at_infinity")
+        tint = self.world.weather.light_on(outward / np.linalg.norm(outward)) if lit else np.ones(3)
+        self.world.surfaces.append(Surface(origin, u, v, texture, self, tint, **options))
 
-    def add_upright(
-        self, top_left: Vector, size: tuple[float, float], texture: Texture, label: str, group: int, **options: Any
-    ) -> None:
+    def add_upright(self, top_left: Vector, size: tuple[float, float], texture: Texture, **options: Any) -> None:
         """Adds a surface of `size` (width, height) that faces the start of the street; options: as of `add`."""
-        self.add(top_left, (size[0], 0, 0), (0, -size[1], 0), texture, label, group, **options)
+        self.add(top_left, (size[0], 0, 0), (0, -size[1], 0), texture, **options)
 
-    def add_wall(
-        self, x: float, z: Sequence[float], y: Sequence[float], texture: Texture, label: str, group: int
-    ) -> None:
+    def add_wall(self, x: float, z: Sequence[float], y: Sequence[float], texture: Texture) -> None:
         """Adds a wall along the street, from z to z and y to y, that faces the street's middle (x = 0)."""
         start, end = z if x < 0 else z[::-1]
-        self.add((x, y[1], start), (0, 0, end - start), (0, y[0] - y[1], 0), texture, label, group)
+        self.add((x, y[1], start), (0, 0, end - start), (0, y[0] - y[1], 0), texture)
 
-    def cast(self, centre: Vector, u: Vector, v: Vector, texture: Texture, group: int) -> None:
-        """Adds an object's shadow on the ground; the texture's alpha is the share of the light that it takes."""
+    def cast(self, centre: Vector, u: Vector, v: Vector, texture: Texture) -> None:
+        """Adds a shadow on the ground; the texture's alpha is the share of the light that it takes."""
         origin = np.asarray(centre) - 0.5 * np.asarray(u) - 0.5 * np.asarray(v)
-        self.shadows.append(Surface(origin, u, v, texture, 0, group, (0, 0, 0), two_sided=True))
+        self.world.shadows.append(Surface(origin, u, v, texture, self, (0, 0, 0), two_sided=True))
 
 
 class SurfaceTable:
     """Surfaces as arrays, N of them."""
 
-    def __init__(self, surfaces: Sequence[Surface], motions: Sequence[Motion | None]) -> None:
-        """motions: by group."""
+    def __init__(self, surfaces: Sequence[Surface]) -> None:
         columns = dict(zip(Surface._fields, zip(*surfaces)))
+        things = {thing: number for number, thing in enumerate(dict.fromkeys(columns["thing"]))}
         self.textures: Sequence[Texture] = columns["texture"]
         self.texture_sizes = np.array([texture.size for texture in self.textures])
-        self.labels = np.array(columns["label"], np.uint8)
-        self.groups = np.array(columns["group"])
+        self.labels = np.array([LABEL[thing.label] for thing in columns["thing"]], np.uint8)
+        self.things = np.array([things[thing] for thing in columns["thing"]])
         self.tints = np.array(columns["tint"], np.float32)
         self.two_sided = np.array(columns["two_sided"])
         self.at_infinity = np.array(columns["at_infinity"])
         self.ground = np.array(columns["ground"], np.uint8)
         self._rest = np.stack([np.array(columns[part], np.float64) for part in ("u", "v", "origin")], axis=2)
-        moving = {group: motions[group] for group in np.unique(self.groups).tolist()}
-        self._movers = [(motion, self.groups == group) for group, motion in moving.items() if motion is not None]
+        self._movers = [(thing.motion, self.things == number) for thing, number in things.items() if thing.motion]
         self._swings = [(index, limb) for index, limb in enumerate(columns["swing"]) if limb is not None]
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 from sdcpc_ros.datasets.street.projection import SKY, PinholeCamera
 from sdcpc_ros.datasets.street.textures import Texture
 from sdcpc_ros.datasets.street.weather import Weather
-from sdcpc_ros.datasets.street.world import LABEL, EgoMotion, Motion, SurfaceTable, World, straight, swing
+from sdcpc_ros.datasets.street.world import LABEL, EgoMotion, Motion, SurfaceTable, Thing, World, straight, swing
 
 SIZE = (64, 100)
 FOCAL = 90.0  # 0.9 of the width
@@ -21,7 +21,7 @@ class Steady(EgoMotion):
     """A camera at y = 1 that looks straight ahead and glides along z."""
 
     def __init__(self, speed: float) -> None:
-        super().__init__(speed=speed, lane_x=0.0, height=1.0, phases=(0.0,) * 7, bounce=0.0)
+        self.speed, self.height = speed, 1.0
 
     def position(self, time_s: float) -> np.ndarray:
         return np.array([0.0, self.height, self.speed * time_s])
@@ -34,7 +34,7 @@ class Steady(EgoMotion):
 def world() -> World:
     """Nothing but a sky, which fills any image."""
     world = World(Weather(np.random.default_rng(0)))
-    world.add((-2000, 2000, 900), (4000, 0, 0), (0, -4000, 0), plain(), "sky", world.new_group(), at_infinity=True)
+    Thing(world, "sky").add((-2000, 2000, 900), (4000, 0, 0), (0, -4000, 0), plain(), at_infinity=True)
     return world
 
 
@@ -55,13 +55,12 @@ def add_panel(
     **options: object,
 ) -> int:
     """An upright panel that faces the camera, its top left corner at (x, y, z); returns its index."""
-    group = world.new_group(motion)
-    world.add_upright((x, y, z), (width, height), texture or plain(), "car", group, **options)
+    Thing(world, "car", motion).add_upright((x, y, z), (width, height), texture or plain(), **options)
     return len(world.surfaces) - 1
 
 
 def table_of(world: World) -> SurfaceTable:
-    return SurfaceTable(world.surfaces, world.motions)
+    return SurfaceTable(world.surfaces)
 
 
 def test_a_panel_covers_the_pixels_whose_centres_it_covers(world: World) -> None:
@@ -80,7 +79,7 @@ def test_the_nearer_panel_hides_the_farther_in_any_order(world: World) -> None:
     table = table_of(world)
     view = PinholeCamera(SIZE, Steady(0)).rasterise(table, 0.0)
     assert view.surface[28, 50] == near and view.surface[28, 62] == far
-    swapped = SurfaceTable([world.surfaces[i] for i in (0, 2, 1)], world.motions)
+    swapped = SurfaceTable([world.surfaces[i] for i in (0, 2, 1)])
     np.testing.assert_array_equal(
         PinholeCamera(SIZE, Steady(0)).rasterise(swapped, 0.0).surface, np.array([0, 2, 1])[view.surface]
     )
@@ -95,15 +94,15 @@ def test_holes_in_a_texture_show_what_lies_behind(world: World) -> None:
 
 
 def test_a_surface_is_seen_from_its_front_alone_unless_two_sided(world: World) -> None:
-    world.add((1, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", world.new_group())
-    world.add((3.5, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), "car", world.new_group(), two_sided=True)
+    Thing(world, "car").add((1, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain())
+    Thing(world, "car").add((3.5, 1.5, 10), (-2, 0, 0), (0, -1, 0), plain(), two_sided=True)
     camera = PinholeCamera((64, 400), Steady(0))  # wide enough for both
     seen = np.unique(camera.rasterise(table_of(world), 0.0).surface)
     np.testing.assert_array_equal(seen, [SKY, 2])
 
 
 def test_ground_that_reaches_behind_the_camera_fills_the_foreground(world: World) -> None:
-    world.add((-50, 0, 150), (100, 0, 0), (0, 0, -200), plain(), "road", world.new_group())
+    Thing(world, "road").add((-50, 0, 150), (100, 0, 0), (0, 0, -200), plain())
     view = PinholeCamera(SIZE, Steady(0)).rasterise(table_of(world), 0.0)
     assert (view.surface[30:] == 1).all() and (view.surface[:28] == SKY).all()
     rows = np.arange(30, SIZE[0])

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdcpc_ros.datasets.street import ground, roadside
+from sdcpc_ros.datasets.street import roadside
 from sdcpc_ros.datasets.street.cars import Car
 from sdcpc_ros.datasets.street.textures import MAX_LEVEL, Texture, bricks, noise
 
@@ -32,11 +32,13 @@ def test_every_other_course_of_bricks_is_shifted() -> None:
 
 
 def test_a_dashed_line_and_yellow_edges_are_painted() -> None:
-    road = ground.road(np.random.default_rng(2), (16.0, 7.0), (90, 90, 90), edge_lines=2, dash_m=4.0).colour.astype(int)
+    road = roadside.road(np.random.default_rng(2), (16.0, 7.0), (90, 90, 90), edge_lines=2, dash_m=4.0).colour.astype(
+        int
+    )
     middle = road[:, road.shape[1] // 2].mean(axis=1)
-    dash = int(4.0 * ground.SCALE)
+    dash = int(4.0 * roadside.GROUND_SCALE)
     assert middle[:dash].mean() > 150 > 110 > middle[dash : 2 * dash].mean()
-    edge = road[:, int(0.3 * ground.SCALE) + 1].mean(axis=0)
+    edge = road[:, int(0.3 * roadside.GROUND_SCALE) + 1].mean(axis=0)
     assert edge[0] - edge[2] > 60  # yellow: much red, little blue
 
 
