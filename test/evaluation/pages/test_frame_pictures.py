@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from sdcpc_ros.evaluation.pages.frame_pictures import difference, extreme_sections, flicker_map
+from sdcpc_ros.evaluation.pages.frame_pictures import difference, flicker_map, frame_values
 from sdcpc_ros.labels.label_set import IGNORE
 
 
 def test_pictures_survive_their_addresses(make_report):
     report, pictures = make_report(frames=3)
-    camera = extreme_sections(report, pictures)[0].parts[0][1][0]["views"][0]
+    camera = frame_values(report, pictures.worst)[0]["views"][0]["picture"]
     kind, _, data = camera["uri"].partition(";base64,")
     assert kind == "data:image/jpeg"
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
