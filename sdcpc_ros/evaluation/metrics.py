@@ -25,6 +25,12 @@ def _check_pair(first: np.ndarray, second: np.ndarray, names: str) -> None:
         raise ValueError(f"{names} differ in size: {first.shape} and {second.shape} (height, width)")
 
 
+def iou_of_counts(intersection: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Intersection over union of numbers of pixels (..., C), float64; nan for a class without pixels in the truth."""
+    union = truth + predicted - intersection
+    return np.divide(intersection, union, out=np.full(union.shape, np.nan), where=truth > 0)
+
+
 class ConfusionMatrix:
     """Pixels by true class (row) and predicted class (column), pooled over all frames seen.
 
@@ -68,10 +74,7 @@ class ConfusionMatrix:
 
     def iou(self) -> np.ndarray:
         """Intersection over union by class, (C,) float64; nan for a class without pixels in the ground truth."""
-        truth = self.truth_pixels()
-        intersection = np.diag(self.matrix)
-        union = truth + self.matrix.sum(axis=0) - intersection
-        return np.divide(intersection, union, out=np.full(self.num_classes, np.nan), where=truth > 0)
+        return iou_of_counts(np.diag(self.matrix), self.truth_pixels(), self.matrix.sum(axis=0))
 
     def miou(self) -> float:
         """Mean IoU over the classes present in the ground truth."""

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sdcpc_ros.evaluation.metrics import iou_of_counts
 from sdcpc_ros.evaluation.pages.rendering import display_name, percent
 from sdcpc_ros.evaluation.pages.timeline import seconds_after_start
 from sdcpc_ros.evaluation.pictures import overlay, shrink
@@ -100,7 +101,7 @@ def flicker_values(pictures: ReportPictures) -> dict[str, Any] | None:
     """The flicker map for the page, its mean, and the share of pixels that change in over a tenth of the frames."""
     rate = pictures.flicker
     known = rate[~np.isnan(rate)]
-    if not known.size:
+    if not known.size or pictures.backdrop is None:
         return None
     drawn = flicker_map(rate, pictures.backdrop, _MAP_WIDTH)
     return {"mean": float(known.mean()), "often": float(np.mean(known > 0.1)), "picture": _jpeg(drawn)}
@@ -118,7 +119,7 @@ def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.n
     return drawn
 
 
-def flicker_map(rate: np.ndarray, backdrop: np.ndarray | None, max_width: int) -> np.ndarray:
+def flicker_map(rate: np.ndarray, backdrop: np.ndarray, max_width: int) -> np.ndarray:
     """Label changes over a dimmed picture, (h, w, 3) uint8 RGB, no wider than `max_width`.
 
     `rate` (H, W) float32 in 0..1, changes per frame, nan where never judged; `backdrop` (h, w, 3) uint8 RGB.
@@ -129,10 +130,7 @@ def flicker_map(rate: np.ndarray, backdrop: np.ndarray | None, max_width: int) -
     block = max(1, round(1 / scale))
     peaks = cv2.dilate(np.nan_to_num(rate), np.ones((block, block), np.uint8))
     strength = np.clip(cv2.resize(peaks, size, interpolation=cv2.INTER_AREA) / _MAX_FLICKER, 0, 1)
-    if backdrop is None:
-        drawn = np.full((size[1], size[0], 3), 60, np.uint8)
-    else:
-        drawn = _dimmed(cv2.resize(backdrop, size, interpolation=cv2.INTER_AREA))
+    drawn = _dimmed(cv2.resize(backdrop, size, interpolation=cv2.INTER_AREA))
     stops = np.linspace(0, 1, len(_HEAT))
     colour = np.stack([np.interp(strength, stops, channel) for channel in _HEAT.T], axis=-1)
     opacity = np.minimum(1, strength * 4)[..., None] * 0.85
@@ -167,8 +165,7 @@ def _jpeg(picture: np.ndarray) -> dict[str, Any]:
 
 def _lowest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
     """The classes with the lowest IoU in a frame."""
-    right, truth, given = (counts(report, name)[index] for name in ("intersection", "truth", "predicted"))
-    iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
+    iou = iou_of_counts(*(counts(report, name)[index] for name in ("intersection", "truth", "predicted")))
     lowest = [each for each in np.argsort(iou)[:3].tolist() if iou[each] < 0.9]
     return ", ".join(f"{display_name(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
 
