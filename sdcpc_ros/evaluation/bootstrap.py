@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sdcpc_ros.evaluation.metrics import iou_of_counts
 from sdcpc_ros.evaluation.report_file import column, counts, frame_times_ms, label_set_of
 
 CHUNK_BYTES = 64 << 20  # of the table of how often each run was drawn
@@ -56,7 +57,7 @@ class FrameMetrics:
         """The metrics (..., M) of sums of `columns` (..., K), nan where nothing was judged."""
         pixels, rest = sums[..., : 3 * self._classes], sums[..., 3 * self._classes :]
         intersection, truth, predicted = np.split(pixels, 3, axis=-1)
-        iou = np.where(truth > 0, _divided(intersection, truth + predicted - intersection), np.nan)
+        iou = iou_of_counts(intersection, truth, predicted)
         miou = _divided(np.nansum(iou, axis=-1, keepdims=True), (~np.isnan(iou)).sum(axis=-1, keepdims=True))
         weighted = _divided(np.nansum(iou * truth, axis=-1, keepdims=True), truth.sum(axis=-1, keepdims=True))
         means = _divided(rest[..., ::2], rest[..., 1::2])

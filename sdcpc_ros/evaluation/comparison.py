@@ -57,9 +57,8 @@ class Difference:
             return "same"
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "undecided"
-        if self.metric.better == 0:
-            return "higher" if self.low > 0 else "lower"
-        return "better" if (self.low > 0) == (self.metric.better > 0) else "worse"
+        down, up = {1: ("worse", "better"), -1: ("better", "worse"), 0: ("lower", "higher")}[self.metric.better]
+        return up if self.low > 0 else down
 
     @property
     def interval(self) -> str:
@@ -174,37 +173,35 @@ def check_gates(comparisons: Sequence[Comparison], gates: Sequence[Gate]) -> lis
     results = []
     for each in comparisons:
         for gate in gates:
-            metric, end = gate.name, ""
+            metric, part = gate.name, "difference"
             if metric not in each.differences and metric.endswith((".low", ".high")):
-                metric, _, end = metric.rpartition(".")
+                metric, _, part = metric.rpartition(".")
             if metric not in each.differences:
-                there = ", ".join(each.differences)
-                raise ReportError(
-                    f"--fail-if '{gate.text}': there is no '{metric}' in these reports; {there} are there"
-                )
-            value = getattr(each.differences[metric], end or "difference")
+                there = f"there is no '{metric}' in these reports; {', '.join(each.differences)} are there"
+                raise ReportError(f"--fail-if '{gate.text}': {there}")
+            value = getattr(each.differences[metric], part)
             if value is None:
                 raise ReportError(f"--fail-if '{gate.text}': there are too few frames for an interval")
             results.append(GateResult(gate, each.name, float(value)))
     return results
 
 
-def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference, tuple[float, ...]]]]:
+def plot_groups(differences: Iterable[Difference]) -> list[list[tuple[Difference, list[float]]]]:
     """Scores, IoU by class, and times, each with the low end, the value and the high end of its difference.
 
     Each group has one scale from -1, worse, to 1, better. Without an interval, both ends are the value.
     """
-    groups: dict[str, list[tuple[Difference, np.ndarray]]] = {}
+    groups: dict[str, list[tuple[Difference, list[float]]]] = {}
     for each in differences:
         sign, value = -1 if each.metric.better < 0 else 1, each.difference
         low, high = sorted(sign * (value if end is None else end) for end in (each.low, each.high))
         kind = "iou" if each.metric.name.startswith("iou.") else each.metric.unit
-        groups.setdefault(kind, []).append((each, np.array([low, sign * value, high])))
-    plotted = []
+        groups.setdefault(kind, []).append((each, [low, sign * value, high]))
     for group in groups.values():
-        reach = max(float(np.abs(positions).max()) for _, positions in group) or 1.0
-        plotted.append([(each, tuple((positions / reach).tolist())) for each, positions in group])
-    return plotted
+        reach = max(abs(position) for _, positions in group for position in positions) or 1.0
+        for _, positions in group:
+            positions[:] = [position / reach for position in positions]
+    return list(groups.values())
 
 
 def _compare(

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,6 @@ class Scores:
     tc: float  #: nan without flow
     ms_per_frame: float  #: median, from image to labels
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON: nan becomes None."""
-        class_iou = {name: _none_if_nan(iou) for name, iou in self.class_iou.items()}
-        return {**{name: _none_if_nan(value) for name, value in vars(self).items()}, "class_iou": class_iou}
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -85,7 +80,8 @@ class Evaluation:
     single_frame: Scores
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "streaming": self.streaming.to_dict(), "single_frame": self.single_frame.to_dict()}
+        """For JSON: nan becomes None."""
+        return _without_nan(asdict(self))
 
 
 def evaluate(
@@ -179,5 +175,7 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
-def _none_if_nan(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -47,13 +47,12 @@ class Measure:
 
     name: str
     path: str  #: in the report
-    is_minimum: bool  #: the threshold is the least allowed value, else the largest
-    is_share: bool  #: in 0..1
+    is_share: bool  #: in 0..1, and the threshold is the least allowed value; else it is the largest
     description: str
 
     @property
     def option(self) -> str:
-        return f"--{'min' if self.is_minimum else 'max'}-{self.name}"
+        return f"--{'min' if self.is_share else 'max'}-{self.name}"
 
     @property
     def destination(self) -> str:
@@ -65,21 +64,21 @@ class Measure:
         if not 0 <= threshold <= (1 if self.is_share else math.inf):
             allowed = "a share of 0 to 1 is" if self.is_share else "zero or a positive number is"
             raise ValueError(f"{self.option} is {threshold:g}; {allowed} needed")
-        return Gate(f"{self.option} {threshold:g}", self.path, "<" if self.is_minimum else ">", threshold)
+        return Gate(f"{self.option} {threshold:g}", self.path, "<" if self.is_share else ">", threshold)
 
 
 MEASURES = (
-    Measure("miou", "scores.miou", True, True, "mean IoU over the classes of the ground truth"),
-    Measure("weighted-iou", "scores.weighted_iou", True, True, "IoU weighted by pixels"),
-    Measure("mvc8", "scores.mvc8", True, True, "consistency over 8 frames"),
-    Measure("mvc16", "scores.mvc16", True, True, "consistency over 16 frames"),
-    Measure("steady", "scores.steady", True, True, "share of pixels that keep their label from frame to frame"),
-    Measure("confidence", "scores.confidence", True, True, "mean confidence of the network"),
-    Measure("unusable", "bag.unusable", False, False, "images that could not be used"),
-    Measure("ms", "timing.ms_per_frame.p95", False, False, "95th percentile of ms a frame, image to labels"),
-    Measure("dropped", "live.frames_dropped", False, False, "with --live: frames without a mask"),
-    Measure("latency", "live.latency_ms.p95", False, False, "with --live: 95th percentile of ms to the mask"),
-    Measure("agreement", "live.agreement", True, True, "with --live: share of pixels labelled as offline"),
+    Measure("miou", "scores.miou", True, "mean IoU over the classes of the ground truth"),
+    Measure("weighted-iou", "scores.weighted_iou", True, "IoU weighted by pixels"),
+    Measure("mvc8", "scores.mvc8", True, "consistency over 8 frames"),
+    Measure("mvc16", "scores.mvc16", True, "consistency over 16 frames"),
+    Measure("steady", "scores.steady", True, "share of pixels that keep their label from frame to frame"),
+    Measure("confidence", "scores.confidence", True, "mean confidence of the network"),
+    Measure("unusable", "bag.unusable", False, "images that could not be used"),
+    Measure("ms", "timing.ms_per_frame.p95", False, "95th percentile of ms a frame, image to labels"),
+    Measure("dropped", "live.frames_dropped", False, "with --live: frames without a mask"),
+    Measure("latency", "live.latency_ms.p95", False, "with --live: 95th percentile of ms to the mask"),
+    Measure("agreement", "live.agreement", True, "with --live: share of pixels labelled as offline"),
 )
 
 

@@ -25,6 +25,12 @@ def _check_pair(first: np.ndarray, second: np.ndarray, names: str) -> None:
         raise ValueError(f"{names} differ in size: {first.shape} and {second.shape} (height, width)")
 
 
+def iou_of_counts(intersection: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Intersection over union of numbers of pixels (..., C), float64; nan for a class without pixels in the truth."""
+    union = truth + predicted - intersection
+    return np.divide(intersection, union, out=np.full(union.shape, np.nan), where=truth > 0)
+
+
 class ConfusionMatrix:
     """Pixels by true class (row) and predicted class (column), pooled over all frames seen.
 
@@ -68,10 +74,7 @@ class ConfusionMatrix:
 
     def iou(self) -> np.ndarray:
         """Intersection over union by class, (C,) float64; nan for a class without pixels in the ground truth."""
-        truth = self.truth_pixels()
-        intersection = np.diag(self.matrix)
-        union = truth + self.matrix.sum(axis=0) - intersection
-        return np.divide(intersection, union, out=np.full(self.num_classes, np.nan), where=truth > 0)
+        return iou_of_counts(np.diag(self.matrix), self.truth_pixels(), self.matrix.sum(axis=0))
 
     def miou(self) -> float:
         """Mean IoU over the classes present in the ground truth."""
@@ -110,8 +113,7 @@ class VideoConsistency:
             raise ValueError(f"mode is '{mode}'; {' and '.join(MVC_MODES)} are allowed")
         self.n = n
         self.mode = mode
-        self._share_sum = 0.0
-        self._windows = 0
+        self._counted = np.zeros(2)  # the sum of the windows' shares, and their number
         self._frame = 0
         #: Truth and prediction of the last frame of the video, (2, H, W), and since which frame each pixel has its id.
         self._last: np.ndarray | None = None
@@ -142,7 +144,7 @@ class VideoConsistency:
         if window_start < 0:
             return None
         if self._last_share is not None:
-            self._count(self._last_share)
+            self._counted += self._last_share, 1
             self._last_share = None
         stable_truth, stable_prediction = self._since <= window_start
         stable = np.count_nonzero(stable_truth)
@@ -150,14 +152,10 @@ class VideoConsistency:
             return None
         share = np.count_nonzero(stable_truth & stable_prediction) / stable
         if self.mode == "clean":
-            self._count(share)
+            self._counted += share, 1
         else:
             self._last_share = share
         return share
-
-    def _count(self, share: float) -> None:
-        self._share_sum += share
-        self._windows += 1
 
     def end_video(self) -> None:
         """The next frame starts another video; no window contains frames of both."""
@@ -165,7 +163,8 @@ class VideoConsistency:
 
     def value(self) -> float:
         """mVC_n in 0..1 over the windows counted so far."""
-        return self._share_sum / self._windows if self._windows else float("nan")
+        shares, windows = self._counted.tolist()
+        return shares / windows if windows else float("nan")
 
 
 class TemporalConsistency:

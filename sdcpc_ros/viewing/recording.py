@@ -64,10 +64,18 @@ class RerunRecording(ExitStack):
         self._stream.set_time("stamp", timestamp=np.datetime64(stamp_ns, "ns"))
         self._stream.set_time("frame", sequence=number)
         self._scores.update(labels, truth, confidence, number=number, stamp_ns=stamp_ns, reset=reset)
-        self._show("camera/image", None if image is None else _jpeg(rr.Image(image)))
-        self._show("camera/labels", rr.SegmentationImage(labels))
-        self._show("camera/truth", None if truth is None else rr.SegmentationImage(truth))
-        self._show("camera/confidence", None if confidence is None else _jpeg(rr.Image(confidence, color_model="L")))
+        pictures: dict[str, Any] = {"camera/labels": rr.SegmentationImage(labels)}
+        if image is not None:
+            pictures["camera/image"] = rr.Image(image).compress(jpeg_quality=_JPEG_QUALITY)
+        if truth is not None:
+            pictures["camera/truth"] = rr.SegmentationImage(truth)
+        if confidence is not None:
+            pictures["camera/confidence"] = rr.Image(confidence, "L").compress(jpeg_quality=_JPEG_QUALITY)
+        for entity in self._shown - pictures.keys():  # the viewer shows an entity until it is logged again
+            self._stream.log(entity, rr.Clear(recursive=False))
+        for entity, picture in pictures.items():
+            self._stream.log(entity, picture)
+        self._shown = set(pictures)
         for name in _SCORES:
             value = getattr(self._scores.log, name)[-1]
             if value is not None:
@@ -81,14 +89,6 @@ class RerunRecording(ExitStack):
         self._stream.set_time("frame", sequence=number)
         self._stream.log("log", rr.TextLog(problem, level="ERROR"))
 
-    def _show(self, entity: str, picture: Any | None) -> None:
-        """Clears an entity that this frame lacks, as the viewer shows an entity until it is logged again."""
-        if picture is not None:
-            self._stream.log(entity, picture)
-        elif entity in self._shown:
-            self._stream.log(entity, rr.Clear(recursive=False))
-        (self._shown.discard if picture is None else self._shown.add)(entity)
-
     def __enter__(self) -> RerunRecording:
         self._stream = rr.RecordingStream("sdcpc_ros")
         if self._file is None:
@@ -99,10 +99,8 @@ class RerunRecording(ExitStack):
         self.callback(self._stream.disconnect)
         self.callback(self._stream.flush)
         self._stream.send_recording_name(self._name)
-        classes = zip(self._label_set.class_names, self._label_set.colours)
-        known = [
-            rr.AnnotationInfo(id=number, label=name, color=colour) for number, (name, colour) in enumerate(classes)
-        ]
+        classes = enumerate(zip(self._label_set.class_names, self._label_set.colours))
+        known = [rr.AnnotationInfo(id=number, label=name, color=colour) for number, (name, colour) in classes]
         unlabelled = rr.AnnotationInfo(id=255, label="unlabelled", color=(0, 0, 0, 0))
         self._stream.log("camera", rr.AnnotationContext([*known, unlabelled]), static=True)
         for name, title in _SCORES.items():
@@ -116,10 +114,6 @@ def check_file(file: Path) -> None:
         raise ViewingError(f"a recording is written to a file that ends in .rrd, and '{file}' does not")
     if not file.parent.is_dir():
         raise ViewingError(f"'{file}' cannot be written: there is no folder '{file.parent}'")
-
-
-def _jpeg(image: rr.Image) -> Any:
-    return image.compress(jpeg_quality=_JPEG_QUALITY)
 
 
 def _layout() -> rrb.Blueprint:

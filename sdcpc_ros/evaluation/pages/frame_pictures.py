@@ -9,8 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sdcpc_ros.evaluation.pages.rendering import Section, css_colour, display_name, percent
-from sdcpc_ros.evaluation.pages.timeline import time_of
+from sdcpc_ros.evaluation.metrics import iou_of_counts
+from sdcpc_ros.evaluation.pages.rendering import display_name, percent
+from sdcpc_ros.evaluation.pages.timeline import seconds_after_start
 from sdcpc_ros.evaluation.pictures import overlay, shrink
 from sdcpc_ros.evaluation.report_file import counts, label_set_of
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet
@@ -78,37 +79,32 @@ class ReportPictures:
             self.backdrop = shrink(image, _BACKDROP_WIDTH)
 
 
-def extreme_sections(report: dict[str, Any], pictures: ReportPictures) -> list[Section]:
-    """The worst and the best frames with their values; a section without images is left out."""
-    judged, label_set = report["scores"]["miou"] is not None, label_set_of(report)
-    measure = "by the mean IoU of the frame alone" if judged else "by the confidence in their labels"
-    meaning = f"Chosen {measure}, at least a second or so apart."
-    if judged:
-        meaning += " The difference shows wrong pixels in colour; what has no truth is darkest."
-    legend = list(zip(map(display_name, label_set.class_names), map(css_colour, label_set.colours)))
-    return [
-        Section(title, meaning, [("frames", [_frame(report, each, judged) for each in chosen]), ("legend", legend)])
-        for title, chosen in (("Worst frames", pictures.worst.frames), ("Best frames", pictures.best.frames))
-        if chosen
-    ]
+def frame_values(report: dict[str, Any], extremes: ExtremeFrames) -> list[dict[str, Any]]:
+    """The frames for templates/report.html.jinja: pictures with descriptions, value, and classes of lowest IoU."""
+    label_set, judged = label_set_of(report), report["scores"]["miou"] is not None
+    found = []
+    for extreme in extremes.frames:
+        index = report["frames"]["number"].index(extreme.number)
+        found.append(
+            {
+                "number": extreme.number,
+                "time": seconds_after_start(report, index),
+                "value": extreme.value,
+                "lowest": _lowest(report, index, label_set) if judged else "",
+                "views": _views(extreme, label_set),
+            }
+        )
+    return found
 
 
-def flicker_section(report: dict[str, Any], pictures: ReportPictures) -> Section | None:
+def flicker_values(pictures: ReportPictures) -> dict[str, Any] | None:
+    """The flicker map for the page, its mean, and the share of pixels that change in over a tenth of the frames."""
     rate = pictures.flicker
-    if not rate.size or np.isnan(rate).all():
+    known = rate[~np.isnan(rate)]
+    if not known.size or pictures.backdrop is None:
         return None
-    judged = report["scores"]["miou"] is not None
-    mean, often = float(np.nanmean(rate)), float(np.mean(rate[~np.isnan(rate)] > 0.1))
-    meaning = (
-        f"How often the label of a pixel changes from one frame to the next"
-        f"{' while its truth does not' if judged else ''}: in {percent(mean)} of the frames on average. "
-        f"{percent(often)} of the picture changes its label more often than every tenth frame."
-    )
-    if not judged:
-        meaning += " Without a truth, what moves in the picture counts as well."
     drawn = flicker_map(rate, pictures.backdrop, _MAP_WIDTH)
-    picture = _picture("", f"Flicker map over the first image. {meaning}", drawn)
-    return Section("Where labels flicker", meaning, [("flicker_map", picture)])
+    return {"mean": float(known.mean()), "often": float(np.mean(known > 0.1)), "picture": _jpeg(drawn)}
 
 
 def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -123,7 +119,7 @@ def difference(image: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.n
     return drawn
 
 
-def flicker_map(rate: np.ndarray, backdrop: np.ndarray | None, max_width: int) -> np.ndarray:
+def flicker_map(rate: np.ndarray, backdrop: np.ndarray, max_width: int) -> np.ndarray:
     """Label changes over a dimmed picture, (h, w, 3) uint8 RGB, no wider than `max_width`.
 
     `rate` (H, W) float32 in 0..1, changes per frame, nan where never judged; `backdrop` (h, w, 3) uint8 RGB.
@@ -134,64 +130,55 @@ def flicker_map(rate: np.ndarray, backdrop: np.ndarray | None, max_width: int) -
     block = max(1, round(1 / scale))
     peaks = cv2.dilate(np.nan_to_num(rate), np.ones((block, block), np.uint8))
     strength = np.clip(cv2.resize(peaks, size, interpolation=cv2.INTER_AREA) / _MAX_FLICKER, 0, 1)
-    if backdrop is None:
-        drawn = np.full((size[1], size[0], 3), 60, np.uint8)
-    else:
-        drawn = _dimmed(cv2.resize(backdrop, size, interpolation=cv2.INTER_AREA))
+    drawn = _dimmed(cv2.resize(backdrop, size, interpolation=cv2.INTER_AREA))
     stops = np.linspace(0, 1, len(_HEAT))
     colour = np.stack([np.interp(strength, stops, channel) for channel in _HEAT.T], axis=-1)
     opacity = np.minimum(1, strength * 4)[..., None] * 0.85
     return (drawn * (1 - opacity) + colour * opacity + 0.5).astype(np.uint8)
 
 
-def _frame(report: dict[str, Any], extreme: Extreme, judged: bool) -> dict[str, Any]:
-    label_set = label_set_of(report)
+def _views(extreme: Extreme, label_set: LabelSet) -> list[dict[str, Any]]:
+    """The camera image, the labels and, with a truth, the truth and the difference."""
     image, labels, truth = extreme.image, extreme.labels, extreme.truth
-    which = f"frame {extreme.number}"
-
-    def painted(name: str, what: str, ids: np.ndarray) -> dict[str, Any]:
-        return _picture(name, _describe(f"{what} of {which}", ids, label_set), overlay(image, ids, label_set))
-
-    views = [_picture("camera", f"Camera image of {which}", image)]
+    views = [("camera", "Camera image", "", image)]
     if truth is not None:
-        views.append(painted("truth", "Ground truth", truth))
-    views.append(painted("labels", "Labels", labels))
+        views.append(("truth", "Ground truth", _largest(truth, label_set), overlay(image, truth, label_set)))
+    views.append(("labels", "Labels", _largest(labels, label_set), overlay(image, labels, label_set)))
     if truth is not None:
-        share = percent(float(((labels != truth) & (truth != IGNORE)).sum()) / max(1, int((truth != IGNORE).sum())))
-        alt = f"Difference of {which}: {share} of the pixels wrong"
-        views.append(_picture(f"difference: {share} wrong", alt, difference(image, labels, truth)))
-    index = report["frames"]["number"].index(extreme.number)
-    caption = f"at {time_of(report, index)} · {'mean IoU' if judged else 'confidence'} {percent(extreme.value)}"
-    lowest = _weakest(report, index, label_set) if judged else ""
-    return {"number": extreme.number, "caption": caption + lowest, "views": views}
+        judged = truth != IGNORE
+        wrong = percent(float(((labels != truth) & judged).sum()) / max(1, int(judged.sum())))
+        drawn = difference(image, labels, truth)
+        views.append((f"difference: {wrong} wrong", "Difference", f": {wrong} of the pixels wrong", drawn))
+    return [
+        {"name": name, "alt": f"{what} of frame {extreme.number}{described}", "picture": _jpeg(drawn)}
+        for name, what, described, drawn in views
+    ]
 
 
-def _picture(name: str, alt: str, picture: np.ndarray) -> dict[str, Any]:
-    """A picture (H, W, 3) uint8 RGB as a JPEG in a data URI."""
+def _jpeg(picture: np.ndarray) -> dict[str, Any]:
+    """A picture (H, W, 3) uint8 RGB as a JPEG in a data URI, with its size."""
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
     uri = "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
-    return {"name": name, "alt": alt, "uri": uri, "width": picture.shape[1], "height": picture.shape[0]}
+    return {"uri": uri, "width": picture.shape[1], "height": picture.shape[0]}
 
 
-def _weakest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
+def _lowest(report: dict[str, Any], index: int, label_set: LabelSet) -> str:
     """The classes with the lowest IoU in a frame."""
-    right, truth, given = (counts(report, name)[index] for name in ("intersection", "truth", "predicted"))
-    iou = np.divide(right, truth + given - right, out=np.full(len(label_set), np.nan), where=truth > 0)
+    iou = iou_of_counts(*(counts(report, name)[index] for name in ("intersection", "truth", "predicted")))
     lowest = [each for each in np.argsort(iou)[:3].tolist() if iou[each] < 0.9]
-    names = ", ".join(f"{display_name(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
-    return f" · lowest: {names}" if names else ""
+    return ", ".join(f"{display_name(label_set.class_names[each])} {percent(iou[each], 0)}" for each in lowest)
 
 
-def _describe(what: str, labels: np.ndarray, label_set: LabelSet) -> str:
-    """A label image in words, by its five largest classes."""
+def _largest(labels: np.ndarray, label_set: LabelSet) -> str:
+    """The five largest classes of a label image, in words."""
     pixels = np.bincount(labels.ravel(), minlength=256)[: len(label_set)]
     shares = [
         f"{display_name(label_set.class_names[each])} {percent(float(pixels[each] / labels.size), 0)}"
         for each in np.argsort(-pixels, kind="stable")[:5].tolist()
         if pixels[each]
     ]
-    return f"{what}: {', '.join(shares) or 'nothing'}"
+    return f": {', '.join(shares) or 'nothing'}"
 
 
 def _dimmed(image: np.ndarray) -> np.ndarray:

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sdcpc_ros.runtime.atomic_file import atomic_path
 
 _NARROW_GAP = "\u202f"  # a narrow space without a line break
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A number and its meaning."""
+def write_page(path: str | Path, template: str, **values: Any) -> None:
+    """Renders a file of `templates` with these values and writes the page atomically.
 
-    name: str
-    value: str
-    meaning: str
-    unit: str = ""
-    main: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page, in a frame unless it is `bare`."""
-
-    title: str = ""
-    meaning: str = ""
-    #: The kind of each part, a macro of templates/parts.jinja, and its content.
-    parts: Sequence[tuple[str, Any]] = field(default_factory=list)
-    bare: bool = False
-
-
-def write_page(
-    path: str | Path,
-    *,
-    title: str,
-    kind: str,
-    name: str,
-    sections: Sequence[Section | Sequence[Section] | None],
-    facts: Sequence[tuple[str, str]] = (),
-    footer: str = "",
-) -> None:
-    """Renders a page and writes it atomically.
-
-    `kind` stands above the heading `name`, the facts below it. A sequence in `sections` stands side by side; None is
-    left out. Every value is escaped, since names of bags and topics are untrusted; lone surrogates become question
-    marks.
+    Every value is escaped, since names of bags and topics are untrusted; lone surrogates become question marks.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # tables on the terminal do without
 
@@ -59,14 +25,14 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html.jinja").render(
-        title=title, kind=kind, name=name, facts=facts, footer=footer, sections=[each for each in sections if each]
-    )
+    filters = (made_by, percent, milliseconds, seconds, count_noun, css_colour, display_name, relative_link)
+    environment.filters |= {function.__name__: function for function in filters}
+    page = environment.get_template(template).render(values)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
-def footer_of(report: dict[str, Any]) -> str:
+def made_by(report: dict[str, Any]) -> str:
     """Who made a report, and when."""
     made = f"Made by sdcpc_ros {report['versions'].get('sdcpc_ros', '')}".strip()
     finished = report.get("timing", {}).get("finished")
@@ -106,3 +72,8 @@ def css_colour(colour: tuple[int, int, int]) -> str:
 def display_name(name: str) -> str:
     """A class's name without underscores."""
     return name.replace("_", " ")
+
+
+def relative_link(path: str) -> str:
+    """It begins with "./", so a bag's name is never taken for a URL scheme."""
+    return "./" + quote(path, errors="replace")

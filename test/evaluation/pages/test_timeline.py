@@ -87,16 +87,22 @@ def test_marks_are_named_unless_the_name_would_overlap():
 def test_an_outlier_gets_a_note_and_does_not_flatten_the_rest():
     values = np.full(200, 30.0)
     values[3] = 4000.0
-    (strip,) = timeline(np.arange(200.0), "seconds", [Strip({"a": values}, "ms", from_zero=True)])["strips"]
+    (strip,) = timeline(np.arange(200.0), "seconds", [Strip({"a": values}, "ms")])["strips"]
     assert strip["note"]["text"] == "↑ 4000 ms" and strip["note"]["left"] == pytest.approx(100 * 3 / 199)
     assert max(float(text) for _, text in strip["ticks"]) < 60
 
 
-@pytest.mark.parametrize("values", [[np.nan, np.nan], [5.0, 5.0], [0.0, 0.0], [100.0, 100.0]])
+@pytest.mark.parametrize("values", [[5.0, 5.0], [0.0, 0.0], [100.0, 100.0]])
 def test_series_without_a_range_are_drawn(values):
     (strip,) = timeline(np.arange(2.0), "seconds", [Strip({"a": np.array(values)})])["strips"]
     drawn = coordinates(strip["lines"][0]["path"])
-    assert all(0 <= y <= 100 for line in drawn for _, y in line) and bool(drawn) == (not np.isnan(values).all())
+    assert drawn and all(0 <= y <= 100 for line in drawn for _, y in line)
+
+
+def test_a_quantity_without_values_is_left_out():
+    nothing, something = Strip({"a": np.full(2, np.nan), "b": np.ones(2)}), Strip({"c": np.ones(2)})
+    (strip,) = timeline(np.arange(2.0), "seconds", [nothing, something])["strips"]
+    assert strip["lines"][0]["title"] == "c"
 
 
 def test_a_single_frame_is_drawn():
