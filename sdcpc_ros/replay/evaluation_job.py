@@ -23,12 +23,12 @@ from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT, ReportError, read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, ModelChoice, evaluate_bag
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.live_comparison import LiveComparison
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
+from sdcpc_ros.replay.segment import rerun_sink
 from sdcpc_ros.replay.segmented_frames import Sink, load_segmenter
-from sdcpc_ros.replay.sources import BagSettings
-from sdcpc_ros.replay.view import rerun_sink
 from sdcpc_ros.runtime.atomic_file import remove_leftovers
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
@@ -170,12 +170,11 @@ def _live_comparison(job: Job, plan: LivePlan, bar: ProgressBar) -> Iterator[Liv
     def on_progress(run: LiveRun) -> None:
         bar.update(len(run.published_ns), f"{job.output.name}: playing")
 
-    with (
-        BagReader(job.bag) as bag,
-        live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_progress) as (run, answers),
-    ):
-        offsets, recurrent = config.reference_offsets, config.recurrent
-        yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)
+    with BagReader(job.bag) as bag:
+        source = BagSource(bag, job.settings)
+        with live_run(source, job.output, plan, parameters, on_progress=on_progress) as (run, answers):
+            offsets, recurrent = config.reference_offsets, config.recurrent
+            yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)
 
 
 @lru_cache(maxsize=1)

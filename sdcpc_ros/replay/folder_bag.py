@@ -11,7 +11,7 @@ from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, seriali
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.image_files import read_image
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.replay.ground_truth import FRAME_NAMES_NOTE, read_mask, with_void
+from sdcpc_ros.replay.bag_source import FRAME_NAMES_NOTE, read_mask, with_void
 from sdcpc_ros.replay.sources import image_files
 from sdcpc_ros.replay.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS
 

@@ -11,10 +11,10 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.replay.bag_evaluation import evaluate_bag
+from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink, write_labelled_bag
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame
-from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
