@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import platform
@@ -25,20 +24,6 @@ from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, Unusable, feed, segment_frames
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which checkpoint is loaded, and how it runs; as StreamingSegmenter takes it."""
-
-    path: Path  #: of the checkpoint
-    device: str = "cpu"
-    backend: str = "eager"
-    input_size: tuple[int, int] | None = None  #: (height, width)
-    precision: str = "auto"
-
-    def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

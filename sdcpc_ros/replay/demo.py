@@ -146,8 +146,7 @@ def _play(source: BagSource, plan: LivePlan, model: Path, labelled_bag: Path, co
         on_progress=on_progress,
     )
     with ProgressBar(None, "loading the model", console=console) as bar, run as (live, answers):
-        outputs = (live.topics.label, live.topics.confidence)
-        write_labelled_bag(labelled_bag, source.bag.path, answers, outputs, live.bag_times_ns, source.settings)
+        write_labelled_bag(labelled_bag, source, live, answers)
     return live
 
 

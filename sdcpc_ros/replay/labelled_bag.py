@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -28,6 +28,7 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.replay.bag_source import BagSettings, BagSource
+from sdcpc_ros.replay.live_run import LiveRun
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.segment import NOTHING_SHOWN, rerun_sink
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Sink, SourceFrame, Unusable, feed
@@ -40,28 +41,20 @@ _LABEL, _CONFIDENCE, _LABEL_INFO = "/label/image_raw", "/confidence/image_raw", 
 _OUTPUTS = (LABEL_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, CLASS_STATISTICS_TOPIC)
 
 
-def write_labelled_bag(
-    path: Path,
-    source: Path,
-    answers: BagReader,
-    answer_topics: Iterable[str],
-    frame_times_ns: Mapping[int, int],
-    settings: BagSettings,
-) -> None:
-    """Writes the part of the bag `source` that was played to a node, and the answers of the node.
+def write_labelled_bag(path: Path, source: BagSource, run: LiveRun, answers: BagReader) -> None:
+    """Writes the part of a bag that was played to a node, and the masks and confidences that the node answered.
 
-    An answer gets the bag time of its image (`frame_times_ns`: stamp -> time) instead of its time of arrival. Answers
-    with other stamps are left out.
+    An answer gets the bag time of its image instead of its time of arrival. Answers with other stamps are left out.
     """
 
     def in_bag_time(topic: str) -> Iterator[RawMessage]:
         for message in answers.messages(topic):
-            time_ns = frame_times_ns.get(message.stamp_ns)
+            time_ns = run.bag_times_ns.get(message.stamp_ns)
             if time_ns is not None:
                 yield replace(message, time_ns=time_ns)
 
-    streams = [in_bag_time(topic) for topic in answer_topics if topic in answers.topics]
-    with _copy_of(path, source, settings) as write:
+    streams = [in_bag_time(topic) for topic in (run.topics.label, run.topics.confidence) if topic in answers.topics]
+    with _copy_of(path, source.bag.path, source.settings) as write:
         for message in heapq.merge(*streams, key=lambda message: message.time_ns):
             write(message)
 

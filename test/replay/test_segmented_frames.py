@@ -13,7 +13,7 @@ from sdcpc_ros.model_files import checkpoint
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model
 from sdcpc_ros.replay.bag_source import BagSource
-from sdcpc_ros.replay.segmented_frames import SegmentedFrame, SourceFrame, Unusable, load_segmenter, segment_frames
+from sdcpc_ros.replay.segmented_frames import ModelChoice, SegmentedFrame, SourceFrame, Unusable, segment_frames
 from sdcpc_ros.replay.street_bag import IMAGE_TOPIC
 
 PERIOD_NS = 66_666_667
@@ -98,7 +98,7 @@ def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monk
         return load_checkpoint(path)
 
     monkeypatch.setattr(checkpoint, "load_checkpoint", load)
-    segmenter = load_segmenter(tiny_checkpoint, device="cpu", backend="eager", input_size=(64, 96))
+    segmenter = ModelChoice(tiny_checkpoint, input_size=(64, 96)).load()
     assert segmenter.network_size((480, 640)) == (64, 96)
     assert segmenter.segment(np.zeros((64, 96, 3), np.uint8)).labels.shape == (64, 96)
     (thread,) = threads
@@ -107,4 +107,4 @@ def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monk
 
 def test_a_model_that_cannot_be_loaded_raises(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing"):
-        load_segmenter(tmp_path / "nothing.safetensors", device="cpu", backend="eager")
+        ModelChoice(tmp_path / "nothing.safetensors").load()
