@@ -55,16 +55,16 @@ def run_here(jobs: Sequence[Job], *, force: bool, bar: ProgressBar | None = None
 def run_in_processes(jobs: Sequence[Job], workers: int, *, force: bool) -> Generator[Outcome, None, None]:
     """Runs the jobs in processes of this machine, with one core each."""
     # A pool of one process for each thread: a process that dies breaks its own pool only.
-    own, pools = threading.local(), list[ProcessPoolExecutor]()
+    pools: dict[int, ProcessPoolExecutor] = {}
 
     def run(job: Job) -> Outcome:
-        if getattr(own, "pool", None) is None:
-            own.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-            pools.append(own.pool)
+        thread = threading.get_ident()
+        if thread not in pools:
+            pools[thread] = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
         try:
-            return own.pool.submit(_run_on_one_core, job, force).result()
+            return pools[thread].submit(_run_on_one_core, job, force).result()
         except BrokenProcessPool:
-            own.pool = None
+            pools.pop(thread).shutdown()
             return _lost(job)
 
     threads = ThreadPoolExecutor(workers, thread_name_prefix="fleet")
@@ -73,7 +73,7 @@ def run_in_processes(jobs: Sequence[Job], workers: int, *, force: bool) -> Gener
             yield finished.result()
     finally:
         threads.shutdown(cancel_futures=True)
-        for pool in pools:
+        for pool in pools.values():
             pool.shutdown()
 
 
