@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.images.decoding import image_format, to_rgb
+from sdcpc_ros.images.decoding import check_data, check_size, image_format, to_rgb
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.streaming.class_statistics import class_statistics
@@ -112,11 +112,11 @@ def serialise_camera_info(size: tuple[int, int], camera_matrix: np.ndarray, stam
     return _serialise(CAMERA_INFO, stamp_ns, frame_id, distortion_model="plumb_bob", **matrices, **layout)
 
 
-def serialise_label_info(label_set: LabelSet, stamp_ns: int, frame_id: str, threshold: float = 0.0) -> bytes:
+def serialise_label_info(label_set: LabelSet, stamp_ns: int, frame_id: str) -> bytes:
     """A vision_msgs/LabelInfo of the classes and their ids, as CDR."""
     vision_class = standard_types().types["vision_msgs/msg/VisionClass"]
     classes = [vision_class(class_id=i, class_name=name) for i, name in enumerate(label_set.class_names)]
-    return _serialise(LABEL_INFO, stamp_ns, frame_id, class_map=classes, threshold=threshold)
+    return _serialise(LABEL_INFO, stamp_ns, frame_id, class_map=classes, threshold=0.0)
 
 
 def serialise_class_statistics(labels: np.ndarray, confidence: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
@@ -163,12 +163,11 @@ def _ids(message: Any) -> np.ndarray:
         )
     id_type = np.dtype(_LABEL_ENCODINGS[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
     height, width, step = int(message.height), int(message.width), int(message.step)
-    data, row_bytes = np.asarray(message.data, np.uint8), width * id_type.itemsize
-    if height == 0 or width == 0:
-        raise BagError(f"an image of {width} x {height} pixels is empty")
-    if step < row_bytes:
-        raise BagError(f"an image of width {width} in {message.encoding} needs a step of {row_bytes}, not {step}")
-    if data.size < height * step:
-        raise BagError(f"an image of {height} rows of {step} bytes is cut short: it holds {data.size} bytes")
-    rows = data[: height * step].reshape(height, step)[:, :row_bytes]
-    return np.ascontiguousarray(rows).view(id_type).astype(id_type.newbyteorder("="), copy=False)
+    least_step = width * id_type.itemsize
+    check_size(height, width, _MAX_PIXELS)
+    if step < least_step:
+        raise BagError(f"an image of width {width} in {message.encoding} needs a step of {least_step}, not {step}")
+    check_data(message, needed=height * step)
+    data = np.ascontiguousarray(message.data, np.uint8)
+    ids = np.ndarray((height, width), id_type, data.data, strides=(step, id_type.itemsize))
+    return ids.astype(id_type.newbyteorder("="))

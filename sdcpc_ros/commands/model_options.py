@@ -65,10 +65,10 @@ def add_precision_option(parser: argparse._ActionsContainer) -> None:
 def load_chosen_model(arguments: argparse.Namespace) -> StreamingSegmenter:
     """The model of `add_model_option`, run as `add_device_options` say. Raises CheckpointError or BackendError."""
     from sdcpc_ros.model_files.checkpoint import resolve_model
-    from sdcpc_ros.replay.segmented_frames import load_segmenter
+    from sdcpc_ros.replay.segmented_frames import ModelChoice
 
     path = resolve_model(arguments.model or DEFAULT_MODEL)
-    return load_segmenter(path, device=arguments.device, backend=arguments.backend, precision=arguments.precision)
+    return ModelChoice(path, arguments.device, arguments.backend, precision=arguments.precision).load()
 
 
 def add_config_fields(parser: argparse.ArgumentParser, examples: str) -> None:

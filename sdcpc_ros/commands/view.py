@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _view_recorded(arguments: argparse.Namespace) -> int:
-    from sdcpc_ros.replay.view import has_masks, view_masks, view_source
+    from sdcpc_ros.replay.labelled_bag import has_masks, view_masks
+    from sdcpc_ros.replay.segment import view_source
     from sdcpc_ros.runtime.progress import ProgressBar
 
     masks_there = arguments.model is None and has_masks(arguments.input)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import platform
@@ -22,25 +21,9 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.pages.frame_pictures import ReportPictures
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT
 from sdcpc_ros.evaluation.scorer import Scorer
-from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.replay.ground_truth import GroundTruth, find_ground_truth
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, Unusable, feed, segment_frames
-from sdcpc_ros.replay.sources import BagSettings, bag_frames
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which checkpoint is loaded, and how it runs; as StreamingSegmenter takes it."""
-
-    path: Path  #: of the checkpoint
-    device: str = "cpu"
-    backend: str = "eager"
-    input_size: tuple[int, int] | None = None  #: (height, width)
-    precision: str = "auto"
-
-    def sha256(self) -> str:
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -73,46 +56,43 @@ def evaluate_bag(
     `on_start` gets the expected number of images; each of `sinks` gets every frame in turn. Images that cannot be
     used are skipped and listed. Raises BagError if the bag cannot be read or judged, or holds no usable image.
     """
-    settings, label_set = settings or BagSettings(), model.segmenter.label_set
+    label_set = model.segmenter.label_set
     scorer, pictures = Scorer(label_set), ReportPictures()
 
     def score(frame: SegmentedFrame | Unusable) -> None:
         if isinstance(frame, Unusable):
             return
-        source, result = frame.source, frame.segmentation
+        image, result = frame.source, frame.segmentation
         try:
             scorer.update(
                 result.labels,
-                source.truth,
+                image.truth,
                 result.confidence,
-                number=source.number,
-                stamp_ns=source.stamp_ns,
+                number=image.number,
+                stamp_ns=image.stamp_ns,
                 references=result.references,
                 reset=result.reset,
             )
         except ValueError as error:
-            raise BagError(f"bag '{path}': the {truth.description} cannot judge the labels: {error}") from error
+            raise BagError(f"bag '{path}': the {source.truth.description} cannot judge the labels: {error}") from error
         # Frames without a truth are chosen by confidence if no frame has one.
         value = scorer.log.miou[-1] if scorer.judged else scorer.log.confidence[-1]
-        pictures.add(value, source.number, source.image, result.labels, source.truth)
+        pictures.add(value, image.number, image.image, result.labels, image.truth)
 
     with BagReader(path) as bag:
-        camera = bag.camera_topic(settings.camera)
-        reader = LabelReader(label_set.colours, settings.unknown_colours_are_void)
-        truth = find_ground_truth(settings.truth, bag, camera, frozenset(settings.void), reader)
-        on_start(expected_frames(bag, camera, settings))
-        source = bag_frames(bag, camera, truth, settings)
-        frames = segment_frames(model.segmenter, source, max_gap_s=settings.max_gap_s)
+        source = BagSource(bag, settings, label_set.colours)
+        on_start(source.expected)
+        frames = segment_frames(model.segmenter, source.frames(), max_gap_s=source.settings.max_gap_s)
         started = time.perf_counter()
-        run = feed(frames, [score, *sinks], f"bag '{path}' has no usable image on {camera}")
+        run = feed(frames, [score, *sinks], f"bag '{path}' has no usable image on {source.camera}")
         wall_s = time.perf_counter() - started
-        if truth.description != "none" and not scorer.judged:
-            run.problems.insert(0, f"none of the images has a ground truth in the {truth.description}")
+        if source.truth.description != "none" and not scorer.judged:
+            run.problems.insert(0, f"none of the images has a ground truth in the {source.truth.description}")
         pictures.flicker = scorer.flicker.rate()
         report = {
             "format": REPORT_FORMAT,
-            "bag": _bag_facts(bag, camera, truth, run),
-            **_model_facts(model, settings),
+            "bag": _bag_facts(source, run),
+            **_model_facts(model, source.settings),
             "problems": run.problems,
             **scorer.report(),
             "worst": [extreme.number for extreme in pictures.worst.frames],
@@ -122,34 +102,17 @@ def evaluate_bag(
         return BagEvaluation(report, pictures)
 
 
-def expected_frames(bag: BagReader, camera: str, settings: BagSettings) -> int:
-    """The number of images to evaluate: exact for a whole bag, an estimate for a part of it.
-
-    Raises BagError if `settings.every` leaves only one image, which is no stream.
-    """
-    images = bag.topics[camera].message_count
-    if settings.every > 1 and settings.every >= images:
-        raise BagError(
-            f"bag '{bag.path}', every n-th image: n is {settings.every}; a whole number of 1 to {max(1, images - 1)} "
-            f"is allowed, as {camera} has {images} images"
-        )
-    if bag.duration_s <= 0 or (settings.start_s == 0 and settings.duration_s is None):
-        return math.ceil(images / settings.every)
-    left = max(0.0, bag.duration_s - settings.start_s)
-    wanted = left if settings.duration_s is None else min(left, settings.duration_s)
-    return math.ceil(round(images * wanted / bag.duration_s) / settings.every)
-
-
-def _bag_facts(bag: BagReader, camera: str, truth: GroundTruth, run: Run) -> dict[str, Any]:
+def _bag_facts(source: BagSource, run: Run) -> dict[str, Any]:
+    bag, camera = source.bag, source.bag.topics[source.camera]
     return {
         "name": bag.path.stem if bag.path.is_file() else bag.path.name,
         "path": str(bag.path),
-        "camera": camera,
-        "camera_type": bag.topics[camera].type,
-        "truth": truth.description,
+        "camera": camera.name,
+        "camera_type": camera.type,
+        "truth": source.truth.description,
         "start_ns": bag.start_ns,
         "duration_s": round(bag.duration_s, 9),
-        "images": bag.topics[camera].message_count,
+        "images": camera.message_count,
         "unusable": run.unusable,
         "topics": {name: [topic.type, topic.message_count] for name, topic in sorted(bag.topics.items())},
     }

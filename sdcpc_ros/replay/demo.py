@@ -28,11 +28,10 @@ from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-from sdcpc_ros.replay.bag_evaluation import expected_frames
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC, terminated_as_interrupted
-from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
 
@@ -71,13 +70,12 @@ def run_demo(
     with terminated_as_interrupted():
         source = bag_path or _prepare_street(seconds, output / "synthetic_street", console)
         with BagReader(source) as bag:
-            camera = bag.camera_topic(camera)
-            truth_topic = bag.ground_truth_topic(camera)
+            played = BagSource(bag, BagSettings(camera, duration_s=seconds))
+            camera, truth_topic = played.camera, played.truth.topic
             if bag_path is not None:
                 images = bag.topics[camera].message_count
                 _step(console, 1, f"The bag: {bag_path}, {bag.duration_s:.1f} s with {images} images on {camera}")
-            settings = BagSettings(camera=camera, duration_s=seconds)
-            live = _play(bag, settings, LivePlan(rate), model, labelled_bag, console)
+            live = _play(played, LivePlan(rate), model, labelled_bag, console)
         _step(console, 4, "Measuring and drawing")
         if bag_path is None and label_set.class_names != CAMVID_11.class_names:
             truth_topic = None  # the street's ids are CamVid's; the model's mean something else
@@ -129,22 +127,18 @@ def _prepare_street(seconds: float | None, path: Path, console: Console) -> Path
     return path
 
 
-def _play(
-    bag: BagReader, settings: BagSettings, plan: LivePlan, model: Path, labelled_bag: Path, console: Console
-) -> LiveRun:
+def _play(source: BagSource, plan: LivePlan, model: Path, labelled_bag: Path, console: Console) -> LiveRun:
     """Plays the bag to a node and writes the labelled bag of its answers; the node's log lies beside it."""
-    camera = bag.camera_topic(settings.camera)
 
     def on_progress(run: LiveRun) -> None:
         if not run.published_ns:
-            bar.restart(expected_frames(bag, camera, settings), "playing")
+            bar.restart(source.expected, "playing")
             speed = "as fast as it was recorded" if plan.rate == 1 else f"at {plan.rate:g} times the recorded speed"
-            _step(console, 3, f"Playing {camera}, {speed}")
+            _step(console, 3, f"Playing {source.camera}, {speed}")
         bar.update(len(run.published_ns), f"{len(run.arrived_ns)} masks, frames played")
 
     run = live_run(
-        bag,
-        settings,
+        source,
         labelled_bag.parent,
         plan,
         {"model": model},
@@ -152,8 +146,7 @@ def _play(
         on_progress=on_progress,
     )
     with ProgressBar(None, "loading the model", console=console) as bar, run as (live, answers):
-        outputs = (live.topics.label, live.topics.confidence)
-        write_labelled_bag(labelled_bag, bag.path, answers, outputs, live.bag_times_ns, settings)
+        write_labelled_bag(labelled_bag, source, live, answers)
     return live
 
 

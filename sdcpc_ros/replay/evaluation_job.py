@@ -22,13 +22,13 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT, ReportError, read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.bag_evaluation import Model, ModelChoice, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.live_comparison import LiveComparison
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
-from sdcpc_ros.replay.segmented_frames import Sink, load_segmenter
-from sdcpc_ros.replay.sources import BagSettings
-from sdcpc_ros.replay.view import rerun_sink
+from sdcpc_ros.replay.segment import rerun_sink
+from sdcpc_ros.replay.segmented_frames import ModelChoice, Sink
 from sdcpc_ros.runtime.atomic_file import remove_leftovers
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
@@ -80,7 +80,7 @@ class Job:
             "files": _fingerprints(self.bag),
             "truth": [] if truth is None else _fingerprints(truth),
             "model": self.model.sha256(),
-            "run": {key: value for key, value in asdict(self.model).items() if key != "path"},
+            "run": self.model.run_options,
             "settings": asdict(self.settings),
             "live": None if self.live is None else asdict(self.live),
         }
@@ -164,24 +164,22 @@ def _live_comparison(job: Job, plan: LivePlan, bar: ProgressBar) -> Iterator[Liv
     require_ros(" for --live")
     bar.update(doing=f"{job.output.name}: starting the node")
     max_gap_s, config = job.settings.max_gap_s, load_checkpoint(job.model.path).config
-    parameters = {"model" if name == "path" else name: value for name, value in vars(job.model).items()}
-    parameters["max_gap"] = max_gap_s
+    parameters = {"model": job.model.path, **job.model.run_options, "max_gap": max_gap_s}
 
     def on_progress(run: LiveRun) -> None:
         bar.update(len(run.published_ns), f"{job.output.name}: playing")
 
-    with (
-        BagReader(job.bag) as bag,
-        live_run(bag, job.settings, job.output, plan, parameters, on_progress=on_progress) as (run, answers),
-    ):
-        offsets, recurrent = config.reference_offsets, config.recurrent
-        yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)
+    with BagReader(job.bag) as bag:
+        source = BagSource(bag, job.settings)
+        with live_run(source, job.output, plan, parameters, on_progress=on_progress) as (run, answers):
+            offsets, recurrent = config.reference_offsets, config.recurrent
+            yield LiveComparison(run, answers, offsets=offsets, max_gap_s=max_gap_s, recurrent=recurrent)
 
 
 @lru_cache(maxsize=1)
 def _load_model(choice: ModelChoice, sha256: str) -> Model:
     """The last model is kept, since the bags of a fleet share it."""
-    return Model(load_segmenter(**vars(choice)), choice.path.stem, sha256)
+    return Model(choice.load(), choice.path.stem, sha256)
 
 
 def _fingerprints(path: Path) -> list[tuple[str, int, int]]:

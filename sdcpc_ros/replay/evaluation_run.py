@@ -17,14 +17,14 @@ from rich.table import Table
 
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.html_report import write_fleet_page
-from sdcpc_ros.evaluation.report_file import read_report, write_json
+from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-from sdcpc_ros.replay.bag_evaluation import ModelChoice
+from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.evaluation_job import Job
 from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.live_run import LivePlan
 from sdcpc_ros.replay.node_process import NodeTopics, terminated_as_interrupted
-from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.segmented_frames import ModelChoice
 from sdcpc_ros.runtime.progress import ProgressBar
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
@@ -104,11 +104,10 @@ def _outcomes(arguments: argparse.Namespace, jobs: Sequence[Job], bar: ProgressB
 
 
 def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> int:
-    if outcome.status == "failed":
+    job, report = outcome.job, outcome.report
+    if report is None:
         print(f"sdcpc evaluate-bag: {outcome.problem}", file=sys.stderr)
         return MISSED
-    job = outcome.job
-    report = read_report(job.report_path)
     console.print(report_table(report))
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")

@@ -25,7 +25,7 @@ import numpy as np
 from sdcpc_ros.bags.errors import FleetError
 from sdcpc_ros.evaluation.gates import Gate, missed_gates
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
-from sdcpc_ros.evaluation.report_file import ReportError, label_set_of, read_report
+from sdcpc_ros.evaluation.report_file import label_set_of
 from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.runtime.process_memory import configure_malloc
@@ -43,6 +43,7 @@ class Outcome:
     job: Job
     status: Literal["done", "reused", "failed"]
     problem: str = ""  #: of a failed job, as a sentence
+    report: dict[str, Any] | None = None  #: None if it failed
 
 
 def run_here(jobs: Sequence[Job], *, force: bool, bar: ProgressBar | None = None) -> Generator[Outcome, None, None]:
@@ -54,16 +55,16 @@ def run_here(jobs: Sequence[Job], *, force: bool, bar: ProgressBar | None = None
 def run_in_processes(jobs: Sequence[Job], workers: int, *, force: bool) -> Generator[Outcome, None, None]:
     """Runs the jobs in processes of this machine, with one core each."""
     # A pool of one process for each thread: a process that dies breaks its own pool only.
-    own, pools = threading.local(), list[ProcessPoolExecutor]()
+    pools: dict[int, ProcessPoolExecutor] = {}
 
     def run(job: Job) -> Outcome:
-        if getattr(own, "pool", None) is None:
-            own.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-            pools.append(own.pool)
+        thread = threading.get_ident()
+        if thread not in pools:
+            pools[thread] = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
         try:
-            return own.pool.submit(_run_on_one_core, job, force).result()
+            return pools[thread].submit(_run_on_one_core, job, force).result()
         except BrokenProcessPool:
-            own.pool = None
+            pools.pop(thread).shutdown()
             return _lost(job)
 
     threads = ThreadPoolExecutor(workers, thread_name_prefix="fleet")
@@ -72,7 +73,7 @@ def run_in_processes(jobs: Sequence[Job], workers: int, *, force: bool) -> Gener
             yield finished.result()
     finally:
         threads.shutdown(cancel_futures=True)
-        for pool in pools:
+        for pool in pools.values():
             pool.shutdown()
 
 
@@ -117,32 +118,31 @@ def fleet_report(outcomes: Sequence[Outcome], gates: Sequence[Gate], output: Pat
     IoU is pooled by pixels; mVC is the mean over all windows, steadiness and confidence over all frames. Shares in
     0..1, None where nothing could be judged.
     """
-    reports, entries = [], []
+    entries: list[dict[str, Any]] = []
     for outcome in outcomes:
-        job = outcome.job
-        entry: dict[str, Any] = {"status": outcome.status, "problem": outcome.problem}
-        if outcome.status != "failed":
-            try:
-                report = read_report(job.report_path)
-            except (OSError, ReportError) as error:
-                entry = {"status": "failed", "problem": f"its report cannot be read back: {error}"}
-            else:
-                reports.append(report)
-                entry |= {
-                    "report": job.report_path.relative_to(output).as_posix(),
-                    "page": job.page_path.relative_to(output).as_posix(),
-                    "scores": report["scores"],
-                    "unusable": report["bag"]["unusable"],
-                    "labels_sha256": report["labels_sha256"],
-                    "missed": missed_gates(gates, report),
-                }
-        entries.append({"name": job.output.name, "path": str(job.bag), **entry})
+        job, report = outcome.job, outcome.report
+        entry: dict[str, Any] = {
+            "name": job.output.name,
+            "path": str(job.bag),
+            "status": outcome.status,
+            "problem": outcome.problem,
+        }
+        if report is not None:
+            entry |= {
+                "report": job.report_path.relative_to(output).as_posix(),
+                "page": job.page_path.relative_to(output).as_posix(),
+                "scores": report["scores"],
+                "unusable": report["bag"]["unusable"],
+                "labels_sha256": report["labels_sha256"],
+                "missed": missed_gates(gates, report),
+            }
+        entries.append(entry)
     return {
         "format": FLEET_FORMAT,
         "bags": entries,
         "failed": sum(entry["status"] == "failed" for entry in entries),
         "missed": sum(bool(entry.get("missed")) for entry in entries),
-        **_pool(reports),
+        **_pool([outcome.report for outcome in outcomes if outcome.report is not None]),
     }
 
 
@@ -179,15 +179,15 @@ def output_folders(bags: Sequence[Path], output: Path) -> list[Path]:
 def _run_one(job: Job, force: bool, bar: ProgressBar | None = None) -> Outcome:
     """Runs a job, or finds that it is done. Exceptions other than of the bag, the model or the disk are bugs."""
     try:
-        if not force and job.earlier_report() is not None:
-            return Outcome(job, "reused")
-        run_job(job, bar)
+        report = None if force else job.earlier_report()
+        if report is not None:
+            return Outcome(job, "reused", report=report)
+        return Outcome(job, "done", report=run_job(job, bar))
     except OSError as error:
         at = f": '{error.filename}'" if error.filename else ""
         return Outcome(job, "failed", f"{error.strerror}{at}" if error.strerror else str(error))
     except ValueError as error:
         return Outcome(job, "failed", str(error) or type(error).__name__)
-    return Outcome(job, "done")
 
 
 def _lost(job: Job, reason: str = "") -> Outcome:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, IMAGE, RawMessage, serialise_compressed, serialise_image
+from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_compressed
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.image_files import read_image
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.replay.ground_truth import FRAME_NAMES_NOTE, read_mask, with_void
+from sdcpc_ros.replay.bag_source import FRAME_NAMES_NOTE, read_mask, with_void
 from sdcpc_ros.replay.sources import image_files
-from sdcpc_ros.replay.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS
+from sdcpc_ros.replay.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS, image_message
 
 
 def list_frames(folder: Path, labels: Path | None = None) -> list[tuple[Path, Path | None]]:
@@ -65,9 +65,9 @@ def write_folder_bag(
             if compressed:
                 kind = "png" if image.suffix.lower() == ".png" else "jpeg"
                 data = serialise_compressed(image.read_bytes(), kind, time_ns, FRAME_ID)
+                bag.write(RawMessage(topic, COMPRESSED_IMAGE, time_ns, data))
             else:
-                data = serialise_image(pixels, "rgb8", time_ns, FRAME_ID)
-            bag.write(RawMessage(topic, COMPRESSED_IMAGE if compressed else IMAGE, time_ns, data))
+                bag.write(image_message(topic, pixels, time_ns))
             if label is not None:
                 ids, size = read_mask(label, reader), pixels.shape
                 if ids.shape != size[:2]:
@@ -75,7 +75,6 @@ def write_folder_bag(
                         f"'{label}' is {ids.shape[1]}x{ids.shape[0]} but its image is {size[1]}x{size[0]}; "
                         "they must be of one size"
                     )
-                data = serialise_image(with_void(ids, void), "mono8", time_ns, FRAME_ID)
-                bag.write(RawMessage(GROUND_TRUTH_TOPIC, IMAGE, time_ns, data))
+                bag.write(image_message(GROUND_TRUTH_TOPIC, with_void(ids, void), time_ns))
             on_frame()
     return topic

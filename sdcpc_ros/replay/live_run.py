@@ -21,6 +21,7 @@ from sdcpc_ros.bags.errors import BagError, PlaybackError
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, DIAGNOSTICS, IMAGE, RawMessage, standard_types
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
+from sdcpc_ros.replay.bag_source import BagSource
 from sdcpc_ros.replay.node_process import (
     DIAGNOSTICS_TOPIC,
     NODE_MODULE,
@@ -30,7 +31,6 @@ from sdcpc_ros.replay.node_process import (
     ros_environment,
     write_parameters,
 )
-from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.runtime.environment import environment
 
 _ERROR = 2  # diagnostic_msgs/DiagnosticStatus.ERROR
@@ -119,8 +119,7 @@ def require_ros(hint: str) -> None:
 
 @contextmanager
 def live_run(
-    bag: BagReader,
-    settings: BagSettings,
+    source: BagSource,
     folder: Path,
     plan: LivePlan,
     parameters: Mapping[str, Any],
@@ -136,19 +135,18 @@ def live_run(
     not answer; BagError for a fault of the bag.
     """
     recording, log = folder / ".live_recording", folder / "node.log"
-    camera = bag.camera_topic(settings.camera)
     try:
         if plan.running is not None:
-            run = _play(bag, camera, settings, plan, None, recording, on_progress)
+            run = _play(source, plan, None, recording, on_progress)
         else:
             with environment(ros_environment(folder / "ros_logs")):
-                compressed = bag.topics[camera].type == COMPRESSED_IMAGE
+                compressed = source.bag.topics[source.camera].type == COMPRESSED_IMAGE
                 file = folder / "node_parameters.yaml"
-                write_parameters(file, image_topic=camera, compressed=compressed, **parameters)
+                write_parameters(file, image_topic=source.camera, compressed=compressed, **parameters)
                 on_start(f"python -m {NODE_MODULE}, ROS domain {os.environ['ROS_DOMAIN_ID']}")
                 with NodeProcess(node_command(file), log) as process:
                     try:
-                        run = _play(bag, camera, settings, plan, process, recording, on_progress)
+                        run = _play(source, plan, process, recording, on_progress)
                     except PlaybackError as error:
                         raise PlaybackError(f"{error} (the node's log: {log})") from None
         with BagReader(recording) as recorded:
@@ -158,9 +156,7 @@ def live_run(
 
 
 def _play(
-    bag: BagReader,
-    camera: str,
-    settings: BagSettings,
+    source: BagSource,
     plan: LivePlan,
     process: NodeProcess | None,
     recording: Path,
@@ -168,15 +164,18 @@ def _play(
 ) -> LiveRun:
     from sdcpc_ros.replay.player import BagPlayer, record, spinning_node, wait_until
 
-    topics = plan.running or NodeTopics()
+    bag, camera, topics = source.bag, source.camera, plan.running or NodeTopics()
     run, info = LiveRun(topics), bag.camera_info_topic(camera)
     timeout_s = RUNNING_TIMEOUT_S if process is None else _START_TIMEOUT_S
 
-    def is_running() -> bool:
-        return process is None or process.is_running()
+    def check_process() -> None:
+        if process is not None:
+            process.require_running()
 
-    def may_get_ready() -> bool:
-        return is_running() and not run.node_failure
+    def check_node() -> None:
+        check_process()
+        if run.node_failure:
+            raise PlaybackError(f"the node {run.node_failure}")
 
     def on_publish(message: RawMessage) -> None:
         if message.topic == camera:
@@ -186,22 +185,19 @@ def _play(
     with BagWriter(recording) as writer, spinning_node("sdcpc_player") as node:
         recorded = {topics.label: IMAGE, topics.confidence: IMAGE, DIAGNOSTICS_TOPIC: DIAGNOSTICS}
         record(node, writer, recorded, run.note_answer)
-        player = BagPlayer(node, bag, [camera, *([] if info is None else [info])], rate=plan.rate, part=settings)
-        ready = wait_until(lambda: node.count_publishers(topics.label) > 0, timeout_s, may_get_ready)
-        ready = ready and player.wait_for_subscribers([camera], timeout_s, may_get_ready)
-        if not ready and may_get_ready():
+        played = [camera, *([] if info is None else [info])]
+        player = BagPlayer(node, bag, played, rate=plan.rate, part=source.settings)
+        if not (
+            wait_until(lambda: node.count_publishers(topics.label) > 0, timeout_s, check_node)
+            and player.wait_for_subscribers([camera], timeout_s, check_node)
+        ):
             raise PlaybackError(f"no node publishes {topics.label} and listens to {camera} after {timeout_s:.0f} s")
-        if process is not None:
-            process.require_running()
-        if run.node_failure:
-            raise PlaybackError(f"the node {run.node_failure}")
         # The node's publishers find our subscriptions in the order of their making, that of reports last; a mask that
         # is published before is lost.
-        wait_until(lambda: run.reports > 0, _DIAGNOSTICS_TIMEOUT_S, may_get_ready)
+        wait_until(lambda: run.reports > 0, _DIAGNOSTICS_TIMEOUT_S, check_node)
         on_progress(run)
-        player.play(on_publish, is_running)
-        if process is not None:
-            process.require_running()
+        player.play(on_publish, check_process)
+        check_process()
         if not run.bag_times_ns:
             raise BagError(f"the part to play of bag '{bag.path}' holds no image on {camera}")
         # The last frame is never dropped. Its answers come, and then diagnostics that include it.

@@ -28,7 +28,7 @@ from sdcpc_ros.bags.errors import PlaybackError
 from sdcpc_ros.bags.messages import RawMessage
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
-from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.bag_source import BagSettings
 
 _POLL_S = 0.02
 _SPIN_S = 0.1
@@ -63,11 +63,12 @@ def playable_topics(bag: BagReader) -> list[str]:
     return playable
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, keep_going: Callable[[], bool] = lambda: True) -> bool:
-    """Polls until the condition holds. False if `timeout_s` passes, or `keep_going` is False, before."""
+def wait_until(condition: Callable[[], bool], timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
+    """Polls until the condition holds; False if `timeout_s` passes before. `check` is called at each poll, to raise."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        if time.monotonic() > deadline or not keep_going():
+        check()
+        if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)
     return True
@@ -132,11 +133,11 @@ class BagPlayer:
         self._started_s = time.monotonic()
 
     def wait_for_subscribers(
-        self, topics: Iterable[str], timeout_s: float, keep_going: Callable[[], bool] = lambda: True
+        self, topics: Iterable[str], timeout_s: float, check: Callable[[], None] = lambda: None
     ) -> bool:
-        """Waits until each topic has a subscriber. False if `timeout_s` passes, or `keep_going` is False, before."""
+        """Waits until each topic has a subscriber, as `wait_until`. False if `timeout_s` passes before."""
         publishers = [self._publishers[topic] for topic in topics]
-        if not wait_until(lambda: all(each.get_subscription_count() for each in publishers), timeout_s, keep_going):
+        if not wait_until(lambda: all(each.get_subscription_count() for each in publishers), timeout_s, check):
             return False
         settled_s = time.monotonic() + _SETTLE_S
         while time.monotonic() < settled_s:
@@ -147,28 +148,29 @@ class BagPlayer:
     def play(
         self,
         on_publish: Callable[[RawMessage], None] = lambda message: None,
-        keep_going: Callable[[], bool] = lambda: True,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Publishes each message when it is due, until the end, or until `keep_going` is False.
+        """Publishes each message when it is due, until the end.
 
-        A late message is published at once; none is skipped. `on_publish` is called before each.
+        A late message is published at once; none is skipped. `on_publish` is called before each, `check` while waiting.
+        An exception of either ends playing.
         """
-        while self._play_once(on_publish, keep_going) and self._loop:
+        while self._play_once(on_publish, check) and self._loop:
             pass
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGED_S))
 
-    def _play_once(self, on_publish: Callable[[RawMessage], None], keep_going: Callable[[], bool]) -> bool:
-        """False if nothing was published, or playing was stopped."""
+    def _play_once(self, on_publish: Callable[[RawMessage], None], check: Callable[[], None]) -> bool:
+        """False if nothing was published."""
         self._started_s = time.monotonic()
         published_any, part = False, self._part
         for message in self._bag.messages(*self._publishers, start_s=part.start_s, duration_s=part.duration_s):
             offset_ns = message.time_ns - self._bag.start_ns
-            while (remaining_ns := offset_ns - self._bag_offset_ns()) > 0 and keep_going():
+            check()
+            while (remaining_ns := offset_ns - self._bag_offset_ns()) > 0:
                 self._publish_clock(self._bag_offset_ns())
                 time.sleep(min(remaining_ns / 1e9 / self._rate, _CLOCK_PERIOD_S))
-            if not keep_going():
-                return False
+                check()
             on_publish(message)
             self._publish_clock(offset_ns)
             self._publishers[message.topic].publish(message.data)
@@ -177,12 +179,7 @@ class BagPlayer:
 
     def linger(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """After playing, publishes /clock until `done`. False if `timeout_s` passes before."""
-
-        def tick() -> bool:
-            self._publish_clock(self._bag_offset_ns())
-            return True
-
-        return wait_until(done, timeout_s, tick)
+        return wait_until(done, timeout_s, lambda: self._publish_clock(self._bag_offset_ns()))
 
     def _bag_offset_ns(self) -> int:
         """The bag's time now, in ns from its start."""

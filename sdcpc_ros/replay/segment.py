@@ -1,4 +1,4 @@
-"""`sdcpc segment`: segments images without ROS, into a video with class colours or a folder of label images."""
+"""`sdcpc segment` and `sdcpc view`: images without ROS, into a video, a folder of label images or a Rerun recording."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.evaluation.pictures import fit_into, overlay, shrink
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.segmented_frames import Run, SegmentedFrame, Sink, SourceFrame, Unusable, feed, segment_frames
-from sdcpc_ros.replay.sources import FrameSource
+from sdcpc_ros.replay.sources import FrameSource, open_source
 from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 #: Allowed steps between two images of the video. Other steps come from a clock that was set.
 _SHORTEST_S, _LONGEST_S = 0.001, 60.0
+NOTHING_SHOWN = "there is no picture that can be shown"
 
 
 def segment_source(
@@ -41,6 +42,23 @@ def segment_source(
     frames = segment_frames(segmenter, source.frames, max_gap_s=source.max_gap_s, confidence=False)
     with sink as write:
         return feed(frames, [write, lambda frame: on_frame()], "there is no picture that can be used")
+
+
+def view_source(
+    path: str,
+    file: Path | None,
+    segmenter: StreamingSegmenter,
+    *,
+    camera: str | None,
+    images_hz: float | None,
+    on_frame: Callable[[], None],
+) -> int:
+    """Segments images of any source and shows them. Returns how many; raises BagError or ViewingError."""
+    label_set = segmenter.label_set
+    with open_source(path, camera=camera, images_hz=images_hz, label_set=label_set) as source:
+        frames = segment_frames(segmenter, source.frames, max_gap_s=source.max_gap_s)
+        with rerun_sink(label_set, Path(path).name, file) as show:
+            return feed(frames, [show, lambda frame: on_frame()], NOTHING_SHOWN).frames
 
 
 @contextmanager
@@ -90,3 +108,31 @@ def label_folder(path: Path, name_of: Callable[[SourceFrame], str]) -> Iterator[
             file.write_bytes(png.tobytes())
 
     yield write
+
+
+@contextmanager
+def rerun_sink(label_set: LabelSet, name: str, file: Path | None) -> Iterator[Sink]:
+    """Adds frames to a RerunRecording, and the problems of unusable ones to its log.
+
+    The sink raises ValueError when a frame's truth and labels cannot be compared.
+    """
+    from sdcpc_ros.viewing.recording import RerunRecording  # needs rerun-sdk, which evaluations do without
+
+    with RerunRecording(label_set, name, file) as recording:
+
+        def show(frame: SegmentedFrame | Unusable) -> None:
+            if isinstance(frame, Unusable):
+                recording.note(frame.number, frame.problem)
+                return
+            source, result = frame.source, frame.segmentation
+            recording.add(
+                source.number,
+                source.stamp_ns,
+                result.labels,
+                image=source.image,
+                confidence=result.confidence,
+                truth=source.truth,
+                reset=result.reset,
+            )
+
+        yield show

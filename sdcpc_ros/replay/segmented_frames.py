@@ -9,6 +9,7 @@ One thread reads and decodes, one runs the network, and the calling one feeds th
 
 from __future__ import annotations
 
+import hashlib
 import time
 from array import array
 from collections import deque
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -32,6 +33,37 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and the player of bags doe
 _STREAM = "offline"
 _LISTED_PROBLEMS = 100  # all are counted
 _Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which checkpoint is loaded, and how it runs; as StreamingSegmenter takes it."""
+
+    path: Path  #: of the checkpoint
+    device: str = "cpu"
+    backend: str = "eager"
+    input_size: tuple[int, int] | None = None  #: (height, width)
+    precision: str = "auto"
+
+    @property
+    def run_options(self) -> dict[str, Any]:
+        """How it runs, by name."""
+        return {name: value for name, value in vars(self).items() if name != "path"}
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def load(self) -> StreamingSegmenter:
+        """Loads the model in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
+
+        GNU OpenMP gives each thread that uses it a team of threads. A second team makes each frame half as slow again
+        where the teams outnumber the processors (docs/design_notes.md).
+        """
+        from sdcpc_ros.model_files.checkpoint import load_checkpoint
+        from sdcpc_ros.streaming.segmenter import StreamingSegmenter
+
+        with ThreadPoolExecutor(1) as loader:
+            return loader.submit(lambda: StreamingSegmenter(load_checkpoint(self.path), **self.run_options)).result()
 
 
 @dataclass(frozen=True)
@@ -110,26 +142,6 @@ def feed(frames: Iterable[SegmentedFrame | Unusable], sinks: Sequence[Sink], not
         first = f"; the first: {run.problems[0]}" if run.problems else ""
         raise BagError(f"{nothing} ({run.unusable} unusable{first})")
     return run
-
-
-def load_segmenter(
-    path: Path, *, device: str, backend: str, precision: str = "auto", input_size: tuple[int, int] | None = None
-) -> StreamingSegmenter:
-    """Loads a checkpoint in a thread that ends afterwards; raises as `load_checkpoint` and `StreamingSegmenter` do.
-
-    GNU OpenMP gives each thread that uses it a team of threads. A second team makes each frame half as slow again where
-    the teams outnumber the processors (docs/design_notes.md).
-    """
-    from sdcpc_ros.model_files.checkpoint import load_checkpoint
-    from sdcpc_ros.streaming.segmenter import StreamingSegmenter
-
-    def load() -> StreamingSegmenter:
-        return StreamingSegmenter(
-            load_checkpoint(path), device=device, backend=backend, precision=precision, input_size=input_size
-        )
-
-    with ThreadPoolExecutor(1) as loader:
-        return loader.submit(load).result()
 
 
 def segment_frames(

@@ -1,4 +1,4 @@
-"""Sources of frames: the input of `sdcpc segment` and `view`, and the camera of a bag with its ground truth."""
+"""Sources of frames: the input of `sdcpc segment` and `view`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.datasets.image_files import IMAGE_SUFFIXES, read_image
 from sdcpc_ros.datasets.video_dataset import DatasetError
-from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
-from sdcpc_ros.replay.ground_truth import NO_TRUTH, GroundTruth, find_ground_truth
+from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.replay.segmented_frames import SourceFrame, Unusable
 from sdcpc_ros.runtime.environment import environment
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
-
-if TYPE_CHECKING:
-    from sdcpc_ros.bags.reader import BagReader
 
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 #: Allowed frame rates of a player.
@@ -37,32 +31,6 @@ _RATES_HZ = (0.02, 240.0)
 _DEFAULT_RATE_HZ = 30.0
 #: OpenCV passes this environment variable's `key;value|key;value` to FFmpeg.
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-
-
-@dataclass(frozen=True)
-class BagSettings:
-    """The part of a bag to evaluate, and how. Raises BagError for a value out of range."""
-
-    camera: str | None = None  #: the image topic; None: the only one
-    truth: str | None = None  #: a topic, a folder of masks, "none"; None: the bag's own ground truth, if any
-    void: tuple[int, ...] = ()  #: ids in the truth that mean "no truth", besides 255
-    resize_truth: bool = False  #: a truth of another size is resized to its image, by the nearest pixel
-    unknown_colours_are_void: bool = False  #: in a truth in colours, those of no class mean "no truth"
-    start_s: float = 0.0
-    duration_s: float | None = None
-    every: int = 1  #: only every n-th image, from the first one on
-    max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start_s < float("inf"):
-            raise BagError(f"the start is {self.start_s} s; zero or a positive number is needed")
-        for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
-            if value is not None and not 0 < value < float("inf"):
-                raise BagError(f"the {name} is {value} s; a positive number is needed")
-        if self.every < 1:
-            raise BagError(f"every n-th image: n is {self.every}; a whole number of 1 or more is needed")
-        if any(not 0 <= label <= 255 for label in self.void):
-            raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
 
 
 @dataclass(frozen=True)
@@ -88,12 +56,16 @@ def _sane_rate_hz(rate_hz: float) -> float:
 
 @contextmanager
 def open_source(
-    path: str, *, camera: str | None = None, images_hz: float | None = None, truth_reader: LabelReader | None = None
+    path: str,
+    *,
+    camera: str | None = None,
+    images_hz: float | None = None,
+    label_set: LabelSet | None = None,
 ) -> Iterator[FrameSource]:
     """Opens a video, an image, a folder or a glob of images, a bag, or a camera of this machine by its number.
 
     `camera`: the topic, of a bag with several. `images_hz`: how fast images follow each other, 15 by default.
-    `truth_reader`: reads the ground truth of a bag, resized to its images; None: frames have no truth.
+    `label_set`: the classes of the ground truth of a bag, which is resized to its images; None: frames have no truth.
     Raises BagError for an input that cannot be read, and for an option that the input does not have.
     """
     kind = kind_of(path)
@@ -102,14 +74,15 @@ def open_source(
     if images_hz is not None and kind != "images":
         raise BagError(f"'{path}' has times of its own; a rate goes with images")
     if kind == "bag":
-        from sdcpc_ros.bags.reader import BagReader  # needs rosbags, which videos and images do not
+        # These need rosbags, which videos and images do not.
+        from sdcpc_ros.bags.reader import BagReader
+        from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 
         with BagReader(path) as bag:
-            topic = bag.camera_topic(camera)
-            truth = NO_TRUTH if truth_reader is None else find_ground_truth(None, bag, topic, reader=truth_reader)
-            frames = bag_frames(bag, topic, truth, BagSettings(resize_truth=True))
-            images, rate_hz = bag.topics[topic].message_count, _sane_rate_hz(bag.rate_hz(topic))
-            yield FrameSource(frames, images, rate_hz, lambda frame: str(frame.stamp_ns))
+            settings = BagSettings(camera, "none" if label_set is None else None, resize_truth=True)
+            images = BagSource(bag, settings, () if label_set is None else label_set.colours)
+            rate_hz = _sane_rate_hz(bag.rate_hz(images.camera))
+            yield FrameSource(images.frames(), images.expected, rate_hz, lambda frame: str(frame.stamp_ns))
     elif kind == "images":
         yield _image_source(image_files(path), 15.0 if images_hz is None else images_hz)
     else:
@@ -128,36 +101,6 @@ def kind_of(path: str) -> str:
     if found.suffix.lower() in _BAG_SUFFIXES:
         return "bag"
     return "images" if found.suffix.lower() in IMAGE_SUFFIXES or _is_pattern(path) else "video"
-
-
-def bag_frames(
-    bag: BagReader,
-    camera: str,
-    truth: GroundTruth = NO_TRUTH,
-    settings: BagSettings | None = None,
-    *,
-    companions: Sequence[str | None] = (),
-) -> Iterator[SourceFrame | Unusable]:
-    """The images of a bag's camera with their ground truth.
-
-    Images that `settings.every` skips are not decoded and keep their numbers. Raises BagError for a truth of another
-    size than its image without `settings.resize_truth`. `companions`: further topics, whose messages come with the
-    `bag_frame` of each image.
-    """
-    settings = settings or BagSettings()
-    start_s, duration_s = settings.start_s, settings.duration_s
-    frames = bag.frames(camera, truth.topic, *companions, start_s=start_s, duration_s=duration_s)
-    for number, frame in enumerate(frames):
-        if number % settings.every:
-            continue
-        try:
-            image, frame_id, encoding = bag.decode(frame.camera, _decode)
-        except BagError as error:
-            yield Unusable(number, str(error))
-            continue
-        name = f"bag '{bag.path}': the truth of image {number}"
-        labels = _fit(truth.of(frame, number), image.shape[:2], name, settings.resize_truth)
-        yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, labels, frame)
 
 
 def image_files(path: str | Path) -> list[Path]:
@@ -199,29 +142,6 @@ def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
 
 def _is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not Path(path).exists()
-
-
-def _fit(truth: np.ndarray | None, size: tuple[int, ...], name: str, resize: bool) -> np.ndarray | None:
-    """The truth at the size (height, width) of its image. BagError, with `name`, if it has another size."""
-    if truth is None or truth.shape == size:
-        return truth
-    if not resize:
-        raise BagError(
-            f"{name} is {truth.shape[1]}x{truth.shape[0]} and the image {size[1]}x{size[0]}; they must be of one size "
-            "(`--resize-truth` resizes the truth, by the nearest pixel)"
-        )
-    try:
-        return resized_labels(truth, (size[0], size[1]))
-    except BadLabels as error:
-        raise BagError(f"{name} {error}") from error
-
-
-def _decode(message: Any) -> tuple[np.ndarray, str, str]:
-    from sdcpc_ros.bags.messages import decode_image, image_encoding
-
-    # PyTorch takes no view of a bag's read-only bytes, so such an image is copied.
-    image = np.require(decode_image(message), requirements="W")
-    return image, str(message.header.frame_id), image_encoding(message)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import CAMERA_INFO, IMAGE, RawMessage, serialise_camera_info, serialise_image
 from sdcpc_ros.bags.reader import BagReader
@@ -42,23 +44,26 @@ class StreetBag:
         return {_PARAMETERS_NOTE: json.dumps(asdict(self)), _CHECKSUM_NOTE: str(checksum)}
 
 
-def write_street_bag(
-    path: str | Path, street_bag: StreetBag, *, storage: str = "mcap", on_frame: Callable[[], None] = lambda: None
-) -> None:
+def image_message(topic: str, pixels: np.ndarray, time_ns: int) -> RawMessage:
+    """The camera's image (H, W, 3) uint8 RGB, or labels (H, W) uint8, recorded at the time of its stamp."""
+    encoding = "rgb8" if pixels.ndim == 3 else "mono8"
+    return RawMessage(topic, IMAGE, time_ns, serialise_image(pixels, encoding, time_ns, FRAME_ID))
+
+
+def write_street_bag(path: str | Path, street_bag: StreetBag, *, on_frame: Callable[[], None] = lambda: None) -> None:
     """Renders a street into a bag: images (rgb8), camera_info and ground truth (mono8 class ids, 255 = void).
 
     `on_frame` is called after each frame. Raises BagError if `path` cannot become a bag.
     """
     street = street_bag.street()
-    with BagWriter(path, storage=storage, notes=street_bag.notes()) as bag:
+    with BagWriter(path, notes=street_bag.notes()) as bag:
         for index in range(len(street)):
             stamp_ns = START_NS + round(index * 1e9 / street_bag.rate_hz)
             image, labels = street[index]
             info = serialise_camera_info(street_bag.size, street.camera.matrix, stamp_ns, FRAME_ID)
             bag.write(RawMessage(CAMERA_INFO_TOPIC, CAMERA_INFO, stamp_ns, info))
-            for topic, pixels, encoding in ((IMAGE_TOPIC, image, "rgb8"), (GROUND_TRUTH_TOPIC, labels, "mono8")):
-                data = serialise_image(pixels, encoding, stamp_ns, FRAME_ID)
-                bag.write(RawMessage(topic, IMAGE, stamp_ns, data))
+            bag.write(image_message(IMAGE_TOPIC, image, stamp_ns))
+            bag.write(image_message(GROUND_TRUTH_TOPIC, labels, stamp_ns))
             on_frame()
 
 
@@ -66,9 +71,6 @@ def is_street_bag(path: str | Path, street_bag: StreetBag) -> bool:
     """Whether `path` is a readable bag of this street, as the current renderer draws it."""
     try:
         with BagReader(path) as bag:
-            notes = bag.custom_data
+            return bag.custom_data == street_bag.notes()
     except BagError:
         return False
-    if notes.get(_PARAMETERS_NOTE) != json.dumps(asdict(street_bag)):
-        return False
-    return notes == street_bag.notes()  # renders a frame, which takes a second

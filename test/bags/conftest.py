@@ -11,7 +11,7 @@ import pytest
 
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
-from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.bag_source import BagSettings
 
 
 @pytest.fixture(scope="module")

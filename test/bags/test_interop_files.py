@@ -18,7 +18,7 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import IMAGE, RawMessage, standard_types
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
-from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC as TRUTH
 from sdcpc_ros.replay.street_bag import IMAGE_TOPIC as CAMERA
 from sdcpc_ros.replay.street_bag import START_NS

@@ -14,11 +14,11 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.report_file import read_report, write_json
 from sdcpc_ros.replay import evaluation_job
-from sdcpc_ros.replay.bag_evaluation import ModelChoice
+from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.replay.live_run import LivePlan
 from sdcpc_ros.replay.node_process import NodeTopics
-from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.segmented_frames import ModelChoice
 from sdcpc_ros.runtime.progress import ProgressBar
 
 

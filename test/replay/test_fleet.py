@@ -16,10 +16,10 @@ from sdcpc_ros.evaluation.gates import MEASURES
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.evaluation.report_file import read_report
 from sdcpc_ros.replay import fleet
-from sdcpc_ros.replay.bag_evaluation import ModelChoice
+from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.evaluation_job import Job
 from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
-from sdcpc_ros.replay.sources import BagSettings
+from sdcpc_ros.replay.segmented_frames import ModelChoice
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_page")]

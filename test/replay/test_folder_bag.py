@@ -10,8 +10,8 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import IGNORE
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.folder_bag import list_frames, write_folder_bag
-from sdcpc_ros.replay.ground_truth import find_ground_truth
 from sdcpc_ros.replay.sources import image_files, open_source
 from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC, START_NS
 
@@ -48,9 +48,9 @@ def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
         assert labels[1] is None
         assert [(int(ids[0, 0]), int(ids[1, 1])) for ids in (labels[0], labels[2])] == [(IGNORE, 0), (IGNORE, 2)]
         # The bag names its frames, so that masks elsewhere find them.
-        truth = find_ground_truth(str(split / "labels"), bag, bag.camera_topic())
-        assert truth.description == "masks in labels/, matched by name"
-        assert [truth.of(frame, number) is None for number, frame in enumerate(frames)] == [False, True, False]
+        source = BagSource(bag, BagSettings(truth=str(split / "labels")))
+        assert source.truth.description == "masks in labels/, matched by name"
+        assert [frame.truth is None for frame in source.frames()] == [False, True, False]
 
 
 def test_compressed_images_stay_the_files_they_are(split, tmp_path):

@@ -11,10 +11,17 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.replay.bag_evaluation import evaluate_bag
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink, write_labelled_bag
-from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
+from sdcpc_ros.replay.live_run import LiveRun
+from sdcpc_ros.replay.node_process import (
+    CLASS_STATISTICS_TOPIC,
+    CONFIDENCE_TOPIC,
+    LABEL_INFO_TOPIC,
+    LABEL_TOPIC,
+    NodeTopics,
+)
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame
-from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
@@ -33,9 +40,9 @@ def test_masks_lie_beside_the_images_they_were_made_of(write_bag, camera_message
     ]
     frame_times = {image.stamp_ns: image.time_ns for image in images}
     source = write_bag(drive, "drive", storage)
-    with BagReader(write_bag(arrivals, "recording", storage)) as recording:
-        outputs = (LABEL, "/node/camera/confidence/image_raw")  # the second was never published
-        write_labelled_bag(tmp_path / "labelled", source, recording, outputs, frame_times, BagSettings())
+    run = LiveRun(NodeTopics("/node", "camera"), bag_times_ns=frame_times)  # no confidence was published
+    with BagReader(write_bag(arrivals, "recording", storage)) as recording, BagReader(source) as bag:
+        write_labelled_bag(tmp_path / "labelled", BagSource(bag), run, recording)
 
     with BagReader(tmp_path / "labelled") as labelled:
         assert set(labelled.topics) == {*(message.topic for message in drive), LABEL}

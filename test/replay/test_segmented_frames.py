@@ -12,9 +12,8 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.model_files import checkpoint
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model
-from sdcpc_ros.replay.ground_truth import find_ground_truth
-from sdcpc_ros.replay.segmented_frames import SegmentedFrame, SourceFrame, Unusable, load_segmenter, segment_frames
-from sdcpc_ros.replay.sources import bag_frames
+from sdcpc_ros.replay.bag_source import BagSource
+from sdcpc_ros.replay.segmented_frames import ModelChoice, SegmentedFrame, SourceFrame, Unusable, segment_frames
 from sdcpc_ros.replay.street_bag import IMAGE_TOPIC
 
 PERIOD_NS = 66_666_667
@@ -31,8 +30,7 @@ def used(frames: Iterator[SegmentedFrame | Unusable]) -> list[SegmentedFrame]:
 
 def test_frames_are_those_that_the_segmenter_makes_as_one_stream(street, tiny_model: Model):
     with BagReader(street) as bag:
-        truth = find_ground_truth(None, bag, IMAGE_TOPIC)
-        made = used(segment_frames(tiny_model.segmenter, bag_frames(bag, IMAGE_TOPIC, truth)))
+        made = used(segment_frames(tiny_model.segmenter, BagSource(bag).frames()))
         images = [frame.image() for frame in bag.frames(IMAGE_TOPIC)]
         truths = [frame.labels("/camera/ground_truth") for frame in bag.frames(IMAGE_TOPIC, "/camera/ground_truth")]
     tiny_model.segmenter.reset()
@@ -81,7 +79,7 @@ def test_what_cannot_be_used_is_left_out_and_disturbs_nothing(write_bag, tiny_mo
         image(4, good),
     ]
     with BagReader(write_bag(drive)) as bag:
-        made = list(segment_frames(tiny_model.segmenter, bag_frames(bag, IMAGE_TOPIC)))
+        made = list(segment_frames(tiny_model.segmenter, BagSource(bag).frames()))
     problems = [frame.problem for frame in made if isinstance(frame, Unusable)]
     assert [frame.number for frame in made if isinstance(frame, Unusable)] == [1, 2, 3]
     assert "step" in problems[0] and f"{IMAGE_TOPIC} at 0.067 s" in problems[0]
@@ -100,7 +98,7 @@ def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monk
         return load_checkpoint(path)
 
     monkeypatch.setattr(checkpoint, "load_checkpoint", load)
-    segmenter = load_segmenter(tiny_checkpoint, device="cpu", backend="eager", input_size=(64, 96))
+    segmenter = ModelChoice(tiny_checkpoint, input_size=(64, 96)).load()
     assert segmenter.network_size((480, 640)) == (64, 96)
     assert segmenter.segment(np.zeros((64, 96, 3), np.uint8)).labels.shape == (64, 96)
     (thread,) = threads
@@ -109,4 +107,4 @@ def test_the_thread_that_loads_a_segmenter_has_ended(tiny_checkpoint: Path, monk
 
 def test_a_model_that_cannot_be_loaded_raises(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing"):
-        load_segmenter(tmp_path / "nothing.safetensors", device="cpu", backend="eager")
+        ModelChoice(tmp_path / "nothing.safetensors").load()

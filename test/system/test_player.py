@@ -26,10 +26,10 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
+from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.player import BagPlayer, message_class, playable_topics, record, spinning_node
-from sdcpc_ros.replay.sources import BagSettings
 from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -180,10 +180,15 @@ def test_a_recording_holds_the_very_bytes_that_were_played(drive, tmp_path):
     assert begun_ns < times_ns[0] and times_ns == sorted(times_ns) and times_ns[-1] < time.time_ns()
 
 
-def test_playing_stops_when_it_is_told_to(drive):
-    with spinning_node("player") as node, BagReader(drive) as bag:
-        published: list[RawMessage] = []
-        BagPlayer(node, bag, [TOPIC], rate=0.5).play(published.append, lambda: len(published) < 2)
+def test_playing_stops_when_the_check_fails(drive):
+    published: list[RawMessage] = []
+
+    def check() -> None:
+        if len(published) == 2:
+            raise PlaybackError("the node ended")
+
+    with spinning_node("player") as node, BagReader(drive) as bag, pytest.raises(PlaybackError, match="the node ended"):
+        BagPlayer(node, bag, [TOPIC], rate=0.5).play(published.append, check)
     assert len(published) == 2
 
 

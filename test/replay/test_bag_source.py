@@ -9,26 +9,28 @@ import pytest
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.replay.ground_truth import NO_TRUTH, find_ground_truth
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 
 CAMERA = "/camera/image_raw"
 START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 100_000_000  # as the drive of conftest has them
 
 
 def masks(folder: Path, *names: str) -> str:
-    """Masks of two pixels, the index of the name and 7."""
+    """Masks of the drive's size, all of the index of the name but for a corner of 7."""
     folder.mkdir()
     for index, name in enumerate(names):
-        assert cv2.imwrite(str(folder / f"{name}.png"), np.array([[index, 7]], np.uint8))
+        mask = np.full((6, 8), index, np.uint8)
+        mask[-1, -1] = 7
+        assert cv2.imwrite(str(folder / f"{name}.png"), mask)
     return str(folder)
 
 
-def truths(drive: Path, wanted: str | None, void: frozenset[int] = frozenset()) -> tuple[str, list[int | None]]:
+def truths(drive: Path, wanted: str | None, void: tuple[int, ...] = ()) -> tuple[str, list[int | None]]:
     """What is said of the truth, and the first pixel of each frame's."""
     with BagReader(drive) as bag:
-        truth = find_ground_truth(wanted, bag, CAMERA, void)
-        found = [truth.of(frame, number) for number, frame in enumerate(bag.frames(CAMERA, truth.topic))]
-    return truth.description, [None if labels is None else int(labels[0, 0]) for labels in found]
+        source = BagSource(bag, BagSettings(CAMERA, wanted, void))
+        found = [frame.truth for frame in source.frames()]
+    return source.truth.description, [None if labels is None else int(labels[0, 0]) for labels in found]
 
 
 def test_the_bags_own_truth_is_found_unless_another_is_wanted(drive):
@@ -38,15 +40,14 @@ def test_the_bags_own_truth_is_found_unless_another_is_wanted(drive):
 
 
 def test_void_ids_become_255(drive, tmp_path):
-    assert truths(drive, None, frozenset({1, 3}))[1] == [0, IGNORE, 2, IGNORE, 4]
+    assert truths(drive, None, (1, 3))[1] == [0, IGNORE, 2, IGNORE, 4]
     folder = masks(tmp_path / "masks", "0", "1")
-    assert truths(drive, folder, frozenset({1}))[1] == [0, IGNORE, None, None, None]
+    assert truths(drive, folder, (1,))[1] == [0, IGNORE, None, None, None]
 
 
 def test_a_bag_without_truth_has_none(write_bag, camera_messages):
     path = write_bag([message for message in camera_messages(2) if "ground_truth" not in message.topic])
-    with BagReader(path) as bag:
-        assert find_ground_truth(None, bag, CAMERA) is NO_TRUTH
+    assert truths(path, None) == ("none", [None, None])
 
 
 @pytest.mark.parametrize(
