@@ -11,17 +11,14 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from sdcpc_ros.streaming.geometry import scaled_camera_matrix
 
 
-class BadCameraInfo(ValueError):
-    """A CameraInfo that is not published with masks."""
-
-
-def check_camera_info(info: Any) -> None:
-    """Raises BadCameraInfo when a number in it is not finite or its size is zero."""
+def camera_info_fault(info: Any) -> str | None:
+    """Why a CameraInfo cannot be published with masks: a number that is not finite, or no size. None if it can."""
     for field in ("d", "k", "r", "p"):
         if not all(math.isfinite(value) for value in getattr(info, field)):
-            raise BadCameraInfo(f"{field} of the CameraInfo holds a value that is not finite")
+            return f"{field} of the CameraInfo holds a value that is not finite"
     if info.width == 0 or info.height == 0:
-        raise BadCameraInfo(f"the CameraInfo is for an image of {info.width} x {info.height} pixels")
+        return f"the CameraInfo is for an image of {info.width} x {info.height} pixels"
+    return None
 
 
 def scale_camera_info(info: Any, header: Any, size: tuple[int, int]) -> CameraInfo:

@@ -6,9 +6,9 @@ The executor's thread offers images, the worker's thread takes them and reports 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,19 +43,24 @@ class ReceivedImage:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """The counters of one camera since it was configured; a copy."""
+    """What happened to one camera since it was configured; a copy. Times are of the steady clock.
 
-    received: int = 0
-    processed: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)  # by cause, DROP_CAUSES
-    rejected: Mapping[str, int] = field(default_factory=dict)  # by BadImage cause
-    resets: Mapping[str, int] = field(default_factory=dict)  # by cause, RESET_CAUSES
-    faults: int = 0  # images lost to an exception
-    bad_camera_info: int = 0
-    last_received_s: float | None = None  # steady clock
+    The counts have the names that /diagnostics shows: "received", "processed", "lost to faults", "camera_info refused",
+    and by cause "dropped: CAUSE" (DROP_CAUSES), "rejected: CAUSE" (BadImage.CAUSES), "resets: CAUSE" (RESET_CAUSES).
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    active_since_s: float | None = None  # None while the node is not active
+    last_received_s: float | None = None
     input_age_s: float | None = None  # of the last image on arrival: the node's clock minus the header's stamp
     stage_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # stage -> p50, p95 over the last images
     batch: tuple[int, int] | None = None  # p50 and largest over the last images: how many ran at once with each
+
+    def silent_s(self, now_s: float) -> float | None:
+        """Seconds without an image while the node is active; None while it is not."""
+        if self.active_since_s is None:
+            return None
+        return now_s - max(self.last_received_s or 0.0, self.active_since_s)
 
 
 class CameraStream:
@@ -65,18 +70,30 @@ class CameraStream:
         self.name = name
         self._lock = threading.Lock()
         self._waiting: ReceivedImage | None = None
-        self._status = StreamStatus()  # without what `status` summarises
+        self._counts: Counter[str] = Counter()
+        self._active_since_s: float | None = None
+        self._last_received_s: float | None = None
+        self._input_age_s: float | None = None
         self._stages: dict[str, deque[float]] = {}
         self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
         self._warned_s: dict[str, float] = {}
+
+    def activate(self, now_s: float) -> None:
+        with self._lock:
+            self._active_since_s = now_s
+
+    def deactivate(self) -> None:
+        """Drops the image that waits; the counts stay."""
+        with self._lock:
+            self._active_since_s = None
+            self._drop_waiting("deactivated")
 
     def offer(self, image: ReceivedImage, input_age_s: float | None = None) -> None:
         """Puts an image into the slot; one that still waits there counts as dropped."""
         with self._lock:
             self._note_arrival(image.received_s)
-            self._status = replace(self._status, input_age_s=input_age_s)
-            if self._waiting is not None:
-                self._status = replace(self._status, dropped=_plus_one(self._status.dropped, "newer"))
+            self._input_age_s = input_age_s
+            self._drop_waiting("newer")
             self._waiting = image
 
     def waiting(self) -> ReceivedImage | None:
@@ -93,38 +110,17 @@ class CameraStream:
             self._waiting = None
             return image
 
-    def discard_waiting(self) -> None:
-        """Drops the image that waits. For a node that is deactivated; the counters stay."""
-        with self._lock:
-            if self._waiting is not None:
-                self._status = replace(self._status, dropped=_plus_one(self._status.dropped, "deactivated"))
-            self._waiting = None
-
-    def count_rejected(self, cause: str, received_s: float | None = None) -> None:
-        """Counts a bad image. received_s: of an image that was not offered, which counts as an arrival too."""
+    def count(self, what: str, received_s: float | None = None) -> None:
+        """Adds one to a count of `StreamStatus`. received_s: of an image that was not offered; it arrived too."""
         with self._lock:
             if received_s is not None:
                 self._note_arrival(received_s)
-            self._status = replace(self._status, rejected=_plus_one(self._status.rejected, cause))
-
-    def count_reset(self, cause: str) -> None:
-        """Counts that the frame buffer was emptied, by one of RESET_CAUSES."""
-        with self._lock:
-            self._status = replace(self._status, resets=_plus_one(self._status.resets, cause))
-
-    def count_bad_camera_info(self) -> None:
-        with self._lock:
-            self._status = replace(self._status, bad_camera_info=self._status.bad_camera_info + 1)
-
-    def count_fault(self) -> None:
-        """Counts an image that was lost to an exception."""
-        with self._lock:
-            self._status = replace(self._status, faults=self._status.faults + 1)
+            self._counts[what] += 1
 
     def count_processed(self, stage_ms: Mapping[str, float], batch: int = 1) -> None:
         """Counts an image whose mask was published. batch: how many images ran at once with it."""
         with self._lock:
-            self._status = replace(self._status, processed=self._status.processed + 1)
+            self._counts["processed"] += 1
             self._batches.append(batch)
             for stage, milliseconds in stage_ms.items():
                 self._stages.setdefault(stage, deque(maxlen=TIMING_WINDOW)).append(milliseconds)
@@ -142,20 +138,22 @@ class CameraStream:
         with self._lock:
             stages = {stage: list(times) for stage, times in self._stages.items()}
             batches = list(self._batches)
-            status = self._status
+            facts = self._counts.copy(), self._active_since_s, self._last_received_s, self._input_age_s
         # Sorting is done outside the lock: the worker must not wait for it.
-        return replace(
-            status,
+        return StreamStatus(
+            *facts,
             stage_ms={stage: _p50_p95(times) for stage, times in stages.items()},
             batch=(sorted(batches)[len(batches) // 2], max(batches)) if batches else None,
         )
 
     def _note_arrival(self, received_s: float) -> None:
-        self._status = replace(self._status, received=self._status.received + 1, last_received_s=received_s)
+        self._counts["received"] += 1
+        self._last_received_s = received_s
 
-
-def _plus_one(counts: Mapping[str, int], cause: str) -> dict[str, int]:
-    return {**counts, cause: counts.get(cause, 0) + 1}
+    def _drop_waiting(self, cause: str) -> None:
+        if self._waiting is not None:
+            self._counts[f"dropped: {cause}"] += 1
+        self._waiting = None
 
 
 def _p50_p95(times: list[float]) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from sdcpc_ros.nodes import REFUSED_BY_ROS, camera_outputs, topics
+from sdcpc_ros.nodes import REFUSED_BY_ROS, topics
 from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
 from sdcpc_ros.nodes.camera_interface import CameraInterface
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
@@ -102,11 +102,7 @@ class SegmentationNode(ManagedNode):
         release_freed_memory()
         return TransitionCallbackReturn.SUCCESS
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self.on_cleanup(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self.on_cleanup(state)
+    on_shutdown = on_error = on_cleanup
 
     def destroy_node(self) -> None:
         self._release()
@@ -163,7 +159,7 @@ class SegmentationNode(ManagedNode):
             self._stop()
             cameras, self._cameras = self._cameras, {}
             for camera in cameras.values():
-                camera.destroy()
+                camera.outputs.destroy()
             # Removed before it is closed: /diagnostics may read it meanwhile.
             segmenter, self._segmenter, self._backend = self._segmenter, None, None
             if segmenter is not None:
@@ -194,7 +190,7 @@ class SegmentationNode(ManagedNode):
         message = DiagnosticArray(status=[self._model_status()])
         message.header.stamp = self.get_clock().now().to_msg()
         for camera in list(self._cameras.values()):
-            message.status.append(camera.report(active=self._worker is not None))
+            message.status.append(camera.report())
         self._diagnostics.publish(message)
 
     def _model_status(self) -> DiagnosticStatus:
@@ -221,22 +217,27 @@ class SegmentationNode(ManagedNode):
         name = status_name(self.get_fully_qualified_name(), "model")
         device = "" if segmenter is None else str(segmenter.device)
         new_failures, self._reported_failures = failed - self._reported_failures, failed
+        level = DiagnosticStatus.OK
         if self._failure:
-            return make_status(DiagnosticStatus.ERROR, name, self._failure, device, values)
-        if new_failures:
-            message = f"{new_failures} messages or calls could not be taken: see the log"
-            return make_status(DiagnosticStatus.WARN, name, message, device, values)
-        if self.is_configuring:
-            return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", device, values)
-        state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
-        level, words = self._backend.report() if self._backend else (DiagnosticStatus.OK, "")
-        return make_status(level, name, f"{state}; {words}" if words else state, device, values)
+            level, message = DiagnosticStatus.ERROR, self._failure
+        elif new_failures:
+            level, message = DiagnosticStatus.WARN, f"{new_failures} messages or calls could not be taken: see the log"
+        elif self.is_configuring:
+            message = "configuring: the model is being loaded"
+        else:
+            message = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
+            if self._backend is not None:
+                level, words = self._backend.report()
+                message += f"; {words}" if words else ""
+        return make_status(level, name, message, device, values)
 
     def _log_missing_packages(self) -> None:
-        if camera_outputs.label_info_types() is None:
-            self.get_logger().info("vision_msgs is not installed: label/label_info is not published")
-        if camera_outputs.statistics_message_type() is None:
-            self.get_logger().info("the messages of sdcpc_ros are not built: class_statistics is not published")
+        for topic, cause in (
+            (topics.LABEL_INFO, "vision_msgs is not installed"),
+            (topics.CLASS_STATISTICS, "the messages of sdcpc_ros are not built"),
+        ):
+            if topics.message_type(topic.type_name) is None:
+                self.get_logger().info(f"{cause}: {topic.name} is not published")
 
 
 def _in_mib(memory: float | None) -> str:

@@ -26,7 +26,7 @@ def test_the_newest_frame_wins(stream):
         stream.offer(offered)
     assert stream.take() is frames[-1]
     assert stream.take() is None
-    assert (stream.status().received, stream.status().dropped) == (3, {"newer": 2})
+    assert stream.status().counts == {"received": 3, "dropped: newer": 2}
 
 
 def test_stamps_are_divided_as_offline_evaluation_divides():
@@ -36,26 +36,34 @@ def test_stamps_are_divided_as_offline_evaluation_divides():
 
 def test_resets_are_counted_by_cause(stream):
     for cause in ("gap", "backward", "gap"):
-        stream.count_reset(cause)
-    assert dict(stream.status().resets) == {"gap": 2, "backward": 1}
+        stream.count(f"resets: {cause}")
+    assert stream.status().counts == {"resets: gap": 2, "resets: backward": 1}
 
 
-def test_discarding_drops_what_waits_and_keeps_the_counts(stream):
-    stream.offer(frame(5.1))
-    stream.discard_waiting()
-    stream.discard_waiting()
-    assert stream.take() is None
-    assert (stream.status().received, stream.status().dropped) == (1, {"deactivated": 1})
+def test_deactivating_drops_what_waits_and_keeps_the_counts(stream):
+    stream.activate(4.0)
+    stream.offer(frame(5.1, received_s=6.0))
+    assert stream.status().silent_s(7.5) == 1.5
+    stream.deactivate()
+    stream.deactivate()
+    assert stream.take() is None and stream.status().silent_s(8.0) is None
+    assert stream.status().counts == {"received": 1, "dropped: deactivated": 1}
+
+
+def test_a_camera_that_was_activated_again_gets_its_time(stream):
+    stream.offer(frame(received_s=6.0))
+    stream.activate(100.0)
+    assert stream.status().silent_s(101.0) == 1.0
 
 
 def test_a_rejected_image_is_counted_by_cause(stream):
-    stream.count_rejected("truncated", received_s=3.0)
+    stream.count("rejected: truncated", received_s=3.0)
     stream.offer(frame(received_s=4.0))
     stream.take()
-    stream.count_rejected("corrupt")  # found when it was decoded; its arrival is counted already
+    stream.count("rejected: corrupt")  # found when it was decoded; its arrival is counted already
     status = stream.status()
-    assert dict(status.rejected) == {"truncated": 1, "corrupt": 1}
-    assert (status.received, status.last_received_s) == (2, 4.0)
+    assert status.counts == {"received": 2, "rejected: truncated": 1, "rejected: corrupt": 1}
+    assert status.last_received_s == 4.0
 
 
 def test_stage_times_are_summarised(stream):
@@ -66,7 +74,7 @@ def test_stage_times_are_summarised(stream):
     for _ in range(300):  # the window moves on
         stream.count_processed({"network": 7.0})
     assert stream.status().stage_ms["network"] == (7.0, 7.0)
-    assert stream.status().processed == 400
+    assert stream.status().counts["processed"] == 400
 
 
 def test_warnings_are_rare_for_each_cause(stream):
@@ -89,7 +97,7 @@ def test_a_frame_that_is_looked_at_or_not_accepted_stays(stream):
     assert stream.waiting() is stream.waiting() is not None
     assert stream.take(lambda waiting: waiting.size == (1, 1)) is None
     assert stream.take(lambda waiting: waiting.size == frame(1.0).size) is not None
-    assert stream.waiting() is None and stream.status().dropped == {}
+    assert stream.waiting() is None and stream.status().counts == {"received": 1}
 
 
 def test_offering_and_taking_at_once_loses_no_count(stream):
@@ -109,6 +117,6 @@ def test_offering_and_taking_at_once_loses_no_count(stream):
         stream.offer(frame(i))
     done.set()
     taker.join(30)
-    assert stream.status().received == 2000
-    assert stream.status().dropped["newer"] + len(taken) == 2000
+    counts = stream.status().counts
+    assert counts["received"] == 2000 == counts["dropped: newer"] + len(taken)
     assert taken == sorted(taken) and taken[-1] == 1999 * 10**9
