@@ -19,16 +19,15 @@ _SHIPPED_OUTPUTS = "/segmentation_node/camera"
 
 def cameras_of(values: Mapping[str, Any]) -> list[CameraParameters]:
     """The cameras of a node with these parameters, with defaults for missing and invalid values."""
-    defaults = {declaration.name: declaration for declaration in DECLARATIONS}
     names = values.get("cameras")
-    if not names or defaults["cameras"].refusal(names):
-        names = defaults["cameras"].default
+    if not names or DECLARATIONS["cameras"].refusal(names, "cameras"):
+        names = DECLARATIONS["cameras"].default
     cameras = []
     for name in names:
-        settings: dict[str, str] = {}
-        for declaration in CAMERA_DECLARATIONS:
-            value: Any = values.get(f"{name}.{declaration.name}")
-            settings[declaration.name] = declaration.default if declaration.refusal(value) else value
+        settings: dict[str, Any] = {}
+        for setting, declaration in CAMERA_DECLARATIONS.items():
+            value = values.get(f"{name}.{setting}")
+            settings[setting] = declaration.default if declaration.refusal(value, setting) else value
         cameras.append(CameraParameters.resolve(name, **settings))
     return cameras
 
