@@ -13,22 +13,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
-from sdcpc_ros.consumers.running import Refused, label_info_type, run_node
+from sdcpc_ros.consumers.running import Refused, read_parameter, run_node
 from sdcpc_ros.nodes.image_messages import ImageWriter
+from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 #: Classes that move, as common label sets spell them.
-DYNAMIC_CLASSES = (
+DYNAMIC_CLASSES = [
     *("animal", "bicycle", "bicyclist", "bus", "car", "motorcycle", "pedestrian", "person", "rider", "train"),
     "truck",
-)
+]
 _LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -37,30 +36,22 @@ class DynamicObjectMask(Node):
 
     def __init__(self) -> None:
         super().__init__("dynamic_object_mask")
-        self._dynamic = self._declare_names("dynamic_classes", "Names of the classes that move.", DYNAMIC_CLASSES)
-        class_names = self._declare_names(
-            "class_names", "Names of the classes in the order of their ids. Empty: those of the LabelInfo.", ()
+        self._dynamic: list[str] = read_parameter(
+            self, "dynamic_classes", DYNAMIC_CLASSES, "Names of the classes that move."
         )
-        self._dilation: int = self.declare_parameter(
-            "dilation",
-            5,
-            ParameterDescriptor(
-                description="Pixels by which ignored regions grow.",
-                integer_range=[IntegerRange(from_value=0, to_value=200)],
-                read_only=True,
-            ),
-        ).value
-        self._ignore_unlabelled: bool = self.declare_parameter(
-            "ignore_unlabelled",
-            False,
-            ParameterDescriptor(description="Take no features on unlabelled pixels.", read_only=True),
-        ).value
+        class_names = read_parameter(
+            self, "class_names", [], "Names of the classes in the order of their ids. Empty: those of the LabelInfo."
+        )
+        self._dilation: int = read_parameter(self, "dilation", 5, "Pixels by which ignored regions grow.", most=200)
+        self._ignore_unlabelled: bool = read_parameter(
+            self, "ignore_unlabelled", False, "Take no features on unlabelled pixels."
+        )
         self._masker: FeatureMasker | None = None
         self._writer = ImageWriter("mono8")
         self._publisher = self.create_publisher(
             Image, "feature_mask/image_raw", 5, qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )
-        label_info = label_info_type()
+        label_info = message_type(LABEL_INFO.type_name)
         if class_names:
             try:
                 self._set_classes({name: number for number, name in enumerate(class_names)})
@@ -71,11 +62,6 @@ class DynamicObjectMask(Node):
         else:
             self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
         self.create_subscription(Image, "label/image_raw", self._on_label, 5)
-
-    def _declare_names(self, name: str, description: str, default: Sequence[str]) -> tuple[str, ...]:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        value = list(default) or Parameter.Type.STRING_ARRAY
-        return tuple(self.declare_parameter(name, value, descriptor).value or ())
 
     def _on_label_info(self, message: Any) -> None:
         try:

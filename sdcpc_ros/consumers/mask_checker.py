@@ -14,10 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -28,7 +26,8 @@ from sdcpc_ros.consumers.mask_rules import (
     broken_pair_rules,
     stamp_s,
 )
-from sdcpc_ros.consumers.running import Done, Refused, label_info_type, run_node
+from sdcpc_ros.consumers.running import Done, Refused, read_parameter, run_node
+from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 #: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
 GRACE_S = 5.0
@@ -41,24 +40,13 @@ class MaskChecker(Node):
 
     def __init__(self) -> None:
         super().__init__("mask_checker")
-        label_info = label_info_type()
+        label_info = message_type(LABEL_INFO.type_name)
         if label_info is None:
             raise Refused("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
-        self._wanted_masks: int = self.declare_parameter(
-            "masks",
-            0,
-            ParameterDescriptor(
-                description="End after this many masks; 0: never.",
-                integer_range=[IntegerRange(from_value=0, to_value=1_000_000_000)],
-                read_only=True,
-            ),
-        ).value
-        names = self.declare_parameter(
-            "class_names",
-            Parameter.Type.STRING_ARRAY,
-            ParameterDescriptor(description="Classes that the costmap looks for by name.", read_only=True),
-        ).value
-        self._wanted_names: list[str] = list(names or [])
+        self._wanted_masks: int = read_parameter(self, "masks", 0, "End after this many masks; 0: never.", most=10**9)
+        self._wanted_names: list[str] = read_parameter(
+            self, "class_names", [], "Classes that the costmap looks for by name."
+        )
         self._class_ids: dict[str, int] | None = None
         self._label_infos = self._label_infos_needed = 0
         self._overdue_s: float | None = None

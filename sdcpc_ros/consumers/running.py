@@ -1,4 +1,4 @@
-"""Runs the small nodes until a signal, or until they end by themselves."""
+"""What the small nodes share: parameters, and running until a signal or until they end by themselves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 
 class Done(Exception):
@@ -41,10 +43,11 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
     return 0
 
 
-def label_info_type() -> Any | None:
-    """vision_msgs/LabelInfo if it is installed, else None."""
-    try:
-        from vision_msgs.msg import LabelInfo
-    except ImportError:
-        return None
-    return LabelInfo
+def read_parameter(node: Node, name: str, default: Any, description: str, most: int = 0) -> Any:
+    """The value of a parameter that is declared here and set at start only. most: of a number; the least is 0."""
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    if most:
+        descriptor.integer_range = [IntegerRange(from_value=0, to_value=most)]
+    # rclpy would take an empty list for an array of bytes, and an array without a value has the value None.
+    value = node.declare_parameter(name, Parameter.Type.STRING_ARRAY if default == [] else default, descriptor).value
+    return default if value is None else value
