@@ -60,11 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     from sdcpc_ros.doctor.machine import check_machine
-    from sdcpc_ros.doctor.ros_installation import check_ros, has_ros
+    from sdcpc_ros.doctor.ros_installation import check_ros, is_importable
 
     yield from check_machine(arguments.model)
     yield from check_ros()
-    if arguments.no_graph or not has_ros():
+    if arguments.no_graph or not is_importable("rclpy"):
         return
     from sdcpc_ros.doctor.live_graph import NodeInputs, check_graph
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -24,22 +25,14 @@ def camera_info_fault(info: Any) -> str | None:
 def scale_camera_info(info: Any, header: Any, size: tuple[int, int]) -> CameraInfo:
     """`info` for its image resized to `size` (height, width), with another header.
 
-    K, P and the region of interest are scaled; distortion, rotation and binning are not.
+    K, P and the region of interest are scaled; distortion, rotation and binning stay.
     """
     height, width = size
     own_size = (info.height, info.width)
-    scaled = CameraInfo(
-        header=header,
-        height=height,
-        width=width,
-        distortion_model=info.distortion_model,
-        d=info.d,
-        k=scaled_camera_matrix(np.reshape(info.k, (3, 3)), own_size, size).ravel(),
-        r=info.r,
-        p=scaled_camera_matrix(np.reshape(info.p, (3, 4)), own_size, size).ravel(),
-        binning_x=info.binning_x,
-        binning_y=info.binning_y,
-    )
+    scaled = copy.copy(info)
+    scaled.header, scaled.height, scaled.width = header, height, width
+    scaled.k = scaled_camera_matrix(np.reshape(info.k, (3, 3)), own_size, size).ravel()
+    scaled.p = scaled_camera_matrix(np.reshape(info.p, (3, 4)), own_size, size).ravel()
     scale_y, scale_x = height / info.height, width / info.width
     scaled.roi = RegionOfInterest(
         y_offset=round(info.roi.y_offset * scale_y),

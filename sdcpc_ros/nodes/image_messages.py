@@ -15,7 +15,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.images import decoding
 from sdcpc_ros.images.decoding import RAW_ENCODINGS, BadImage, ImageFormat, check_data, check_size
-from sdcpc_ros.labels.label_map import ENCODINGS
 
 
 def image_format(message: Any, max_pixels: int) -> ImageFormat:
@@ -72,13 +71,6 @@ def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedI
     return CompressedImage(header=header, format=f"{encoding}; png compressed", data=data)
 
 
-#: NumPy type and channels of the encodings that can be written.
-_WRITTEN: dict[str, tuple[np.dtype[Any], int]] = {
-    **{name: (encoding.dtype, 1) for name, encoding in ENCODINGS.items()},
-    "rgb8": (np.dtype("u1"), 3),
-}
-
-
 class ImageWriter:
     """Writes the Image messages of one topic, all in the same message object.
 
@@ -87,25 +79,24 @@ class ImageWriter:
     """
 
     def __init__(self, encoding: str) -> None:
-        if encoding not in _WRITTEN:
-            raise ValueError(f"images cannot be written as {encoding!r}; {', '.join(_WRITTEN)} are allowed")
-        self._dtype, self._channels = _WRITTEN[encoding]
         self._message = Image(encoding=encoding, is_bigendian=0)
-        self._pixels = np.empty((0, 0, self._channels), self._dtype)
+        self._pixels: np.ndarray = np.empty(0, np.uint8)
 
     def write(self, header: Any, pixels: np.ndarray) -> Image:
-        """The message with this very header and these pixels, (H, W) or (H, W, 3); valid until the next call."""
-        height, width = pixels.shape[:2]
-        if self._pixels.shape[:2] != (height, width):
-            self._allocate(height, width)
-        self._pixels[:] = pixels.reshape(height, width, self._channels)
+        """The message with this very header; valid until the next call.
+
+        pixels: (H, W) or (H, W, 3), of the encoding's type in little-endian order, the same type in each call.
+        """
+        if self._pixels.shape != pixels.shape:
+            self._allocate(pixels)
+        self._pixels[:] = pixels
         self._message.header = header
         return self._message
 
-    def _allocate(self, height: int, width: int) -> None:
-        step = width * self._channels * self._dtype.itemsize
+    def _allocate(self, pixels: np.ndarray) -> None:
         data = array.array("B")
-        data.frombytes(bytes(height * step))
+        data.frombytes(bytes(pixels.nbytes))
         message = self._message
-        message.height, message.width, message.step, message.data = height, width, step, data
-        self._pixels = np.frombuffer(message.data, self._dtype).reshape(height, width, self._channels)
+        message.height, message.width = pixels.shape[:2]
+        message.step, message.data = pixels[0].nbytes, data
+        self._pixels = np.frombuffer(message.data, pixels.dtype).reshape(pixels.shape)
