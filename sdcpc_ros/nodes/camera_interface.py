@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class CameraInterface:
     """Lives from configure to cleanup, listens from `subscribe` to `unsubscribe`.
 
-    The subscriptions' callbacks, on the executor's thread, check messages and put them into `stream`. The worker's
+    The subscriptions' callbacks, on the executor's thread, check messages and offer them to the worker. The worker's
     thread calls `report_reset` and `report_lost` and publishes through `outputs`.
     """
 
@@ -52,31 +52,31 @@ class CameraInterface:
         self._camera_info_topic = self._resolve_camera_info()
         self._transport = self._choose_transport()
         self._subscriptions: list[Any] = []
-        self._on_frame: Callable[[], None] = lambda: None
+        self._offer: Callable[[CameraStream, ReceivedImage], None] = lambda stream, image: None
         self._watch = CameraWatch()
         self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name)
         self.camera_info: CameraInfo | None = None  # the last one
         self.stream = CameraStream(parameters.name)
         self.outputs = CameraOutputs(node, parameters.name, segmenter.label_set, label_map)
 
-    def subscribe(self, on_frame: Callable[[], None]) -> None:
-        """Publishes the label info, then listens; `on_frame` is called when an image waits in the stream."""
+    def subscribe(self, offer: Callable[[CameraStream, ReceivedImage], None]) -> None:
+        """Publishes the label info, then listens; `offer` is called with each good image."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
         self.outputs.publish_label_info(header, self._declared.current.confidence_threshold)
-        self._on_frame = on_frame
+        self._offer = offer
         self._transport = self._choose_transport()
         self._create_subscriptions()
-        self.stream.activate(time.monotonic())
+        self.stream.active_since_s = time.monotonic()
         self._logger.info(
             f"camera '{self.stream.name}': listens to {self._image_topic} ({IMAGE_TYPES[self._transport]}) "
             f"and {self._camera_info_topic}; publishes {', '.join(self.outputs.topic_names())}"
         )
 
     def unsubscribe(self) -> None:
-        """Stops listening and drops what waits; not to be called while the worker runs."""
+        """Stops listening; not to be called while the worker runs."""
         self._destroy_subscriptions()
         self.camera_info = None
-        self.stream.deactivate()
+        self.stream.active_since_s = None
         self._segmenter.remove_stream(self.stream.name)
 
     def report(self) -> DiagnosticStatus:
@@ -103,10 +103,10 @@ class CameraInterface:
                 f"camera '{self.stream.name}': frame buffer emptied at stamp {image.stamp_s:.3f} s (cause: {cause})"
             )
 
-    def report_lost(self, message: Any, error: Exception, received_s: float | None = None) -> None:
-        """Counts and logs an image message that gets no mask. received_s: of one that was not put into the stream."""
+    def report_lost(self, message: Any, error: Exception) -> None:
+        """Counts and logs an image message that gets no mask."""
         if isinstance(error, BadImage):
-            self.stream.count(f"rejected: {error.cause}", received_s)
+            self.stream.count(f"rejected: {error.cause}")
             if self.stream.may_warn(error.cause, time.monotonic()):
                 stamp = message.header.stamp
                 self._logger.warning(
@@ -123,18 +123,18 @@ class CameraInterface:
 
     def _on_image(self, message: Any) -> None:
         received_s = time.monotonic()
+        self.stream.count_received(received_s)
         try:
             checked = image_format(message, self._declared.current.max_image_pixels)
             if min(checked.height, checked.width) < MIN_SIDE:
                 size = f"{checked.width} x {checked.height}"
                 raise BadImage("too_small", f"the image is {size} pixels; at least {MIN_SIDE} a side are needed")
         except BadImage as error:
-            self.report_lost(message, error, received_s)
+            self.report_lost(message, error)
             return
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        image = ReceivedImage(message, checked, stamp_ns, received_s)
-        self.stream.offer(image, input_age_s=(self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
-        self._on_frame()
+        self.stream.input_age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9
+        self._offer(self.stream, ReceivedImage(message, checked, stamp_ns, received_s))
 
     def _on_camera_info(self, info: CameraInfo) -> None:
         fault = camera_info_fault(info)

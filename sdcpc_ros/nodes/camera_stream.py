@@ -1,13 +1,10 @@
-"""One camera: the newest image that waits, and counters of what happened. No ROS in here.
-
-The executor's thread offers images, the worker's thread takes them and reports the outcome; a lock guards both.
-"""
+"""The images of one camera as they are received, and counters of what happened to them. No ROS in here."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,57 +61,26 @@ class StreamStatus:
 
 
 class CameraStream:
-    """The slot for the newest image of one camera, and its counters. A newer image replaces the one that waits."""
+    """The name of one camera, and what happened to its images since it was configured. Thread-safe."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._lock = threading.Lock()
-        self._waiting: ReceivedImage | None = None
-        self._counts: Counter[str] = Counter()
-        self._active_since_s: float | None = None
+        self.active_since_s: float | None = None  # as those of StreamStatus
+        self.input_age_s: float | None = None
         self._last_received_s: float | None = None
-        self._input_age_s: float | None = None
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = {}
         self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
         self._warned_s: dict[str, float] = {}
 
-    def activate(self, now_s: float) -> None:
-        with self._lock:
-            self._active_since_s = now_s
+    def count_received(self, now_s: float) -> None:
+        self._last_received_s = now_s
+        self.count("received")
 
-    def deactivate(self) -> None:
-        """Drops the image that waits; the counts stay."""
+    def count(self, what: str) -> None:
+        """Adds one to a count of `StreamStatus`."""
         with self._lock:
-            self._active_since_s = None
-            self._drop_waiting("deactivated")
-
-    def offer(self, image: ReceivedImage, input_age_s: float | None = None) -> None:
-        """Puts an image into the slot; one that still waits there counts as dropped."""
-        with self._lock:
-            self._note_arrival(image.received_s)
-            self._input_age_s = input_age_s
-            self._drop_waiting("newer")
-            self._waiting = image
-
-    def waiting(self) -> ReceivedImage | None:
-        """The image in the slot, which stays there and may be replaced by a newer one."""
-        with self._lock:
-            return self._waiting
-
-    def take(self, accepts: Callable[[ReceivedImage], bool] = lambda image: True) -> ReceivedImage | None:
-        """Empties the slot and returns its image; None if there is none, or none that `accepts` returns True for."""
-        with self._lock:
-            image = self._waiting
-            if image is None or not accepts(image):
-                return None
-            self._waiting = None
-            return image
-
-    def count(self, what: str, received_s: float | None = None) -> None:
-        """Adds one to a count of `StreamStatus`. received_s: of an image that was not offered; it arrived too."""
-        with self._lock:
-            if received_s is not None:
-                self._note_arrival(received_s)
             self._counts[what] += 1
 
     def count_processed(self, stage_ms: Mapping[str, float], batch: int = 1) -> None:
@@ -137,23 +103,16 @@ class CameraStream:
     def status(self) -> StreamStatus:
         with self._lock:
             stages = {stage: list(times) for stage, times in self._stages.items()}
-            batches = list(self._batches)
-            facts = self._counts.copy(), self._active_since_s, self._last_received_s, self._input_age_s
+            batches, counts = list(self._batches), self._counts.copy()
         # Sorting is done outside the lock: the worker must not wait for it.
         return StreamStatus(
-            *facts,
+            counts,
+            self.active_since_s,
+            self._last_received_s,
+            self.input_age_s,
             stage_ms={stage: _p50_p95(times) for stage, times in stages.items()},
             batch=(sorted(batches)[len(batches) // 2], max(batches)) if batches else None,
         )
-
-    def _note_arrival(self, received_s: float) -> None:
-        self._counts["received"] += 1
-        self._last_received_s = received_s
-
-    def _drop_waiting(self, cause: str) -> None:
-        if self._waiting is not None:
-            self._counts[f"dropped: {cause}"] += 1
-        self._waiting = None
 
 
 def _p50_p95(times: list[float]) -> tuple[float, float]:

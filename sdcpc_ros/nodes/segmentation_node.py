@@ -144,7 +144,7 @@ class SegmentationNode(ManagedNode):
         self._worker = FrameWorker([camera.stream for camera in cameras], processor)
         self._worker.start()
         for camera in cameras:
-            camera.subscribe(self._worker.notify)
+            camera.subscribe(self._worker.offer)
 
     def _stop(self) -> None:
         with self._transition_lock:
