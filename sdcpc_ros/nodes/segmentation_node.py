@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -56,12 +56,11 @@ class SegmentationNode(ManagedNode):
         self._backend: BackendReporter | None = None
         self._cameras: dict[str, CameraInterface] = {}
         self._worker: FrameWorker | None = None
-        self._model_name = ""
         self._failure = ""  # of the last transition, for /diagnostics
         self.is_configuring = False
         self._failed_callbacks = self._reported_failures = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
-        self._declared = DeclaredParameters(self, is_configured=self._is_configured)
+        self._declared = DeclaredParameters(self, lambda: self.is_configuring or self._segmenter is not None)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
         # The steady clock: reports go on while simulated time stands still.
@@ -127,7 +126,6 @@ class SegmentationNode(ManagedNode):
         self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
         begun = time.monotonic()
         self._segmenter, label_map = load_segmenter(parameters)
-        self._model_name = Path(parameters.model).stem
         self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
             self._cameras[camera.name] = CameraInterface(self, camera, self._segmenter, label_map, self._declared)
@@ -170,10 +168,6 @@ class SegmentationNode(ManagedNode):
         if await self.configure_in_thread() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def _is_configured(self) -> bool:
-        """Whether parameters that may not change while configured have been read, or are about to be."""
-        return self.is_configuring or self._segmenter is not None
-
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         cameras, segmenter = list(self._cameras), self._segmenter  # a snapshot: a configure may be adding to them
         if segmenter is not None:
@@ -195,27 +189,26 @@ class SegmentationNode(ManagedNode):
 
     def _model_status(self) -> DiagnosticStatus:
         segmenter, failed = self._segmenter, self._failed_callbacks
-        values = {
+        device = "" if segmenter is None else segmenter.device
+        values: dict[str, Any] = {
             "process memory (MiB)": _in_mib(resident_mib()),
-            "device memory (MiB)": _in_mib(None if segmenter is None else device_mib(str(segmenter.device))),
-            "failed callbacks": str(failed),
+            "device memory (MiB)": _in_mib(device_mib(device)),
+            "failed callbacks": failed,
         }
         if segmenter is not None:
             height, width = segmenter.input_size or segmenter.model_size
             values |= {
-                "model": self._model_name,
-                "device": str(segmenter.device),
+                "model": Path(self._declared.current.model).stem,
+                "device": device,
                 "precision": segmenter.precision,
                 "backend": segmenter.backend,
-                "backend status": str(segmenter.backend_status),
+                "backend status": segmenter.backend_status,
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
-                "largest batch": str(largest_batch(self._declared.current, segmenter.device)),
+                "largest batch": largest_batch(self._declared.current, device),
                 "batches held up by": segmenter.batching_disabled_reason,
-                "failed batches": str(segmenter.failed_batches),
+                "failed batches": segmenter.failed_batches,
             }
-        name = status_name(self.get_fully_qualified_name(), "model")
-        device = "" if segmenter is None else str(segmenter.device)
         new_failures, self._reported_failures = failed - self._reported_failures, failed
         level = DiagnosticStatus.OK
         if self._failure:
@@ -229,7 +222,7 @@ class SegmentationNode(ManagedNode):
             if self._backend is not None:
                 level, words = self._backend.report()
                 message += f"; {words}" if words else ""
-        return make_status(level, name, message, device, values)
+        return make_status(level, status_name(self.get_fully_qualified_name(), "model"), message, device, values)
 
     def _log_missing_packages(self) -> None:
         for topic, cause in (
