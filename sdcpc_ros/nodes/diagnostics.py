@@ -38,8 +38,7 @@ class CameraReporter:
 
     def __init__(self, node_name: str, camera_name: str) -> None:
         """`node_name` with its namespace."""
-        self._name = status_name(node_name, camera_name)
-        self._camera_name = camera_name
+        self._node_name, self._camera_name = node_name, camera_name
         self._last = StreamStatus()
         self._last_s: float | None = None
 
@@ -67,7 +66,8 @@ class CameraReporter:
             **{f"{stage} p50/p95 (ms)": f"{p50:.1f} / {p95:.1f}" for stage, (p50, p95) in status.stage_ms.items()},
         }
         self._last, self._last_s = status, now_s
-        return make_status(level, self._name, message, self._camera_name, values)
+        camera = self._camera_name
+        return make_status(self._node_name, camera, level, message, values, hardware_id=camera)
 
 
 def _judge(status: StreamStatus, new: Counter[str], now_s: float) -> tuple[bytes, str]:
@@ -135,14 +135,12 @@ class BackendReporter:
             self._logger.info(f"backend '{text}' is built after {elapsed_s:.0f} s and runs from now on")
 
 
-def status_name(node_name: str, part: str) -> str:
-    """The name of a status: with the node's full name, as several nodes may report."""
-    return f"{node_name.strip('/')}: {part}"
-
-
-def make_status(level: bytes, name: str, message: str, hardware_id: str, values: Mapping[str, Any]) -> DiagnosticStatus:
-    """A DiagnosticStatus with the values as text, in their order."""
+def make_status(
+    node_name: str, part: str, level: bytes, message: str, values: Mapping[str, Any], *, hardware_id: str
+) -> DiagnosticStatus:
+    """The status of a part of a node, with the node's full name, as several may report. The values become text."""
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    name = f"{node_name.strip('/')}: {part}"
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)
 
 

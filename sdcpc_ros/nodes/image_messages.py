@@ -19,7 +19,7 @@ from sdcpc_ros.images.decoding import RAW_ENCODINGS, BadImage, ImageFormat, chec
 
 def image_format(message: Any, max_pixels: int) -> ImageFormat:
     """Checks an Image or CompressedImage without decoding it. Raises BadImage, as `decoding.image_format` does."""
-    if not _is_for_cv_bridge(message):
+    if _bridge_for(message) is None:
         return decoding.image_format(message, max_pixels)
     check_size(message.height, message.width, max_pixels)
     check_data(message, needed=message.height * message.step)
@@ -31,11 +31,20 @@ def decode(message: Any, checked: ImageFormat) -> np.ndarray:
 
     Raises BadImage.
     """
-    return _convert_with_cv_bridge(message) if _is_for_cv_bridge(message) else decoding.decode(message, checked)
+    bridge = _bridge_for(message)
+    if bridge is None:
+        return decoding.decode(message, checked)
+    try:
+        return np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"))
+    except Exception as error:  # CvBridgeError, but also cv2.error, KeyError and others for encodings it cannot parse
+        sentence = f"cv_bridge cannot convert {message.encoding[:40]!r} to rgb8: {error}"
+        raise BadImage("unknown_encoding", sentence) from error
 
 
-def _is_for_cv_bridge(message: Any) -> bool:
-    return not hasattr(message, "format") and message.encoding not in RAW_ENCODINGS and find_cv_bridge() is not None
+def _bridge_for(message: Any) -> Any | None:
+    """The CvBridge that has to convert a message; None if `sdcpc_ros.images` can, or there is none."""
+    is_known = hasattr(message, "format") or message.encoding in RAW_ENCODINGS
+    return None if is_known else find_cv_bridge()
 
 
 @lru_cache(maxsize=1)
@@ -46,17 +55,6 @@ def find_cv_bridge() -> Any | None:
     except (ImportError, AttributeError):  # a cv_bridge built for NumPy 1 fails on NumPy 2 with either
         return None
     return CvBridge()
-
-
-def _convert_with_cv_bridge(message: Any) -> np.ndarray:
-    bridge = find_cv_bridge()
-    assert bridge is not None  # as `_is_for_cv_bridge` has found
-    try:
-        picture = bridge.imgmsg_to_cv2(message, desired_encoding="rgb8")
-    except Exception as error:  # CvBridgeError, but also cv2.error, KeyError and others for encodings it cannot parse
-        sentence = f"cv_bridge cannot convert {message.encoding[:40]!r} to rgb8: {error}"
-        raise BadImage("unknown_encoding", sentence) from error
-    return np.asarray(picture)
 
 
 def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedImage:

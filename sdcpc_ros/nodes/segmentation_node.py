@@ -30,7 +30,7 @@ from sdcpc_ros.nodes import REFUSED_BY_ROS, topics
 from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
 from sdcpc_ros.nodes.camera_interface import CameraInterface
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
-from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status, status_name
+from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
@@ -222,7 +222,7 @@ class SegmentationNode(ManagedNode):
             if self._backend is not None:
                 level, words = self._backend.report()
                 message += f"; {words}" if words else ""
-        return make_status(level, status_name(self.get_fully_qualified_name(), "model"), message, device, values)
+        return make_status(self.get_fully_qualified_name(), "model", level, message, values, hardware_id=device)
 
     def _log_missing_packages(self) -> None:
         for topic, cause in (
