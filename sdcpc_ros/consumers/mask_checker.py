@@ -26,7 +26,7 @@ from sdcpc_ros.consumers.mask_rules import (
     broken_pair_rules,
     stamp_s,
 )
-from sdcpc_ros.consumers.running import Done, Refused, read_parameter, run_node
+from sdcpc_ros.consumers.running import Refused, read_parameter, run_node
 from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 #: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
@@ -112,7 +112,7 @@ class MaskChecker(Node):
             f"{self._masks} masks, {self._pairs} with their confidence, {self._label_infos} LabelInfo: "
             + (f"{len(self._broken)} rules broken" if self._broken else "every rule holds")
         )
-        raise Done(1 if self._broken else 0)
+        sys.exit(1 if self._broken else 0)
 
     def _report(self, broken: Sequence[str]) -> None:
         for sentence in broken:

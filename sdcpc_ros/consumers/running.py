@@ -14,25 +14,18 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 
-class Done(Exception):
-    """Raised by a callback to end the node with an exit status."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"exit status {status}")
-        self.status = status
-
-
 class Refused(ValueError):
     """A node cannot start; the message tells the reason in a sentence."""
 
 
 def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
-    """Returns the exit status: 0 after a signal, that of Done, or 1 with a sentence on stderr if `create` fails."""
+    """Returns the exit status: 0 after a signal, or 1 with a sentence on stderr if `create` fails.
+
+    A callback ends the node with another status by `sys.exit`.
+    """
     rclpy.init(args=args)
     try:
         rclpy.spin(create())
-    except Done as done:
-        return done.status
     except (Refused, ParameterException) as error:  # the latter: a parameter of the wrong type, or out of its range
         print(f"error: {error}", file=sys.stderr)
         return 1
