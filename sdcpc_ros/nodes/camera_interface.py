@@ -186,10 +186,10 @@ class CameraInterface:
 
     def _resolve_camera_info(self) -> str:
         """The default is beside the image topic after remapping, unless it is remapped itself."""
-        default = self._parameters.camera_info_topic
-        resolved = self._node.resolve_topic_name(default)
-        is_remapped = resolved != self._node.resolve_topic_name(default, only_expand=True)
-        if not self._parameters.camera_info_follows or is_remapped:
+        chosen = self._parameters.camera_info_topic
+        default = camera_info_beside(self._parameters.image_topic)
+        resolved = self._node.resolve_topic_name(chosen or default)
+        if chosen or resolved != self._node.resolve_topic_name(default, only_expand=True):
             return resolved
         return self._node.resolve_topic_name(camera_info_beside(self._image_topic))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.labels.label_map import ENCODINGS, PRESETS
-from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, camera_info_beside
+from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES
 
 #: When a parameter may change.
 ANY_TIME = "any time"
@@ -75,7 +75,7 @@ def _parameter(default: Any, description: str, **rules: Any) -> Any:
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """The parameters of one camera, with defaults resolved. ROS has them as `<camera>.image_topic` and so on."""
+    """The parameters of one camera; ROS has them as `<camera>.image_topic` and so on."""
 
     name: str
     image_topic: str = _parameter(
@@ -96,14 +96,12 @@ class CameraParameters:
         pattern=re.compile(rf"|{_TOPIC.pattern}"),
         allowed="a ROS topic name, or empty",
     )
-    camera_info_follows: bool = False  # it was left empty: beside the image topic as it is after remapping
 
     @classmethod
     def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
-        """Fills in empty topics by the conventions of image_transport."""
-        image_topic = image_topic or f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
-        beside = camera_info_beside(image_topic)
-        return cls(name, image_topic, transport, camera_info_topic or beside, camera_info_follows=not camera_info_topic)
+        """Fills in an empty image topic by the conventions of image_transport. An empty camera_info_topic stays."""
+        default = f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
+        return cls(name, image_topic or default, transport, camera_info_topic)
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,13 @@ def test_the_defaults_are_allowed_and_described():
         assert declaration.refusal(declaration.default, name) is None
         assert declaration.description.endswith(".")
     read = NodeParameters.from_values(defaults())
-    assert read.cameras == (CameraParameters("camera", "camera/image_raw", "auto", "camera/camera_info", True),)
+    assert read.cameras == (CameraParameters("camera", "camera/image_raw", "auto", ""),)
     assert read.class_names == () and read.input_size is None
 
 
 def test_every_field_is_declared():
     assert [f.name for f in fields(NodeParameters)] == list(DECLARATIONS)
-    assert {f.name for f in fields(CameraParameters)} == {"name", "camera_info_follows", *CAMERA_DECLARATIONS}
+    assert {f.name for f in fields(CameraParameters)} == {"name", *CAMERA_DECLARATIONS}
 
 
 def refusal(name: str, value: object) -> str | None:
@@ -115,7 +115,8 @@ def test_devices(device):
 def test_topics_that_are_left_empty_follow_image_transport(image_topic, transport, image, info):
     values = defaults("eye") | {"eye.image_topic": image_topic, "eye.transport": transport}
     (camera,) = NodeParameters.from_values(values).cameras
-    assert (camera.image_topic, camera.camera_info_topic) == (image, info)
+    assert (camera.image_topic, camera.camera_info_topic) == (image, "")
+    assert topics.camera_info_beside(image) == info
     (camera,) = NodeParameters.from_values(values | {"eye.camera_info_topic": "/mine"}).cameras
     assert camera.camera_info_topic == "/mine"
 
