@@ -14,21 +14,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
-from sdcpc_ros.consumers.running import Refused, read_parameter, run_node
+from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
 from sdcpc_ros.nodes.image_messages import ImageWriter
-from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 #: Classes that move, as common label sets spell them.
 DYNAMIC_CLASSES = [
     *("animal", "bicycle", "bicyclist", "bus", "car", "motorcycle", "pedestrian", "person", "rider", "train"),
     "truck",
 ]
-_LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class DynamicObjectMask(Node):
@@ -51,16 +48,13 @@ class DynamicObjectMask(Node):
         self._publisher = self.create_publisher(
             Image, "feature_mask/image_raw", 5, qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )
-        label_info = message_type(LABEL_INFO.type_name)
         if class_names:
             try:
                 self._set_classes({name: number for number, name in enumerate(class_names)})
             except ValueError as error:
                 raise Refused(str(error)) from None
-        elif label_info is None:
+        elif not subscribe_to_label_info(self, self._on_label_info):
             raise Refused("without vision_msgs there is no LabelInfo: install it, or set class_names")
-        else:
-            self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
         self.create_subscription(Image, "label/image_raw", self._on_label, 5)
 
     def _on_label_info(self, message: Any) -> None:

@@ -15,18 +15,18 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import label_pixels
+from sdcpc_ros.consumers.running import subscribe_to_label_info
 from sdcpc_ros.images.decoding import BadImage, to_rgb
 from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
 from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, IMAGE_TYPES, LABEL, LABEL_INFO, message_type
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
 _SENSOR_DATA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _MOST_WAITING = 30  # incomplete frames; each holds an image
 _MOST_PIXELS = 1 << 26
 _PATIENCE_S = 15.0  # for the node's first report and its LabelInfo: discovery takes seconds on a busy machine
@@ -51,11 +51,8 @@ class LiveView(Node):
         self._shape: tuple[int, ...] | None = None
         base = f"{node_name}/{camera}/"
         self.label_topic = base + LABEL.name
-        if label_set is None:
-            label_info = message_type(LABEL_INFO.type_name)
-            if label_info is None:
-                raise ViewingError("without vision_msgs no LabelInfo names the classes; --model names the node's model")
-            self.create_subscription(label_info, base + LABEL_INFO.name, self._on_label_info, _LATCHED)
+        if label_set is None and not subscribe_to_label_info(self, self._on_label_info, base + LABEL_INFO.name):
+            raise ViewingError("without vision_msgs no LabelInfo names the classes; --model names the node's model")
         self.create_subscription(Image, self.label_topic, self._keeper("label"), _SENSOR_DATA)
         self.create_subscription(Image, base + CONFIDENCE.name, self._keeper("confidence"), _SENSOR_DATA)
         self.create_subscription(DiagnosticArray, DIAGNOSTICS.name, self._on_report, 10)

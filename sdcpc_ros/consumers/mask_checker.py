@@ -16,7 +16,7 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.mask_rules import (
@@ -26,13 +26,11 @@ from sdcpc_ros.consumers.mask_rules import (
     broken_pair_rules,
     stamp_s,
 )
-from sdcpc_ros.consumers.running import Refused, read_parameter, run_node
-from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
+from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
 
 #: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
 GRACE_S = 5.0
 _SENSOR_DATA = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the layer subscribes
-_LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class MaskChecker(Node):
@@ -40,8 +38,7 @@ class MaskChecker(Node):
 
     def __init__(self) -> None:
         super().__init__("mask_checker")
-        label_info = message_type(LABEL_INFO.type_name)
-        if label_info is None:
+        if not subscribe_to_label_info(self, self._on_label_info):
             raise Refused("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
         self._wanted_masks: int = read_parameter(self, "masks", 0, "End after this many masks; 0: never.", most=10**9)
         self._wanted_names: list[str] = read_parameter(
@@ -54,7 +51,6 @@ class MaskChecker(Node):
         self._masks = self._pairs = 0
         self._label: Image | None = None
         self._waiting_confidences: dict[tuple[int, int], Image] = {}
-        self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
         self.create_subscription(Image, "confidence/image_raw", self._on_confidence, _SENSOR_DATA)
         self.create_subscription(Image, "label/image_raw", self._on_label, _SENSOR_DATA)
         self.create_timer(0.2, self._on_time, clock=Clock(clock_type=ClockType.STEADY_TIME))

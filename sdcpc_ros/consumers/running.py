@@ -1,4 +1,4 @@
-"""What the small nodes share: parameters, and running until a signal or until they end by themselves."""
+"""What the small nodes share: parameters, the LabelInfo, and running until a signal or until they end by themselves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 
 class Refused(ValueError):
@@ -34,6 +37,16 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
     finally:
         rclpy.try_shutdown()
     return 0
+
+
+def subscribe_to_label_info(node: Node, callback: Callable[[Any], None], topic: str = "label/label_info") -> bool:
+    """Also hears the last LabelInfo that was sent before. Returns False where vision_msgs is not installed."""
+    label_info = message_type(LABEL_INFO.type_name)
+    if label_info is None:
+        return False
+    latched = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_subscription(label_info, topic, callback, latched)
+    return True
 
 
 def read_parameter(node: Node, name: str, default: Any, description: str, most: int = 0) -> Any:
