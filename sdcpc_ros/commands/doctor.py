@@ -60,18 +60,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     from sdcpc_ros.doctor.machine import check_machine
-    from sdcpc_ros.doctor.ros_installation import check_ros, has_ros
+    from sdcpc_ros.doctor.ros_installation import check_ros, is_importable
 
     yield from check_machine(arguments.model)
     yield from check_ros()
-    if arguments.no_graph or not has_ros():
+    if arguments.no_graph or not is_importable("rclpy"):
         return
     from sdcpc_ros.doctor.live_graph import NodeInputs, check_graph
 
+    node = "/" + arguments.node.strip("/")
+    default = f"{node.rpartition('/')[0]}/camera/image_raw" + ("/compressed" if arguments.compressed else "")
     transport = "compressed" if arguments.compressed else "auto"
-    node = arguments.node if arguments.node.startswith("/") else f"/{arguments.node}"
-    namespace = node.rpartition("/")[0]
-    default = f"{namespace}/camera/image_raw" + ("/compressed" if arguments.compressed else "")
-    topics = arguments.image_topic or [default]
-    inputs = NodeInputs(tuple((topic, transport) for topic in topics), arguments.use_sim_time)
+    inputs = NodeInputs([(topic, transport) for topic in arguments.image_topic or [default]], arguments.use_sim_time)
     yield from check_graph(node, inputs, arguments.listen, arguments.patience)

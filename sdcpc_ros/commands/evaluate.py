@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sdcpc_ros.commands.model_options import add_device_options, add_model_option
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 #: Those of `dataset_kinds`, and the street, which is nowhere on disk.
 DATASETS = ("camvid", "cityscapes", "vspw", "bag", "synthetic")
 _DEFAULT_SPLIT = "val"
-_Number = TypeVar("_Number", int, float)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,11 +99,11 @@ def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
     if arguments.dataset == "synthetic":
         from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 
-        return SyntheticStreet(seed=_given(arguments.seed, 0), length=_given(arguments.frames, 90))
+        return SyntheticStreet(seed=arguments.seed or 0, length=90 if arguments.frames is None else arguments.frames)
 
     from sdcpc_ros.datasets.dataset_kinds import open_dataset
 
-    split = arguments.split if arguments.dataset == "bag" else _given(arguments.split, _DEFAULT_SPLIT)
+    split = arguments.split or (None if arguments.dataset == "bag" else _DEFAULT_SPLIT)
     return open_dataset(arguments.dataset, arguments.root, split, label_set=label_set)
 
 
@@ -127,9 +126,7 @@ def _shares(text: str) -> tuple[float, ...]:
     return _list(text, float, lambda share: 0 < share <= 1, "numbers over 0 and up to 1")
 
 
-def _list(
-    text: str, number: Callable[[str], _Number], allowed: Callable[[_Number], bool], what: str
-) -> tuple[_Number, ...]:
+def _list(text: str, number: Callable[[str], Any], allowed: Callable[[Any], bool], what: str) -> tuple[Any, ...]:
     """Numbers separated by commas, each once, in their order."""
     for word in text.split(","):
         try:
@@ -139,7 +136,3 @@ def _list(
         if not good:
             raise argparse.ArgumentTypeError(f"'{word}' in '{text}'; {what}, separated by commas, are allowed")
     return tuple(dict.fromkeys(number(word) for word in text.split(",")))
-
-
-def _given(value: Any, default: Any) -> Any:
-    return default if value is None else value

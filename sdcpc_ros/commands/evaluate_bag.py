@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sdcpc_ros.commands.model_options import add_device_options, add_model_option
-from sdcpc_ros.evaluation.gates import MEASURES, Gate
+from sdcpc_ros.evaluation.gates import MEASURES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,18 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.force = True  # the report may be there already, the recording is made while frames pass
     from sdcpc_ros.replay.evaluation_run import evaluate_bags
 
-    return evaluate_bags(arguments, _gates(arguments))
+    given = [(measure, getattr(arguments, measure.destination)) for measure in MEASURES]
+    return evaluate_bags(arguments, [measure.gate(threshold) for measure, threshold in given if threshold is not None])
 
 
 def _count(text: str) -> int:
     if text.isdecimal() and int(text) >= 1:
         return int(text)
     raise argparse.ArgumentTypeError(f"'{text}' is no number of images; a whole number of 1 or more is needed")
-
-
-def _gates(arguments: argparse.Namespace) -> list[Gate]:
-    given = ((measure, getattr(arguments, measure.destination)) for measure in MEASURES)
-    return [measure.gate(threshold) for measure, threshold in given if threshold is not None]
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

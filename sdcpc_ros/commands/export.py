@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdcpc_ros.commands.model_options import add_model_argument, add_precision_option
+from sdcpc_ros.commands.model_options import add_input_size, add_model_argument, add_output, add_precision_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.model_files.checkpoint import Checkpoint
@@ -22,21 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="aot: compiled by AOTInductor for this processor; onnx: for any runtime; onnxruntime: the same for the "
         "backend of that name; tensorrt: an engine for this GPU; torch: a program for torch.export.load",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        type=Path,
-        metavar="OUT",
-        help="the file; for aot, onnxruntime and tensorrt the folder, which becomes SDCPC_CACHE on the robot",
-    )
-    parser.add_argument(
-        "--input-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="input of the network, as the node's input_height and input_width; default: the model's own",
-    )
+    add_output(parser, "the file; for aot, onnxruntime and tensorrt the folder, which becomes SDCPC_CACHE on the robot")
+    add_input_size(parser, "input of the network, as the node's input_height and input_width; default: the model's own")
     parser.add_argument(
         "--device",
         help="auto (the GPU where PyTorch finds one), cpu, cuda or cuda:N, default cuda for tensorrt and cpu for the "

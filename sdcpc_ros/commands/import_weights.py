@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_config_fields
+from sdcpc_ros.commands.model_options import add_config_fields, add_input_size, add_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="camvid_11, cityscapes_19, vspw_124, or a YAML or JSON file: name, class_names, colours; with --segmenter "
         "instead of the classes that config.json names",
     )
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the checkpoint, .safetensors")
-    parser.add_argument(
-        "--input-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="default 360 480, or with --segmenter the preprocessor's",
-    )
+    add_output(parser, "the checkpoint, .safetensors")
+    add_input_size(parser, "default 360 480, or with --segmenter the preprocessor's")
     parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
     add_config_fields(parser, "output_stride=8, reference_offsets=[2,4]")
 

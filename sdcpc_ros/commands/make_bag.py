@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sdcpc_ros.commands.model_options import add_output
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="images, or a folder that holds images/ and perhaps labels/"
     )
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="BAG", help="the bag to write, a folder")
+    add_output(parser, "the bag to write, a folder", metavar="BAG")
     parser.add_argument("--rate", type=float, default=15.0, metavar="HZ", help="images a second, default %(default)s")
     parser.add_argument(
         "--labels", type=Path, metavar="DIR", help="label images (PNG, a class id a pixel) of the images' names"

@@ -1,9 +1,10 @@
-"""Options that several commands share: the model, where and how it runs, and fields of its configuration."""
+"""Options that several commands share: the model, where and how it runs, its configuration, what is written."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdcpc_ros import DEFAULT_MODEL
@@ -60,6 +61,15 @@ def add_precision_option(parser: argparse._ActionsContainer) -> None:
         choices=PRECISIONS,
         help="of weights, activations and memories; auto is float16 on a GPU and float32 on a CPU, default %(default)s",
     )
+
+
+def add_input_size(parser: argparse.ArgumentParser, help_text: str) -> None:
+    parser.add_argument("--input-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=help_text)
+
+
+def add_output(parser: argparse.ArgumentParser, help_text: str, metavar: str = "OUT") -> None:
+    """What the command writes; it has no default."""
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar=metavar, help=help_text)
 
 
 def load_chosen_model(arguments: argparse.Namespace) -> StreamingSegmenter:

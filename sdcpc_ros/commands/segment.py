@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_device_options, add_model_option, load_chosen_model
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option, add_output, load_chosen_model
 
 _LISTED_PROBLEMS = 20
 
@@ -18,13 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a video file; an image, a folder or a quoted glob of images; a bag; or the number of a camera of this "
         "machine, as 0, until Ctrl-C",
     )
-    parser.add_argument(
-        *("-o", "--output"),
-        required=True,
-        type=Path,
-        metavar="OUT",
-        help="OUT.mp4: an overlay video; any other name: a folder of PNG images of class ids",
-    )
+    add_output(parser, "OUT.mp4: an overlay video; any other name: a folder of PNG images of class ids")
     add_model_option(parser)
     add_device_options(parser)
     parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, default 0.6")

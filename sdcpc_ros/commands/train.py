@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sdcpc_ros.training.scoring import Scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,32 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from sdcpc_ros.training.trainer import train
-
-    what = _scoring(arguments) if arguments.score else None  # before the training, as it may raise
-    places = arguments.config, arguments.root, arguments.output
-    model = train(*places, arguments.start, arguments.device, arguments.leave_out)
-    if what is not None:
-        _score(model, what, arguments.device)
-
-
-def _scoring(arguments: argparse.Namespace) -> Scoring:
-    from sdcpc_ros.training.recipe import load_recipe
-    from sdcpc_ros.training.scoring import scoring
-
-    return scoring(load_recipe(arguments.config, arguments.leave_out), arguments.root)
-
-
-def _score(model: Path, what: Scoring, device: str) -> None:
     from rich.console import Console
 
     from sdcpc_ros.evaluation.temporal_tests import temporal_test_table
     from sdcpc_ros.training.distributed import is_main_process
-    from sdcpc_ros.training.scoring import SCORES, score
+    from sdcpc_ros.training.recipe import load_recipe
+    from sdcpc_ros.training.scoring import SCORES, score, scoring
+    from sdcpc_ros.training.trainer import train
 
-    if not is_main_process():
+    root, left_out = arguments.root, arguments.leave_out
+    # Before the training, as it may raise.
+    tests = scoring(load_recipe(arguments.config, left_out), root) if arguments.score else None
+    model = train(arguments.config, root, arguments.output, arguments.start, arguments.device, left_out)
+    if tests is None or not is_main_process():
         return
-    Console().print(temporal_test_table(score(model, what, device)))
-    for sentence in what.skipped:
+    Console().print(temporal_test_table(score(model, tests, arguments.device)))
+    for sentence in tests.skipped:
         print(f"not tested: {sentence}")
     print(f"wrote {model.with_name(SCORES)}", flush=True)

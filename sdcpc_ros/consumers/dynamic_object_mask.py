@@ -13,23 +13,19 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
-from sdcpc_ros.consumers.running import Refused, label_info_type, run_node
+from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
 from sdcpc_ros.nodes.image_messages import ImageWriter
 
 #: Classes that move, as common label sets spell them.
-DYNAMIC_CLASSES = (
+DYNAMIC_CLASSES = [
     *("animal", "bicycle", "bicyclist", "bus", "car", "motorcycle", "pedestrian", "person", "rider", "train"),
     "truck",
-)
-_LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+]
 
 
 class DynamicObjectMask(Node):
@@ -37,45 +33,29 @@ class DynamicObjectMask(Node):
 
     def __init__(self) -> None:
         super().__init__("dynamic_object_mask")
-        self._dynamic = self._declare_names("dynamic_classes", "Names of the classes that move.", DYNAMIC_CLASSES)
-        class_names = self._declare_names(
-            "class_names", "Names of the classes in the order of their ids. Empty: those of the LabelInfo.", ()
+        self._dynamic: list[str] = read_parameter(
+            self, "dynamic_classes", DYNAMIC_CLASSES, "Names of the classes that move."
         )
-        self._dilation: int = self.declare_parameter(
-            "dilation",
-            5,
-            ParameterDescriptor(
-                description="Pixels by which ignored regions grow.",
-                integer_range=[IntegerRange(from_value=0, to_value=200)],
-                read_only=True,
-            ),
-        ).value
-        self._ignore_unlabelled: bool = self.declare_parameter(
-            "ignore_unlabelled",
-            False,
-            ParameterDescriptor(description="Take no features on unlabelled pixels.", read_only=True),
-        ).value
+        class_names = read_parameter(
+            self, "class_names", [], "Names of the classes in the order of their ids. Empty: those of the LabelInfo."
+        )
+        self._dilation: int = read_parameter(self, "dilation", 5, "Pixels by which ignored regions grow.", most=200)
+        self._ignore_unlabelled: bool = read_parameter(
+            self, "ignore_unlabelled", False, "Take no features on unlabelled pixels."
+        )
         self._masker: FeatureMasker | None = None
         self._writer = ImageWriter("mono8")
         self._publisher = self.create_publisher(
             Image, "feature_mask/image_raw", 5, qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )
-        label_info = label_info_type()
         if class_names:
             try:
                 self._set_classes({name: number for number, name in enumerate(class_names)})
             except ValueError as error:
                 raise Refused(str(error)) from None
-        elif label_info is None:
+        elif not subscribe_to_label_info(self, self._on_label_info):
             raise Refused("without vision_msgs there is no LabelInfo: install it, or set class_names")
-        else:
-            self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
         self.create_subscription(Image, "label/image_raw", self._on_label, 5)
-
-    def _declare_names(self, name: str, description: str, default: Sequence[str]) -> tuple[str, ...]:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        value = list(default) or Parameter.Type.STRING_ARRAY
-        return tuple(self.declare_parameter(name, value, descriptor).value or ())
 
     def _on_label_info(self, message: Any) -> None:
         try:

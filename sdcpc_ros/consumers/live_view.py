@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +15,21 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import label_pixels
-from sdcpc_ros.consumers.running import label_info_type
+from sdcpc_ros.consumers.running import subscribe_to_label_info
 from sdcpc_ros.images.decoding import BadImage, to_rgb
 from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
-from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, LABEL, LABEL_INFO
+from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, IMAGE_TYPES, LABEL, LABEL_INFO, message_type
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
 _SENSOR_DATA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _MOST_WAITING = 30  # incomplete frames; each holds an image
 _MOST_PIXELS = 1 << 26
 _PATIENCE_S = 15.0  # for the node's first report and its LabelInfo: discovery takes seconds on a busy machine
-
-
-@dataclass
-class _Parts:
-    image: Image | CompressedImage | None = None
-    label: Image | None = None
-    confidence: Image | None = None
 
 
 class LiveView(Node):
@@ -55,17 +45,14 @@ class LiveView(Node):
         self.recording: RerunRecording | None = None
         self.shown = 0
         self._status = f"{node_name.strip('/')}: {camera}"
-        self._parts: OrderedDict[int, _Parts] = OrderedDict()
+        self._parts: dict[int, dict[str, Any]] = {}  # stamp in ns -> "image", "label" and "confidence", as they come
         self._resets: dict[str, int] | None = None
         self._reset: str | None = None
         self._shape: tuple[int, ...] | None = None
         base = f"{node_name}/{camera}/"
         self.label_topic = base + LABEL.name
-        if label_set is None:
-            label_info = label_info_type()
-            if label_info is None:
-                raise ViewingError("without vision_msgs no LabelInfo names the classes; --model names the node's model")
-            self.create_subscription(label_info, base + LABEL_INFO.name, self._on_label_info, _LATCHED)
+        if label_set is None and not subscribe_to_label_info(self, self._on_label_info, base + LABEL_INFO.name):
+            raise ViewingError("without vision_msgs no LabelInfo names the classes; --model names the node's model")
         self.create_subscription(Image, self.label_topic, self._keeper("label"), _SENSOR_DATA)
         self.create_subscription(Image, base + CONFIDENCE.name, self._keeper("confidence"), _SENSOR_DATA)
         self.create_subscription(DiagnosticArray, DIAGNOSTICS.name, self._on_report, 10)
@@ -81,8 +68,8 @@ class LiveView(Node):
             values = {pair.key: pair.value for pair in status.values}
             if not self.image_topic and values.get("image topic"):
                 self.image_topic = values["image topic"]
-                kind = CompressedImage if values.get("transport") == "compressed" else Image
-                self.create_subscription(kind, self.image_topic, self._keeper("image"), _SENSOR_DATA)
+                image_type = message_type(IMAGE_TYPES[values.get("transport", "raw")])
+                self.create_subscription(image_type, self.image_topic, self._keeper("image"), _SENSOR_DATA)
             prefix = "resets: "
             resets = {key[len(prefix) :]: int(value) for key, value in values.items() if key.startswith(prefix)}
             causes = [cause for cause, count in resets.items() if count > (self._resets or resets).get(cause, 0)]
@@ -92,19 +79,19 @@ class LiveView(Node):
     def _keeper(self, part: str) -> Callable[[Any], None]:
         def keep(message: Any) -> None:
             stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            parts = self._parts.setdefault(stamp_ns, _Parts())
-            setattr(parts, part, message)
-            if self.recording is not None and parts.label is not None and parts.confidence is not None:
+            parts = self._parts.setdefault(stamp_ns, {})
+            parts[part] = message
+            if self.recording is not None and {"label", "confidence"} <= parts.keys():
                 self._show(self.recording, stamp_ns, self._parts.pop(stamp_ns))
-            while len(self._parts) > _MOST_WAITING:
-                self._parts.popitem(last=False)
+            if len(self._parts) > _MOST_WAITING:
+                self._parts.pop(next(iter(self._parts)))
 
         return keep
 
-    def _show(self, recording: RerunRecording, stamp_ns: int, parts: _Parts) -> None:
+    def _show(self, recording: RerunRecording, stamp_ns: int, parts: dict[str, Any]) -> None:
         try:
-            labels, confidence = label_pixels(parts.label), label_pixels(parts.confidence)
-            image = None if parts.image is None else np.ascontiguousarray(to_rgb(parts.image, _MOST_PIXELS))
+            labels, confidence = label_pixels(parts["label"]), label_pixels(parts["confidence"])
+            image = np.ascontiguousarray(to_rgb(parts["image"], _MOST_PIXELS)) if "image" in parts else None
         except (BadImage, ValueError) as error:
             recording.note(self.shown, str(error))
             return

@@ -14,11 +14,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.mask_rules import (
@@ -28,12 +26,11 @@ from sdcpc_ros.consumers.mask_rules import (
     broken_pair_rules,
     stamp_s,
 )
-from sdcpc_ros.consumers.running import Done, Refused, label_info_type, run_node
+from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
 
 #: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
 GRACE_S = 5.0
 _SENSOR_DATA = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the layer subscribes
-_LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class MaskChecker(Node):
@@ -41,24 +38,12 @@ class MaskChecker(Node):
 
     def __init__(self) -> None:
         super().__init__("mask_checker")
-        label_info = label_info_type()
-        if label_info is None:
+        if not subscribe_to_label_info(self, self._on_label_info):
             raise Refused("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
-        self._wanted_masks: int = self.declare_parameter(
-            "masks",
-            0,
-            ParameterDescriptor(
-                description="End after this many masks; 0: never.",
-                integer_range=[IntegerRange(from_value=0, to_value=1_000_000_000)],
-                read_only=True,
-            ),
-        ).value
-        names = self.declare_parameter(
-            "class_names",
-            Parameter.Type.STRING_ARRAY,
-            ParameterDescriptor(description="Classes that the costmap looks for by name.", read_only=True),
-        ).value
-        self._wanted_names: list[str] = list(names or [])
+        self._wanted_masks: int = read_parameter(self, "masks", 0, "End after this many masks; 0: never.", most=10**9)
+        self._wanted_names: list[str] = read_parameter(
+            self, "class_names", [], "Classes that the costmap looks for by name."
+        )
         self._class_ids: dict[str, int] | None = None
         self._label_infos = self._label_infos_needed = 0
         self._overdue_s: float | None = None
@@ -66,7 +51,6 @@ class MaskChecker(Node):
         self._masks = self._pairs = 0
         self._label: Image | None = None
         self._waiting_confidences: dict[tuple[int, int], Image] = {}
-        self.create_subscription(label_info, "label/label_info", self._on_label_info, _LATCHED)
         self.create_subscription(Image, "confidence/image_raw", self._on_confidence, _SENSOR_DATA)
         self.create_subscription(Image, "label/image_raw", self._on_label, _SENSOR_DATA)
         self.create_timer(0.2, self._on_time, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -124,7 +108,7 @@ class MaskChecker(Node):
             f"{self._masks} masks, {self._pairs} with their confidence, {self._label_infos} LabelInfo: "
             + (f"{len(self._broken)} rules broken" if self._broken else "every rule holds")
         )
-        raise Done(1 if self._broken else 0)
+        sys.exit(1 if self._broken else 0)
 
     def _report(self, broken: Sequence[str]) -> None:
         for sentence in broken:

@@ -1,4 +1,4 @@
-"""Runs the small nodes until a signal, or until they end by themselves."""
+"""What the small nodes share: parameters, the LabelInfo, and running until a signal or until they end by themselves."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
-
-class Done(Exception):
-    """Raised by a callback to end the node with an exit status."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"exit status {status}")
-        self.status = status
+from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 
 class Refused(ValueError):
@@ -25,12 +22,13 @@ class Refused(ValueError):
 
 
 def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
-    """Returns the exit status: 0 after a signal, that of Done, or 1 with a sentence on stderr if `create` fails."""
+    """Returns the exit status: 0 after a signal, or 1 with a sentence on stderr if `create` fails.
+
+    A callback ends the node with another status by `sys.exit`.
+    """
     rclpy.init(args=args)
     try:
         rclpy.spin(create())
-    except Done as done:
-        return done.status
     except (Refused, ParameterException) as error:  # the latter: a parameter of the wrong type, or out of its range
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -41,10 +39,21 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
     return 0
 
 
-def label_info_type() -> Any | None:
-    """vision_msgs/LabelInfo if it is installed, else None."""
-    try:
-        from vision_msgs.msg import LabelInfo
-    except ImportError:
-        return None
-    return LabelInfo
+def subscribe_to_label_info(node: Node, callback: Callable[[Any], None], topic: str = "label/label_info") -> bool:
+    """Also hears the last LabelInfo that was sent before. Returns False where vision_msgs is not installed."""
+    label_info = message_type(LABEL_INFO.type_name)
+    if label_info is None:
+        return False
+    latched = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_subscription(label_info, topic, callback, latched)
+    return True
+
+
+def read_parameter(node: Node, name: str, default: Any, description: str, most: int = 0) -> Any:
+    """The value of a parameter that is declared here and set at start only. most: of a number; the least is 0."""
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    if most:
+        descriptor.integer_range = [IntegerRange(from_value=0, to_value=most)]
+    # rclpy would take an empty list for an array of bytes, and an array without a value has the value None.
+    value = node.declare_parameter(name, Parameter.Type.STRING_ARRAY if default == [] else default, descriptor).value
+    return default if value is None else value

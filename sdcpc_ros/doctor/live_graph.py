@@ -15,14 +15,12 @@ from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
-from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.doctor.observer import Observer, Report, open_observer
 from sdcpc_ros.nodes.parameters import CameraParameters
-from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport
+from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport, message_type
 
-_MESSAGE_TYPES = {"raw": Image, "compressed": CompressedImage}
 _SENSOR_DATA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the node subscribes
 _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticStatus.STALE: WARNING}
 
@@ -31,7 +29,7 @@ _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticSt
 class NodeInputs:
     """What a node listens to: image topic and transport of each camera, and whether it takes its time from /clock."""
 
-    topics: tuple[tuple[str, str], ...]  # (image topic, transport)
+    topics: list[tuple[str, str]]  # (image topic, transport)
     use_sim_time: bool
 
 
@@ -52,15 +50,13 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
         used = graph.parameters() if runs else inputs
         # Reported topics are those after remapping.
         reported = [report.values for report in reports.values() if report.values.get("image topic")]
-        topics = tuple((values["image topic"], values.get("transport", "raw")) for values in reported)
-        topics = topics or (used.topics if used else ())
-        if used is None and not topics:
-            fix = "its log says more; run the doctor again when it answers"
-            yield Finding(
-                "node", f"{node_name} does not tell its parameters: its cameras are not checked", WARNING, fix
-            )
+        topics = [(values["image topic"], values.get("transport", "raw")) for values in reported]
+        topics = topics or (used.topics if used else [])
         if used is not None:
             yield graph.check_clock(used.use_sim_time)
+        elif not topics:
+            text = f"{node_name} does not tell its parameters: its cameras are not checked"
+            yield Finding("node", text, WARNING, "its log says more; run the doctor again when it answers")
         for topic, transport in topics:
             yield from graph.check_images(topic, transport, reports)
 
@@ -86,9 +82,8 @@ class _Graph:
         for part, report in reports.items():
             level = _LEVELS.get(report.level, FAULT)
             if level != OK:
-                yield Finding(
-                    part, report.message, level, "docs/node.md has what to do about it; so has the node's log"
-                )
+                fix = "docs/node.md has what to do about it; so has the node's log"
+                yield Finding(part, report.message, level, fix)
         values = reports["model"].values if "model" in reports else {}
         most, obstacle = values.get("largest batch", ""), values.get("batches held up by", "")
         if most in ("", "1"):
@@ -105,9 +100,8 @@ class _Graph:
         if values is None or not values[0]:
             return None
         cameras, use_sim_time = values
-        settings = self._parameters(
-            [f"{name}.{setting}" for name in cameras for setting in ("image_topic", "transport")]
-        )
+        names = [f"{camera}.{setting}" for camera in cameras for setting in ("image_topic", "transport")]
+        settings = self._parameters(names)
         if settings is None:
             return None
         topics = []
@@ -115,7 +109,7 @@ class _Graph:
             transport = transport or AUTO
             topic = CameraParameters.resolve(camera, topic, transport, "").image_topic
             topics.append((absolute_name(topic, self._name), transport))
-        return NodeInputs(tuple(topics), bool(use_sim_time))
+        return NodeInputs(topics, bool(use_sim_time))
 
     def check_clock(self, use_sim_time: bool) -> Finding:
         def is_published() -> bool:
@@ -149,14 +143,11 @@ class _Graph:
             fix = f"set the camera's transport to {'raw' if transport == 'compressed' else 'compressed'}, or its topic"
             yield Finding(topic, f"it is {others}; {wanted_type} is needed", FAULT, fix)
             return
-        own = [
-            info.qos_profile
-            for info in self._node.get_subscriptions_info_by_topic(topic)
-            if _full_name(info) == self._name
-        ]
+        subscriptions = self._node.get_subscriptions_info_by_topic(topic)
+        own = next((info.qos_profile for info in subscriptions if _full_name(info) == self._name), _SENSOR_DATA)
         for info in fitting:
-            yield self._check_qos(topic, info, own[0] if own else _SENSOR_DATA)
-        yield self._check_arrival(topic, _MESSAGE_TYPES[transport])
+            yield self._check_qos(topic, info, own)
+        yield self._check_arrival(topic, message_type(wanted_type))
 
     def _check_qos(self, topic: str, publisher: Any, subscription_qos: QoSProfile) -> Finding:
         qos = publisher.qos_profile
@@ -173,10 +164,8 @@ class _Graph:
         if not sizes:
             fix = "is the camera running? If so: the Fast DDS profile has to be set for its driver too"
             return Finding(topic, f"no image came within {self._listen_s:g} s", WARNING, fix)
-        rate = len(sizes) / self._listen_s
-        return Finding(
-            topic, f"{len(sizes)} images in {self._listen_s:g} s ({rate:.1f} Hz), {max(sizes) / 1e6:.2f} MB each"
-        )
+        rate, size_mb = len(sizes) / self._listen_s, max(sizes) / 1e6
+        return Finding(topic, f"{len(sizes)} images in {self._listen_s:g} s ({rate:.1f} Hz), {size_mb:.2f} MB each")
 
     def _other_topics(self, topic: str) -> str:
         """Image topics that a camera may publish. The node's own outputs are excluded.

@@ -29,15 +29,6 @@ MESSAGES = {
 }
 
 
-def has_ros() -> bool:
-    """Whether rclpy can be imported."""
-    try:
-        importlib.import_module("rclpy")
-    except ImportError:
-        return False
-    return True
-
-
 def check_ros() -> Iterator[Finding]:
     """The checks that need no communication. One note if there is no ROS."""
     try:
@@ -64,7 +55,7 @@ def _no_ros(error: ImportError) -> Finding:
 
 
 def check_messages() -> Iterator[Finding]:
-    missing = [(module, *what) for module, what in MESSAGES.items() if not _is_importable(module)]
+    missing = [(module, *what) for module, what in MESSAGES.items() if not is_importable(module)]
     if not missing:
         yield Finding("messages", f"all {len(MESSAGES)} packages are here")
     for module, what, level in missing:
@@ -119,7 +110,7 @@ def check_domain(environment: Mapping[str, str]) -> Finding:
     return Finding("ROS_DOMAIN_ID", f"{domain}, {'this machine only' if is_local else 'whole network'}", OK)
 
 
-def _is_importable(module: str) -> bool:
+def is_importable(module: str) -> bool:
     try:
         importlib.import_module(module)
     except ImportError:

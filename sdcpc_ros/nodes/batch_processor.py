@@ -49,7 +49,7 @@ class BatchProcessor:
             try:
                 frame = self._decode(camera, image, parameters)
             except Exception as error:
-                camera.report_lost(image, error)
+                camera.report_lost(image.message, error)
             else:
                 decoded.append((camera, image, frame, (time.perf_counter() - begun_s) * 1e3))
         outcomes: Sequence[Segmentation | Exception]
@@ -65,7 +65,7 @@ class BatchProcessor:
                     raise outcome
                 self._publish(camera, image, frame, decode_ms, outcome, parameters)
             except Exception as error:
-                camera.report_lost(image, error)
+                camera.report_lost(image.message, error)
 
     def _decode(self, camera: CameraInterface, image: ReceivedImage, parameters: NodeParameters) -> StreamFrame:
         pixels = decode(image.message, image.format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,38 +12,27 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from sdcpc_ros.streaming.geometry import scaled_camera_matrix
 
 
-class BadCameraInfo(ValueError):
-    """A CameraInfo that is not published with masks."""
-
-
-def check_camera_info(info: Any) -> None:
-    """Raises BadCameraInfo when a number in it is not finite or its size is zero."""
+def camera_info_fault(info: Any) -> str | None:
+    """Why a CameraInfo cannot be published with masks: a number that is not finite, or no size. None if it can."""
     for field in ("d", "k", "r", "p"):
         if not all(math.isfinite(value) for value in getattr(info, field)):
-            raise BadCameraInfo(f"{field} of the CameraInfo holds a value that is not finite")
+            return f"{field} of the CameraInfo holds a value that is not finite"
     if info.width == 0 or info.height == 0:
-        raise BadCameraInfo(f"the CameraInfo is for an image of {info.width} x {info.height} pixels")
+        return f"the CameraInfo is for an image of {info.width} x {info.height} pixels"
+    return None
 
 
 def scale_camera_info(info: Any, header: Any, size: tuple[int, int]) -> CameraInfo:
     """`info` for its image resized to `size` (height, width), with another header.
 
-    K, P and the region of interest are scaled; distortion, rotation and binning are not.
+    K, P and the region of interest are scaled; distortion, rotation and binning stay.
     """
     height, width = size
     own_size = (info.height, info.width)
-    scaled = CameraInfo(
-        header=header,
-        height=height,
-        width=width,
-        distortion_model=info.distortion_model,
-        d=info.d,
-        k=scaled_camera_matrix(np.reshape(info.k, (3, 3)), own_size, size).ravel(),
-        r=info.r,
-        p=scaled_camera_matrix(np.reshape(info.p, (3, 4)), own_size, size).ravel(),
-        binning_x=info.binning_x,
-        binning_y=info.binning_y,
-    )
+    scaled = copy.copy(info)
+    scaled.header, scaled.height, scaled.width = header, height, width
+    scaled.k = scaled_camera_matrix(np.reshape(info.k, (3, 3)), own_size, size).ravel()
+    scaled.p = scaled_camera_matrix(np.reshape(info.p, (3, 4)), own_size, size).ravel()
     scale_y, scale_x = height / info.height, width / info.width
     scaled.roi = RegionOfInterest(
         y_offset=round(info.roi.y_offset * scale_y),

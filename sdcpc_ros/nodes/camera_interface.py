@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.labels.label_map import LabelMap
-from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info
-from sdcpc_ros.nodes.camera_inputs import CameraInputs
+from sdcpc_ros.nodes.camera_info import camera_info_fault
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
 from sdcpc_ros.nodes.camera_stream import CameraStream, ReceivedImage, StreamStatus
 from sdcpc_ros.nodes.camera_watch import CameraWatch, silence_sentence
@@ -23,6 +24,7 @@ from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import CameraReporter
 from sdcpc_ros.nodes.image_messages import image_format
 from sdcpc_ros.nodes.parameters import CameraParameters, NodeParameters
+from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, camera_info_beside, choose_transport, message_type
 from sdcpc_ros.streaming.geometry import MIN_SIDE
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 class CameraInterface:
     """Lives from configure to cleanup, listens from `subscribe` to `unsubscribe`.
 
-    The subscriptions' callbacks, on the executor's thread, check messages and put them into `stream`. The worker's
+    The subscriptions' callbacks, on the executor's thread, check messages and offer them to the worker. The worker's
     thread calls `report_reset` and `report_lost` and publishes through `outputs`.
     """
 
@@ -44,129 +46,165 @@ class CameraInterface:
         label_map: LabelMap,
         declared: DeclaredParameters,
     ) -> None:
-        self._node = node
-        self._segmenter = segmenter
-        self._declared = declared
-        self._on_frame: Callable[[], None] = lambda: None
+        self._node, self._logger = node, node.get_logger()
+        self._parameters, self._declared, self._segmenter = parameters, declared, segmenter
+        self._image_topic = node.resolve_topic_name(parameters.image_topic)
+        self._camera_info_topic = self._resolve_camera_info()
+        self._transport = self._choose_transport()
+        self._subscriptions: list[Any] = []
+        self._offer: Callable[[CameraStream, ReceivedImage], None] = lambda stream, image: None
+        self._watch = CameraWatch()
+        self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name)
         self.camera_info: CameraInfo | None = None  # the last one
         self.stream = CameraStream(parameters.name)
-        self._watch = CameraWatch()
-        self._inputs = CameraInputs(node, parameters, self._on_image, self._on_camera_info)
-        self._reporter = CameraReporter(node.get_fully_qualified_name(), parameters.name)
         self.outputs = CameraOutputs(node, parameters.name, segmenter.label_set, label_map)
 
-    def subscribe(self, on_frame: Callable[[], None]) -> None:
-        """Publishes the label info, then listens; `on_frame` is called when an image waits in the stream."""
+    def subscribe(self, offer: Callable[[CameraStream, ReceivedImage], None]) -> None:
+        """Publishes the label info, then listens; `offer` is called with each good image."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
         self.outputs.publish_label_info(header, self._declared.current.confidence_threshold)
-        self._on_frame = on_frame
-        self._inputs.subscribe()
-        self._node.get_logger().info(
-            f"camera '{self.stream.name}': listens to {self._inputs.image_topic} ({self._inputs.type_name}) "
-            f"and {self._inputs.camera_info_topic}; publishes {', '.join(self.outputs.topic_names())}"
+        self._offer = offer
+        self._transport = self._choose_transport()
+        self._create_subscriptions()
+        self.stream.active_since_s = time.monotonic()
+        self._logger.info(
+            f"camera '{self.stream.name}': listens to {self._image_topic} ({IMAGE_TYPES[self._transport]}) "
+            f"and {self._camera_info_topic}; publishes {', '.join(self.outputs.topic_names())}"
         )
 
     def unsubscribe(self) -> None:
-        """Stops listening and drops what waits; not to be called while the worker runs."""
-        self._inputs.unsubscribe()
+        """Stops listening; not to be called while the worker runs."""
+        self._destroy_subscriptions()
         self.camera_info = None
-        self.stream.discard_waiting()
+        self.stream.active_since_s = None
         self._segmenter.remove_stream(self.stream.name)
 
-    def destroy(self) -> None:
-        self.outputs.destroy()
-
-    def report(self, *, active: bool) -> DiagnosticStatus:
+    def report(self) -> DiagnosticStatus:
         """What /diagnostics says of this camera; rates and levels are over the time since the last call."""
         status, now_s = self.stream.status(), time.monotonic()
-        if self._inputs.follow_graph():
-            self._node.get_logger().info(
-                f"camera '{self.stream.name}': {self._inputs.image_topic} is published as {self._inputs.type_name}: "
-                "subscribed again with that type"
-            )
-        self._warn_on_console(status, now_s, active and self._inputs.is_subscribed)
+        self._follow_graph()
+        self._warn_on_console(status, now_s)
         connections = {
-            "image topic": self._inputs.image_topic,
-            "transport": self._inputs.transport,
-            "camera_info topic": self._inputs.camera_info_topic,
+            "image topic": self._image_topic,
+            "transport": self._transport,
+            "camera_info topic": self._camera_info_topic,
         }
         fill = self._segmenter.buffer_fill(self.stream.name)
-        return self._reporter.report(status, connections, now_s=now_s, active=active, buffer_fill=fill)
+        return self._reporter.report(status, connections, now_s=now_s, buffer_fill=fill)
 
     def report_reset(self, image: ReceivedImage, cause: str, parameters: NodeParameters) -> None:
         """Counts and logs that the frame buffer was emptied before an image; call it before its mask is published."""
-        self.stream.count_reset(cause)
+        self.stream.count(f"resets: {cause}")
         if cause == "backward":
             # A bag started again: recorders and late consumers on its clock have no label info yet.
             self.outputs.publish_label_info(image.message.header, parameters.confidence_threshold)
         if self.stream.may_warn(f"reset {cause}", time.monotonic()):
-            self._node.get_logger().info(
+            self._logger.info(
                 f"camera '{self.stream.name}': frame buffer emptied at stamp {image.stamp_s:.3f} s (cause: {cause})"
             )
 
-    def report_lost(self, image: ReceivedImage, error: Exception) -> None:
-        """Counts and logs an image that got no mask."""
+    def report_lost(self, message: Any, error: Exception) -> None:
+        """Counts and logs an image message that gets no mask."""
         if isinstance(error, BadImage):
-            self.stream.count_rejected(error.cause)
-            self._warn_rejected(image.message, error)
+            self.stream.count(f"rejected: {error.cause}")
+            if self.stream.may_warn(error.cause, time.monotonic()):
+                stamp = message.header.stamp
+                self._logger.warning(
+                    f"{self._image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
+                    f"({error.cause}): {error}"
+                )
             return
-        self.stream.count_fault()
+        self.stream.count("lost to faults")
         if self.stream.may_warn("fault", time.monotonic()):
-            self._node.get_logger().error(
+            self._logger.error(
                 f"camera '{self.stream.name}': a frame was lost to {type(error).__name__}: {error}\n"
                 f"{''.join(traceback.format_exception(error))}"
             )
 
-    def _warn_on_console(self, status: StreamStatus, now_s: float, active: bool) -> None:
-        """Warns where no image comes, or too many; nothing else on the console would say so."""
-        if self._watch.is_silent(status, now_s, active):
-            # By their publishers: the node's own subscription makes a topic of its type, too.
-            published = {
-                topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
-                for topic, _ in self._node.get_topic_names_and_types()
-            }
-            sentence = silence_sentence(
-                self.stream.name,
-                self._inputs.image_topic,
-                self._inputs.accepted_types,
-                published,
-                self._node.get_fully_qualified_name(),
-            )
-            self._node.get_logger().warning(sentence)
-        overload = self._watch.overload(status, now_s, active)
-        if overload is not None:
-            self._node.get_logger().warning(f"camera '{self.stream.name}': {overload}")
-
     def _on_image(self, message: Any) -> None:
         received_s = time.monotonic()
+        self.stream.count_received(received_s)
         try:
             checked = image_format(message, self._declared.current.max_image_pixels)
             if min(checked.height, checked.width) < MIN_SIDE:
                 size = f"{checked.width} x {checked.height}"
                 raise BadImage("too_small", f"the image is {size} pixels; at least {MIN_SIDE} a side are needed")
         except BadImage as error:
-            self.stream.count_rejected(error.cause, received_s)
-            self._warn_rejected(message, error)
+            self.report_lost(message, error)
             return
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        image = ReceivedImage(message, checked, stamp_ns, received_s)
-        self.stream.offer(image, input_age_s=(self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
-        self._on_frame()
+        self.stream.input_age_s = (self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9
+        self._offer(self.stream, ReceivedImage(message, checked, stamp_ns, received_s))
 
     def _on_camera_info(self, info: CameraInfo) -> None:
-        try:
-            check_camera_info(info)
-        except BadCameraInfo as error:
-            self.stream.count_bad_camera_info()
-            if self.stream.may_warn("camera_info", time.monotonic()):
-                self._node.get_logger().warning(f"{self._inputs.camera_info_topic}: {error}; it is not passed on")
+        fault = camera_info_fault(info)
+        if fault is None:
+            self.camera_info = info
             return
-        self.camera_info = info
+        self.stream.count("camera_info refused")
+        if self.stream.may_warn("camera_info", time.monotonic()):
+            self._logger.warning(f"{self._camera_info_topic}: {fault}; it is not passed on")
 
-    def _warn_rejected(self, message: Any, error: BadImage) -> None:
-        if self.stream.may_warn(error.cause, time.monotonic()):
-            stamp = message.header.stamp
-            self._node.get_logger().warning(
-                f"{self._inputs.image_topic}: image with stamp {stamp.sec}.{stamp.nanosec:09d} rejected "
-                f"({error.cause}): {error}"
+    def _create_subscriptions(self) -> None:
+        for message_class, topic, callback in (
+            (message_type(IMAGE_TYPES[self._transport]), self._image_topic, self._on_image),
+            (CameraInfo, self._camera_info_topic, self._on_camera_info),
+        ):
+            subscription = self._node.create_subscription(
+                message_class,
+                topic,
+                callback,
+                # Best effort connects to reliable and best-effort publishers alike.
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
+            self._subscriptions.append(subscription)
+
+    def _destroy_subscriptions(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def _follow_graph(self) -> None:
+        """With transport auto, subscribes again if the image topic has the other type now."""
+        transport = self._choose_transport(self._transport)
+        if not self._subscriptions or transport == self._transport:
+            return
+        self._destroy_subscriptions()
+        self._transport = transport
+        self._create_subscriptions()
+        self._logger.info(
+            f"camera '{self.stream.name}': {self._image_topic} is published as {IMAGE_TYPES[self._transport]}: "
+            "subscribed again with that type"
+        )
+
+    def _choose_transport(self, current: str | None = None) -> str:
+        if self._parameters.transport != AUTO:
+            return self._parameters.transport
+        published = {info.topic_type for info in self._node.get_publishers_info_by_topic(self._image_topic)}
+        return choose_transport(self._image_topic, published, current)
+
+    def _resolve_camera_info(self) -> str:
+        """The default is beside the image topic after remapping, unless it is remapped itself."""
+        chosen = self._parameters.camera_info_topic
+        default = camera_info_beside(self._parameters.image_topic)
+        resolved = self._node.resolve_topic_name(chosen or default)
+        if chosen or resolved != self._node.resolve_topic_name(default, only_expand=True):
+            return resolved
+        return self._node.resolve_topic_name(camera_info_beside(self._image_topic))
+
+    def _warn_on_console(self, status: StreamStatus, now_s: float) -> None:
+        """Warns where no image comes, or too many; nothing else on the console would say so."""
+        if self._watch.is_silent(status, now_s):
+            # By their publishers: the node's own subscription makes a topic of its type, too.
+            published = {
+                topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
+                for topic, _ in self._node.get_topic_names_and_types()
+            }
+            accepted = IMAGE_TYPES if self._parameters.transport == AUTO else [self._transport]
+            types = [IMAGE_TYPES[transport] for transport in accepted]
+            node_name = self._node.get_fully_qualified_name()
+            self._logger.warning(silence_sentence(self.stream.name, self._image_topic, types, published, node_name))
+        overload = self._watch.overload(status, now_s)
+        if overload is not None:
+            self._logger.warning(f"camera '{self.stream.name}': {overload}")

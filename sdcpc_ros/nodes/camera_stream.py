@@ -1,14 +1,11 @@
-"""One camera: the newest image that waits, and counters of what happened. No ROS in here.
-
-The executor's thread offers images, the worker's thread takes them and reports the outcome; a lock guards both.
-"""
+"""The images of one camera as they are received, and counters of what happened to them. No ROS in here."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,88 +40,53 @@ class ReceivedImage:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """The counters of one camera since it was configured; a copy."""
+    """What happened to one camera since it was configured; a copy. Times are of the steady clock.
 
-    received: int = 0
-    processed: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)  # by cause, DROP_CAUSES
-    rejected: Mapping[str, int] = field(default_factory=dict)  # by BadImage cause
-    resets: Mapping[str, int] = field(default_factory=dict)  # by cause, RESET_CAUSES
-    faults: int = 0  # images lost to an exception
-    bad_camera_info: int = 0
-    last_received_s: float | None = None  # steady clock
+    The counts have the names that /diagnostics shows: "received", "processed", "lost to faults", "camera_info refused",
+    and by cause "dropped: CAUSE" (DROP_CAUSES), "rejected: CAUSE" (BadImage.CAUSES), "resets: CAUSE" (RESET_CAUSES).
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    active_since_s: float | None = None  # None while the node is not active
+    last_received_s: float | None = None
     input_age_s: float | None = None  # of the last image on arrival: the node's clock minus the header's stamp
     stage_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # stage -> p50, p95 over the last images
     batch: tuple[int, int] | None = None  # p50 and largest over the last images: how many ran at once with each
 
+    def silent_s(self, now_s: float) -> float | None:
+        """Seconds without an image while the node is active; None while it is not."""
+        if self.active_since_s is None:
+            return None
+        return now_s - max(self.last_received_s or 0.0, self.active_since_s)
+
 
 class CameraStream:
-    """The slot for the newest image of one camera, and its counters. A newer image replaces the one that waits."""
+    """The name of one camera, and what happened to its images since it was configured. Thread-safe."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.active_since_s: float | None = None  # as those of StreamStatus
+        self.input_age_s: float | None = None
+        self._last_received_s: float | None = None
         self._lock = threading.Lock()
-        self._waiting: ReceivedImage | None = None
-        self._status = StreamStatus()  # without what `status` summarises
+        self._counts: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = {}
         self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
         self._warned_s: dict[str, float] = {}
 
-    def offer(self, image: ReceivedImage, input_age_s: float | None = None) -> None:
-        """Puts an image into the slot; one that still waits there counts as dropped."""
-        with self._lock:
-            self._note_arrival(image.received_s)
-            self._status = replace(self._status, input_age_s=input_age_s)
-            if self._waiting is not None:
-                self._status = replace(self._status, dropped=_plus_one(self._status.dropped, "newer"))
-            self._waiting = image
+    def count_received(self, now_s: float) -> None:
+        self._last_received_s = now_s
+        self.count("received")
 
-    def waiting(self) -> ReceivedImage | None:
-        """The image in the slot, which stays there and may be replaced by a newer one."""
+    def count(self, what: str) -> None:
+        """Adds one to a count of `StreamStatus`."""
         with self._lock:
-            return self._waiting
-
-    def take(self, accepts: Callable[[ReceivedImage], bool] = lambda image: True) -> ReceivedImage | None:
-        """Empties the slot and returns its image; None if there is none, or none that `accepts` returns True for."""
-        with self._lock:
-            image = self._waiting
-            if image is None or not accepts(image):
-                return None
-            self._waiting = None
-            return image
-
-    def discard_waiting(self) -> None:
-        """Drops the image that waits. For a node that is deactivated; the counters stay."""
-        with self._lock:
-            if self._waiting is not None:
-                self._status = replace(self._status, dropped=_plus_one(self._status.dropped, "deactivated"))
-            self._waiting = None
-
-    def count_rejected(self, cause: str, received_s: float | None = None) -> None:
-        """Counts a bad image. received_s: of an image that was not offered, which counts as an arrival too."""
-        with self._lock:
-            if received_s is not None:
-                self._note_arrival(received_s)
-            self._status = replace(self._status, rejected=_plus_one(self._status.rejected, cause))
-
-    def count_reset(self, cause: str) -> None:
-        """Counts that the frame buffer was emptied, by one of RESET_CAUSES."""
-        with self._lock:
-            self._status = replace(self._status, resets=_plus_one(self._status.resets, cause))
-
-    def count_bad_camera_info(self) -> None:
-        with self._lock:
-            self._status = replace(self._status, bad_camera_info=self._status.bad_camera_info + 1)
-
-    def count_fault(self) -> None:
-        """Counts an image that was lost to an exception."""
-        with self._lock:
-            self._status = replace(self._status, faults=self._status.faults + 1)
+            self._counts[what] += 1
 
     def count_processed(self, stage_ms: Mapping[str, float], batch: int = 1) -> None:
         """Counts an image whose mask was published. batch: how many images ran at once with it."""
         with self._lock:
-            self._status = replace(self._status, processed=self._status.processed + 1)
+            self._counts["processed"] += 1
             self._batches.append(batch)
             for stage, milliseconds in stage_ms.items():
                 self._stages.setdefault(stage, deque(maxlen=TIMING_WINDOW)).append(milliseconds)
@@ -141,21 +103,16 @@ class CameraStream:
     def status(self) -> StreamStatus:
         with self._lock:
             stages = {stage: list(times) for stage, times in self._stages.items()}
-            batches = list(self._batches)
-            status = self._status
+            batches, counts = list(self._batches), self._counts.copy()
         # Sorting is done outside the lock: the worker must not wait for it.
-        return replace(
-            status,
+        return StreamStatus(
+            counts,
+            self.active_since_s,
+            self._last_received_s,
+            self.input_age_s,
             stage_ms={stage: _p50_p95(times) for stage, times in stages.items()},
             batch=(sorted(batches)[len(batches) // 2], max(batches)) if batches else None,
         )
-
-    def _note_arrival(self, received_s: float) -> None:
-        self._status = replace(self._status, received=self._status.received + 1, last_received_s=received_s)
-
-
-def _plus_one(counts: Mapping[str, int], cause: str) -> dict[str, int]:
-    return {**counts, cause: counts.get(cause, 0) + 1}
 
 
 def _p50_p95(times: list[float]) -> tuple[float, float]:

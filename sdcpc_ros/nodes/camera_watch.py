@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from sdcpc_ros.nodes.camera_stream import StreamStatus
@@ -28,49 +29,43 @@ class CameraWatch:
     """Decides when to warn of one camera; its methods are called about once a second."""
 
     def __init__(self) -> None:
-        self._active_since_s: float | None = None
-        self._silence_warned_s: float | None = None
-        self._overload_warned_s: float | None = None
-        self._window_s, self._window = 0.0, StreamStatus()
+        self._warned_s: dict[str, float] = {}
+        self._window: tuple[float, Counter[str]] | None = None  # when it began, and the counts then
 
-    def is_silent(self, status: StreamStatus, now_s: float, active: bool) -> bool:
+    def is_silent(self, status: StreamStatus, now_s: float) -> bool:
         """Whether a warning that no image comes is due: after five seconds, then once a minute."""
-        if not active:
-            self._active_since_s = self._silence_warned_s = None
+        silent_s = status.silent_s(now_s)
+        if silent_s is None or silent_s < SILENCE_S:
+            self._warned_s.pop("silence", None)
             return False
-        if self._active_since_s is None:
-            self._active_since_s = now_s
-        heard_s = max(status.last_received_s or 0.0, self._active_since_s)
-        if now_s - heard_s < SILENCE_S:
-            self._silence_warned_s = None
-            return False
-        if self._silence_warned_s is not None and now_s - self._silence_warned_s < _AGAIN_AFTER_S:
-            return False
-        self._silence_warned_s = now_s
-        return True
+        return self._is_due("silence", now_s)
 
-    def overload(self, status: StreamStatus, now_s: float, active: bool) -> str | None:
+    def overload(self, status: StreamStatus, now_s: float) -> str | None:
         """A sentence on frames that were dropped for newer ones, and why; at most once a minute."""
-        if not active or self._window_s == 0.0:
-            self._window_s, self._window = (now_s, status) if active else (0.0, StreamStatus())
+        if status.active_since_s is None or self._window is None:
+            self._window = None if status.active_since_s is None else (now_s, status.counts)
             return None
-        elapsed_s = now_s - self._window_s
+        begun_s, before = self._window
+        elapsed_s = now_s - begun_s
         if elapsed_s < OVERLOAD_WINDOW_S:
             return None
-        received = status.received - self._window.received
-        dropped = status.dropped.get("newer", 0) - self._window.dropped.get("newer", 0)
-        processed = status.processed - self._window.processed
-        self._window_s, self._window = now_s, status
-        if not dropped or dropped < received * OVERLOAD_SHARE:
+        self._window = now_s, status.counts
+        new = status.counts - before
+        received, dropped = new["received"], new["dropped: newer"]
+        if not dropped or dropped < received * OVERLOAD_SHARE or not self._is_due("overload", now_s):
             return None
-        if self._overload_warned_s is not None and now_s - self._overload_warned_s < _AGAIN_AFTER_S:
-            return None
-        self._overload_warned_s = now_s
         return (
             f"{dropped} of {received} images in {elapsed_s:.0f} s were dropped for newer ones: "
-            f"they come at {received / elapsed_s:.1f} Hz, masks leave at {processed / elapsed_s:.1f} Hz; "
+            f"they come at {received / elapsed_s:.1f} Hz, masks leave at {new['processed'] / elapsed_s:.1f} Hz; "
             f"{_slowest(status.stage_ms)}"
         )
+
+    def _is_due(self, warning: str, now_s: float) -> bool:
+        last_s = self._warned_s.get(warning)
+        if last_s is not None and now_s - last_s < _AGAIN_AFTER_S:
+            return False
+        self._warned_s[warning] = now_s
+        return True
 
 
 def silence_sentence(

@@ -30,6 +30,7 @@ class DeclaredParameters:
     """
 
     def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+        """is_configured: whether what may change `UNCONFIGURED` only has been read, or is about to be."""
         self._node = node
         self._is_configured = is_configured
         self._declarations: dict[str, Declaration] = {}

@@ -6,7 +6,8 @@ docs/node.md explains the levels. A camera's level is over the time since the la
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -37,79 +38,64 @@ class CameraReporter:
 
     def __init__(self, node_name: str, camera_name: str) -> None:
         """`node_name` with its namespace."""
-        self._name = status_name(node_name, camera_name)
-        self._camera_name = camera_name
+        self._node_name, self._camera_name = node_name, camera_name
         self._last = StreamStatus()
         self._last_s: float | None = None
-        self._active_since_s: float | None = None
 
     def report(
-        self,
-        status: StreamStatus,
-        connections: Mapping[str, str] | None = None,
-        *,
-        now_s: float,
-        active: bool,
-        buffer_fill: float,
+        self, status: StreamStatus, connections: Mapping[str, str] | None = None, *, now_s: float, buffer_fill: float
     ) -> DiagnosticStatus:
         """connections: the camera's topics and transport; now_s: steady clock; buffer_fill: 0..1."""
-        if not active:
-            self._active_since_s = None
-        elif self._active_since_s is None:
-            self._active_since_s = now_s
-        level, message = self._judge(status, now_s, active)
+        counts, new = status.counts, status.counts - self._last.counts
         elapsed_s = now_s - self._last_s if self._last_s is not None else 0.0
+        level, message = _judge(status, new, now_s)
         values = {
             **(connections or {}),
-            "received": status.received,
-            "processed": status.processed,
-            "dropped": sum(status.dropped.values()),
-            **{f"dropped: {cause}": status.dropped.get(cause, 0) for cause in DROP_CAUSES},
-            "rejected": sum(status.rejected.values()),
-            **{f"rejected: {cause}": status.rejected.get(cause, 0) for cause in BadImage.CAUSES},
-            "lost to faults": status.faults,
-            "camera_info refused": status.bad_camera_info,
-            "input rate (Hz)": _rate(status.received - self._last.received, elapsed_s),
-            "output rate (Hz)": _rate(status.processed - self._last.processed, elapsed_s),
+            "received": counts["received"],
+            "processed": counts["processed"],
+            **_by_cause(counts, "dropped", DROP_CAUSES),
+            **_by_cause(counts, "rejected", BadImage.CAUSES),
+            "lost to faults": counts["lost to faults"],
+            "camera_info refused": counts["camera_info refused"],
+            "input rate (Hz)": _rate(new["received"], elapsed_s),
+            "output rate (Hz)": _rate(new["processed"], elapsed_s),
             "input age (s)": "" if status.input_age_s is None else f"{status.input_age_s:.3f}",
             "buffer fill": f"{buffer_fill:.2f}",
             "batch p50/largest (frames)": "" if status.batch is None else f"{status.batch[0]} / {status.batch[1]}",
-            "resets": sum(status.resets.values()),
-            **{f"resets: {cause}": status.resets.get(cause, 0) for cause in RESET_CAUSES},
+            **_by_cause(counts, "resets", RESET_CAUSES),
             **{f"{stage} p50/p95 (ms)": f"{p50:.1f} / {p95:.1f}" for stage, (p50, p95) in status.stage_ms.items()},
         }
         self._last, self._last_s = status, now_s
-        return make_status(level, self._name, message, self._camera_name, values)
+        camera = self._camera_name
+        return make_status(self._node_name, camera, level, message, values, hardware_id=camera)
 
-    def _judge(self, status: StreamStatus, now_s: float, active: bool) -> tuple[bytes, str]:
-        if not active:
-            return DiagnosticStatus.OK, "not active"
-        assert self._active_since_s is not None  # set by `report`
-        heard_s = max(status.last_received_s or 0.0, self._active_since_s)
-        if now_s - heard_s > STALE_AFTER_S:
-            return DiagnosticStatus.STALE, f"no image for {now_s - heard_s:.0f} s: is the image topic published?"
-        received = status.received - self._last.received
-        rejected = _new(status.rejected, self._last.rejected)
-        if status.faults > self._last.faults:
-            lost = status.faults - self._last.faults
-            return DiagnosticStatus.ERROR, f"{lost} frames lost to an exception in the network: see the log"
-        if rejected and sum(rejected.values()) >= received:
-            return DiagnosticStatus.ERROR, f"every image is rejected: {_listed(rejected)}"
-        if rejected:
-            return DiagnosticStatus.WARN, f"images rejected: {_listed(rejected)}"
-        resets = _new(status.resets, self._last.resets)
-        resets.pop("requested", None)
-        if resets:
-            return DiagnosticStatus.WARN, f"frame buffer emptied: {_listed(resets)}"
-        if status.bad_camera_info > self._last.bad_camera_info:
-            return DiagnosticStatus.WARN, "CameraInfo refused: it holds values that are not finite, or no size"
-        dropped = _new(status.dropped, self._last.dropped).get("newer", 0)
-        if dropped > received * TOLERABLE_DROPS:
-            return DiagnosticStatus.WARN, f"the network can't keep up: {dropped} of {received} images dropped"
-        if status.input_age_s is not None and abs(status.input_age_s) > TOLERABLE_AGE_S:
-            offset = f"{abs(status.input_age_s):.1f} s {'behind' if status.input_age_s > 0 else 'ahead of'}"
-            return DiagnosticStatus.WARN, f"the stamps are {offset} the node's clock: is use_sim_time right?"
-        return DiagnosticStatus.OK, "segmenting"
+
+def _judge(status: StreamStatus, new: Counter[str], now_s: float) -> tuple[bytes, str]:
+    """The level and the message for the counts that are new since the last report."""
+    silent_s = status.silent_s(now_s)
+    if silent_s is None:
+        return DiagnosticStatus.OK, "not active"
+    if silent_s > STALE_AFTER_S:
+        return DiagnosticStatus.STALE, f"no image for {silent_s:.0f} s: is the image topic published?"
+    received, lost, dropped = new["received"], new["lost to faults"], new["dropped: newer"]
+    rejected, resets = _causes(new, "rejected"), _causes(new, "resets")
+    resets.pop("requested", None)
+    if lost:
+        return DiagnosticStatus.ERROR, f"{lost} frames lost to an exception in the network: see the log"
+    if rejected and sum(rejected.values()) >= received:
+        return DiagnosticStatus.ERROR, f"every image is rejected: {_listed(rejected)}"
+    if rejected:
+        return DiagnosticStatus.WARN, f"images rejected: {_listed(rejected)}"
+    if resets:
+        return DiagnosticStatus.WARN, f"frame buffer emptied: {_listed(resets)}"
+    if new["camera_info refused"]:
+        return DiagnosticStatus.WARN, "CameraInfo refused: it holds values that are not finite, or no size"
+    if dropped > received * TOLERABLE_DROPS:
+        return DiagnosticStatus.WARN, f"the network can't keep up: {dropped} of {received} images dropped"
+    if status.input_age_s is not None and abs(status.input_age_s) > TOLERABLE_AGE_S:
+        offset = f"{abs(status.input_age_s):.1f} s {'behind' if status.input_age_s > 0 else 'ahead of'}"
+        return DiagnosticStatus.WARN, f"the stamps are {offset} the node's clock: is use_sim_time right?"
+    return DiagnosticStatus.OK, "segmenting"
 
 
 class BackendReporter:
@@ -149,20 +135,24 @@ class BackendReporter:
             self._logger.info(f"backend '{text}' is built after {elapsed_s:.0f} s and runs from now on")
 
 
-def status_name(node_name: str, part: str) -> str:
-    """The name of a status: with the node's full name, as several nodes may report."""
-    return f"{node_name.strip('/')}: {part}"
-
-
-def make_status(level: bytes, name: str, message: str, hardware_id: str, values: Mapping[str, Any]) -> DiagnosticStatus:
-    """A DiagnosticStatus with the values as text, in their order."""
+def make_status(
+    node_name: str, part: str, level: bytes, message: str, values: Mapping[str, Any], *, hardware_id: str
+) -> DiagnosticStatus:
+    """The status of a part of a node, with the node's full name, as several may report. The values become text."""
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    name = f"{node_name.strip('/')}: {part}"
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)
 
 
-def _new(counts: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """The increase of each count."""
-    return {key: count - before.get(key, 0) for key, count in counts.items() if count > before.get(key, 0)}
+def _causes(counts: Counter[str], kind: str) -> dict[str, int]:
+    """The counts `kind: CAUSE` by their cause."""
+    return {key.removeprefix(f"{kind}: "): count for key, count in counts.items() if key.startswith(f"{kind}: ")}
+
+
+def _by_cause(counts: Counter[str], kind: str, causes: Sequence[str]) -> dict[str, int]:
+    """The values of all counts `kind: CAUSE`, after their sum."""
+    values = {f"{kind}: {cause}": counts[f"{kind}: {cause}"] for cause in causes}
+    return {kind: sum(values.values()), **values}
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -18,71 +18,65 @@ Batch = Sequence[tuple[CameraStream, ReceivedImage]]
 class FrameWorker:
     """Passes waiting images to a processor, batch by batch. The camera that was served least recently leads a batch.
 
-    An image so waits for at most one batch of each other camera. No image waits for one that has not come, and an image
-    that finds no room in a batch stays in its slot, where a newer one may replace it.
+    One image of each camera waits at most, the newest. It waits for at most one batch of each other camera. No image
+    waits for one that has not come, and one that finds no room in a batch goes on waiting.
     """
 
     def __init__(self, streams: Sequence[CameraStream], processor: BatchProcessor) -> None:
         self._streams = list(streams)  # the least recently served first
         self._processor = processor
-        self._wake = threading.Condition()
-        self._has_news = False
+        self._waiting: dict[CameraStream, ReceivedImage] = {}
         self._stopping = False
+        self._changed = threading.Condition()  # guards what waits
         self._thread = threading.Thread(target=self._run, name="frame_worker", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def notify(self) -> None:
-        """Wakes the thread: an image was offered to a stream."""
-        with self._wake:
-            self._has_news = True
-            self._wake.notify()
+    def offer(self, stream: CameraStream, image: ReceivedImage) -> None:
+        """Wakes the thread for an image; an older one of the camera that still waits counts as dropped."""
+        with self._changed:
+            if stream in self._waiting:
+                stream.count("dropped: newer")
+            self._waiting[stream] = image
+            self._changed.notify()
 
     def stop(self) -> None:
-        """Returns when the batch in work is done; no other starts."""
-        with self._wake:
+        """Returns when the batch in work is done; no other starts, and what waits counts as dropped."""
+        with self._changed:
             self._stopping = True
-            self._wake.notify()
+            self._changed.notify()
         self._thread.join()
+        for stream in self._waiting:
+            stream.count("dropped: deactivated")
+        self._waiting.clear()
 
     def take_batch(self) -> Batch:
         """The images to process next; empty when no camera has one. For the worker's thread."""
-        for stream in self._streams:
-            image = stream.take()
-            if image is not None:
-                break
-        else:
-            return []
-        key = self._processor.batch_key(image)
-
-        def has_key(other: ReceivedImage) -> bool:
-            return bool(self._processor.batch_key(other) == key)
-
-        batch = [(stream, image)]
-        others = [
-            other
-            for other in self._streams
-            if other is not stream and (seen := other.waiting()) is not None and has_key(seen)
-        ]
+        with self._changed:
+            first = next((stream for stream in self._streams if stream in self._waiting), None)
+            if first is None:
+                return []
+            batch = [(first, self._waiting.pop(first))]
+            key = self._processor.batch_key(batch[0][1])
+            others = [stream for stream in self._streams if self._has_key(stream, key)]
+        # Not with the lock: it may start to build a backend, and the executor must not wait for that.
         size = self._processor.batch_size(key, 1 + len(others)) if others else 1
-        for other in others:
+        with self._changed:
             # A newer image with another key may have come since; it is left for its own turn.
-            if len(batch) < size and (taken := other.take(has_key)) is not None:
-                batch.append((other, taken))
-        served = [member for member, _ in batch]
-        self._streams = [waiting for waiting in self._streams if waiting not in served] + served
+            alike = [stream for stream in others if self._has_key(stream, key)]
+            batch += [(stream, self._waiting.pop(stream)) for stream in alike[: size - 1]]
+        served = [stream for stream, _ in batch]
+        self._streams = [stream for stream in self._streams if stream not in served] + served
         return batch
 
-    def _run(self) -> None:
-        while self._wait_for_news():
-            # Until none is found: news that came meanwhile must not wait for the next notification.
-            while not self._stopping and (batch := self.take_batch()):
-                self._processor.process(batch)
+    def _has_key(self, stream: CameraStream, key: tuple[int, int]) -> bool:
+        return stream in self._waiting and self._processor.batch_key(self._waiting[stream]) == key
 
-    def _wait_for_news(self) -> bool:
-        """Sleeps until there is something to do; False if it is to stop."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._has_news or self._stopping)
-            self._has_news = False
-            return not self._stopping
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopping)
+                if self._stopping:
+                    return
+            self._processor.process(self.take_batch())

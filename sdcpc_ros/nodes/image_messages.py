@@ -15,12 +15,11 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sdcpc_ros.images import decoding
 from sdcpc_ros.images.decoding import RAW_ENCODINGS, BadImage, ImageFormat, check_data, check_size
-from sdcpc_ros.labels.label_map import ENCODINGS
 
 
 def image_format(message: Any, max_pixels: int) -> ImageFormat:
     """Checks an Image or CompressedImage without decoding it. Raises BadImage, as `decoding.image_format` does."""
-    if not _is_for_cv_bridge(message):
+    if _bridge_for(message) is None:
         return decoding.image_format(message, max_pixels)
     check_size(message.height, message.width, max_pixels)
     check_data(message, needed=message.height * message.step)
@@ -32,11 +31,20 @@ def decode(message: Any, checked: ImageFormat) -> np.ndarray:
 
     Raises BadImage.
     """
-    return _convert_with_cv_bridge(message) if _is_for_cv_bridge(message) else decoding.decode(message, checked)
+    bridge = _bridge_for(message)
+    if bridge is None:
+        return decoding.decode(message, checked)
+    try:
+        return np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"))
+    except Exception as error:  # CvBridgeError, but also cv2.error, KeyError and others for encodings it cannot parse
+        sentence = f"cv_bridge cannot convert {message.encoding[:40]!r} to rgb8: {error}"
+        raise BadImage("unknown_encoding", sentence) from error
 
 
-def _is_for_cv_bridge(message: Any) -> bool:
-    return not hasattr(message, "format") and message.encoding not in RAW_ENCODINGS and find_cv_bridge() is not None
+def _bridge_for(message: Any) -> Any | None:
+    """The CvBridge that has to convert a message; None if `sdcpc_ros.images` can, or there is none."""
+    is_known = hasattr(message, "format") or message.encoding in RAW_ENCODINGS
+    return None if is_known else find_cv_bridge()
 
 
 @lru_cache(maxsize=1)
@@ -47,17 +55,6 @@ def find_cv_bridge() -> Any | None:
     except (ImportError, AttributeError):  # a cv_bridge built for NumPy 1 fails on NumPy 2 with either
         return None
     return CvBridge()
-
-
-def _convert_with_cv_bridge(message: Any) -> np.ndarray:
-    bridge = find_cv_bridge()
-    assert bridge is not None  # as `_is_for_cv_bridge` has found
-    try:
-        picture = bridge.imgmsg_to_cv2(message, desired_encoding="rgb8")
-    except Exception as error:  # CvBridgeError, but also cv2.error, KeyError and others for encodings it cannot parse
-        sentence = f"cv_bridge cannot convert {message.encoding[:40]!r} to rgb8: {error}"
-        raise BadImage("unknown_encoding", sentence) from error
-    return np.asarray(picture)
 
 
 def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedImage:
@@ -72,13 +69,6 @@ def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedI
     return CompressedImage(header=header, format=f"{encoding}; png compressed", data=data)
 
 
-#: NumPy type and channels of the encodings that can be written.
-_WRITTEN: dict[str, tuple[np.dtype[Any], int]] = {
-    **{name: (encoding.dtype, 1) for name, encoding in ENCODINGS.items()},
-    "rgb8": (np.dtype("u1"), 3),
-}
-
-
 class ImageWriter:
     """Writes the Image messages of one topic, all in the same message object.
 
@@ -87,25 +77,24 @@ class ImageWriter:
     """
 
     def __init__(self, encoding: str) -> None:
-        if encoding not in _WRITTEN:
-            raise ValueError(f"images cannot be written as {encoding!r}; {', '.join(_WRITTEN)} are allowed")
-        self._dtype, self._channels = _WRITTEN[encoding]
         self._message = Image(encoding=encoding, is_bigendian=0)
-        self._pixels = np.empty((0, 0, self._channels), self._dtype)
+        self._pixels: np.ndarray = np.empty(0, np.uint8)
 
     def write(self, header: Any, pixels: np.ndarray) -> Image:
-        """The message with this very header and these pixels, (H, W) or (H, W, 3); valid until the next call."""
-        height, width = pixels.shape[:2]
-        if self._pixels.shape[:2] != (height, width):
-            self._allocate(height, width)
-        self._pixels[:] = pixels.reshape(height, width, self._channels)
+        """The message with this very header; valid until the next call.
+
+        pixels: (H, W) or (H, W, 3), of the encoding's type in little-endian order, the same type in each call.
+        """
+        if self._pixels.shape != pixels.shape:
+            self._allocate(pixels)
+        self._pixels[:] = pixels
         self._message.header = header
         return self._message
 
-    def _allocate(self, height: int, width: int) -> None:
-        step = width * self._channels * self._dtype.itemsize
+    def _allocate(self, pixels: np.ndarray) -> None:
         data = array.array("B")
-        data.frombytes(bytes(height * step))
+        data.frombytes(bytes(pixels.nbytes))
         message = self._message
-        message.height, message.width, message.step, message.data = height, width, step, data
-        self._pixels = np.frombuffer(message.data, self._dtype).reshape(height, width, self._channels)
+        message.height, message.width = pixels.shape[:2]
+        message.step, message.data = pixels[0].nbytes, data
+        self._pixels = np.frombuffer(message.data, pixels.dtype).reshape(pixels.shape)

@@ -1,19 +1,19 @@
 """Every parameter of the node, declared once: name, default, range or choices, description, and when it may change.
 
-The node's ROS parameters, its checks and the README's table come from `DECLARATIONS` and `CAMERA_DECLARATIONS`. No ROS
-in here: `python -m sdcpc_ros.nodes.parameters` prints the table.
+Each field of NodeParameters and CameraParameters is a declaration. The node's ROS parameters, its checks and the
+README's table come from them. No ROS in here: `python -m sdcpc_ros.nodes.parameters` prints the table.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.labels.label_map import ENCODINGS, PRESETS
-from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES, camera_info_beside
+from sdcpc_ros.nodes.topics import AUTO, IMAGE_TYPES
 
 #: When a parameter may change.
 ANY_TIME = "any time"
@@ -32,7 +32,6 @@ class ParameterError(ValueError):
 class Declaration:
     """One parameter. The type is that of its default: bool, int, float, str or list of str."""
 
-    name: str
     default: Any
     description: str
     changes: str = UNCONFIGURED
@@ -56,9 +55,8 @@ class Declaration:
         """Converts an integer to a double where that is declared, so that `max_gap: 2` is allowed."""
         return float(value) if type(value) is int and type(self.default) is float else value
 
-    def refusal(self, value: Any, full_name: str = "") -> str | None:
-        """A sentence why the value is not allowed, or None; `full_name` is the name of a camera's parameter."""
-        name = full_name or self.name
+    def refusal(self, value: Any, name: str) -> str | None:
+        """A sentence why the value of the parameter with this full name is not allowed, or None."""
         texts = value if isinstance(value, list) else [value]
         if type(value) is not type(self.default) or (texts is value and not all(type(text) is str for text in texts)):
             return f"{name} is {value!r}; a value of type {self.type_name} is needed"
@@ -70,191 +68,144 @@ class Declaration:
         return None if holds else f"{name} is {value!r}; allowed: {self.allowed_in_words}"
 
 
-DECLARATIONS = (
-    Declaration(
-        "model",
-        DEFAULT_MODEL,
-        "The checkpoint: the name of a shipped model, or the path of a .safetensors file.",
-    ),
-    Declaration(
-        "device",
+def _parameter(default: Any, description: str, **rules: Any) -> Any:
+    """A field that is a declared parameter; the arguments are those of Declaration."""
+    return field(metadata={"declaration": Declaration(default, description, **rules)})
+
+
+@dataclass(frozen=True)
+class CameraParameters:
+    """The parameters of one camera; ROS has them as `<camera>.image_topic` and so on."""
+
+    name: str
+    image_topic: str = _parameter(
+        "",
+        "The camera's images. Empty: <camera>/image_raw, or <camera>/image_raw/compressed, in the node's namespace.",
+        pattern=re.compile(rf"|{_TOPIC.pattern}"),
+        allowed="a ROS topic name, or empty",
+    )
+    transport: str = _parameter(
+        AUTO,
+        "Type of the image topic: raw is sensor_msgs/Image, compressed sensor_msgs/CompressedImage with JPEG or PNG. "
+        "auto takes the publisher's type; while there is no publisher, a topic `.../compressed` is compressed.",
+        choices=(AUTO, *IMAGE_TYPES),
+    )
+    camera_info_topic: str = _parameter(
+        "",
+        "The camera's calibration. Empty: camera_info beside the (raw) image topic, as it is after remapping.",
+        pattern=re.compile(rf"|{_TOPIC.pattern}"),
+        allowed="a ROS topic name, or empty",
+    )
+
+    @classmethod
+    def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
+        """Fills in an empty image topic by the conventions of image_transport. An empty camera_info_topic stays."""
+        default = f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
+        return cls(name, image_topic or default, transport, camera_info_topic)
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """The parameters of the node, checked."""
+
+    model: str = _parameter(
+        DEFAULT_MODEL, "The checkpoint: the name of a shipped model, or the path of a .safetensors file."
+    )
+    device: str = _parameter(
         "auto",
         "Where the network runs; auto takes the GPU when PyTorch finds one.",
         pattern=re.compile(r"auto|cpu|cuda(:\d+)?"),
         allowed="auto, cpu, cuda or cuda:N",
-    ),
-    Declaration(
-        "backend",
+    )
+    backend: str = _parameter(
         "auto",
         "How the network runs. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, else "
         "eager. eager: PyTorch as it is; inductor: compiled here; aot: compiled ahead of time; onnxruntime; tensorrt: "
         "a TensorRT engine. Frames run eagerly while a backend is built. Configuration fails and names the missing "
         "dependency if the backend is not available.",
         choices=("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt"),
-    ),
-    Declaration(
-        "precision",
+    )
+    precision: str = _parameter(
         "auto",
         "Type of the network's weights, activations and memories; auto is float16 on a GPU and float32 on a CPU.",
         choices=("auto", "float32", "float16", "bfloat16"),
-    ),
-    Declaration(
-        "backend_fallback",
+    )
+    backend_fallback: bool = _parameter(
         False,
         "Run eagerly, with a warning in the diagnostics, if the backend is not available. auto always does.",
-    ),
-    Declaration(
-        "max_batch",
+    )
+    max_batch: int = _parameter(
         0,
         "How many cameras' frames may run through the network at once, if they wait at the same time and have the same "
         "network size. 0: as many as there are cameras on a GPU; 1 on a CPU, where a batch gains nothing.",
         changes=ANY_TIME,
         range=(0, 64),
-    ),
-    Declaration(
-        "input_height",
+    )
+    input_height: int = _parameter(
         0,
         "Height of the image that the network sees, px. 0, for both sides: the camera's aspect ratio, with as many "
         "pixels as the model was trained on.",
         range=(0, 8192),
-    ),
-    Declaration("input_width", 0, "Width of the image that the network sees, px.", range=(0, 8192)),
-    Declaration(
-        "cameras",
+    )
+    input_width: int = _parameter(0, "Width of the image that the network sees, px.", range=(0, 8192))
+    cameras: tuple[CameraParameters, ...] = _parameter(
         ["camera"],
         "Names of the cameras; each has parameters and topics of its own.",
         pattern=re.compile(r"[A-Za-z](_?[A-Za-z0-9])*"),
         allowed="letters, digits and single underscores, beginning with a letter",
-    ),
-    Declaration(
-        "class_names",
+    )
+    class_names: tuple[str, ...] = _parameter(
         [""],
         "The classes that the model must have, in the order of its ids; configuration fails for other classes. "
         "Empty: any.",
-    ),
-    Declaration(
-        "label_encoding",
+    )
+    label_encoding: str = _parameter(
         "mono8",
         "Encoding of the masks. Pixels without a label are 255, 65535 in 16UC1, or -1 in 16SC1.",
         choices=tuple(ENCODINGS),
-    ),
-    Declaration(
-        "label_map",
+    )
+    label_map: tuple[str, ...] = _parameter(
         [""],
         "The ids of the classes: `name: id` texts; or a YAML file of them, or a preset, by itself. `default` names all "
         "other classes, `unlabelled` pixels without a label. Empty: the model's ids.",
         pattern=re.compile(rf"|[^:]+\.ya?ml|{'|'.join(PRESETS)}|.*\S\s*:\s*-?\d+\s*"),
         allowed=f"name: id, a .yaml file, or a preset ({', '.join(PRESETS)})",
-    ),
-    Declaration(
-        "output_size",
+    )
+    output_size: str = _parameter(
         "image",
         "Size of mask, confidence and overlay: the camera image's, or the smaller one that the network sees "
         "(the published camera_info is scaled with it).",
         choices=("image", "network"),
-    ),
-    Declaration(
-        "confidence_threshold",
+    )
+    confidence_threshold: float = _parameter(
         0.0,
         "Pixels with a lower confidence become unlabelled; 0 keeps all.",
         changes=ANY_TIME,
         range=(0.0, 1.0),
-    ),
-    Declaration(
-        "overlay_opacity",
+    )
+    overlay_opacity: float = _parameter(
         0.5,
         "Opacity of the class colours over the camera image in the overlay.",
         changes=ANY_TIME,
         range=(0.0, 1.0),
-    ),
-    Declaration(
-        "max_gap",
+    )
+    max_gap: float = _parameter(
         1.0,
         "Seconds between two frames' stamps beyond which the earlier frames are forgotten.",
         changes=ANY_TIME,
         range=(0.01, 3600.0),
-    ),
-    Declaration(
-        "max_image_pixels",
+    )
+    max_image_pixels: int = _parameter(
         1 << 26,
         "Images of more pixels than this are rejected, compressed ones before they are decoded.",
         changes=ANY_TIME,
         range=(1, 1 << 30),
-    ),
-    Declaration(
-        "autostart",
+    )
+    autostart: bool = _parameter(
         True,
         "Configure and activate at start, without waiting for a lifecycle manager.",
         changes=AT_START,
-    ),
-)
-
-#: Parameters that each camera has, under its name: `<camera>.image_topic` and so on.
-CAMERA_DECLARATIONS = (
-    Declaration(
-        "image_topic",
-        "",
-        "The camera's images. Empty: <camera>/image_raw, or <camera>/image_raw/compressed, in the node's namespace.",
-        pattern=re.compile(rf"|{_TOPIC.pattern}"),
-        allowed="a ROS topic name, or empty",
-    ),
-    Declaration(
-        "transport",
-        AUTO,
-        "Type of the image topic: raw is sensor_msgs/Image, compressed sensor_msgs/CompressedImage with JPEG or PNG. "
-        "auto takes the publisher's type; while there is no publisher, a topic `.../compressed` is compressed.",
-        choices=(AUTO, *IMAGE_TYPES),
-    ),
-    Declaration(
-        "camera_info_topic",
-        "",
-        "The camera's calibration. Empty: camera_info beside the (raw) image topic, as it is after remapping.",
-        pattern=re.compile(rf"|{_TOPIC.pattern}"),
-        allowed="a ROS topic name, or empty",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class CameraParameters:
-    """The parameters of one camera, with defaults resolved."""
-
-    name: str
-    image_topic: str
-    transport: str
-    camera_info_topic: str
-    camera_info_follows: bool = False  # it was left empty: beside the image topic as it is after remapping
-
-    @classmethod
-    def resolve(cls, name: str, image_topic: str, transport: str, camera_info_topic: str) -> CameraParameters:
-        """Fills in empty topics by the conventions of image_transport."""
-        image_topic = image_topic or f"{name}/image_raw" + ("/compressed" if transport == "compressed" else "")
-        beside = camera_info_beside(image_topic)
-        return cls(name, image_topic, transport, camera_info_topic or beside, camera_info_follows=not camera_info_topic)
-
-
-@dataclass(frozen=True)
-class NodeParameters:
-    """Every declared parameter, checked."""
-
-    model: str
-    device: str
-    backend: str
-    precision: str
-    backend_fallback: bool
-    max_batch: int
-    input_height: int
-    input_width: int
-    cameras: tuple[CameraParameters, ...]
-    class_names: tuple[str, ...]
-    label_encoding: str
-    label_map: tuple[str, ...]
-    output_size: str
-    confidence_threshold: float
-    overlay_opacity: float
-    max_gap: float
-    max_image_pixels: int
-    autostart: bool
+    )
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -263,8 +214,7 @@ class NodeParameters:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> NodeParameters:
-        """From values by full name, as declared by `declarations_for`. Raises ParameterError with a sentence."""
-        _refuse_bad_values(declarations_for([]), values)
+        """From values by full name that their declarations allow. Raises ParameterError if they do not go together."""
         camera_names = values["cameras"]
         if not camera_names or len(set(camera_names)) != len(camera_names):
             raise ParameterError(f"cameras is {camera_names!r}; allowed: one or more names, each once")
@@ -273,27 +223,26 @@ class NodeParameters:
                 f"input_height is {values['input_height']} and input_width {values['input_width']}; "
                 "allowed: 0 for both, or for neither"
             )
-        _refuse_bad_values(declarations_for(camera_names), values)
         cameras = tuple(
-            CameraParameters.resolve(name, **{d.name: values[f"{name}.{d.name}"] for d in CAMERA_DECLARATIONS})
+            CameraParameters.resolve(name, **{setting: values[f"{name}.{setting}"] for setting in CAMERA_DECLARATIONS})
             for name in camera_names
         )
-        global_values = {declaration.name: values[declaration.name] for declaration in DECLARATIONS}
         texts = {name: tuple(filter(None, values[name])) for name in ("class_names", "label_map")}
-        return cls(**(global_values | texts | {"cameras": cameras}))
+        return cls(**({name: values[name] for name in DECLARATIONS} | texts | {"cameras": cameras}))
+
+
+def _declarations(parameters: type) -> dict[str, Declaration]:
+    return {part.name: part.metadata["declaration"] for part in fields(parameters) if "declaration" in part.metadata}
+
+
+#: By name; those of a camera without the camera's name.
+DECLARATIONS, CAMERA_DECLARATIONS = _declarations(NodeParameters), _declarations(CameraParameters)
 
 
 def declarations_for(camera_names: Sequence[str]) -> dict[str, Declaration]:
     """Every declaration by its full name, for a node with these cameras."""
-    names = {declaration.name: declaration for declaration in DECLARATIONS}
-    return names | {f"{camera}.{d.name}": d for camera in camera_names for d in CAMERA_DECLARATIONS}
-
-
-def _refuse_bad_values(declarations: Mapping[str, Declaration], values: Mapping[str, Any]) -> None:
-    for full_name, declaration in declarations.items():
-        sentence = declaration.refusal(values[full_name], full_name)
-        if sentence:
-            raise ParameterError(sentence)
+    of_cameras = {f"{camera}.{name}": d for camera in camera_names for name, d in CAMERA_DECLARATIONS.items()}
+    return DECLARATIONS | of_cameras
 
 
 def markdown_table() -> str:

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -26,11 +26,11 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from sdcpc_ros.nodes import REFUSED_BY_ROS, camera_outputs, topics
+from sdcpc_ros.nodes import REFUSED_BY_ROS, topics
 from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
 from sdcpc_ros.nodes.camera_interface import CameraInterface
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
-from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status, status_name
+from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
@@ -56,12 +56,11 @@ class SegmentationNode(ManagedNode):
         self._backend: BackendReporter | None = None
         self._cameras: dict[str, CameraInterface] = {}
         self._worker: FrameWorker | None = None
-        self._model_name = ""
         self._failure = ""  # of the last transition, for /diagnostics
         self.is_configuring = False
         self._failed_callbacks = self._reported_failures = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
-        self._declared = DeclaredParameters(self, is_configured=self._is_configured)
+        self._declared = DeclaredParameters(self, lambda: self.is_configuring or self._segmenter is not None)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
         # The steady clock: reports go on while simulated time stands still.
@@ -102,11 +101,7 @@ class SegmentationNode(ManagedNode):
         release_freed_memory()
         return TransitionCallbackReturn.SUCCESS
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self.on_cleanup(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self.on_cleanup(state)
+    on_shutdown = on_error = on_cleanup
 
     def destroy_node(self) -> None:
         self._release()
@@ -131,7 +126,6 @@ class SegmentationNode(ManagedNode):
         self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
         begun = time.monotonic()
         self._segmenter, label_map = load_segmenter(parameters)
-        self._model_name = Path(parameters.model).stem
         self._backend = BackendReporter(self._segmenter, self.get_logger())
         for camera in parameters.cameras:
             self._cameras[camera.name] = CameraInterface(self, camera, self._segmenter, label_map, self._declared)
@@ -148,7 +142,7 @@ class SegmentationNode(ManagedNode):
         self._worker = FrameWorker([camera.stream for camera in cameras], processor)
         self._worker.start()
         for camera in cameras:
-            camera.subscribe(self._worker.notify)
+            camera.subscribe(self._worker.offer)
 
     def _stop(self) -> None:
         with self._transition_lock:
@@ -163,7 +157,7 @@ class SegmentationNode(ManagedNode):
             self._stop()
             cameras, self._cameras = self._cameras, {}
             for camera in cameras.values():
-                camera.destroy()
+                camera.outputs.destroy()
             # Removed before it is closed: /diagnostics may read it meanwhile.
             segmenter, self._segmenter, self._backend = self._segmenter, None, None
             if segmenter is not None:
@@ -173,10 +167,6 @@ class SegmentationNode(ManagedNode):
         self.destroy_timer(self._autostart_timer)
         if await self.configure_in_thread() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
-
-    def _is_configured(self) -> bool:
-        """Whether parameters that may not change while configured have been read, or are about to be."""
-        return self.is_configuring or self._segmenter is not None
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         cameras, segmenter = list(self._cameras), self._segmenter  # a snapshot: a configure may be adding to them
@@ -194,49 +184,53 @@ class SegmentationNode(ManagedNode):
         message = DiagnosticArray(status=[self._model_status()])
         message.header.stamp = self.get_clock().now().to_msg()
         for camera in list(self._cameras.values()):
-            message.status.append(camera.report(active=self._worker is not None))
+            message.status.append(camera.report())
         self._diagnostics.publish(message)
 
     def _model_status(self) -> DiagnosticStatus:
         segmenter, failed = self._segmenter, self._failed_callbacks
-        values = {
+        device = "" if segmenter is None else segmenter.device
+        values: dict[str, Any] = {
             "process memory (MiB)": _in_mib(resident_mib()),
-            "device memory (MiB)": _in_mib(None if segmenter is None else device_mib(str(segmenter.device))),
-            "failed callbacks": str(failed),
+            "device memory (MiB)": _in_mib(device_mib(device)),
+            "failed callbacks": failed,
         }
         if segmenter is not None:
             height, width = segmenter.input_size or segmenter.model_size
             values |= {
-                "model": self._model_name,
-                "device": str(segmenter.device),
+                "model": Path(self._declared.current.model).stem,
+                "device": device,
                 "precision": segmenter.precision,
                 "backend": segmenter.backend,
-                "backend status": str(segmenter.backend_status),
+                "backend status": segmenter.backend_status,
                 "label set": segmenter.label_set.name,
                 "input size (px)": f"{width} x {height}",
-                "largest batch": str(largest_batch(self._declared.current, segmenter.device)),
+                "largest batch": largest_batch(self._declared.current, device),
                 "batches held up by": segmenter.batching_disabled_reason,
-                "failed batches": str(segmenter.failed_batches),
+                "failed batches": segmenter.failed_batches,
             }
-        name = status_name(self.get_fully_qualified_name(), "model")
-        device = "" if segmenter is None else str(segmenter.device)
         new_failures, self._reported_failures = failed - self._reported_failures, failed
+        level = DiagnosticStatus.OK
         if self._failure:
-            return make_status(DiagnosticStatus.ERROR, name, self._failure, device, values)
-        if new_failures:
-            message = f"{new_failures} messages or calls could not be taken: see the log"
-            return make_status(DiagnosticStatus.WARN, name, message, device, values)
-        if self.is_configuring:
-            return make_status(DiagnosticStatus.OK, name, "configuring: the model is being loaded", device, values)
-        state = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
-        level, words = self._backend.report() if self._backend else (DiagnosticStatus.OK, "")
-        return make_status(level, name, f"{state}; {words}" if words else state, device, values)
+            level, message = DiagnosticStatus.ERROR, self._failure
+        elif new_failures:
+            level, message = DiagnosticStatus.WARN, f"{new_failures} messages or calls could not be taken: see the log"
+        elif self.is_configuring:
+            message = "configuring: the model is being loaded"
+        else:
+            message = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
+            if self._backend is not None:
+                level, words = self._backend.report()
+                message += f"; {words}" if words else ""
+        return make_status(self.get_fully_qualified_name(), "model", level, message, values, hardware_id=device)
 
     def _log_missing_packages(self) -> None:
-        if camera_outputs.label_info_types() is None:
-            self.get_logger().info("vision_msgs is not installed: label/label_info is not published")
-        if camera_outputs.statistics_message_type() is None:
-            self.get_logger().info("the messages of sdcpc_ros are not built: class_statistics is not published")
+        for topic, cause in (
+            (topics.LABEL_INFO, "vision_msgs is not installed"),
+            (topics.CLASS_STATISTICS, "the messages of sdcpc_ros are not built"),
+        ):
+            if topics.message_type(topic.type_name) is None:
+                self.get_logger().info(f"{cause}: {topic.name} is not published")
 
 
 def _in_mib(memory: float | None) -> str:

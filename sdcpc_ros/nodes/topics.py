@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 #: The transport follows the publisher's type, or the topic's name while nobody publishes it.
 AUTO = "auto"
@@ -89,6 +91,15 @@ CAMERA_TOPICS = (
     *(LABEL, LABEL_COMPRESSED, LABEL_COLOR, LABEL_INFO, LABEL_CAMERA_INFO),
     *(CONFIDENCE, OVERLAY, CLASS_STATISTICS),
 )
+
+
+def message_type(type_name: str) -> Any | None:
+    """The message class with this name, as `sensor_msgs/Image`; None if its package is not installed or lacks it."""
+    package, _, name = type_name.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name, None)
+    except ImportError:
+        return None
 
 
 def choose_transport(image_topic: str, published: Collection[str], current: str | None = None) -> str:

@@ -21,13 +21,12 @@ def unknown_parameters(given: Mapping[str, Any], cameras: Sequence[str]) -> Iter
     of 'camera', whatever the launch argument `cameras` names.
     """
     known = [*declarations_for(cameras), *_OF_EVERY_NODE]
-    of_cameras = {declaration.name: declaration for declaration in CAMERA_DECLARATIONS}
     for name, value in given.items():
         if name in known or name.startswith(_PREFIXES_OF_EVERY_NODE):
             continue
         camera, _, setting = name.rpartition(".")
-        if setting in of_cameras:
-            if value == of_cameras[setting].default:
+        if setting in CAMERA_DECLARATIONS:
+            if value == CAMERA_DECLARATIONS[setting].default:
                 continue
             nearest = [f"{near}.{setting}" for near in difflib.get_close_matches(camera, cameras, n=1)]
             otherwise = f": no camera '{camera}' is in cameras ({', '.join(cameras)})"

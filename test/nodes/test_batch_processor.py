@@ -45,8 +45,8 @@ class PaperCamera:
     def report_reset(self, image, cause, parameters):
         self.events.append((cause, image.stamp_ns))
 
-    def report_lost(self, image, error):
-        self.events.append((type(error), image.stamp_ns))
+    def report_lost(self, message, error):
+        self.events.append((type(error), message.header.stamp.sec * 10**9))
 
 
 class PaperSegmenter:
@@ -134,7 +134,7 @@ def test_each_camera_gets_its_own_mask(processor, cameras, segmenter):
     for name, stamp in (("left", 1), ("rear", 2)):
         assert cameras[name].events == [("mask", stamp, SIZE, f"mask of {name}", 0.5)]
         status = cameras[name].stream.status()
-        assert (status.processed, status.batch) == (1, (2, 2))
+        assert (status.counts["processed"], status.batch) == (1, (2, 2))
         assert set(status.stage_ms) == {"decode", "network", "publish", "total"}
     assert cameras["right"].events == []
 
@@ -163,10 +163,11 @@ def test_output_at_network_size_keeps_the_source_size_for_the_time_rules(process
 
 
 def test_an_image_that_cannot_be_decoded_costs_itself_only(processor, cameras, segmenter):
-    broken = ReceivedImage(CompressedImage(format="jpeg"), ImageFormat(*SIZE, "jpeg"), 10**9, 0.0)
+    compressed = CompressedImage(header=image(1).message.header, format="jpeg")
+    broken = ReceivedImage(compressed, ImageFormat(*SIZE, "jpeg"), 10**9, 0.0)
     processor.process(batch(cameras, left=broken, rear=image(2)))
     assert [frame.stream for frame in segmenter.batches[0]] == ["rear"]
-    assert cameras["left"].events == [(BadImage, 10**9)] and cameras["left"].stream.status().processed == 0
+    assert cameras["left"].events == [(BadImage, 10**9)] and cameras["left"].stream.status().counts == {}
     assert [event[0] for event in cameras["rear"].events] == ["mask"]
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("sensor_msgs", reason="no ROS 2 in this environment")
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from sdcpc_ros.nodes.camera_info import BadCameraInfo, check_camera_info, scale_camera_info
+from sdcpc_ros.nodes.camera_info import camera_info_fault, scale_camera_info
 
 
 def make_info() -> CameraInfo:
@@ -59,12 +59,10 @@ def test_the_same_size_changes_nothing_but_the_header():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_refused(field, value):
     info = make_info()
-    check_camera_info(info)
+    assert camera_info_fault(info) is None
     getattr(info, field)[1] = value
-    with pytest.raises(BadCameraInfo, match=field):
-        check_camera_info(info)
+    assert camera_info_fault(info) == f"{field} of the CameraInfo holds a value that is not finite"
 
 
 def test_a_camera_info_without_size_is_refused():
-    with pytest.raises(BadCameraInfo, match="0 x 0"):
-        check_camera_info(CameraInfo())
+    assert "0 x 0" in camera_info_fault(CameraInfo())

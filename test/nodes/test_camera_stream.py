@@ -1,9 +1,8 @@
-"""The slot for the newest image, and the counters of a camera."""
+"""The counters of a camera."""
 
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -11,22 +10,9 @@ from sdcpc_ros.images.decoding import ImageFormat
 from sdcpc_ros.nodes.camera_stream import CameraStream, ReceivedImage
 
 
-def frame(stamp_s: float = 1.0, size: tuple[int, int] = (4, 5), received_s: float = 0.0) -> ReceivedImage:
-    return ReceivedImage(object(), ImageFormat(*size, "rgb8"), round(stamp_s * 1e9), received_s)
-
-
 @pytest.fixture
 def stream() -> CameraStream:
     return CameraStream("eye")
-
-
-def test_the_newest_frame_wins(stream):
-    frames = [frame(i) for i in range(3)]
-    for offered in frames:
-        stream.offer(offered)
-    assert stream.take() is frames[-1]
-    assert stream.take() is None
-    assert (stream.status().received, stream.status().dropped) == (3, {"newer": 2})
 
 
 def test_stamps_are_divided_as_offline_evaluation_divides():
@@ -36,26 +22,19 @@ def test_stamps_are_divided_as_offline_evaluation_divides():
 
 def test_resets_are_counted_by_cause(stream):
     for cause in ("gap", "backward", "gap"):
-        stream.count_reset(cause)
-    assert dict(stream.status().resets) == {"gap": 2, "backward": 1}
+        stream.count(f"resets: {cause}")
+    assert stream.status().counts == {"resets: gap": 2, "resets: backward": 1}
 
 
-def test_discarding_drops_what_waits_and_keeps_the_counts(stream):
-    stream.offer(frame(5.1))
-    stream.discard_waiting()
-    stream.discard_waiting()
-    assert stream.take() is None
-    assert (stream.status().received, stream.status().dropped) == (1, {"deactivated": 1})
-
-
-def test_a_rejected_image_is_counted_by_cause(stream):
-    stream.count_rejected("truncated", received_s=3.0)
-    stream.offer(frame(received_s=4.0))
-    stream.take()
-    stream.count_rejected("corrupt")  # found when it was decoded; its arrival is counted already
-    status = stream.status()
-    assert dict(status.rejected) == {"truncated": 1, "corrupt": 1}
-    assert (status.received, status.last_received_s) == (2, 4.0)
+def test_silence_is_counted_from_the_last_image_or_since_it_is_active(stream):
+    assert stream.status().silent_s(8.0) is None
+    stream.active_since_s = 4.0
+    assert stream.status().silent_s(5.0) == 1.0
+    stream.count_received(6.0)
+    assert stream.status().silent_s(7.5) == 1.5
+    stream.active_since_s = 100.0  # activated again, it gets its time
+    assert stream.status().silent_s(101.0) == 1.0
+    assert (stream.status().counts, stream.status().last_received_s) == ({"received": 1}, 6.0)
 
 
 def test_stage_times_are_summarised(stream):
@@ -66,7 +45,7 @@ def test_stage_times_are_summarised(stream):
     for _ in range(300):  # the window moves on
         stream.count_processed({"network": 7.0})
     assert stream.status().stage_ms["network"] == (7.0, 7.0)
-    assert stream.status().processed == 400
+    assert stream.status().counts["processed"] == 400
 
 
 def test_warnings_are_rare_for_each_cause(stream):
@@ -83,32 +62,10 @@ def test_batches_are_summarised_over_the_last_frames(stream):
     assert stream.status().batch == (2, 4)
 
 
-def test_a_frame_that_is_looked_at_or_not_accepted_stays(stream):
-    assert stream.waiting() is None and stream.take(lambda _: True) is None
-    stream.offer(frame(1.0))
-    assert stream.waiting() is stream.waiting() is not None
-    assert stream.take(lambda waiting: waiting.size == (1, 1)) is None
-    assert stream.take(lambda waiting: waiting.size == frame(1.0).size) is not None
-    assert stream.waiting() is None and stream.status().dropped == {}
-
-
-def test_offering_and_taking_at_once_loses_no_count(stream):
-    taken = []
-
-    def take() -> None:
-        give_up_s = time.monotonic() + 30
-        while not (done.is_set() and stream.waiting() is None) and time.monotonic() < give_up_s:
-            got = stream.take()
-            if got:
-                taken.append(got.stamp_ns)
-
-    done = threading.Event()
-    taker = threading.Thread(target=take)
-    taker.start()
-    for i in range(2000):
-        stream.offer(frame(i))
-    done.set()
-    taker.join(30)
-    assert stream.status().received == 2000
-    assert stream.status().dropped["newer"] + len(taken) == 2000
-    assert taken == sorted(taken) and taken[-1] == 1999 * 10**9
+def test_counting_in_two_threads_loses_none(stream):
+    threads = [threading.Thread(target=lambda: [stream.count("received") for _ in range(2000)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert stream.status().counts == {"received": 4000}

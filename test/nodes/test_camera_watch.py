@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sdcpc_ros.nodes.camera_stream import StreamStatus
 from sdcpc_ros.nodes.camera_watch import CameraWatch, silence_sentence
 
@@ -9,9 +11,11 @@ IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 FRONT = ("front", "/front/image_raw", (IMAGE,))
 
 
-def silent_at(watch: CameraWatch, seconds: range, heard_s: float | None = None, active: bool = True) -> list[int]:
-    status = StreamStatus(last_received_s=heard_s)
-    return [second for second in seconds if watch.is_silent(status, float(second), active)]
+def silent_at(
+    watch: CameraWatch, seconds: range, heard_s: float | None = None, active_since_s: float | None = 100.0
+) -> list[int]:
+    status = StreamStatus(active_since_s=active_since_s, last_received_s=heard_s)
+    return [second for second in seconds if watch.is_silent(status, float(second))]
 
 
 def test_silence_is_told_after_five_seconds_and_then_once_a_minute() -> None:
@@ -22,8 +26,8 @@ def test_silence_is_told_again_when_images_stop_again() -> None:
     watch = CameraWatch()
     assert silent_at(watch, range(100, 110)) == [105]
     assert silent_at(watch, range(110, 120), heard_s=110.0) == [115]
-    assert silent_at(watch, range(120, 130), active=False) == []
-    assert silent_at(watch, range(130, 140)) == [135]
+    assert silent_at(watch, range(120, 130), active_since_s=None) == []
+    assert silent_at(watch, range(130, 140), active_since_s=130.0) == [135]
 
 
 def test_the_sentence_names_what_is_there() -> None:
@@ -56,10 +60,10 @@ def overloads(watch: CameraWatch, seconds: range, *, hz: int, dropped_hz: int) -
     stages = {"decode": (3.0, 5.0), "network": (240.0, 300.0), "total": (400.0, 500.0)}
     told = []
     for second in seconds:
-        status = StreamStatus(
-            hz * second, (hz - dropped_hz) * second, dropped={"newer": dropped_hz * second}, stage_ms=stages
-        )
-        if sentence := watch.overload(status, 50.0 + second, True):
+        rates = {"received": hz, "processed": hz - dropped_hz, "dropped: newer": dropped_hz}
+        counts = Counter({name: rate * second for name, rate in rates.items()})
+        status = StreamStatus(counts, active_since_s=50.0, stage_ms=stages)
+        if sentence := watch.overload(status, 50.0 + second):
             told.append((second, sentence))
     return told
 

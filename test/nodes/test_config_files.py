@@ -24,9 +24,9 @@ def test_the_parameter_file_shows_every_parameter_with_its_default():
 
 def test_the_parameter_file_comments_on_every_group():
     lines = (CONFIG / "segment.yaml").read_text().splitlines()
-    for declaration in DECLARATIONS:
-        index = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{declaration.name}:"))
-        assert any("#" in line for line in lines[index - 4 : index]), f"{declaration.name} is not explained"
+    for name in DECLARATIONS:
+        index = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{name}:"))
+        assert any("#" in line for line in lines[index - 4 : index]), f"{name} is not explained"
 
 
 def test_rviz_shows_camera_overlay_and_label_with_the_topics_qos():

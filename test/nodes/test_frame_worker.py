@@ -68,28 +68,45 @@ def worker(streams, recorder):
     worker.stop()
 
 
-def offer(worker: FrameWorker, stream: CameraStream, stamp: int) -> None:
-    stream.offer(frame(stamp))
-    worker.notify()
+def test_the_newest_frame_wins(streams):
+    worker = FrameWorker(streams, Recorder())
+    frames = [frame(stamp) for stamp in range(3)]
+    for offered in frames:
+        worker.offer(streams[0], offered)
+    assert worker.take_batch() == [(streams[0], frames[-1])]
+    assert worker.take_batch() == []
+    assert streams[0].status().counts == {"dropped: newer": 2}
 
 
 def test_each_frame_offered_in_time_is_worked_on(worker, streams, recorder):
     for stamp in range(50):
-        offer(worker, streams[stamp % 3], stamp)
+        worker.offer(streams[stamp % 3], frame(stamp))
         recorder.wait_for(stamp + 1)
     assert [stamp for _, stamp in recorder.seen] == list(range(50))
 
 
 def test_a_busy_camera_does_not_starve_the_others(worker, streams, recorder):
     recorder.go.clear()
-    offer(worker, streams[0], 0)
+    worker.offer(streams[0], frame(0))
     assert recorder.busy.wait(DEADLINE_S)
     for stamp in range(1, 20):
         for stream in streams:
-            offer(worker, stream, stamp)
+            worker.offer(stream, frame(stamp))
     recorder.go.set()
     recorder.wait_for(4)
     assert recorder.seen == [("a", 0), ("b", 19), ("c", 19), ("a", 19)]  # the newest of each, the others first
+
+
+def test_offering_and_taking_at_once_loses_no_frame(worker, streams, recorder):
+    for stamp in range(2000):
+        worker.offer(streams[0], frame(stamp))
+    give_up_s = time.monotonic() + DEADLINE_S
+    while recorder.seen[-1:] != [("a", 1999)]:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.001)
+    stamps = [stamp for _, stamp in recorder.seen]
+    assert stamps == sorted(stamps)
+    assert streams[0].status().counts["dropped: newer"] + len(stamps) == 2000
 
 
 def test_it_stops_after_the_frame_in_work_and_begins_no_other(streams, recorder):
@@ -97,7 +114,7 @@ def test_it_stops_after_the_frame_in_work_and_begins_no_other(streams, recorder)
     worker.start()
     recorder.go.clear()
     for stream in streams:
-        offer(worker, stream, 1)
+        worker.offer(stream, frame(1))
     assert recorder.busy.wait(DEADLINE_S)
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
@@ -107,6 +124,8 @@ def test_it_stops_after_the_frame_in_work_and_begins_no_other(streams, recorder)
     stopper.join(DEADLINE_S)
     assert not stopper.is_alive()
     assert len(recorder.seen) == 1
+    assert [stream.status().counts["dropped: deactivated"] for stream in streams] == [0, 1, 1]
+    assert worker.take_batch() == []
 
 
 def test_it_sleeps_when_there_is_nothing_to_do(worker, recorder):
@@ -118,9 +137,8 @@ def test_it_sleeps_when_there_is_nothing_to_do(worker, recorder):
 
 def test_frames_of_one_size_go_together_and_wait_for_none(streams):
     worker = FrameWorker(streams, Recorder(most=3))
-    streams[0].offer(frame(1))
-    streams[1].offer(frame(1, size=(8, 8)))
-    streams[2].offer(frame(1))
+    for stream, size in zip(streams, [(4, 5), (8, 8), (4, 5)]):
+        worker.offer(stream, frame(1, size))
     names = [[stream.name for stream, _ in worker.take_batch()] for _ in range(3)]
     assert names == [["a", "c"], ["b"], []]
 
@@ -128,14 +146,14 @@ def test_frames_of_one_size_go_together_and_wait_for_none(streams):
 def test_a_frame_that_changes_its_size_while_it_is_looked_at_is_left_for_its_turn(streams):
     class Slow(Recorder):
         def batch_size(self, key, waiting):  # meanwhile a newer one comes
-            streams[1].offer(frame(2, size=(8, 8)))
+            worker.offer(streams[1], frame(2, size=(8, 8)))
             return super().batch_size(key, waiting)
 
     worker = FrameWorker(streams, Slow(most=3))
     for stream in streams:
-        stream.offer(frame(1))
+        worker.offer(stream, frame(1))
     assert [[stream.name for stream, _ in worker.take_batch()] for _ in range(2)] == [["a", "c"], ["b"]]
-    assert streams[1].status().dropped == {"newer": 1}
+    assert streams[1].status().counts["dropped: newer"] == 1
 
 
 #: Cameras' sizes, the largest batch, and who sends a frame before each batch is taken.
@@ -155,7 +173,7 @@ def test_batches_are_alike_small_and_fair_whatever_comes(traffic):
     newest, leaders = {}, {}  # of cameras that wait: the stamp, and who came first in each batch since they began to
     for stamp, senders in enumerate(arrivals):
         for number in senders & set(range(len(sizes))):
-            streams[number].offer(frame(stamp, sizes[number]))
+            worker.offer(streams[number], frame(stamp, sizes[number]))
             newest[str(number)] = stamp
             leaders.setdefault(str(number), [])
         batch = worker.take_batch()

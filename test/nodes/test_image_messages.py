@@ -114,8 +114,3 @@ def test_a_writer_uses_its_memory_again_until_the_size_changes():
     assert message.data is first and set(message.data) == {1}
     message = writer.write(Header(), np.full((4, 4), 9, np.uint8))
     assert bytes(message.data) == bytes([9] * 16)
-
-
-def test_an_encoding_that_cannot_be_written_is_refused():
-    with pytest.raises(ValueError, match=r"bgr8.*mono8, 8UC1, 16UC1, 16SC1, rgb8"):
-        ImageWriter("bgr8")

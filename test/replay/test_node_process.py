@@ -168,7 +168,7 @@ def test_a_node_can_be_told_how_to_run_the_network(tmp_path):
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
     named = {name: values[name] for name in ("device", "backend", "input_height", "input_width", "max_gap")}
     assert named == {"device": "cpu", "backend": "inductor", "input_height": 96, "input_width": 128, "max_gap": 0.5}
-    assert set(named) <= {declaration.name for declaration in DECLARATIONS}
+    assert set(named) <= set(DECLARATIONS)
 
 
 def test_topics_are_named_as_the_node_names_them():
