@@ -12,7 +12,7 @@ from benchmarks.networks import make_config, make_inputs, make_step, normalised
 from benchmarks.rows import Row
 from sdcpc_ros.inference.step import Step
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
 
 TITLE = "b. Streaming: a frame with its cached references, against encoding them again, and against one frame alone"
 #: Offsets of a stream with a long history, frames.
@@ -90,17 +90,17 @@ def _one_network(encoder: str, size: tuple[int, int], effort: Effort) -> Iterato
 
 def _stream(step: Step, image: torch.Tensor, references: FrameMemory) -> Callable[[], None]:
     """One more frame of a stream whose buffer is full."""
-    one = FrameMemory(*(part[:, 0] for part in references))
-    buffer = FrameBuffer(step.config.reference_offsets, one)
-    for _ in range(buffer.capacity):
-        buffer.stage(one)
+    pool = MemoryPool(FrameMemory(*(torch.zeros_like(part[:, 0]) for part in references)))
+    buffer, device = FrameBuffer(step.config.reference_offsets, pool), image.device
+    for _ in range(max(step.config.reference_offsets)):
         buffer.push(buffer.next_stamp_s)
 
     def call() -> None:
         stamp_s = buffer.next_stamp_s
-        remembered, age_s = buffer.references(stamp_s)
-        _, *memory = step(image, *remembered, age_s.to(image.device))
-        buffer.stage(FrameMemory(*memory))
+        slots, ages_s = buffer.references(stamp_s)
+        remembered = pool.gather(torch.tensor([slots], device=device))
+        _, *memory = step(image, *remembered, torch.tensor([ages_s], device=device))
+        pool.store(torch.tensor([buffer.next_slot], device=device), FrameMemory(*memory))
         buffer.push(stamp_s)
 
     return call

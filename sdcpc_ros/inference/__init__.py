@@ -1,7 +1,8 @@
 """Backends that run the network step: one interface and one registry."""
 
-from sdcpc_ros.inference.backend import BACKENDS, Backend, check_backend, checked_device, create_backend
+from sdcpc_ros.inference.backend import BACKENDS, check_backend, checked_device, create_backend
 from sdcpc_ros.inference.backend_manager import BackendManager, BackendStatus
+from sdcpc_ros.inference.eager import Backend
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.precision import PRECISIONS, checked_precision, precision_name
 from sdcpc_ros.inference.step import Step

@@ -1,30 +1,18 @@
-"""The interface of an inference backend, and the registry of those there are."""
+"""The registry of inference backends: which there are, what each needs, and how it is built."""
 
 from __future__ import annotations
 
 import copy
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sdcpc_ros.inference import aot, inductor, onnxruntime, tensorrt
-from sdcpc_ros.inference.auto import choose_backend
-from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.inference.eager import Backend, EagerBackend
 from sdcpc_ros.inference.errors import BackendError, UnknownBackend
 from sdcpc_ros.inference.step import Step
-from sdcpc_ros.network import FrameMemory
-
-
-class Backend(Protocol):
-    """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
-
-    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
-        """image: (B, H, W, 3) uint8 RGB. references: (B, K, h, w, C) each, of the step's dtype. age_s: (B, K)
-        float32, seconds, negative for a missing reference. All contiguous and on the device. Returns logits (B,
-        classes, H/4, W/4) float32 and the frames' memory, (B, h, w, C) each, of the step's dtype."""
 
 
 class Kind(NamedTuple):
@@ -37,17 +25,15 @@ class Kind(NamedTuple):
 
 REGISTRY = {
     "eager": Kind(lambda step: None, lambda step, size, batch: EagerBackend(step), batches=True),
-    "inductor": Kind(inductor.check, inductor.InductorBackend, batches=True),
+    "inductor": Kind(inductor.check, inductor.build, batches=True),
     # What lies on disk for these is for one frame: a file for each number of them would be minutes of building each.
-    "aot": Kind(aot.check, lambda step, size, batch: aot.AotBackend(step, size), batches=False),
-    "onnxruntime": Kind(
-        onnxruntime.check, lambda step, size, batch: onnxruntime.OnnxRuntimeBackend(step, size), batches=False
-    ),
-    "tensorrt": Kind(tensorrt.check, lambda step, size, batch: tensorrt.TensorRTBackend(step, size), batches=False),
+    "aot": Kind(aot.check, lambda step, size, batch: aot.build(step, size), batches=False),
+    "onnxruntime": Kind(onnxruntime.check, lambda step, size, batch: onnxruntime.build(step, size), batches=False),
+    "tensorrt": Kind(tensorrt.check, lambda step, size, batch: tensorrt.build(step, size), batches=False),
 }
 # PyTorch's tracers keep what they are at in one place for all threads: two at a time, for two cameras, raise at random.
 _one_at_a_time = threading.Lock()
-#: Names that a user may give; auto stands for one of the others, which `auto.choose_backend` picks.
+#: Names that a user may give; auto stands for one of the others, which `choose_backend` picks.
 BACKENDS = ("auto", *REGISTRY)
 
 
@@ -91,6 +77,41 @@ def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1)
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         shape = f"{size[1]}x{size[0]}" + (f" in batches of {batch}" if batch > 1 else "")
         raise BackendError(f"backend '{name}' could not be built for {shape}: {first_line}") from error
+
+
+class Choice(NamedTuple):
+    """The backend that auto stands for, by name, and the reason in words."""
+
+    backend: str
+    reason: str
+
+
+def runs_on_gpu(step: Step) -> bool:
+    return step.mean.device.type == "cuda"
+
+
+def choose_backend(step: Step, size: tuple[int, int]) -> Choice:
+    """What `auto` stands for at network size (height, width).
+
+    On a GPU inductor where it can compile. On a CPU the ahead-of-time package if one is cached: making one takes a core
+    two minutes, so auto never does. Everywhere else eager.
+    """
+    if not step.model.compiles:
+        return Choice("eager", "onnxruntime runs an imported ONNX model")
+    if runs_on_gpu(step):
+        try:
+            inductor.check(step)
+        except BackendError as error:
+            return Choice("eager", str(error))
+        return Choice("inductor", "compiled for this GPU")
+    path = aot.cached_package(step, size)
+    if path is not None:
+        return Choice("aot", f"package '{path.name}' is cached")
+    return Choice(
+        "eager",
+        f"no ahead-of-time package for {size[1]}x{size[0]} is cached; `sdcpc export --format aot` or backend: aot "
+        "makes one",
+    )
 
 
 def checked_device(name: str) -> torch.device:

@@ -9,9 +9,8 @@ import time
 import weakref
 from dataclasses import dataclass
 
-from sdcpc_ros.inference.auto import Choice, choose_backend
-from sdcpc_ros.inference.backend import Backend, check_backend, create_backend, takes_batches
-from sdcpc_ros.inference.eager import EagerBackend
+from sdcpc_ros.inference.backend import Choice, check_backend, choose_backend, create_backend, takes_batches
+from sdcpc_ros.inference.eager import Backend, EagerBackend
 from sdcpc_ros.inference.errors import BackendError, UnknownBackend
 from sdcpc_ros.inference.step import Step
 
@@ -52,8 +51,7 @@ class BackendManager:
         self._background, self._fallback = background or name == "auto", fallback or name == "auto"
         self._eager = EagerBackend(step)
         self._choices: dict[_Size, Choice] = {}
-        self._built: dict[_Shape, Backend | BackendError] = {}
-        self._building: dict[_Shape, _Build] = {}
+        self._builds: dict[_Shape, _Build] = {}
         self._lock = threading.Lock()
         self._missing: BackendError | None = None
         try:
@@ -72,14 +70,10 @@ class BackendManager:
         """
         if self._choose(size) == "eager":
             return self._eager
-        built = self._ready(size, 1) if batch == 1 else self._built.get((size, batch))
-        if built is None:
-            return self._eager
-        if isinstance(built, BackendError):
-            if self._fallback or batch > 1:
-                return self._eager
+        built = self._ready(size, 1) if batch == 1 else self._built(size, batch)
+        if isinstance(built, BackendError) and batch == 1 and not self._fallback:
             raise built
-        return built
+        return built if isinstance(built, Backend) else self._eager
 
     def batch_size(self, size: _Size, waiting: int, most: int) -> int:
         """How many of `waiting` frames of network size (height, width) to run at once now, at most `most`.
@@ -98,10 +92,12 @@ class BackendManager:
             return 1
         if single is None:
             return largest  # eager, meanwhile
+        with self._lock:
+            is_building = any(build.result is None for build in self._builds.values())
         for batch in reversed(batch_sizes(largest)):
-            may_build = batch == largest and not self._building  # one at a time: the robot is driving meanwhile
-            built = self._ready(size, batch) if may_build else self._built.get((size, batch))
-            if built is not None and not isinstance(built, BackendError):
+            # One at a time: the robot is driving meanwhile.
+            may_build = batch == largest and not is_building
+            if isinstance(self._ready(size, batch) if may_build else self._built(size, batch), Backend):
                 return batch
         return 1
 
@@ -109,17 +105,16 @@ class BackendManager:
     def batching_disabled_reason(self) -> str:
         """Why frames are not run at once, in words; empty when they are, or nothing is known yet."""
         with self._lock:
-            choices, built = dict(self._choices), dict(self._built)
-            building = [(size, batch) for size, batch in self._building if batch > 1]
+            choices, builds = dict(self._choices), dict(self._builds)
         for size, choice in choices.items():
-            has_fallen_back = self._fallback and isinstance(built.get((size, 1)), BackendError)
+            has_fallen_back = self._fallback and isinstance(self._built(size, 1), BackendError)
             if not takes_batches(choice.backend) and not has_fallen_back:
                 return f"backend '{choice.backend}' runs one frame at a time"
-        if building:
-            size, batch = building[0]
-            return f"{choices[size].backend} is being built for {batch} frames at a time"
-        failed = [error for (_, batch), error in built.items() if batch > 1 and isinstance(error, BackendError)]
-        return str(failed[0]) if failed else ""
+        of_batches = [(size, batch, build.result) for (size, batch), build in builds.items() if batch > 1]
+        for size, batch, result in of_batches:
+            if result is None:
+                return f"{choices[size].backend} is being built for {batch} frames at a time"
+        return next((str(result) for *_, result in of_batches if isinstance(result, BackendError)), "")
 
     @property
     def status(self) -> BackendStatus:
@@ -128,9 +123,11 @@ class BackendManager:
             return BackendStatus("fallback", f"eager: {self._missing}")
         with self._lock:
             # Of single frames: where a batch is not built, or cannot be, single frames are run.
-            failed = [it for (_, batch), it in self._built.items() if batch == 1 and isinstance(it, BackendError)]
-            building = {size: build for (size, batch), build in self._building.items() if batch == 1}
+            builds = {size: build for (size, batch), build in self._builds.items() if batch == 1}
             choices = dict(self._choices)
+        results = {size: build.result for size, build in builds.items()}
+        failed = [result for result in results.values() if isinstance(result, BackendError)]
+        building = {size: builds[size] for size, result in results.items() if result is None}
         if failed and self._fallback:
             return BackendStatus("fallback", f"eager: {failed[0]}")
         if failed:
@@ -155,35 +152,21 @@ class BackendManager:
                     self._choices[size] = Choice("eager" if self._missing else self.name, "")
             return self._choices[size].backend
 
+    def _built(self, size: _Size, batch: int) -> Backend | BackendError | None:
+        """What is built; None for what is not, or not yet."""
+        build = self._builds.get((size, batch))
+        return None if build is None else build.result
+
     def _ready(self, size: _Size, batch: int) -> Backend | BackendError | None:
         """What is built; begins to build what is not, and waits for it unless that is left to the background."""
-        shape = (size, batch)
         with self._lock:
-            built, build = self._built.get(shape), self._building.get(shape)
-            if built is None and build is None:
-                build = self._building[shape] = _Build(self._start(shape), time.monotonic())
-        if built is None and build is not None and not self._background:
-            build.thread.join()
-            built = self._built[shape]
-        return built
-
-    def _start(self, shape: _Shape) -> threading.Thread:
-        name = self._choices[shape[0]].backend
-        # A daemon, because the process does not wait for a compiler at its end: see `_stop_builds`.
-        thread = threading.Thread(target=self._build, args=(name, shape), name=f"build {name}", daemon=True)
-        _build_threads.add(thread)
-        thread.start()
-        return thread
-
-    def _build(self, name: str, shape: _Shape) -> None:
-        built: Backend | BackendError
-        try:
-            built = create_backend(name, self._step, *shape)
-        except BackendError as error:
-            built = error
-        with self._lock:
-            self._built[shape] = built
-            del self._building[shape]
+            build = self._builds.get((size, batch))
+            if build is None:
+                build = self._builds[size, batch] = _Build(self._choices[size].backend, self._step, size, batch)
+                build.start()
+        if not self._background:
+            build.join()
+        return build.result
 
 
 #: Network size (height, width).
@@ -192,20 +175,31 @@ _Size = tuple[int, int]
 _Shape = tuple[_Size, int]
 
 
-@dataclass(frozen=True)
-class _Build:
-    thread: threading.Thread
-    begun_s: float  # steady clock
+class _Build(threading.Thread):
+    """Builds a backend. A daemon, because the process does not wait for a compiler at its end: see `_stop_builds`."""
+
+    def __init__(self, backend: str, step: Step, size: _Size, batch: int) -> None:
+        super().__init__(name=f"build {backend}", daemon=True)
+        self._arguments = backend, step, size, batch
+        self.begun_s = time.monotonic()
+        self.result: Backend | BackendError | None = None  #: None until it ends
+        _started.add(self)
+
+    def run(self) -> None:
+        try:
+            self.result = create_backend(*self._arguments)
+        except BackendError as error:
+            self.result = error
 
 
-_build_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_started: weakref.WeakSet[_Build] = weakref.WeakSet()
 
 
 @atexit.register
 def _stop_builds() -> None:
     """End running builds: C++ code of PyTorch that returns into an interpreter which has ended aborts the process."""
     deadline_s = time.monotonic() + _STOP_DEADLINE_S
-    for thread in list(_build_threads):
+    for thread in list(_started):
         while thread.is_alive() and time.monotonic() < deadline_s:
             # Raised at the thread's next Python instruction. Threads cannot be stopped in any other way.
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))

@@ -1,16 +1,18 @@
-"""Where compiled networks are kept, and the names that say what each was compiled from and for."""
+"""Where compiled networks are kept, under names that say what each was compiled from and for."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import platform
+import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -24,6 +26,8 @@ from sdcpc_ros.inference.step import Step
 VARIABLE = "SDCPC_CACHE"
 #: The code that is compiled.
 CODE_PLACES = (Path(network.__file__).parent, Path(step_module.__file__))
+
+_Size = tuple[int, int]
 
 
 def cache_folder() -> Path:
@@ -58,6 +62,58 @@ def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     where = [prefix + made_for[name] for name, prefix in (("processor", ""), ("torch", "torch")) if name in made_for]
     return "-".join((backend, f"{size[1]}x{size[0]}", precision, *where, f"{digest.hexdigest()[:16]}.{suffix}"))
+
+
+class FileFormat(NamedTuple):
+    """A form of file that a network is written to, for one network size (height, width)."""
+
+    suffix: str
+    check: Callable[[Step], None]  #: raises BackendError saying what writing lacks here; quick
+    #: Given a path and what the file is to say of itself, which some formats cannot.
+    write: Callable[[Step, _Size, Path, Mapping[str, str]], None]
+    name: Callable[[Step, _Size], str] | None = None  #: what a backend looks for; None where the user names the file
+    noun: str = "file"
+    place: str = ""  #: what kind of machine can write it
+
+
+def write_file(form: FileFormat, step: Step, size: _Size, path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes `path`, whole or not at all. Raises BackendError as `form.check`, or if the folder cannot be written."""
+    form.check(step)
+    with new_file(path) as temporary, torch.no_grad():
+        form.write(step, size, temporary, metadata)
+
+
+def kept_file(form: FileFormat, step: Step, size: _Size) -> Path:
+    """The file of a network in the cache folder, written if it is not there.
+
+    Raises BackendError as `write_file`, or if others than the user could have put it there.
+    """
+    assert form.name is not None
+    path = cache_folder() / form.name(step, size)
+    if not path.is_file():
+        _check_can_write(form, step, path)
+        write_file(form, step, size, path, {})
+    check_trusted(path)
+    return path
+
+
+def check_kept(form: FileFormat, step: Step) -> None:
+    """Raises BackendError if no file of any size is kept for such a network, and none can be written here."""
+    assert form.name is not None
+    pattern = re.sub(r"-[0-9a-f]{16}\.", "-*.", form.name(step, (1, 1))).replace("-1x1-", "-*-")
+    if not any(cache_folder().glob(pattern)):
+        _check_can_write(form, step, cache_folder() / pattern)
+
+
+def _check_can_write(form: FileFormat, step: Step, path: Path) -> None:
+    try:
+        form.check(step)
+    except BackendError as error:
+        backend = path.name.partition("-")[0]
+        raise BackendError(
+            f"backend '{backend}' finds no {form.noun} '{path}', nor can it make one: {error}. Write it with "
+            f"`sdcpc export --format {backend}` on {form.place}, and copy it there"
+        ) from error
 
 
 @lru_cache(maxsize=1)

@@ -1,67 +1,69 @@
-"""The network run by onnxruntime: the exported ONNX model, with its inputs and outputs bound where they lie."""
+"""The step as an ONNX model, standard operators, stateless, weights inside; and the backend that runs one."""
 
 from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference import onnx_model
-from sdcpc_ros.inference.cache import cache_folder, check_trusted
+from sdcpc_ros import __version__
+from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, file_name, kept_file
+from sdcpc_ros.inference.eager import Backend
 from sdcpc_ros.inference.errors import BackendError
-from sdcpc_ros.inference.onnx_model import model_name
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step, example_inputs
 from sdcpc_ros.model_files.onnx_session import OnnxError, check_runtime, new_session
-from sdcpc_ros.network import FrameMemory
+from sdcpc_ros.runtime.installation import install_advice
 
+#: Of the operators in an ONNX file: TensorRT reads it from version 8.6, JetPack 6.2 has 10.3.
+ONNX_OPSET = 18
 #: As onnxruntime names them, of the tensors that it is given.
 _NUMPY_TYPES = {torch.uint8: "uint8", torch.float16: "float16", torch.float32: "float32"}
 
 
-class OnnxRuntimeBackend:
-    """Runs a model from the cache; exports it first where there is none and the packages are at hand.
+def build(step: Step, size: tuple[int, int]) -> Backend:
+    """Loads a model from the cache; exports it first where there is none and the packages are at hand.
 
     On a GPU TensorRT runs it if the installed onnxruntime can use TensorRT, else CUDA. TensorRT builds its engine here,
     minutes, and keeps it in the cache folder.
     """
+    path, device = kept_file(MODEL, step, size), step.mean.device
+    tensorrt = {
+        "trt_fp16_enable": str(step.dtype == torch.float16),
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(cache_folder()),
+    }
+    try:
+        session = new_session(str(path), device, tensorrt=tensorrt)
+    except OnnxError as error:
+        raise BackendError(f"backend 'onnxruntime': {error}") from error
+    binding = session.io_binding()
+    output_shapes = [output.shape for output in session.get_outputs()]
+    output_types = [torch.float32, step.dtype, step.dtype]
 
-    def __init__(self, step: Step, size: tuple[int, int]) -> None:
-        path = cache_folder() / model_name(step, size)
-        if not path.is_file():
-            onnx_model.write_model(step, size, path, {})
-        check_trusted(path)
-        self._device = step.mean.device
-        try:
-            self._session = new_session(str(path), self._device, tensorrt=_tensorrt_options(step))
-        except OnnxError as error:
-            raise BackendError(f"backend 'onnxruntime': {error}") from error
-        self._binding = self._session.io_binding()
-        self._output_shapes = [output.shape for output in self._session.get_outputs()]
-        self._output_types = [torch.float32, step.dtype, step.dtype]
-        # In its first run onnxruntime allocates its memory.
-        image, *references, age_s = example_inputs(step, size)
-        self.step(image, FrameMemory(*references), age_s)
-
-    @torch.inference_mode()
-    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
-        inputs = [part.contiguous() for part in (image, *references, age_s)]
-        outputs = [
-            torch.empty(shape, dtype=dtype, device=self._device)
-            for shape, dtype in zip(self._output_shapes, self._output_types)
-        ]
+    def run(*inputs: Tensor) -> list[Tensor]:
+        """The inputs and outputs are bound where they lie."""
+        inputs = tuple(part.contiguous() for part in inputs)
+        outputs = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in zip(output_shapes, output_types)]
         for names, tensors, bind in (
-            (INPUT_NAMES, inputs, self._binding.bind_input),
-            (OUTPUT_NAMES, outputs, self._binding.bind_output),
+            (INPUT_NAMES, inputs, binding.bind_input),
+            (OUTPUT_NAMES, outputs, binding.bind_output),
         ):
             for name, tensor in zip(names, tensors):
-                device = tensor.device.type, tensor.device.index or 0
-                bind(name, *device, _NUMPY_TYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
-        if self._device.type == "cuda":
+                place = tensor.device.type, tensor.device.index or 0
+                bind(name, *place, _NUMPY_TYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
+        if device.type == "cuda":
             # onnxruntime works on a stream of its own. While a CUDA graph is captured this raises RuntimeError.
-            torch.cuda.current_stream(self._device).synchronize()
-        self._session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
-        logits, *memory = outputs
-        return logits, FrameMemory(*memory)
+            torch.cuda.current_stream(device).synchronize()
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return outputs
+
+    run(*example_inputs(step, size))  # in its first run onnxruntime allocates its memory
+    return Backend(run)
 
 
 def check(step: Step) -> None:
@@ -70,21 +72,52 @@ def check(step: Step) -> None:
         check_runtime(step.mean.device)
     except OnnxError as error:
         raise BackendError(f"backend 'onnxruntime': {error}") from error
-    onnx_model.check_type(step)
-    key = model_name(step, (1, 1)).partition("-1x1-")[2].rpartition("-")[0]
-    if not any(cache_folder().glob(f"onnxruntime-*-{key}-*.onnx")):
+    _check_type(step)
+    check_kept(MODEL, step)
+
+
+def _check_type(step: Step) -> None:
+    """Raises BackendError for bfloat16, for which runtimes lack operators."""
+    if step.dtype == torch.bfloat16:
+        raise BackendError("ONNX models are written in float32 or float16; precision 'bfloat16' is not supported")
+
+
+def check_can_write(step: Step) -> None:
+    """Raises BackendError saying what writing an ONNX model lacks here."""
+    _check_type(step)
+    for package in ("onnx", "onnxscript"):
         try:
-            onnx_model.check_can_write(step)
-        except BackendError as error:
+            importlib.import_module(package)
+        except ImportError as error:
             raise BackendError(
-                f"backend 'onnxruntime' finds no model in '{cache_folder()}', nor can it write one: {error}. Write it "
-                "with `sdcpc export --format onnxruntime` on any machine, and copy it there"
+                f"writing an ONNX model needs the Python package '{package}' ({error}): {install_advice(package)}"
             ) from error
 
 
-def _tensorrt_options(step: Step) -> dict[str, str]:
-    return {
-        "trt_fp16_enable": str(step.dtype == torch.float16),
-        "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": str(cache_folder()),
-    }
+def model_name(step: Step, size: tuple[int, int]) -> str:
+    """The file name by which backend onnxruntime finds the model for network size (height, width).
+
+    It is the same on every processor and with every PyTorch: the file is as portable as ONNX is.
+    """
+    return file_name("onnxruntime", "onnx", step, size, {"sdcpc_ros": __version__})
+
+
+def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
+    # It warns of torchvision, for operators that we do not use.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        torch.export.export(step, example_inputs(step, size)),
+        dynamo=True,
+        verbose=False,
+        opset_version=ONNX_OPSET,
+        input_names=list(INPUT_NAMES),
+        output_names=list(OUTPUT_NAMES),
+    )
+    assert program is not None  # it is None without dynamo only
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # the exporter's notes on where in whose file system each came from
+    program.model.metadata_props.update(metadata)
+    program.save(str(path), external_data=False)
+
+
+MODEL = FileFormat(".onnx", check_can_write, _write, model_name, "model", "any machine")

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from sdcpc_ros.inference.cache import cache_folder, check_trusted, file_name, new_file, target
+from sdcpc_ros.inference.cache import FileFormat, file_name, kept_file, target
+from sdcpc_ros.inference.eager import Backend
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
-from sdcpc_ros.network import FrameMemory
 
 #: Fewer operators than this between two that TensorRT cannot run are left to PyTorch.
 _MIN_BLOCK_SIZE = 5
 
 
-class TensorRTBackend:
+def build(step: Step, size: tuple[int, int]) -> Backend:
     """Loads the engine of this network, size, GPU and versions from the cache; builds it first, minutes, if need be."""
-
-    def __init__(self, step: Step, size: tuple[int, int]) -> None:
-        torch_tensorrt = require_torch_tensorrt(step.mean.device)
-        path = cache_folder() / engine_name(step, size)
-        if not path.is_file():
-            write_engine(step, size, path)
-        check_trusted(path)
-        self._engine = torch_tensorrt.load(str(path)).module()
-
-    @torch.inference_mode()
-    def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
-        logits, *memory = self._engine(image, *references, age_s)
-        return logits, FrameMemory(*memory)
+    torch_tensorrt = require_torch_tensorrt(step.mean.device)
+    return Backend(torch_tensorrt.load(str(kept_file(ENGINE, step, size))).module())
 
 
 def check(step: Step) -> None:
@@ -47,22 +36,19 @@ def engine_name(step: Step, size: tuple[int, int]) -> str:
     return file_name("tensorrt", "ep", step, size, target(step.mean.device, **versions))
 
 
-def write_engine(step: Step, size: tuple[int, int], path: Path) -> None:
-    """Build the engine for network size (height, width), minutes, and write `path`, whole or not at all.
-
-    Raises BackendError when Torch-TensorRT is missing or the folder cannot be written.
-    """
+def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
     torch_tensorrt = require_torch_tensorrt(step.mean.device)
     inputs = example_inputs(step, size)
-    with new_file(path) as temporary, torch.no_grad():
-        exported = torch.export.export(step, inputs)
-        engine = torch_tensorrt.dynamo.compile(
-            exported,
-            arg_inputs=inputs,
-            min_block_size=_MIN_BLOCK_SIZE,
-            use_explicit_typing=step.dtype != torch.float32,  # each layer in the type that the step gave it
-        )
-        torch_tensorrt.save(engine, str(temporary), output_format="exported_program", arg_inputs=list(inputs))
+    engine = torch_tensorrt.dynamo.compile(
+        torch.export.export(step, inputs),
+        arg_inputs=inputs,
+        min_block_size=_MIN_BLOCK_SIZE,
+        use_explicit_typing=step.dtype != torch.float32,  # each layer in the type that the step gave it
+    )
+    torch_tensorrt.save(engine, str(path), output_format="exported_program", arg_inputs=list(inputs))
+
+
+ENGINE = FileFormat(".ep", check, _write, engine_name, "engine", "a machine with this GPU and these versions")
 
 
 def require_torch_tensorrt(device: torch.device) -> Any:

@@ -8,7 +8,6 @@ does: for an even size that moves the whole image by a pixel or so, and changes 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,25 +17,16 @@ EFFICIENTNET_LITE = {
     "efficientnet_lite1": (1.0, 1.1),
     "efficientnet_lite2": (1.1, 1.2),
 }
-
-
-class _Stage(NamedTuple):
-    depth: int
-    kernel: int
-    stride: int
-    expansion: int
-    width: int
-
-
 _STEM = 32
+#: Blocks, kernel, stride, expansion and width of each stage.
 _STAGES = (
-    _Stage(1, 3, 1, 1, 16),
-    _Stage(2, 3, 2, 6, 24),
-    _Stage(2, 5, 2, 6, 40),
-    _Stage(3, 3, 2, 6, 80),
-    _Stage(3, 5, 1, 6, 112),
-    _Stage(4, 5, 2, 6, 192),
-    _Stage(1, 3, 1, 6, 320),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
 )
 #: The stages whose outputs are the pyramid, strides 4, 8, 16 and 32.
 _LEVELS = (1, 2, 4, 6)
@@ -53,23 +43,15 @@ class EfficientNetLite(nn.Module):
         self.activation = nn.ReLU6(inplace=True)
         self.stages = nn.ModuleList()
         inputs = _STEM
-        for index, stage in enumerate(_STAGES):
-            width = _rounded(stage.width * width_factor)
-            ends = index in (0, len(_STAGES) - 1)  # the first and the last stage do not grow deeper
-            depth = stage.depth if ends else math.ceil(stage.depth * depth_factor)
-            blocks = [
-                InvertedResidual(
-                    inputs if block == 0 else width,
-                    width,
-                    stage.kernel,
-                    stage.stride if block == 0 else 1,
-                    stage.expansion,
-                )
-                for block in range(depth)
-            ]
+        for index, (depth, kernel, stride, expansion, base_width) in enumerate(_STAGES):
+            width = _rounded(base_width * width_factor)
+            if 0 < index < len(_STAGES) - 1:  # the first and the last stage do not grow deeper
+                depth = math.ceil(depth * depth_factor)
+            blocks = [InvertedResidual(inputs, width, kernel, stride, expansion)]
+            blocks += [InvertedResidual(width, width, kernel, 1, expansion) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(*blocks))
             inputs = width
-        self.channels = tuple(_rounded(_STAGES[level].width * width_factor) for level in _LEVELS)
+        self.channels = tuple(_rounded(_STAGES[level][-1] * width_factor) for level in _LEVELS)
         init_convolutions(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -25,6 +25,7 @@ MIX_TRANSFORMERS = {
     "mit_b4": ((64, 128, 320, 512), (3, 8, 27, 3)),
     "mit_b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
 }
+#: Of the stages: attention heads, and by how much the sides of the keys' map are reduced.
 _MIT_HEADS = (1, 2, 5, 8)
 _MIT_REDUCTIONS = (8, 4, 2, 1)
 _MIT_EXPANSION = 4
@@ -61,19 +62,10 @@ class MixTransformer(nn.Module):
         blocks = sum(depths)
         rates = [drop_path * index / (blocks - 1) for index in range(blocks)]
         self.stages = nn.ModuleList()
+        inputs = 3
         for level, (width, depth) in enumerate(zip(channels, depths)):
-            stage_rates, rates = rates[:depth], rates[depth:]
-            self.stages.append(
-                _MixStage(
-                    3 if level == 0 else channels[level - 1],
-                    width,
-                    stem=level == 0,
-                    heads=_MIT_HEADS[level],
-                    reduction=_MIT_REDUCTIONS[level],
-                    drop_paths=stage_rates,
-                    eps=eps,
-                )
-            )
+            self.stages.append(_MixStage(level, inputs, width, drop_paths=rates[:depth], eps=eps))
+            inputs, rates = width, rates[depth:]
         init_convolutions(self)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -89,12 +81,11 @@ class MixTransformer(nn.Module):
 
 
 class _MixStage(nn.Module):
-    def __init__(
-        self, inputs: int, width: int, *, stem: bool, heads: int, reduction: int, drop_paths: list[float], eps: float
-    ) -> None:
+    def __init__(self, level: int, inputs: int, width: int, *, drop_paths: list[float], eps: float) -> None:
         super().__init__()
-        self.patch_embed = nn.Conv2d(inputs, width, 7, 4, 3) if stem else nn.Conv2d(inputs, width, 3, 2, 1)
+        self.patch_embed = nn.Conv2d(inputs, width, 7, 4, 3) if level == 0 else nn.Conv2d(inputs, width, 3, 2, 1)
         self.patch_norm = nn.LayerNorm(width, eps)
+        heads, reduction = _MIT_HEADS[level], _MIT_REDUCTIONS[level]
         self.blocks = nn.ModuleList(_MixBlock(width, heads, reduction, rate, eps) for rate in drop_paths)
         self.norm = nn.LayerNorm(width, eps)
 

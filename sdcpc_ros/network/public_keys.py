@@ -14,62 +14,51 @@ from torch import Tensor
 from sdcpc_ros.network.efficientnet_lite import EfficientNetLite
 from sdcpc_ros.network.encoders import Encoder, MixTransformer
 
-#: A module of `MixTransformer`, within its stage or block -> the modules that hold its rows, one below the other.
-#: As in the files at the hub, which transformers 4 reads as they are.
-_HUGGING_FACE_HUB = {
-    "patch_embed": ["encoder.patch_embeddings.{stage}.proj"],
-    "patch_norm": ["encoder.patch_embeddings.{stage}.layer_norm"],
-    "norm1": ["encoder.block.{stage}.{block}.layer_norm_1"],
-    "attention.q": ["encoder.block.{stage}.{block}.attention.self.query"],
-    "attention.kv": [
-        "encoder.block.{stage}.{block}.attention.self.key",
-        "encoder.block.{stage}.{block}.attention.self.value",
-    ],
-    "attention.reduce": ["encoder.block.{stage}.{block}.attention.self.sr"],
-    "attention.reduce_norm": ["encoder.block.{stage}.{block}.attention.self.layer_norm"],
-    "attention.proj": ["encoder.block.{stage}.{block}.attention.output.dense"],
-    "norm2": ["encoder.block.{stage}.{block}.layer_norm_2"],
-    "mlp.fc1": ["encoder.block.{stage}.{block}.mlp.dense1"],
-    "mlp.dwconv": ["encoder.block.{stage}.{block}.mlp.dwconv.dwconv"],
-    "mlp.fc2": ["encoder.block.{stage}.{block}.mlp.dense2"],
-    "norm": ["encoder.layer_norm.{stage}"],
+#: A module of a stage of `MixTransformer` -> what the files at the hub call it, which transformers 4 reads as they are,
+#: and transformers 5.
+_STAGE_NAMES = {
+    "patch_embed": ("encoder.patch_embeddings.{stage}.proj", "stages.{stage}.patch_embeddings.proj"),
+    "patch_norm": ("encoder.patch_embeddings.{stage}.layer_norm", "stages.{stage}.patch_embeddings.layer_norm"),
+    "norm": ("encoder.layer_norm.{stage}", "stages.{stage}.layer_norm"),
 }
-#: The same, as the modules are called in transformers 5.
-_TRANSFORMERS_5 = {
-    "patch_embed": ["stages.{stage}.patch_embeddings.proj"],
-    "patch_norm": ["stages.{stage}.patch_embeddings.layer_norm"],
-    "norm1": ["stages.{stage}.blocks.{block}.layernorm_before"],
-    "attention.q": ["stages.{stage}.blocks.{block}.attention.q_proj"],
-    "attention.kv": [
-        "stages.{stage}.blocks.{block}.attention.k_proj",
-        "stages.{stage}.blocks.{block}.attention.v_proj",
-    ],
-    "attention.reduce": ["stages.{stage}.blocks.{block}.attention.sequence_reduction.sequence_reduction"],
-    "attention.reduce_norm": ["stages.{stage}.blocks.{block}.attention.sequence_reduction.layer_norm"],
-    "attention.proj": ["stages.{stage}.blocks.{block}.attention.o_proj"],
-    "norm2": ["stages.{stage}.blocks.{block}.layernorm_after"],
-    "mlp.fc1": ["stages.{stage}.blocks.{block}.mlp.fc1"],
-    "mlp.dwconv": ["stages.{stage}.blocks.{block}.mlp.dwconv.dwconv"],
-    "mlp.fc2": ["stages.{stage}.blocks.{block}.mlp.fc2"],
-    "norm": ["stages.{stage}.layer_norm"],
+_BLOCK_PREFIXES = ("encoder.block.{stage}.{block}", "stages.{stage}.blocks.{block}")
+#: The same of a module of a block. The rows of `kv` are those of two modules, one below the other.
+_BLOCK_NAMES = {
+    "norm1": ("layer_norm_1", "layernorm_before"),
+    "attention.q": ("attention.self.query", "attention.q_proj"),
+    "attention.kv": ("attention.self.key attention.self.value", "attention.k_proj attention.v_proj"),
+    "attention.reduce": ("attention.self.sr", "attention.sequence_reduction.sequence_reduction"),
+    "attention.reduce_norm": ("attention.self.layer_norm", "attention.sequence_reduction.layer_norm"),
+    "attention.proj": ("attention.output.dense", "attention.o_proj"),
+    "norm2": ("layer_norm_2", "layernorm_after"),
+    "mlp.fc1": ("mlp.dense1", "mlp.fc1"),
+    "mlp.dwconv": ("mlp.dwconv.dwconv", "mlp.dwconv.dwconv"),
+    "mlp.fc2": ("mlp.dense2", "mlp.fc2"),
 }
 
 #: From a key of our encoder to the public keys whose tensors, concatenated along dimension 0, are its tensor.
 Spelling = Callable[[str], Sequence[str]]
 
 
-def _mix_transformer_spelling(names: Mapping[str, list[str]]) -> Spelling:
+def _mix_transformer_spelling(column: int) -> Spelling:
+    """The spelling in this column of the tables."""
+
     def public_keys(key: str) -> list[str]:
-        match = re.fullmatch(r"stages\.(?P<stage>\d+)\.(?:blocks\.(?P<block>\d+)\.)?(?P<module>.+)\.(?P<leaf>\w+)", key)
+        match = re.fullmatch(r"stages\.(\d+)\.(?:blocks\.(\d+)\.)?(.+)\.(\w+)", key)
         assert match is not None, key
-        return [f"{name.format(**match.groupdict())}.{match['leaf']}" for name in names[match["module"]]]
+        stage, block, module, leaf = match.groups()
+        if block is None:
+            names = [_STAGE_NAMES[module][column]]
+        else:
+            names = [f"{_BLOCK_PREFIXES[column]}.{name}" for name in _BLOCK_NAMES[module][column].split()]
+        return [f"{name.format(stage=stage, block=block)}.{leaf}" for name in names]
 
     return public_keys
 
 
 MIX_TRANSFORMER_SPELLINGS: dict[str, Spelling] = {
-    "Hugging Face hub": _mix_transformer_spelling(_HUGGING_FACE_HUB),
-    "transformers 5": _mix_transformer_spelling(_TRANSFORMERS_5),
+    "Hugging Face hub": _mix_transformer_spelling(0),
+    "transformers 5": _mix_transformer_spelling(1),
 }
 RESNET_SPELLINGS: dict[str, Spelling] = {"torchvision": lambda key: [key]}
 

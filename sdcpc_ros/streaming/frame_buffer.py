@@ -1,147 +1,117 @@
-"""The frame buffer of one stream: the memories of its earlier frames, which the next frame uses as references."""
+"""The frame buffers of streams: slots of a shared pool, which hold the memories of earlier frames as references."""
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sdcpc_ros.network import DEFAULT_RATE_HZ, FrameMemory
-from sdcpc_ros.streaming.memory_pool import BLANK_SLOT, MemoryPool
 
+#: The slot that missing references share: its memory is always zero.
+BLANK_SLOT = 0
 #: The age of a missing reference.
 MISSING = -1.0
 
 
-class StampHistory:
-    """The stamps of a stream's last frames, from which the next frame chooses references by their age in frames."""
+class MemoryPool:
+    """Slots for the memories of frames of one network size, shared by all streams of that size.
 
-    def __init__(self, offsets: tuple[int, ...]) -> None:
-        """Raises ValueError on offsets below 1, or none."""
-        if not offsets or min(offsets) < 1:
-            raise ValueError(f"FrameBuffer: offsets are {offsets}; one or more integers of 1 or more are needed")
-        self.offsets = offsets
-        self.capacity = max(offsets)
-        self._stamps_s: deque[float] = deque(maxlen=self.capacity)
-        self._pushed = 0
+    Their addresses stay, so that one CUDA graph serves any stream by slot number. The pool grows by allocation of a
+    new, larger `memory`, and graphs must then be captured again.
+    """
+
+    def __init__(self, blank: FrameMemory) -> None:
+        """blank: the memory of an empty frame, zeros, (1, ...) each, on the device."""
+        self.memory = blank  #: (slots, h, w, C) each
+        self._free: list[int] = []
+
+    @property
+    def free_count(self) -> int:
+        return len(self._free)
+
+    def take(self, count: int) -> list[int]:
+        """The numbers of `count` slots, whose contents are undefined, until `release`."""
+        if count > len(self._free):
+            self._grow(count)
+        return [self._free.pop() for _ in range(count)]
+
+    def release(self, slots: Sequence[int]) -> None:
+        self._free.extend(slots)
+
+    def gather(self, slots: Tensor) -> FrameMemory:
+        """The memories in slots (B, K) int64: (B, K, h, w, C) each."""
+        return FrameMemory(*(part.index_select(0, slots.flatten()).unflatten(0, slots.shape) for part in self.memory))
+
+    def store(self, slots: Tensor, memory: FrameMemory) -> None:
+        """Writes the memories of frames, (B, h, w, C) each, into slots (B,) int64."""
+        for stored, part in zip(self.memory, memory):
+            stored.index_copy_(0, slots, part)
+
+    def _grow(self, count: int) -> None:
+        old = len(self.memory.fine)
+        # Doubled, so that many streams cause few captures. At first for two streams, because a reset takes new slots
+        # before it returns the old.
+        new = old + max(2 * count, old - 1)
+        grown = FrameMemory(*(part.new_zeros((new, *part.shape[1:])) for part in self.memory))
+        for part, before in zip(grown, self.memory):
+            part[:old].copy_(before)
+        self.memory = grown
+        self._free.extend(reversed(range(old, new)))
+
+
+class FrameBuffer:
+    """The last frames of one stream: their stamps, and the slots of a `MemoryPool` that hold their memories.
+
+    There is one slot more than references reach back. The next frame's memory goes there, so a frame that fails after
+    its run overwrites no reference. The slots return to the pool when the buffer is deleted.
+    """
+
+    def __init__(self, offsets: tuple[int, ...], pool: MemoryPool) -> None:
+        """offsets: of the references, in frames before the next, 1 or more each."""
+        self._offsets, self._capacity = offsets, max(offsets)
+        slots = pool.take(self._capacity + 1)
+        self._slots = deque(slots)  # of the next frame, the last, the one before it, ...
+        self._stamps_s: deque[float] = deque(maxlen=self._capacity)  # of the last frame, the one before it, ...
+        weakref.finalize(self, pool.release, slots)
 
     @property
     def fill(self) -> float:
         """The share of the buffer that is filled, 0..1."""
-        return len(self._stamps_s) / self.capacity
+        return len(self._stamps_s) / self._capacity
 
     @property
     def next_stamp_s(self) -> float:
         """The stamp of a frame without one: 1/15 s after the last, or 0."""
-        return self._stamps_s[-1] + 1 / DEFAULT_RATE_HZ if self._stamps_s else 0.0
-
-    @property
-    def reference_count(self) -> int:
-        """How many references the next frame has."""
-        return sum(offset <= self._pushed for offset in self.offsets)
-
-    def push(self, stamp_s: float) -> None:
-        """Adds the next frame, in place of the oldest."""
-        self._stamps_s.append(stamp_s)
-        self._pushed += 1
-
-    def _age_s(self, offset: int, stamp_s: float) -> float:
-        """The age of the reference at `offset` for a frame of this stamp, 0 if it seems to come later."""
-        return max(0.0, stamp_s - self._stamps_s[-offset]) if offset <= self._pushed else MISSING
-
-
-class FrameBuffer(StampHistory):
-    """A preallocated ring of per-frame memories with their stamps, of fixed shapes at fixed addresses.
-
-    A missing reference has a negative age and zero memory, so that shapes are always the same.
-
-    If the offsets are the multiples of one number, as 3, 6, 9, the references of a frame are adjacent in the ring and
-    are returned as a view. For other offsets they are gathered for every frame.
-    """
-
-    def __init__(self, offsets: tuple[int, ...], blank: FrameMemory) -> None:
-        """blank: the memory of an empty frame, (1, ...) each: the ring's shapes, types and device."""
-        super().__init__(offsets)
-        self._stride = min(offsets)
-        self._is_even = sorted(offsets) == [self._stride * (i + 1) for i in range(len(offsets))]
-        self._ring = FrameMemory(*(part.new_zeros((self.capacity, *part.shape[1:])) for part in blank))
-        self._staged: FrameMemory | None = None
-        if not self._is_even:
-            self._gathered = FrameMemory(*(part.new_zeros((len(offsets), *part.shape[1:])) for part in blank))
-
-    def stage(self, memory: FrameMemory) -> None:
-        """Sets the memory of the next frame, (1, ...) each. `push` stores it; until then the buffer is unchanged.
-
-        Raises ValueError if shapes are not the ring's.
-        """
-        for name, stored, part in zip(FrameMemory._fields, self._ring, memory):
-            if part.shape != (1, *stored.shape[1:]):
-                raise ValueError(
-                    f"FrameBuffer: {name} is {tuple(part.shape)}, but the ring holds {(1, *stored.shape[1:])}; "
-                    "a stream that changes size needs a new buffer"
-                )
-        self._staged = memory
-
-    def push(self, stamp_s: float) -> None:
-        """Adds the staged frame, in place of the oldest. Raises RuntimeError if none is staged."""
-        if self._staged is None:
-            raise RuntimeError("FrameBuffer: push needs a frame that was staged before")
-        slot = self._slot(self._pushed)
-        for stored, part in zip(self._ring, self._staged):
-            stored[slot].copy_(part[0])
-        self._staged = None
-        super().push(stamp_s)
-
-    def references(self, stamp_s: float) -> tuple[FrameMemory, Tensor]:
-        """The memories at `offsets` before the next frame, (1, K, ...) each, and their ages, (1, K) float32.
-
-        stamp_s: of the next frame. Ages are in seconds, on the CPU, negative for a missing reference. The order is
-        unspecified. The memories are contiguous and valid until the next call or push.
-        """
-        slot_of = {self._slot(self._pushed - offset): offset for offset in self.offsets}
-        slots = sorted(slot_of)
-        ages = torch.tensor([[self._age_s(slot_of[slot], stamp_s) for slot in slots]])
-        if self._is_even:
-            return FrameMemory(*(stored[slots[0] : slots[-1] + 1][None] for stored in self._ring)), ages
-        index = torch.tensor(slots, device=self._ring.fine.device)
-        for stored, gathered in zip(self._ring, self._gathered):
-            torch.index_select(stored, 0, index, out=gathered)
-        return FrameMemory(*(gathered[None] for gathered in self._gathered)), ages
-
-    def _slot(self, frame: int) -> int:
-        """The slot of a frame, numbered from the first pushed."""
-        if not self._is_even:
-            return frame % self.capacity
-        phase, turn = frame % self._stride, frame // self._stride
-        return phase * len(self.offsets) + turn % len(self.offsets)
-
-
-class PooledFrameBuffer(StampHistory):
-    """A ring of slots of a `MemoryPool`: a CUDA graph reads references and writes the next memory by slot number.
-
-    The ring has one slot more than references reach back. The next frame's memory goes there, so a frame that fails
-    after its run overwrites no reference. The slots return to the pool when the buffer is deleted.
-    """
-
-    def __init__(self, offsets: tuple[int, ...], pool: MemoryPool) -> None:
-        super().__init__(offsets)
-        self._slots = pool.take(self.capacity + 1)
-        weakref.finalize(self, pool.release, self._slots)
+        return self._stamps_s[0] + 1 / DEFAULT_RATE_HZ if self._stamps_s else 0.0
 
     @property
     def next_slot(self) -> int:
         """Where the memory of the next frame is to be written, before `push`."""
-        return self._slots[self._pushed % len(self._slots)]
+        return self._slots[0]
+
+    @property
+    def reference_count(self) -> int:
+        """How many references the next frame has."""
+        return sum(offset <= len(self._stamps_s) for offset in self._offsets)
 
     def references(self, stamp_s: float) -> tuple[list[int], list[float]]:
-        """The slots of the references at `offsets` before the next frame, and their ages in seconds, K each.
+        """The slots of the references of the next frame, and their ages in seconds, K each, in the order of `offsets`.
 
-        stamp_s: of the next frame. A missing reference has a negative age and the pool's blank slot.
+        stamp_s: of the next frame. A missing reference has a negative age and the pool's blank slot; one that seems to
+        come later has the age 0.
         """
-        slots = [
-            self._slots[(self._pushed - offset) % len(self._slots)] if offset <= self._pushed else BLANK_SLOT
-            for offset in self.offsets
+        known = [offset <= len(self._stamps_s) for offset in self._offsets]
+        slots = [self._slots[offset] if is_known else BLANK_SLOT for offset, is_known in zip(self._offsets, known)]
+        ages_s = [
+            max(0.0, stamp_s - self._stamps_s[offset - 1]) if is_known else MISSING
+            for offset, is_known in zip(self._offsets, known)
         ]
-        return slots, [self._age_s(offset, stamp_s) for offset in self.offsets]
+        return slots, ages_s
+
+    def push(self, stamp_s: float) -> None:
+        """Adds the next frame, whose memory is in `next_slot`, in place of the oldest."""
+        self._stamps_s.appendleft(stamp_s)
+        self._slots.rotate(1)

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from sdcpc_ros.inference import Backend
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer, PooledFrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
-from sdcpc_ros.streaming.memory_pool import MemoryPool
 
 #: Runs before a graph is captured: libraries choose algorithms and allocate in the first ones.
 _WARM_UP = 3
@@ -25,7 +24,7 @@ _ALIGNMENT = 64
 
 
 class RunnerOutput(NamedTuple):
-    """What a runner makes of the next frames of some streams. Their memories wait in the frame buffers for `push`."""
+    """What a runner makes of the next frames of some streams. Their memories are in the buffers' next slots."""
 
     labels: list[np.ndarray]  #: (H, W) uint8 of each frame
     #: (B, h, w) float32 in 0..1, the probability of the best class or its group at the size of the logits, or None.
@@ -36,11 +35,18 @@ class RunnerOutput(NamedTuple):
 class CpuRunner:
     """Runs frames of one network size through a backend, as many and of the image sizes it was made for."""
 
-    def __init__(self, backend: Backend, image_sizes: Sequence[tuple[int, int]], groups: Tensor | None = None) -> None:
-        """image_sizes: (height, width) of the labels of each frame. groups: (C,) int64, see `_probability`."""
-        self.backend, self._groups = backend, groups
-        self._image_sizes = image_sizes
+    def __init__(
+        self,
+        backend: Backend,
+        pool: MemoryPool,
+        image_sizes: Sequence[tuple[int, int]],
+        groups: Tensor | None = None,
+    ) -> None:
+        """pool: of the frame buffers. image_sizes: (height, width) of the labels of each frame. groups: (C,) int64 on
+        the device, see `_probability`."""
+        self.backend, self._pool, self._image_sizes, self._groups = backend, pool, image_sizes, groups
 
+    @torch.no_grad()
     def __call__(
         self,
         images: Sequence[np.ndarray],
@@ -48,20 +54,14 @@ class CpuRunner:
         stamps_s: Sequence[float],
         probability: bool,
     ) -> RunnerOutput:
-        """images: (h, w, 3) uint8 each, at network size. buffers: of their streams, which get the frames' memories, to
-        be stored by `push`. stamps_s: of the frames. probability: whether it is wanted."""
-        references = [buffer.references(stamp_s) for buffer, stamp_s in zip(buffers, stamps_s)]
-        if len(images) == 1:  # without a copy
-            pixels, (memories, age_s) = torch.from_numpy(images[0])[None], references[0]
-        else:
-            pixels = torch.from_numpy(np.stack(images))
-            memories = FrameMemory(*(torch.cat(parts) for parts in zip(*(memory for memory, _ in references))))
-            age_s = torch.cat([age_s for _, age_s in references])
-        output, memory = self.backend.step(pixels, memories, age_s)
+        """images: (h, w, 3) uint8 each, at network size. buffers: of their streams, whose next slots get the frames'
+        memories. stamps_s: of the frames. probability: whether it is wanted."""
+        slots, ages_s = zip(*(buffer.references(stamp_s) for buffer, stamp_s in zip(buffers, stamps_s)))
+        references = self._pool.gather(torch.tensor(slots))
+        output, memory = self.backend.step(torch.from_numpy(np.stack(images)), references, torch.tensor(ages_s))
         inferred_s = time.perf_counter()
+        self._pool.store(torch.tensor([buffer.next_slot for buffer in buffers]), memory)
         labels = [labels_from_logits(logits.float().numpy(), size) for logits, size in zip(output, self._image_sizes)]
-        for index, buffer in enumerate(buffers):
-            buffer.stage(FrameMemory(*(part[index : index + 1] for part in memory)))
         return RunnerOutput(labels, _probability(output, self._groups).numpy() if probability else None, inferred_s)
 
 
@@ -82,8 +82,7 @@ class CudaGraphRunner:
         image_sizes: Sequence[tuple[int, int]],
         groups: Tensor | None = None,
     ) -> None:
-        """pool: of the frame buffers. size: the (height, width) that the network sees; image_sizes: those of the labels
-        of each frame. groups: (C,) int64 on the device, see `_probability`."""
+        """size: the (height, width) that the network sees. The others as for CpuRunner."""
         self.backend, self._pool, self._groups = backend, pool, groups
         self._memory = pool.memory
         self._device = pool.memory.fine.device
@@ -114,7 +113,7 @@ class CudaGraphRunner:
     def __call__(
         self,
         images: Sequence[np.ndarray],
-        buffers: Sequence[PooledFrameBuffer],
+        buffers: Sequence[FrameBuffer],
         stamps_s: Sequence[float],
         probability: bool,
     ) -> RunnerOutput:
@@ -144,17 +143,14 @@ class CudaGraphRunner:
 
     def _compute(self) -> None:
         logits, memory = self._step()
-        for stored, part in zip(self._memory, memory):
-            stored.index_copy_(0, self._next, part)
+        self._pool.store(self._next, memory)
         for labels, upsample, own in zip(self._labels, self._upsample, logits):
             labels.copy_(upsample(own))
         self._probability.copy_(_probability(logits, self._groups))
 
     @torch.no_grad()
     def _step(self) -> tuple[Tensor, FrameMemory]:
-        shape = self._references.shape
-        gathered = (part.index_select(0, self._references.flatten()).unflatten(0, shape) for part in self._memory)
-        return self.backend.step(self._image, FrameMemory(*gathered), self._age_s)
+        return self.backend.step(self._image, self._pool.gather(self._references), self._age_s)
 
     def _buffer(
         self, parts: Sequence[tuple[tuple[int, ...], torch.dtype]], *, on_host: bool = False

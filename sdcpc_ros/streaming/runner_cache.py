@@ -1,4 +1,4 @@
-"""The runners and frame buffers of a segmenter: rings on a CPU, CUDA graphs and shared pools on a GPU."""
+"""The runners and frame buffers of a segmenter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.inference import Backend, Step
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer, PooledFrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
 from sdcpc_ros.streaming.frame_runner import CpuRunner, CudaGraphRunner
-from sdcpc_ros.streaming.memory_pool import MemoryPool
 
 #: Runners that are kept, one for each combination of image sizes: on a GPU each holds a graph and its memory.
 MAX_RUNNERS = 16
@@ -20,12 +19,12 @@ _Size = tuple[int, int]
 
 
 def uses_graphs(device: torch.device) -> bool:
-    """Whether a device runs CUDA graphs and keeps memories in a `MemoryPool`."""
+    """Whether a device runs CUDA graphs."""
     return device.type == "cuda"
 
 
 class RunnerCache:
-    """The frame buffers and runners of a segmenter, of the kind that its device needs."""
+    """The frame buffers of a segmenter, and its runners, of the kind that its device needs."""
 
     def __init__(self, step: Step, offsets: tuple[int, ...], groups: Tensor | None) -> None:
         """offsets: of the references, frames. groups: (C,) int64 on the device, see `CpuRunner`."""
@@ -35,11 +34,9 @@ class RunnerCache:
         self._pools: WeakValueDictionary[_Size, MemoryPool] = WeakValueDictionary()
         self._runners: dict[tuple[_Size, tuple[_Size, ...]], CpuRunner | CudaGraphRunner] = {}
 
-    def new_buffer(self, network_size: _Size) -> FrameBuffer | PooledFrameBuffer:
+    def new_buffer(self, network_size: _Size) -> FrameBuffer:
         """An empty frame buffer for a stream that the network sees at this size."""
-        if not self._uses_graphs:
-            return FrameBuffer(self._offsets, self._step.blank(network_size))
-        return PooledFrameBuffer(self._offsets, self._pool(network_size))
+        return FrameBuffer(self._offsets, self._pool(network_size))
 
     def runner(
         self, backend: Backend, network_size: _Size, image_sizes: tuple[_Size, ...]
@@ -47,11 +44,11 @@ class RunnerCache:
         """The runner for images of these sizes, made anew if its backend was another."""
         runner = self._runners.pop((network_size, image_sizes), None)
         if runner is None or runner.backend is not backend:
+            pool, count = self._pool(network_size), len(self._offsets)
             if self._uses_graphs:
-                pool, count = self._pool(network_size), len(self._offsets)
                 runner = CudaGraphRunner(backend, pool, count, network_size, image_sizes, self._groups)
             else:
-                runner = CpuRunner(backend, image_sizes, self._groups)
+                runner = CpuRunner(backend, pool, image_sizes, self._groups)
         self._runners[network_size, image_sizes] = runner  # at the end: the first is the least recently used
         if len(self._runners) > MAX_RUNNERS:
             del self._runners[next(iter(self._runners))]

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -268,7 +267,7 @@ class StreamingSegmenter:
         run = self._runners.runner(backend, size, tuple(stream.image_size for stream in streams))
         started = time.perf_counter()
         images = [np.ascontiguousarray(to_network(frame.image, size)) for frame in frames]
-        buffers: list[Any] = [stream.buffer for stream in streams]  # of the kind that the runner takes
+        buffers = [stream.buffer for stream in streams]
         stamps_s = [stream.stamp_s for stream in streams]
         prepared = time.perf_counter()
         labels, probability, inferred = run(images, buffers, stamps_s, any(frame.confidence for frame in frames))
@@ -283,7 +282,7 @@ class StreamingSegmenter:
             "network": 1e3 * (inferred - prepared),
             "postprocess": 1e3 * (time.perf_counter() - inferred),
         }
-        counts = [stream.buffer.reference_count for stream in streams]
+        counts = [buffer.reference_count for buffer in buffers]
         # Last, so that frames that failed anywhere above leave nothing in the buffers.
         for stream in streams:
             stream.finish()

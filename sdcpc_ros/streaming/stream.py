@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sdcpc_ros.streaming.continuity import break_between
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer, PooledFrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 
@@ -23,11 +23,7 @@ class Stream:
     The frame after a failed one begins with the reset that was due before the failed frame, or else with "fault".
     """
 
-    def __init__(
-        self,
-        new_buffer: Callable[[tuple[int, int]], FrameBuffer | PooledFrameBuffer],
-        image_size: tuple[int, int],
-    ) -> None:
+    def __init__(self, new_buffer: Callable[[tuple[int, int]], FrameBuffer], image_size: tuple[int, int]) -> None:
         """new_buffer: makes an empty frame buffer for images of a size (height, width)."""
         self._new_buffer = new_buffer
         self.buffer = new_buffer(image_size)

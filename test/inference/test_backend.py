@@ -141,7 +141,7 @@ def test_what_is_made_for_one_frame_refuses_a_batch(name, step: Step, monkeypatc
 def test_a_batch_is_as_its_frames_one_by_one(step: Step, video):
     """Each with its own references: all of them, none, or some. The sums are in another order, and nothing else."""
     eager = create_backend("eager", step, SIZE)
-    _, memories = _single(eager, video, torch.full((len(video), 2), -1.0), None)
+    _, memories = _single(eager, video, torch.full((len(video), 2), -1.0), _blank(step, len(video)))
     references = FrameMemory(*(torch.stack((part, part.roll(1, 0)), 1) for part in memories))
     age_s = torch.tensor([[0.1, 0.2], [-1.0, -1.0], [0.5, -1.0], [-1.0, 0.0]] * 2)
     logits, memory = eager.step(video, references, age_s)
@@ -155,10 +155,7 @@ def _single(backend: Backend, video, age_s, references):
     """Logits and memories of the frames, each by itself."""
     outputs = []
     for index, image in enumerate(video):
-        if references is None:
-            known = FrameMemory(*example_inputs(backend._step, SIZE)[1:-1])
-        else:
-            known = FrameMemory(*(part[index : index + 1] for part in references))
+        known = FrameMemory(*(part[index : index + 1] for part in references))
         outputs.append(backend.step(image[None], known, age_s[index : index + 1]))
     return torch.cat([logits for logits, _ in outputs]), [torch.cat(parts) for parts in zip(*(m for _, m in outputs))]
 
@@ -242,8 +239,8 @@ def test_every_backend_ignores_what_a_missing_reference_holds(name, compiled: di
     assert (logits[0] - logits[2]).abs().max() > TOLERANCE
 
 
-def _blank(step: Step) -> FrameMemory:
-    return FrameMemory(*(part[:, None].repeat(1, 2, 1, 1, 1) for part in step.blank(SIZE)))
+def _blank(step: Step, batch: int = 1) -> FrameMemory:
+    return FrameMemory(*(part[:, None].repeat(batch, 2, 1, 1, 1) for part in step.blank(SIZE)))
 
 
 def test_a_step_can_be_copied_and_gives_the_same(step: Step, video, stream):

@@ -14,7 +14,7 @@ import torch
 from sdcpc_ros.inference import BackendError, Step
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.exporting import export_step
-from sdcpc_ros.inference.onnx_model import ONNX_OPSET
+from sdcpc_ros.inference.onnxruntime import ONNX_OPSET
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES
 from sdcpc_ros.network import FrameMemory
 

@@ -12,7 +12,7 @@ import torch
 
 from sdcpc_ros.inference import Backend, BackendError, Step, check_backend, create_backend
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.inference.onnx_model import model_name
+from sdcpc_ros.inference.onnxruntime import model_name
 from sdcpc_ros.model_files.onnx_session import OnnxError, new_session
 from sdcpc_ros.network import FrameMemory
 
@@ -113,7 +113,8 @@ def test_a_model_is_found_by_a_robot_that_cannot_export(step, cache_of_models, m
 def test_a_robot_without_model_and_exporter_is_told_what_to_do(step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
     _without_exporter(monkeypatch)
-    with pytest.raises(BackendError, match=r"no model in .*'onnx'.*sdcpc export --format onnxruntime"):
+    sought, advice = r"no model '.*/onnxruntime-\*-float32-\*\.onnx'", "'onnx'.*sdcpc export --format onnxruntime"
+    with pytest.raises(BackendError, match=f"{sought}.*{advice}"):
         check_backend("onnxruntime", step)
 
 

@@ -13,7 +13,7 @@ from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
 from sdcpc_ros.network.segformer import SegFormer, SegFormerConfig
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HALVES = [torch.float16, torch.bfloat16]
@@ -35,11 +35,13 @@ def _extreme_images() -> Tensor:
 
 def _streamed(step: Step, images: Tensor) -> tuple[Tensor, list[FrameMemory]]:
     """Logits (frames, C, h, w) and memories of (frames, H, W, 3) images seen as a stream."""
-    buffer = FrameBuffer(step.config.reference_offsets, step.blank((images.shape[1], images.shape[2])))
+    pool = MemoryPool(step.blank((images.shape[1], images.shape[2])))
+    buffer = FrameBuffer(step.config.reference_offsets, pool)
     backend, logits, memories = EagerBackend(step), [], []
     for number, image in enumerate(images):
-        output, memory = backend.step(image[None], *buffer.references(number / 15))
-        buffer.stage(memory)
+        slots, ages_s = buffer.references(number / 15)
+        output, memory = backend.step(image[None], pool.gather(torch.tensor([slots])), torch.tensor([ages_s]))
+        pool.store(torch.tensor([buffer.next_slot]), memory)
         buffer.push(number / 15)
         logits.append(output[0])
         memories.append(memory)

@@ -60,6 +60,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 _CHILD = """
 import sys
 from safetensors.torch import load_file, save_file
+from sdcpc_ros.network.window_attention.portable import Inputs
 from sdcpc_ros.network.window_attention.triton_kernel import launch
 
 tensors, results = load_file(sys.argv[1]), {}
@@ -72,10 +73,10 @@ for case in sorted({name.split("/")[0] for name in tensors}):
     scale = query.shape[1] ** -0.5 if scale is None else float(scale)
     # As they lie in the frame buffer, channels last; values stay as they are, so that both layouts are read.
     query, keys = (part.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for part in (query, keys))
-    first, last = (query, keys, values, valid, radius), (scale, weight, index, processors)
-    output, offset = launch(*first, True, *last)
+    inputs = Inputs(query, keys, values, valid, radius, True, scale, weight, index)
+    output, offset = launch(inputs, processors)
     results |= {f"{case}/output": output, f"{case}/offset": offset}
-    same, none = launch(*first, False, *last)
+    same, none = launch(inputs._replace(with_offset=False), processors)
     assert none.numel() == 0 and (same == output).all()
 save_file(results, sys.argv[2])
 """

@@ -61,13 +61,13 @@ def record_graph() -> Callable[[Callable[[], object], torch.device], Callable[[]
     return record
 
 
-@pytest.fixture(scope="module", params=["ring", "pool"])
+@pytest.fixture(scope="module", params=["cpu", "graph"])
 def new_segmenter(checkpoint: Checkpoint, request: pytest.FixtureRequest) -> Callable[..., StreamingSegmenter]:
-    """Makes a segmenter with the frame buffers of a CPU, or with those of a GPU."""
+    """Makes a segmenter with the runners of a CPU, or with those of a GPU."""
 
     def new(**options: object) -> StreamingSegmenter:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runner_cache, "uses_graphs", lambda device: request.param == "pool")
+            patch.setattr(runner_cache, "uses_graphs", lambda device: request.param == "graph")
             return StreamingSegmenter(checkpoint, **options)
 
     return new

@@ -15,9 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sdcpc_ros.inference import Step, create_backend
 from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.streaming import frame_runner
-from sdcpc_ros.streaming.frame_buffer import FrameBuffer, PooledFrameBuffer
+from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
 from sdcpc_ros.streaming.frame_runner import CpuRunner, CudaGraphRunner
-from sdcpc_ros.streaming.memory_pool import MemoryPool
 
 SIZE, IMAGE_SIZE = (64, 96), (130, 190)
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)
@@ -47,21 +46,20 @@ def recorded(monkeypatch, record_graph):
     return captured
 
 
-def graph_runner(backend, step, image_sizes, groups=None, pool=None):
-    pool = pool or MemoryPool(step.blank(SIZE))
+def cpu_runner(backend, step, image_sizes, groups=None):
+    pool = MemoryPool(step.blank(SIZE))
+    return CpuRunner(backend, pool, image_sizes, groups), pool
+
+
+def graph_runner(backend, step, image_sizes, groups=None):
+    pool = MemoryPool(step.blank(SIZE))
     return CudaGraphRunner(backend, pool, 2, SIZE, image_sizes, groups), pool
 
 
-def memories(buffer, pool, stamp_s):
-    """The references of a pooled buffer, as a CPU's buffer returns them."""
-    slots, ages = buffer.references(stamp_s)
-    return FrameMemory(*(part[slots][None].clone() for part in pool.memory)), torch.tensor([ages])
-
-
-def as_set(references):
-    """References of whatever order, by age."""
-    memory, age_s = references
-    return [part[0][age_s[0].argsort(stable=True)] for part in (*memory, age_s)]
+def references(buffer, pool, stamp_s):
+    """The memories and the ages of a buffer's references."""
+    slots, ages_s = buffer.references(stamp_s)
+    return *pool.gather(torch.tensor([slots], device=pool.memory.fine.device)), torch.tensor([ages_s])
 
 
 @pytest.mark.parametrize("groups", [None, torch.tensor([0, 0, 1, 2, 1])])
@@ -69,13 +67,12 @@ def as_set(references):
 def test_both_runners_give_the_same_labels_and_memories(make_network, video, groups, dtype):
     step = Step(make_network(), MEAN, STD, dtype=dtype)
     backend = create_backend("eager", step, SIZE)
-    cpu = CpuRunner(backend, [IMAGE_SIZE], groups)
-    graph, pool = graph_runner(backend, step, [IMAGE_SIZE], groups)
-    here, there = FrameBuffer((1, 2), step.blank(SIZE)), PooledFrameBuffer((1, 2), pool)
+    (cpu, cpu_pool), (graph, pool) = (make(backend, step, [IMAGE_SIZE], groups) for make in (cpu_runner, graph_runner))
+    here, there = FrameBuffer((1, 2), cpu_pool), FrameBuffer((1, 2), pool)
     tolerance = 1e-5 if dtype == torch.float32 else 0.02  # each stream has its own rounding, and remembers it
     for number, pixels in enumerate(video):
         stamp_s = number / 10
-        for own, other in zip(as_set(here.references(stamp_s)), as_set(memories(there, pool, stamp_s))):
+        for own, other in zip(references(here, cpu_pool, stamp_s), references(there, pool, stamp_s)):
             torch.testing.assert_close(own, other, atol=tolerance, rtol=0)
         (expected,), expected_probability, _ = cpu([pixels], [here], [stamp_s], True)
         (got,), probability, _ = graph([pixels], [there], [stamp_s], True)
@@ -90,39 +87,35 @@ def test_a_batch_gives_the_labels_of_its_frames_one_by_one(step, video):
     """Also for images of several sizes, with and without a probability, and with unequally filled buffers."""
     backend = create_backend("eager", step, SIZE)
     sizes = (IMAGE_SIZE, (64, 96), IMAGE_SIZE)
-    graph, pool = graph_runner(backend, step, sizes)
-    together = CpuRunner(backend, sizes), graph
-    alone, batched = ([FrameBuffer((1, 2), step.blank(SIZE)) for _ in sizes] for _ in range(2))
-    pooled = [PooledFrameBuffer((1, 2), pool) for _ in sizes]
+    (cpu, cpu_pool), (graph, pool) = cpu_runner(backend, step, sizes), graph_runner(backend, step, sizes)
+    alone, batched = ([FrameBuffer((1, 2), cpu_pool) for _ in sizes] for _ in range(2))
+    graphed = [FrameBuffer((1, 2), pool) for _ in sizes]
     for turn, images in enumerate(zip(video, video[::-1], video[2:])):
         stamps_s = [(i + 1) * turn / 10 for i in range(3)]
         expected = [
-            CpuRunner(backend, [size])([image], [own], [stamp_s], True)
+            CpuRunner(backend, cpu_pool, [size])([image], [own], [stamp_s], True)
             for image, own, stamp_s, size in zip(images, alone, stamps_s, sizes)
         ]
-        for run, buffers in zip(together, (batched, pooled)):
+        for run, buffers in ((cpu, batched), (graph, graphed)):
             labels, probability, _ = run(images, buffers, stamps_s, turn != 1)
             assert (probability is None) == (turn == 1)
             for index, ((wanted,), wanted_probability, _) in enumerate(expected):
                 assert labels[index].shape == sizes[index] and (labels[index] == wanted).mean() > 0.999
                 if probability is not None:
                     np.testing.assert_allclose(probability[index], wanted_probability[0], atol=1e-5)
-        for index, trio in enumerate(zip(alone, batched, pooled)):
+        for index, trio in enumerate(zip(alone, batched, graphed)):
             if turn >= index:  # else the frame fails: its memory must be gone
                 for buffer in trio:
                     buffer.push(stamps_s[index])
-        for own, slots in zip(alone, pooled):
-            for part, other in zip(as_set(own.references(9.0)), as_set(memories(slots, pool, 9.0))):
+        for own, other_buffer in zip(alone, graphed):
+            for part, other in zip(references(own, cpu_pool, 9.0), references(other_buffer, pool, 9.0)):
                 torch.testing.assert_close(part, other, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "graph"])
-def test_the_age_of_a_reference_reaches_the_network(step, video, kind):
-    backend = create_backend("eager", step, SIZE)
-    run, pool = graph_runner(backend, step, [SIZE])
-    buffer = PooledFrameBuffer((1, 2), pool)
-    if kind == "cpu":
-        run, buffer = CpuRunner(backend, [SIZE]), FrameBuffer((1, 2), step.blank(SIZE))
+@pytest.mark.parametrize("new_runner", [cpu_runner, graph_runner])
+def test_the_age_of_a_reference_reaches_the_network(step, video, new_runner):
+    run, pool = new_runner(create_backend("eager", step, SIZE), step, [SIZE])
+    buffer = FrameBuffer((1, 2), pool)
     for number, pixels in enumerate(video[:2]):
         run([pixels], [buffer], [number / 10], False)
         buffer.push(number / 10)
@@ -132,7 +125,7 @@ def test_the_age_of_a_reference_reaches_the_network(step, video, kind):
 
 def test_outputs_outlive_the_next_run(step, video):
     run, pool = graph_runner(create_backend("eager", step, SIZE), step, [IMAGE_SIZE])
-    buffers = [PooledFrameBuffer((1, 2), pool)]
+    buffers = [FrameBuffer((1, 2), pool)]
     (labels,), probability, _ = run([video[0]], buffers, [0.0], True)
     kept = labels.copy(), probability.copy()
     run([video[1]], buffers, [0.0], True)
@@ -143,8 +136,8 @@ def test_one_graph_serves_every_stream_until_the_pool_grows(step, video, recorde
     """Nor does it depend on the frame: the slots are numbers that it reads."""
     backend = create_backend("eager", step, SIZE)
     run, pool = graph_runner(backend, step, [SIZE])
-    reference = CpuRunner(backend, [SIZE])
-    streams = [(PooledFrameBuffer((1, 2), pool), FrameBuffer((1, 2), step.blank(SIZE))) for _ in range(2)]
+    reference, cpu_pool = cpu_runner(backend, step, [SIZE])
+    streams = [(FrameBuffer((1, 2), pool), FrameBuffer((1, 2), cpu_pool)) for _ in range(2)]
     addresses = [part.data_ptr() for part in pool.memory]
 
     def frame(stream, number):
@@ -158,7 +151,7 @@ def test_one_graph_serves_every_stream_until_the_pool_grows(step, video, recorde
         frame(0, number)
         frame(1, number // 2)
     assert [part.data_ptr() for part in pool.memory] == addresses and len(recorded) == 1
-    streams.append((PooledFrameBuffer((1, 2), pool), FrameBuffer((1, 2), step.blank(SIZE))))
+    streams.append((FrameBuffer((1, 2), pool), FrameBuffer((1, 2), cpu_pool)))
     for stream in (2, 0, 1, 2):
         frame(stream, 4)
     assert len(recorded) == 2
@@ -167,10 +160,10 @@ def test_one_graph_serves_every_stream_until_the_pool_grows(step, video, recorde
 def test_a_capture_that_fails_leaves_no_graph_of_before(step, video, monkeypatch):
     """It would read and write the memory of the pool as it was before it grew."""
     run, pool = graph_runner(create_backend("eager", step, SIZE), step, [SIZE])
-    streams = [PooledFrameBuffer((1, 2), pool)]
+    streams = [FrameBuffer((1, 2), pool)]
     run([video[0]], streams, [0.0], False)
     capture = frame_runner.capture_graph
-    streams += [PooledFrameBuffer((1, 2), pool) for _ in range(2)]
+    streams += [FrameBuffer((1, 2), pool) for _ in range(2)]
 
     def fail(compute, device):
         raise RuntimeError("out of memory")
@@ -213,7 +206,7 @@ def test_two_copies_a_frame_and_addresses_that_stay(step, video, batch, monkeypa
     monkeypatch.setattr(frame_runner, "capture_graph", lambda compute, device: lambda: inside.append(compute))
     backend = StandIn(step)
     run, pool = graph_runner(backend, step, [IMAGE_SIZE] * batch)
-    buffers = [PooledFrameBuffer((1, 2), pool) for _ in range(batch)]
+    buffers = [FrameBuffer((1, 2), pool) for _ in range(batch)]
     for number in range(3):
         with Counting():
             run([video[number]] * batch, buffers, [float(number)] * batch, number == 2)
@@ -232,11 +225,11 @@ def test_a_graph_gives_the_labels_of_the_cpu(step, video):
 
     on_gpu = Step(copy.deepcopy(step.model), MEAN, STD, "cuda")
     graph, pool = graph_runner(create_backend("eager", on_gpu, SIZE), on_gpu, [IMAGE_SIZE])
-    cpu = CpuRunner(create_backend("eager", step, SIZE), [IMAGE_SIZE])
+    cpu, cpu_pool = cpu_runner(create_backend("eager", step, SIZE), step, [IMAGE_SIZE])
     streams = []
     for number, pixels in enumerate(video):
         if number < 3:
-            streams.append((PooledFrameBuffer((1, 2), pool), FrameBuffer((1, 2), step.blank(SIZE))))
+            streams.append((FrameBuffer((1, 2), pool), FrameBuffer((1, 2), cpu_pool)))
         for there, here in streams:
             (got,), *_ = graph([pixels], [there], [number / 10], False)
             (expected,), *_ = cpu([pixels], [here], [number / 10], False)

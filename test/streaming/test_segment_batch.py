@@ -15,7 +15,7 @@ from sdcpc_ros.inference import backend
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.streaming import frame_runner, runner_cache
 from sdcpc_ros.streaming import segmenter as segmenter_module
-from sdcpc_ros.streaming.memory_pool import MemoryPool
+from sdcpc_ros.streaming.frame_buffer import MemoryPool
 from sdcpc_ros.streaming.segmenter import Segmentation, StreamingSegmenter
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
@@ -39,7 +39,7 @@ def alone(checkpoint):
 
 @pytest.fixture
 def as_on_gpu(monkeypatch):
-    """Uses the frame buffers of a GPU. Returns the list of pools that segmenters make."""
+    """Uses the runners of a GPU. Returns the list of pools that segmenters make."""
     pools = []
 
     def new_pool(blank):

@@ -238,9 +238,9 @@ def test_runners_are_kept_for_few_sizes(segmenter, monkeypatch):
     made = []
 
     class Counted(CpuRunner):
-        def __init__(self, backend, image_sizes, groups):
+        def __init__(self, backend, pool, image_sizes, groups):
             made.append(image_sizes[0][1])
-            super().__init__(backend, image_sizes, groups)
+            super().__init__(backend, pool, image_sizes, groups)
 
     monkeypatch.setattr(runner_cache, "MAX_RUNNERS", 2)
     monkeypatch.setattr(runner_cache, "CpuRunner", Counted)

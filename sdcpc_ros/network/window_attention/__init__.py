@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.network.window_attention import fused_op, portable
+from sdcpc_ros.network.window_attention.portable import Inputs
 
 __all__ = ["WindowAttention", "window_attention"]
 
@@ -60,39 +61,31 @@ def window_attention(
 
     Raises ValueError when shapes disagree or the radius is negative.
     """
-    _check_shapes(query, keys, values, valid, position_weight, gather_index, radius)
-    common = torch.promote_types(query.dtype, keys.dtype)
-    query, keys = query.to(common), keys.to(common)
-    attend = fused_op.attend if fused_op.takes(query, keys, values) else portable.attend
-    scale = query.shape[1] ** -0.5 if scale is None else scale
-    return WindowAttention(
-        *attend(query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index)
-    )
-
-
-def _check_shapes(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    position_weight: Tensor | None,
-    gather_index: Tensor | None,
-    radius: int,
-) -> None:
-    if radius < 0:
-        raise ValueError(f"window_attention: radius is {radius}; 0 or more is allowed")
     if query.dim() != 4 or values.dim() != 4:
         raise ValueError(
             "window_attention: query (B, d, h, w), keys (B, d, h, w) and values (B, Dv, h, w) are needed; "
             f"got {tuple(query.shape)}, {tuple(keys.shape)}, {tuple(values.shape)}"
         )
-    batch, _, height, width = query.shape
-    for name, tensor, needed in (
-        ("keys", keys, tuple(query.shape)),
-        ("values", values, (batch, values.shape[1], height, width)),
-        ("valid", valid, (batch,)),
-        ("position_weight", position_weight, ()),
-        ("gather_index", gather_index, (batch, height, width)),
+    common = torch.promote_types(query.dtype, keys.dtype)
+    scale = query.shape[1] ** -0.5 if scale is None else scale
+    maps = query.to(common), keys.to(common), values
+    inputs = Inputs(*maps, valid, radius, with_offset, scale, position_weight, gather_index)
+    _check(inputs)
+    attend = fused_op.attend if fused_op.takes(*maps) else portable.attend
+    return WindowAttention(*attend(inputs))
+
+
+def _check(inputs: Inputs) -> None:
+    if inputs.radius < 0:
+        raise ValueError(f"window_attention: radius is {inputs.radius}; 0 or more is allowed")
+    batch, _, height, width = inputs.query.shape
+    for name, needed in (
+        ("keys", tuple(inputs.query.shape)),
+        ("values", (batch, inputs.values.shape[1], height, width)),
+        ("valid", (batch,)),
+        ("position_weight", ()),
+        ("gather_index", (batch, height, width)),
     ):
+        tensor = getattr(inputs, name)
         if tensor is not None and tuple(tensor.shape) != needed:
             raise ValueError(f"window_attention: {name} is {tuple(tensor.shape)}; {needed} is needed")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, library
 
 from sdcpc_ros.network.window_attention import portable
+from sdcpc_ros.network.window_attention.portable import Inputs
 
 #: Channels of keys or values beyond which a tile no longer fits a GPU's registers.
 MAX_CHANNELS = 256
@@ -40,63 +41,43 @@ def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
     )
 
 
-def attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    radius: int,
-    with_offset: bool,
-    scale: float,
-    position_weight: Tensor | None,
-    gather_index: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
+def attend(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     """As `window_attention`: output (B, Dv, h, w) and argmax_offset (B, 2, h, w) or None."""
-    output, offset = _window_attention(
-        query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index
-    )
-    return output.permute(0, 3, 1, 2), offset if with_offset else None
+    output, offset = _window_attention(*inputs)
+    return output.permute(0, 3, 1, 2), offset if inputs.with_offset else None
 
 
 # An operator's results have one layout and number: output (B, h, w, Dv), and an empty offset where none is asked for.
-@library.custom_op("sdcpc_ros::window_attention", mutates_args=(), device_types="cuda")
-def _window_attention(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    radius: int,
-    with_offset: bool,
-    scale: float,
-    position_weight: Tensor | None,
-    gather_index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+@library.custom_op(
+    "sdcpc_ros::window_attention",
+    mutates_args=(),
+    device_types="cuda",
+    schema="(Tensor query, Tensor keys, Tensor values, Tensor valid, SymInt radius, bool with_offset, float scale, "
+    "Tensor? position_weight, Tensor? gather_index) -> (Tensor, Tensor)",
+)
+def _window_attention(*arguments: Any) -> tuple[Tensor, Tensor]:
     from sdcpc_ros.network.window_attention import triton_kernel
 
-    with torch.cuda.device(query.device):
-        processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-        return triton_kernel.launch(
-            query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index, processors
-        )
+    inputs = Inputs(*arguments)
+    with torch.cuda.device(inputs.query.device):
+        processors = torch.cuda.get_device_properties(inputs.query.device).multi_processor_count
+        return triton_kernel.launch(inputs, processors)
 
 
 @_window_attention.register_kernel("cpu")
-def _portable_kernel(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool, *settings: Any
-) -> tuple[Tensor, Tensor]:
-    output, offset = portable.attend(query, keys, values, valid, radius, with_offset, *settings)
-    offset = valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
+def _portable_kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
+    output, offset = portable.attend(inputs := Inputs(*arguments))
+    offset = inputs.valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
     return output.permute(0, 2, 3, 1).contiguous(), offset
 
 
 @_window_attention.register_fake
-def _shapes(
-    query: Tensor, keys: Tensor, values: Tensor, valid: Tensor, radius: int, with_offset: bool, *settings: Any
-) -> tuple[Tensor, Tensor]:
-    batch, value_channels, height, width = values.shape
+def _shapes(*arguments: Any) -> tuple[Tensor, Tensor]:
+    inputs = Inputs(*arguments)
+    batch, value_channels, height, width = inputs.values.shape
     return (
-        values.new_empty((batch, height, width, value_channels)),
-        values.new_empty((batch, 2, height, width) if with_offset else (0,), dtype=torch.int64),
+        inputs.values.new_empty((batch, height, width, value_channels)),
+        inputs.values.new_empty((batch, 2, height, width) if inputs.with_offset else (0,), dtype=torch.int64),
     )
 
 
@@ -106,14 +87,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _backward(ctx: Any, output_gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, valid, position_weight, gather_index = ctx.saved_tensors
+    *maps, valid, position_weight, gather_index = ctx.saved_tensors
     with torch.enable_grad():
-        query, keys, values = leaves = [part.detach().requires_grad_() for part in inputs]
+        query, keys, values = leaves = [part.detach().requires_grad_() for part in maps]
         if position_weight is not None:
             leaves.append(position_weight := position_weight.detach().requires_grad_())
-        output, _offset = portable.attend(
-            query, keys, values, valid, ctx.radius, False, ctx.scale, position_weight, gather_index
-        )
+        inputs = Inputs(query, keys, values, valid, ctx.radius, False, ctx.scale, position_weight, gather_index)
+        output, _offset = portable.attend(inputs)
         gradients = torch.autograd.grad(output, leaves, output_gradient.permute(0, 3, 1, 2))
     of_weight = None if position_weight is None else gradients[3]
     return *gradients[:3], None, None, None, None, of_weight, None

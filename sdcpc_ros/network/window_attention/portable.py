@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,18 +17,23 @@ from sdcpc_ros.network.window_attention.tile_geometry import TILE, constant, pos
 from sdcpc_ros.network.window_attention.tile_layouts import Gathered, Unfolded
 
 
-def attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    radius: int,
-    with_offset: bool,
-    scale: float,
-    position_weight: Tensor | None,
-    gather_index: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
+class Inputs(NamedTuple):
+    """The arguments of `window_attention`, complete and checked, in the order in which the operator takes them."""
+
+    query: Tensor
+    keys: Tensor  #: of the type of the query
+    values: Tensor
+    valid: Tensor
+    radius: int
+    with_offset: bool
+    scale: float
+    position_weight: Tensor | None
+    gather_index: Tensor | None
+
+
+def attend(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     """As `window_attention`: output (B, Dv, h, w), and argmax_offset (B, 2, h, w) or None."""
+    query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index = inputs
     device = query.device.type
     is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     # Autocast would choose types operator by operator, differently on each device; `working_dtype` chooses here.

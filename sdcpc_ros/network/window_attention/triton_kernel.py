@@ -16,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
+from sdcpc_ros.network.window_attention.portable import Inputs
+
 #: Logits are in powers of two.
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
@@ -171,23 +173,12 @@ def _window_attention(  # type: ignore[no-untyped-def]
     )
 
 
-def launch(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    valid: Tensor,
-    radius: int,
-    with_offset: bool,
-    scale: float,
-    position_weight: Tensor | None,
-    gather_index: Tensor | None,
-    processors: int,
-) -> tuple[Tensor, Tensor]:
+def launch(inputs: Inputs, processors: int) -> tuple[Tensor, Tensor]:
     """Output (B, h, w, Dv) and argmax_offset (B, 2, h, w) int64, of no elements when not asked for.
 
-    Arguments as of `window_attention`; d and Dv at most 256, queries and keys of one type. processors: the
-    GPU's multiprocessors.
+    inputs: with d and Dv at most 256. processors: the GPU's multiprocessors.
     """
+    query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index = inputs
     batch, channels, height, width = keys.shape
     value_channels = values.shape[1]
     output = values.new_empty((batch, height, width, value_channels))
