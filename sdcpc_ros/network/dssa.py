@@ -7,7 +7,7 @@ differences, computed by window attention. The form below is inferred:
     stage 2, at stride 4: that motion is refined from luminance, for each position, and a narrow window around the
         place gathers the reference's features and class probabilities;
     trust: how far each reference is believed at each position, from the appearance of the matched place, the
-        class-level difference and the reference's age;
+        class-level difference, the reference's age and how well the motion fits;
     vote: the trusted class probabilities of the references, mixed with the frame's own;
     persistence: where the scene hardly moves, a bonus for the classes of the vote, so that labels do not flicker
         between classes that are almost as likely.
@@ -40,7 +40,7 @@ from sdcpc_ros.network.cross_frame import (
     to_coarse,
     to_fine,
 )
-from sdcpc_ros.network.optical_flow import nearest_index, refine_offset, roughness
+from sdcpc_ros.network.optical_flow import misfit, nearest_index, refine_offset, roughness, warp
 
 #: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
 STRIDE = 4
@@ -49,9 +49,16 @@ STRIDE = 4
 _FEWER_CHANNELS = 4
 #: Ages of references that are told apart, seconds: 1/60 s to 4 s.
 AGE_RANGE_S = (1 / 60, 4.0)
-#: Trust falls by e where the motion differs by so many positions from its neighbours': there something is hidden or
-#: was matched by chance. docs/design_notes.md says what it was chosen on.
-_ROUGHNESS = 2.0
+#: Trust falls by e where the motion differs by so many positions from its neighbours', and where luminance differs by
+#: so many times the local contrast: there something is hidden or was matched by chance. docs/design_notes.md says what
+#: they were chosen on.
+_ROUGHNESS, _MISFIT = 1.0, 1.5
+#: Share of the 5 x 5 positions around that the frame's own class fills: up to the first a vote changes nothing, from
+#: the second on all.
+_THIN = (0.25, 0.45)
+#: Highest probability within 9 x 9 positions of the vote, for the frame's own class: up to the first the class is
+#: noise, from the second on it is not.
+_UNKNOWN = (0.05, 0.15)
 _GATE_WIDTH = 16
 _TRUST_WIDTH = 16
 #: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, the frame's cosine:
@@ -151,7 +158,7 @@ class DSSA(nn.Module):
         classes = slice(n, n + self.config.num_classes)
         age_s = age_s.masked_fill(~valid, 0)  # a weight of zero does not remove a NaN
         coarse_votes, offset = self._match(memory.coarse, references.coarse, valid, with_coarse_votes)
-        flow = self._flow(memory.fine, references.fine, valid, offset)
+        flow, fit = self._flow(memory.fine, references.fine, valid, offset)
         matched = at_least_float32(self._gather(memory.fine, references.fine, valid, flow))
         fine = at_least_float32(memory.fine)
         own, votes = fine[:, classes], matched[:, :, classes]
@@ -160,7 +167,7 @@ class DSSA(nn.Module):
         hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
         trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
         trust = at_least_float32(trust).sigmoid() * self._frame_trust(cosine, offset, valid)
-        trust = trust * (-roughness(flow) / _ROUGHNESS).exp().view(trust.shape)
+        trust = trust * fit.view(trust.shape)
         total = trust.sum(1, keepdim=True)
         vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
@@ -170,7 +177,7 @@ class DSSA(nn.Module):
         if self.config.persistence > 0:
             kept = (share * _is_still(offset, size)).sum(1, keepdim=True)
             change = change + self.config.persistence * kept * vote
-        change = change * _support(own, confidence)
+        change = change * _support(own, confidence, vote)
         return DSSAOutput(change, trust, votes, at_least_float32(coarse_votes))
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, with_votes: bool) -> tuple[Tensor, Tensor]:
@@ -188,12 +195,15 @@ class DSSA(nn.Module):
         assert found.argmax_offset is not None
         return found.output if with_votes else found.output[:, :, :0], found.argmax_offset
 
-    def _flow(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> Tensor:
-        """The optical flow from the frame to each reference, (B * K, 2, H/4, W/4): the offsets of stage 1, refined."""
+    def _flow(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """The optical flow from the frame to each reference, (B * K, 2, H/4, W/4): the offsets of stage 1, refined; and
+        how well it fits, (B * K, 1, H/4, W/4) in 0..1."""
         now, then = query[:, None, -1:], references[:, :, -1:]
         then = torch.where(valid[:, :, None, None, None], then, now)  # a missing reference may hold any numbers
-        now = now.expand_as(then)
-        return refine_offset(offset.flatten(0, 1), now.flatten(0, 1).float(), then.flatten(0, 1).float())
+        now, then = (maps.flatten(0, 1).float() for maps in (now.expand_as(then), then))
+        flow = refine_offset(offset.flatten(0, 1), now, then)
+        unlike = misfit((warp(then, flow) - now).abs(), now)
+        return flow, (-roughness(flow) / _ROUGHNESS - (unlike / _MISFIT).square()).exp()
 
     def _gather(self, query: Tensor, references: Tensor, valid: Tensor, flow: Tensor) -> Tensor:
         """Stage 2: what each reference's memory holds at the matched place, (B, K, ., H/4, W/4)."""
@@ -266,16 +276,24 @@ def _mean5(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, (1, 5), 1, (0, 2), count_include_pad=False)
 
 
-def _support(own: Tensor, confidence: Tensor) -> Tensor:
-    """How wide the own class is at each position, (B, 1, h, w): 0 where it fills less than a quarter of the 5 x 5
-    positions around, as a pole does, 1 where it fills nearly half, as at a border. A vote would erase what is thin.
+def _max9(x: Tensor) -> Tensor:
+    """The maximum over 9 x 9 positions inside the map, along one axis after the other."""
+    return F.max_pool2d(F.max_pool2d(x, (9, 1), 1, (4, 0)), (1, 9), 1, (0, 4))
 
-    own: (B, C, h, w) class probabilities; confidence: their maximum, (B, 1, h, w).
+
+def _support(own: Tensor, confidence: Tensor, vote: Tensor) -> Tensor:
+    """How far the vote may change each position, (B, 1, h, w), by how wide the frame's own class is there: 0 where it
+    fills less than a quarter of the 5 x 5 positions around, as a pole does, 1 where it fills nearly half, as at a
+    border. A vote would erase what is thin. A class that the vote has nowhere within 9 x 9 positions is noise, however
+    thin.
+
+    own, vote: (B, C, h, w) class probabilities; confidence: the maximum of own, (B, 1, h, w).
     """
-    around = _mean5(own)
     # Compilers may round the two sides differently, so equality would not do.
-    share = (around * (own >= confidence - 1e-3)).sum(1, keepdim=True)
-    return ((share - 0.25) / 0.2).clamp(0, 1)
+    best = own >= confidence - 1e-3
+    share = (_mean5(own) * best).sum(1, keepdim=True)
+    known = (_max9(vote) * best).amax(1, keepdim=True)
+    return torch.maximum(ramp(share, _THIN), 1 - ramp(known, _UNKNOWN))
 
 
 def _is_still(offset: Tensor, size: tuple[int, int]) -> Tensor:

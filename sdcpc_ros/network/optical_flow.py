@@ -16,6 +16,8 @@ from sdcpc_ros.network.window_attention.tile_geometry import constant
 _WINDOW = 5
 #: Added to the squared gradients, of a luminance in 0..1: a contrast of two of 255 grey levels is noise.
 _NOISE = (2 / 255) ** 2
+#: A contrast of five of 255 grey levels is noise.
+_NOISE_CONTRAST = 0.02
 #: A position moves by so much a step at most.
 _MOST_STEP = 1.5
 #: Standard deviation of `standard_luminance`, and what is added to that of a normalised image, which may be flat.
@@ -108,6 +110,17 @@ def roughness(flow: Tensor) -> Tensor:
     over a window. Where it jumps, something is hidden or was matched by chance."""
     dx, dy = (flow.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
     return _window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW**2
+
+
+def misfit(difference: Tensor, frame: Tensor) -> Tensor:
+    """(B, 1, h, w): a difference at the matched place, in multiples of the local contrast of `frame`. Beside an edge a
+    motion that is wrong by a position explains a difference of one.
+
+    frame: luminance; difference: absolute, in its units; (B, 1, h, w) each.
+    """
+    across = F.pad((frame[..., 2:] - frame[..., :-2]).abs(), (1, 1))
+    along = F.pad((frame[..., 2:, :] - frame[..., :-2, :]).abs(), (0, 0, 1, 1))
+    return difference / ((across + along) / 4 + _NOISE_CONTRAST)
 
 
 def _median(maps: Tensor) -> Tensor:

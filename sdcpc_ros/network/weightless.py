@@ -18,7 +18,7 @@ from sdcpc_ros.network.cross_frame import (
     attend_each_reference,
     ramp,
 )
-from sdcpc_ros.network.optical_flow import inside, refine_offset, roughness, warp
+from sdcpc_ros.network.optical_flow import inside, misfit, refine_offset, roughness, warp
 
 #: Stride of the fine part of a memory, px.
 STRIDE = 4
@@ -33,8 +33,8 @@ _MOST, _DOUBT = 0.93, 8.0
 #: Trust falls by e in so many seconds, where motion differs by so many positions from its neighbours', and for a motion
 #: of so many positions.
 _AGE_S, _ROUGHNESS, _SPEED = 1.0, 1.0, 16.0
-#: No trust where colours differ by so many times the local contrast; a contrast of five of 255 grey levels is noise.
-_MISFIT, _NOISE = 1.5, 0.02
+#: No trust where colours differ by so many times the local contrast.
+_MISFIT = 1.5
 #: Mean difference of colours at which trust in the whole frame begins and ends to fall: after a cut single positions
 #: fit by chance.
 _CUT = (0.04, 0.07)
@@ -83,8 +83,7 @@ class ParameterFreeDSSA(nn.Module):
         flow = self._flow(memory.coarse, references.coarse, age_s >= 0, luminance, earlier)
         found = warp(fine, flow)
         difference = (found[:, :COLOURS].contiguous() - colours).abs().mean(1, keepdim=True)
-        misfit = difference / (_contrast(luminance) + _NOISE)
-        trust = (1 - misfit / _MISFIT).clamp_min(0) * inside(flow)
+        trust = (1 - misfit(difference, luminance) / _MISFIT).clamp_min(0) * inside(flow)
         speed = flow.square().sum(1, keepdim=True).sqrt()
         trust = trust * (-roughness(flow) / _ROUGHNESS - speed / _SPEED).exp()
         whole = (1 - ramp(difference.mean((1, 2, 3)), _CUT)).view(age_s.shape)
@@ -138,13 +137,6 @@ def update_gate(logits: Tensor) -> Tensor:
         for left in range(5):
             same = same + (around[..., top : top + height, left : left + width] == best)
     return doubt * ramp(same.float() / 25, _SUPPORT)
-
-
-def _contrast(luminance: Tensor) -> Tensor:
-    """(B, 1, h, w): the mean of the differences to both sides and up and down, halved; zero at the border."""
-    across = F.pad((luminance[..., 2:] - luminance[..., :-2]).abs(), (1, 1))
-    along = F.pad((luminance[..., 2:, :] - luminance[..., :-2, :]).abs(), (0, 0, 1, 1))
-    return (across + along) / 4
 
 
 def averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:

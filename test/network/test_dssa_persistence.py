@@ -68,14 +68,15 @@ def test_without_persistence_or_without_references_nothing_is_added():
         assert not module(frame(module, everywhere(1)), before, torch.tensor([[age_s]])).change.any()
 
 
+@pytest.mark.parametrize(("distance", "stays"), [(0, True), (4, True), (6, False)])
 @torch.inference_mode()
-def test_what_is_thin_in_the_frame_is_not_held_back():
-    """A pole that appears, one position wide, keeps its logits; its surroundings gain."""
+def test_what_is_thin_is_not_voted_away_if_references_have_it_nearby(distance, stays):
+    """A pole, one position wide, keeps its logits, and its surroundings gain. What no reference has nearby is noise."""
     module = make_dssa()
-    pole = everywhere(1)
-    pole[..., 24] = everywhere(2)[..., 24]
-    change = module(frame(module, pole), moved(frame(module, everywhere(3)), 0), torch.tensor([[0.1]])).change
-    assert not change[..., 20:28, 24].any()
+    pole, before = everywhere(1), everywhere(3)
+    pole[..., 24], before[..., 24 + distance] = everywhere(2)[..., 24], everywhere(2)[..., 24]
+    change = module(frame(module, pole), moved(frame(module, before), 0), torch.tensor([[0.1]])).change
+    assert (change[..., 20:28, 24].abs().amax() < 1e-3) == stays
     assert (change[:, 3, 20:28, 20:23] > 1.9).all()
 
 
