@@ -117,7 +117,7 @@ def requirements_beside_ros(torch: str, numpy_version: str) -> list[str]:
 
 
 def project(more: str = "") -> list[str]:
-    return ["--editable", f"{ROOT}[bags,dev,export,training{more}]"]
+    return ["--editable", f"{ROOT}[bags,dev,export{more}]"]
 
 
 def create(venv: Path, ros: str) -> None:

@@ -122,8 +122,8 @@ def test_under_autocast_it_gives_nearly_the_same():
     assert error < 0.15
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.05), (torch.bfloat16, 0.25)])
-def test_narrow_memories_of_a_float32_frame_will_do(dtype, tolerance):
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float16, 0.02), (torch.bfloat16, 0.05)])
+def test_narrow_memories_of_a_float32_frame_will_do(dtype, share):
     """As a ring of half the memory would hand them out."""
     module = make_dssa()
     *inputs, luminance = frames(2.0)
@@ -135,8 +135,8 @@ def test_narrow_memories_of_a_float32_frame_will_do(dtype, tolerance):
         found = module(own, narrow, AGE_S).change
     assert found.dtype == torch.float32
     # The frame's queries are rounded as the references are, so that one kernel takes both. A rounded key may change the
-    # best offset of a cell, and with it the flow around.
-    assert (found - expected).abs().mean() < tolerance * expected.abs().mean()
+    # best offset of a cell, and with it the flow and the trust around.
+    assert ((found - expected).abs() > 0.1).float().mean() < share < (expected.abs() > 0.1).float().mean()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
