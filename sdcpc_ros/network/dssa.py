@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.cross_frame import (
+    COARSE,
     FrameMemory,
     at_least_float32,
     attend_each_reference,
@@ -56,8 +57,8 @@ _ROUGHNESS, _MISFIT = 1.0, 1.5
 #: Share of the 5 x 5 positions around that the frame's own class fills: up to the first a vote changes nothing, from
 #: the second on all.
 _THIN = (0.25, 0.45)
-#: Highest probability within 9 x 9 positions of the vote, for the frame's own class: up to the first the class is
-#: noise, from the second on it is not.
+#: Highest probability of the frame's own class in the vote, in the cell of stage 1 and those around it: up to the first
+#: the class is noise, from the second on it is not.
 _UNKNOWN = (0.05, 0.15)
 _GATE_WIDTH = 16
 _TRUST_WIDTH = 16
@@ -276,23 +277,19 @@ def _mean5(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, (1, 5), 1, (0, 2), count_include_pad=False)
 
 
-def _max9(x: Tensor) -> Tensor:
-    """The maximum over 9 x 9 positions inside the map, along one axis after the other."""
-    return F.max_pool2d(F.max_pool2d(x, (9, 1), 1, (4, 0)), (1, 9), 1, (0, 4))
-
-
 def _support(own: Tensor, confidence: Tensor, vote: Tensor) -> Tensor:
     """How far the vote may change each position, (B, 1, h, w), by how wide the frame's own class is there: 0 where it
     fills less than a quarter of the 5 x 5 positions around, as a pole does, 1 where it fills nearly half, as at a
-    border. A vote would erase what is thin. A class that the vote has nowhere within 9 x 9 positions is noise, however
-    thin.
+    border. A vote would erase what is thin. A class that the vote has nowhere in this cell of stage 1 and those around
+    it is noise, however thin.
 
     own, vote: (B, C, h, w) class probabilities; confidence: the maximum of own, (B, 1, h, w).
     """
     # Compilers may round the two sides differently, so equality would not do.
     best = own >= confidence - 1e-3
     share = (_mean5(own) * best).sum(1, keepdim=True)
-    known = (_max9(vote) * best).amax(1, keepdim=True)
+    nearby = F.max_pool2d(F.max_pool2d(vote, COARSE, ceil_mode=True), 3, 1, 1)
+    known = (to_fine(nearby, (vote.shape[2], vote.shape[3])) * best).amax(1, keepdim=True)
     return torch.maximum(ramp(share, _THIN), 1 - ramp(known, _UNKNOWN))
 
 

@@ -68,7 +68,7 @@ def test_without_persistence_or_without_references_nothing_is_added():
         assert not module(frame(module, everywhere(1)), before, torch.tensor([[age_s]])).change.any()
 
 
-@pytest.mark.parametrize(("distance", "stays"), [(0, True), (4, True), (6, False)])
+@pytest.mark.parametrize(("distance", "stays"), [(0, True), (4, True), (8, False)])
 @torch.inference_mode()
 def test_what_is_thin_is_not_voted_away_if_references_have_it_nearby(distance, stays):
     """A pole, one position wide, keeps its logits, and its surroundings gain. What no reference has nearby is noise."""
