@@ -18,8 +18,8 @@ Batch = Sequence[tuple[CameraStream, ReceivedImage]]
 class FrameWorker:
     """Passes waiting images to a processor, batch by batch. The camera that was served least recently leads a batch.
 
-    One image of each camera waits at most, the newest. It waits for at most one batch of each other camera. No image
-    waits for one that has not come, and one that finds no room in a batch goes on waiting.
+    One image of each camera waits at most, the newest. It waits for at most one batch of each other camera, and for no
+    image that has not come. Where a batch has no room left, the image goes on waiting.
     """
 
     def __init__(self, streams: Sequence[CameraStream], processor: BatchProcessor) -> None:

@@ -100,8 +100,8 @@ class FrameBuffer:
     def references(self, stamp_s: float) -> tuple[list[int], list[float]]:
         """The slots of the references of the next frame, and their ages in seconds, K each, in the order of `offsets`.
 
-        stamp_s: of the next frame. A missing reference has a negative age and the pool's blank slot; one that seems to
-        come later has the age 0.
+        stamp_s: of the next frame. A missing reference has a negative age and the pool's blank slot. A reference with a
+        later stamp has the age 0.
         """
         known = [offset <= len(self._stamps_s) for offset in self._offsets]
         slots = [self._slots[offset] if is_known else BLANK_SLOT for offset, is_known in zip(self._offsets, known)]

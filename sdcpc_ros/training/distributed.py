@@ -88,7 +88,7 @@ def is_main_process() -> bool:
 def init_distributed(device: str = "auto") -> Iterator[DistributedContext]:
     """Joins the process group of torchrun's environment; without torchrun, one process.
 
-    device: "cpu", "cuda", or "auto": a GPU if there is one. Raises RecipeError for any other, or one that is absent.
+    device: "cpu", "cuda", or "auto": a GPU if there is one. Raises RecipeError for any other, or if it is absent.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     world = DistributedContext(rank, size, _device(device))
