@@ -54,6 +54,6 @@ def read_parameter(node: Node, name: str, default: Any, description: str, most: 
     descriptor = ParameterDescriptor(description=description, read_only=True)
     if most:
         descriptor.integer_range = [IntegerRange(from_value=0, to_value=most)]
-    # rclpy would take an empty list for an array of bytes, and an array without a value has the value None.
+    # rclpy would take an empty list for an array of bytes, and an empty array has the value None.
     value = node.declare_parameter(name, Parameter.Type.STRING_ARRAY if default == [] else default, descriptor).value
-    return default if value is None else value
+    return [] if value is None else value
