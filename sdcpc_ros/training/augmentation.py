@@ -29,13 +29,14 @@ def warp(images: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
     matrices: (N, 2, 3), from output to input, in the normalised coordinates of `torch.nn.functional.affine_grid`.
     Pixels outside are mirrored.
     """
-    grid = F.affine_grid(matrices, [len(images), 1, *size], align_corners=False)
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(
+        images.float(), _grid(matrices, size), mode="bilinear", padding_mode="reflection", align_corners=False
+    )
 
 
 def warp_labels(labels: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
     """Labels (N, H, W) uint8 through the same maps, nearest, (N, h, w) int64; pixels outside are IGNORE."""
-    grid = F.affine_grid(matrices, [len(labels), 1, *size], align_corners=False)
+    grid = _grid(matrices, size)
     # One more than the class, since pixels outside are sampled as 0, which must not be class 0.
     sampled = F.grid_sample((labels.float() + 1)[:, None], grid, mode="nearest", align_corners=False)[:, 0].long() - 1
     return torch.where(sampled < 0, IGNORE, sampled)
@@ -44,12 +45,13 @@ def warp_labels(labels: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tens
 def colour(
     images: Tensor, gamma: Tensor, contrast: Tensor, brightness: Tensor, saturation: Tensor, cast: Tensor
 ) -> Tensor:
-    """Gamma, contrast, brightness (of 0..1), saturation, (N,) each, and a colour cast (N, 3)."""
-    x = (images / 255).clamp(0, 1) ** gamma.view(-1, 1, 1, 1)
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * saturation.view(-1, 1, 1, 1)
-    x = (x - 0.5) * contrast.view(-1, 1, 1, 1) + 0.5 + brightness.view(-1, 1, 1, 1)
-    return (x * cast[:, :, None, None] * 255).clamp(0, 255)
+    """Gamma, contrast (above 0), brightness (of 0..1), saturation, (N,) each, and a colour cast (N, 3)."""
+    gamma, contrast, brightness, saturation = (x.view(-1, 1, 1, 1) for x in (gamma, contrast, brightness, saturation))
+    # The power as logarithm and exponential, the rest as the sum of two maps: less than half the time on a CPU.
+    x = (images.clamp(1e-4, 255) / 255).log_().mul_(gamma).exp_()
+    grey = x.mean(1, keepdim=True).mul_(1 - saturation).add_((brightness + 0.5) / contrast - 0.5)
+    x = x.mul_(saturation).add_(grey)
+    return x.mul_(255 * contrast * cast[:, :, None, None]).clamp_(0, 255)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
@@ -112,6 +114,13 @@ def damage(images: Tensor, boxes: Tensor, kinds: Tensor, noise: Tensor) -> Tenso
     return images
 
 
+def _grid(matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """As `torch.nn.functional.affine_grid`, (N, h, w, 2) of matrices (N, 2, 3); several times as fast on a CPU."""
+    y, x = ((torch.arange(n, device=matrices.device) * 2 + 1) / n - 1 for n in size)
+    along_x, along_y, shift = matrices[:, None, None].unbind(-1)  # (N, 1, 1, 2) each
+    return along_x * x[:, None] + (along_y * y[:, None, None] + shift)
+
+
 def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:
     """x and y of each pixel in -1..1, (1, 1, w) and (1, h, 1)."""
     height, width = images.shape[2:]
@@ -125,9 +134,10 @@ def _quantised(x: Tensor, scale: Tensor) -> Tensor:
     k = torch.arange(8, device=x.device, dtype=x.dtype)
     basis = torch.cos(math.pi * (2 * k[None] + 1) * k[:, None] / 16) * 0.5
     basis[0] *= math.sqrt(0.5)
-    table = (x.new_tensor(_JPEG_TABLE).view(8, 8) * scale.view(-1, 1, 1, 1, 1, 1)).clamp_min(1)
+    table = (x.new_tensor(_JPEG_TABLE).view(8, 8) * scale.view(-1, 1, 1, 1, 1)).clamp_min(1)
     count, channels, height, width = x.shape
-    blocks = x.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)  # (N, C, H/8, W/8, 8, 8)
-    coefficients = basis @ blocks @ basis.T
-    coefficients = (coefficients / table).round() * table
-    return (basis.T @ coefficients @ basis).transpose(3, 4).reshape(x.shape)
+    rows = x.reshape(count, channels, height // 8, 8, width)
+    coefficients = (basis @ rows).unflatten(-1, (-1, 8)) @ basis.T  # (N, C, H/8, 8, W/8, 8)
+    table = table[..., None, :]
+    coefficients = (coefficients / table).round_().mul_(table)
+    return (basis.T @ (coefficients @ basis).flatten(-2)).view(x.shape)

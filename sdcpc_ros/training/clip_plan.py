@@ -29,6 +29,8 @@ _ZOOM_PER_S, _DRIFT_PER_S, _LIGHT_PER_S = (-0.03, 0.26), 0.045, 0.15
 #: A turning camera: sideways motion per frame as a share of the width.
 _TURN = (0.03, 0.2)
 _DAMAGES = 4
+#: Places in the common noise at which that of a frame may begin.
+NOISE_STARTS = 2**20
 
 
 class ClipPlan(NamedTuple):
@@ -43,9 +45,9 @@ class ClipPlan(NamedTuple):
     cut: np.ndarray  #: () bool, whether the references show something else
     motion: np.ndarray  #: (2, 3) float32, from the first view to the second, in normalised coordinates of the crop
     paste: np.ndarray  #: () int64, the frame whose rare objects are pasted into the labelled one, or -1
-    seed: np.ndarray  #: () int64, of the noise
     colour: np.ndarray  #: (F, 7) float32: gamma, contrast, brightness, saturation and cast (3)
-    grain: np.ndarray  #: (F,) float32, standard deviation in grey levels
+    grain: np.ndarray  #: (F,) float32, standard deviation of the noise in grey levels
+    noise: np.ndarray  #: (F,) int64, where a frame's noise begins in the common one, 0..NOISE_STARTS - 1
     blur: np.ndarray  #: (F,) float32, sigma in px, 0 for none
     jpeg: np.ndarray  #: (F,) float32, quality, 0 for none
     shadow: np.ndarray  #: (4,) float32: a line and the strength, of the whole clip
@@ -111,7 +113,7 @@ class ClipPlanner:
             cut=np.asarray(cut),
             motion=motion.astype(np.float32),
             paste=np.asarray(paste),
-            seed=np.asarray(rng.integers(2**62)),
+            noise=rng.integers(NOISE_STARTS, size=count + views),
             **_appearance(count + views, age_s, rng),
             **_damage(rng.random() < phase.disturbed_share, rng),
         )

@@ -19,7 +19,7 @@ from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.labels.label_set import IGNORE
 from sdcpc_ros.runtime.progress import tracked
 from sdcpc_ros.training import augmentation
-from sdcpc_ros.training.clip_plan import ClipPlan, ClipPlanner
+from sdcpc_ros.training.clip_plan import NOISE_STARTS, ClipPlan, ClipPlanner
 from sdcpc_ros.training.losses import Sample
 from sdcpc_ros.training.recipe import Recipe
 
@@ -33,6 +33,9 @@ class ClipBatches:
     def __init__(self, recipe: Recipe, planner: ClipPlanner, store: FrameStore, rare_classes: Sequence[int]) -> None:
         self.recipe, self.planner, self.store = recipe, planner, store
         self._rare = torch.tensor(list(rare_classes), dtype=torch.uint8, device=store.device)
+        # Drawn once, since that takes a fifth of a clip's time; and on the CPU, since devices draw differently.
+        numbers = NOISE_STARTS + 3 * recipe.crop_size[0] * recipe.crop_size[1]
+        self._noise = torch.randn(numbers, generator=torch.Generator().manual_seed(recipe.seed)).to(store.device)
 
     def batch(self, indices: Sequence[int]) -> Sample:
         """The clips of these indices, all of one phase."""
@@ -75,14 +78,15 @@ class ClipBatches:
         clip = self._where(clip, hazes[:, 0], augmentation.haze, hazes[:, 0], hazes[:, 1])
         blurs, qualities = plans.blur.ravel(), plans.jpeg.ravel()
         clip = self._where(clip, blurs, augmentation.blur, blurs)
-        noise = torch.cat([self._noise(seed, clip.shape[1:], count) for seed in plans.seed.tolist()])
-        clip = (clip + noise * self._tensor(plans.grain).view(-1, 1, 1, 1)).clamp(0, 255)
+        noise = torch.stack([self._noise[start:][: clip[0].numel()] for start in plans.noise.ravel().tolist()])
+        noise = noise.view(clip.shape)
+        clip = clip.addcmul_(noise, self._tensor(plans.grain).view(-1, 1, 1, 1)).clamp_(0, 255)
         clip = self._where(clip, qualities, augmentation.jpeg, qualities)
         for place in np.flatnonzero((plans.boxes[..., 2] > plans.boxes[..., 0]).any(1)).tolist():
             newest = slice((place + 1) * count - views, (place + 1) * count)
             boxes, kinds = (self._tensor(part[[place] * views]) for part in (plans.boxes, plans.kinds))
             clip[newest] = augmentation.damage(clip[newest], boxes, kinds.long(), noise[newest])
-        return clip.round()
+        return clip.round_()
 
     def _where(self, clip: Tensor, chosen: np.ndarray, change: Callable[..., Tensor], *values: np.ndarray) -> Tensor:
         """`change(images, *values)` of those images whose `chosen` is not 0."""
@@ -91,10 +95,6 @@ class ClipBatches:
             at = torch.from_numpy(places).to(clip.device)
             clip[at] = change(clip[at], *(self._tensor(of_all[places]) for of_all in values))
         return clip
-
-    def _noise(self, seed: int, shape: Sequence[int], count: int) -> Tensor:
-        generator = torch.Generator(self.store.device).manual_seed(seed)
-        return torch.randn((count, *shape), generator=generator, device=self.store.device)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.store.device, non_blocking=True)

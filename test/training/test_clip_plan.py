@@ -71,7 +71,7 @@ def test_plans_have_the_shapes_that_they_say(planner):
             assert plan.colour.shape == (count, 7) and plan.shadow.shape == (4,) and plan.haze.shape == (2,)
             assert plan.grain.shape == plan.blur.shape == plan.jpeg.shape == (count,)
             assert plan.boxes.shape == (len(plan.kinds), 4)
-            exact = {"frames", "cut", "paste", "seed", "kinds"}
+            exact = {"frames", "cut", "paste", "noise", "kinds"}
             floats = [values for name, values in plan._asdict().items() if name not in exact]
             assert all(values.dtype == np.float32 and np.isfinite(values).all() for values in floats)
 
