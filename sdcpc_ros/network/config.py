@@ -104,8 +104,9 @@ class SDCPCConfig(NetworkFields):
     static_aggregation: bool = True
     #: DSSA: aggregate across frames; without, a single-frame network. Off for ablation only.
     temporal: bool = True
-    #: DSSA: how many frames back the references lie. CFFM and MRCFA use 3, 6, 9; the nearest match best (ours).
-    reference_offsets: tuple[int, ...] = (1, 2)
+    #: DSSA: how many frames back the references lie. CFFM and MRCFA use 3, 6, 9; the nearest matches best, and a second
+    #: one adds half of the time and no accuracy (ours, docs/design_notes.md).
+    reference_offsets: tuple[int, ...] = (1,)
     #: DSSA stage 1: reach of the window at stride 16, in cells (inferred: 4, that is +-64 px).
     coarse_radius: int = 4
     #: DSSA stage 2: reach of the window at stride 4 around the matched place, in cells (inferred: 2, that is +-8 px).

@@ -86,7 +86,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, workers: int, *, force: bool) 
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray reports its use to its makers
-    local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     _require_listener(address)
     try:
         options = local if address == "local" else {}

@@ -22,12 +22,14 @@ from sdcpc_ros.model_files.checkpoint import (
 from sdcpc_ros.network import SDCPC
 from sdcpc_ros.network.config import FREE_FIELDS
 from sdcpc_ros.runtime.progress import ProgressBar
+from sdcpc_ros.training.clips import ClipBatches
 from sdcpc_ros.training.distributed import (
     DistributedContext,
     all_reduce_sum,
     init_distributed,
     wrap_ddp,
 )
+from sdcpc_ros.training.frame_fit import measured_frame_fit
 from sdcpc_ros.training.losses import Objective, Sample, class_weights
 from sdcpc_ros.training.optimization import WeightAverage, build_optimizer, learning_rate
 from sdcpc_ros.training.recipe import Recipe, RecipeError, load_recipe
@@ -172,11 +174,22 @@ class _Trainer:
                 first = self.step * clips + self.world.rank * own
                 losses.append(self._train_step(batches.batch(range(first, first + own))))
                 bar()
+                if self.step == self.recipe.steps:
+                    self._set_frame_fit(batches)
                 if self.step % self.recipe.save_every == 0 or self.step == self.recipe.steps or self._validates():
                     self.seconds += time.monotonic() - since
                     self._save(torch.stack(losses), bar)
                     losses.clear()
                     since = time.monotonic()
+
+    def _set_frame_fit(self, batches: ClipBatches) -> None:
+        """Measures `DSSA.frame_fit` with the averaged weights, for them and for the network."""
+        network, objective = self._checkpoint().build_model().to(self.world.device), self.objective
+        assert isinstance(network, SDCPC)
+        found = measured_frame_fit(network, batches, objective.mean, objective.std)
+        if found is not None:
+            self.network.dssa.frame_fit.copy_(found)
+            self.average.state_dict()["dssa.frame_fit"].copy_(found)
 
     def _enter_stage(self) -> None:
         """Freezes all but the DSSA in the temporal stage, which begins from the averaged weights."""

@@ -102,7 +102,7 @@ def test_it_changes_logits_once_it_is_trained():
 @pytest.mark.parametrize("age_s", [-1.0, -1e-9, float("nan"), -float("inf")])
 def test_without_references_it_changes_nothing_even_when_trained(age_s):
     output = run(make_dssa(), torch.full((2, K), age_s))
-    assert not any(part.any() for part in output)
+    assert not any(part.any() for part in output[:4])  # the frame's fit means nothing then
 
 
 @settings(max_examples=25)

@@ -24,7 +24,7 @@ def _found(votes, trust=None):
     """What DSSA found. votes: (B, K, C, h, w), averaged in the first stage; trust: (B, K), everywhere the same."""
     trust = torch.full(votes.shape[:2], 0.5) if trust is None else torch.as_tensor(trust)
     maps = trust[:, :, None, None].expand(-1, -1, *votes.shape[3:])
-    return DSSAOutput(torch.zeros_like(votes[:, 0]), maps, votes, _coarse(votes))
+    return DSSAOutput(torch.zeros_like(votes[:, 0]), maps, votes, _coarse(votes), torch.ones(*votes.shape[:2], 2))
 
 
 def _coarse(votes):
@@ -198,7 +198,7 @@ def test_the_losses_teach_what_they_are_for_and_nothing_else():
     votes, logits, single = (part.clone().requires_grad_() for part in (_votes(0.8), LOGITS, _logits(0.7)))
     trust = torch.full((1, 1, 8, 8), 0.6, requires_grad=True)
     inputs = (votes, trust, logits, single)
-    found = DSSAOutput(torch.zeros(1, 2, 8, 8), trust, votes, _coarse(votes))
+    found = DSSAOutput(torch.zeros(1, 2, 8, 8), trust, votes, _coarse(votes), torch.ones(1, 1, 2))
     for loss, learns in zip(_losses(found, ZEROS, [[True]], logits, single), inputs):
         gradients = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
         taught = [x for x, gradient in zip(inputs, gradients) if gradient is not None and gradient.any()]
