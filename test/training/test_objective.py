@@ -22,7 +22,13 @@ NOTHING = {
 @pytest.fixture
 def make(make_recipe):
     def objective(**changes):
-        network = {"encoder": "resnet_tiny", "embed_dim": 16, "key_dim": 16, "head_dropout": 0.0}
+        network = {
+            "encoder": "resnet_tiny",
+            "embed_dim": 16,
+            "key_dim": 16,
+            "head_dropout": 0.0,
+            "reference_offsets": [1, 2],
+        }
         recipe = make_recipe(network=network, **changes)
         torch.manual_seed(0)
         return Objective(SDCPC(recipe.network_config(11)), recipe, torch.ones(11), *normalization("resnet18"))

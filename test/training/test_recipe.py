@@ -115,7 +115,10 @@ def _phase(**changes):
         (_phase(trains="dssa"), "phases: trains is 'dssa'; one of all, temporal"),
         (_phase(trains="temporal"), "trains is 'temporal' with 0 references; 1 or more"),
         ({"phases": [_temporal(), {"steps": 1, "references": 0}]}, "train 'all' must come before"),
-        ({"network": {"encoder": "resnet18", "temporal": False}}, "temporal is false; true is needed"),
+        (
+            {"network": {"encoder": "resnet18", "temporal": False, "reference_offsets": [1, 2]}},
+            "temporal is false; true is needed",
+        ),
         (_phase(refs=1), "unknown refs; a phase holds"),
         ({"phases": [{"steps": 3}]}, "missing references"),
         ({"prototypes": {"weight": 0}}, "prototypes: weight is 0"),
