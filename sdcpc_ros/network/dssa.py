@@ -165,7 +165,8 @@ class DSSA(nn.Module):
         flow, fit = self._flow(memory.fine, references.fine, valid, offset)
         matched = at_least_float32(self._gather(memory.fine, references.fine, valid, flow))
         fine = at_least_float32(memory.fine)
-        own, votes = fine[:, classes], matched[:, :, classes]
+        # Own and vote both dense and channels-last: on a CPU operators on mixed layouts take several times as long.
+        own, votes = fine[:, classes].contiguous(memory_format=torch.channels_last), matched[:, :, classes]
         cosine = (fine[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
         confidence = own.amax(1, keepdim=True)
         hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
@@ -174,7 +175,7 @@ class DSSA(nn.Module):
         frame_fit = torch.stack((cosine.mean((2, 3)), smoothness.mean((2, 3))), 2)
         trust = at_least_float32(trust).sigmoid() * self._frame_trust(frame_fit, valid) * fit.view(trust.shape)
         total = trust.sum(1, keepdim=True)
-        vote = (trust[:, :, None] * votes).sum(1) / total.clamp_min(1e-6)
+        vote = (trust[..., None] * votes.movedim(2, -1)).sum(1).movedim(-1, 1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
         share = trust.square() / total.clamp_min(1e-6)
         weight = share.sum(1, keepdim=True)
