@@ -39,23 +39,22 @@ def attend_each_reference(
     references: Tensor,
     valid: Tensor,
     *,
+    values: Tensor | None,
     radius: int,
     position_weight: Tensor,
     gather_index: Tensor | None = None,
-    values: Tensor | None = None,
 ) -> WindowAttention:
     """Window attention from a frame to each of K references, by itself: B * K maps.
 
     query: (B, F, h, w), scaled. references: (B, K, F + ., h, w), whose first F channels are the keys. values:
-    (B, K, Dv, h, w), by default the references. valid: (B, K) bool. position_weight, gather_index: as in
-    `window_attention`, gather_index (B, K, h, w). Returns (B, K, Dv, h, w), and argmax_offset (B, K, 2, h, w) where
-    there is no gather_index.
+    (B, K, Dv, h, w). valid: (B, K) bool. values, position_weight, gather_index: as in `window_attention`, gather_index
+    (B, K, h, w). Returns (B, K, Dv, h, w) where there are values, and argmax_offset (B, K, 2, h, w) where there is no
+    gather_index.
     """
-    flat = references.flatten(0, 1)
     found = window_attention(
         query.to(references.dtype)[:, None].expand(-1, valid.shape[1], -1, -1, -1).flatten(0, 1),
-        flat[:, : query.shape[1]],
-        flat if values is None else values.flatten(0, 1),
+        references.flatten(0, 1)[:, : query.shape[1]],
+        None if values is None else values.flatten(0, 1),
         radius=radius,
         valid=valid.flatten(),
         scale=1.0,
@@ -63,11 +62,7 @@ def attend_each_reference(
         gather_index=None if gather_index is None else gather_index.flatten(0, 1),
         with_offset=gather_index is None,
     )
-    offset = found.argmax_offset
-    return WindowAttention(
-        found.output.unflatten(0, tuple(valid.shape)),
-        None if offset is None else offset.unflatten(0, tuple(valid.shape)),
-    )
+    return WindowAttention(*(None if part is None else part.unflatten(0, tuple(valid.shape)) for part in found))
 
 
 def concat_channels_last(*maps: Tensor) -> Tensor:

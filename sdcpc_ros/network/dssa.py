@@ -196,10 +196,10 @@ class DSSA(nn.Module):
             valid,
             radius=self.config.coarse_radius,
             position_weight=F.softplus(self.position_weight[0]),
-            values=references[:, :, n:] if with_votes else references[:, :, :1],  # attention needs one channel
+            values=references[:, :, n:] if with_votes else None,
         )
         assert found.argmax_offset is not None
-        return found.output if with_votes else found.output[:, :, :0], found.argmax_offset
+        return references[:, :, :0] if found.output is None else found.output, found.argmax_offset
 
     def _flow(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         """The optical flow from the frame to each reference, (B * K, 2, H/4, W/4): the offsets of stage 1, refined; and
@@ -213,14 +213,17 @@ class DSSA(nn.Module):
 
     def _gather(self, query: Tensor, references: Tensor, valid: Tensor, flow: Tensor) -> Tensor:
         """Stage 2: what each reference's memory holds at the matched place, (B, K, ., H/4, W/4)."""
-        return attend_each_reference(
+        found = attend_each_reference(
             query[:, : self.fine_features] * self._scale(1),
             references,
             valid,
+            values=references,
             radius=self.config.fine_radius,
             position_weight=F.softplus(self.position_weight[1]),
             gather_index=nearest_index(flow).unflatten(0, tuple(valid.shape)),
-        ).output
+        )
+        assert found.output is not None
+        return found.output
 
     def _scale(self, stage: int) -> Tensor:
         return self.log_scale[stage].clamp(max=math.log(100.0)).exp()

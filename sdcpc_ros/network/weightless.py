@@ -101,7 +101,7 @@ class ParameterFreeDSSA(nn.Module):
             valid,
             radius=self.coarse_radius,
             position_weight=patches.new_full((), _POSITION_WEIGHT),
-            values=earlier[:, :, :1],  # only the offset counts
+            values=None,
         )
         assert found.argmax_offset is not None
         return refine_offset(found.argmax_offset.flatten(0, 1), frame, reference)
@@ -119,7 +119,7 @@ def memory_of(colours: Tensor, logits: Tensor, patches: Tensor) -> FrameMemory:
 def relative(logits: Tensor) -> Tensor:
     """Logits (B, C, h, w) less that of the best class: not normalised, which costs more and changes no decision. A
     foreign model's NaN or infinity must not stay in the memory: the result is finite."""
-    return (logits - logits.amax(1, keepdim=True)).nan_to_num(0.0).clamp_min(_LEAST)
+    return (logits - logits.amax(1, keepdim=True)).nan_to_num_(0.0).clamp_min_(_LEAST)
 
 
 def update_gate(logits: Tensor) -> Tensor:

@@ -29,14 +29,14 @@ __all__ = ["WindowAttention", "window_attention"]
 class WindowAttention(NamedTuple):
     """What `window_attention` returns."""
 
-    output: Tensor  #: (B, Dv, h, w), of the type of the values
+    output: Tensor | None  #: (B, Dv, h, w), of the type of the values; None without values
     argmax_offset: Tensor | None  #: (B, 2, h, w) int64, the (dy, dx) of the key of the largest logit; 0 where not valid
 
 
 def window_attention(
     query: Tensor,
     keys: Tensor,
-    values: Tensor,
+    values: Tensor | None,
     *,
     radius: int,
     valid: Tensor,
@@ -47,7 +47,8 @@ def window_attention(
 ) -> WindowAttention:
     """Attend from each position to the window of side 2 * radius + 1 around it in another map.
 
-    query: (B, d, h, w). keys: (B, d, h, w). values: (B, Dv, h, w). Any strides; channels last is fastest.
+    query: (B, d, h, w). keys: (B, d, h, w). values: (B, Dv, h, w), or None to find the offset alone. Any strides;
+        channels last is fastest.
     valid: (B,) bool; where it is false the output is zero, whatever finite numbers keys and values hold.
     scale: of the products of queries and keys, by default 1 / sqrt(d).
     position_weight: a number, (): the weight of the relative position bias n(o), which falls from 2 at o = 0 as o
@@ -61,10 +62,11 @@ def window_attention(
 
     Raises ValueError when shapes disagree or the radius is negative.
     """
-    if query.dim() != 4 or values.dim() != 4:
+    shapes = [tuple(part.shape) for part in (query, keys, values) if part is not None]
+    if any(len(shape) != 4 for shape in shapes):
         raise ValueError(
             "window_attention: query (B, d, h, w), keys (B, d, h, w) and values (B, Dv, h, w) are needed; "
-            f"got {tuple(query.shape)}, {tuple(keys.shape)}, {tuple(values.shape)}"
+            f"got {', '.join(map(str, shapes))}"
         )
     common = torch.promote_types(query.dtype, keys.dtype)
     scale = query.shape[1] ** -0.5 if scale is None else scale
@@ -81,7 +83,7 @@ def _check(inputs: Inputs) -> None:
     batch, _, height, width = inputs.query.shape
     for name, needed in (
         ("keys", tuple(inputs.query.shape)),
-        ("values", (batch, inputs.values.shape[1], height, width)),
+        ("values", (batch, 1 if inputs.values is None else inputs.values.shape[1], height, width)),
         ("valid", (batch,)),
         ("position_weight", ()),
         ("gather_index", (batch, height, width)),

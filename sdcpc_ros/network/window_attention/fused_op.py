@@ -23,11 +23,12 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 _OLDEST_GPU = {torch.float16: (7, 0), torch.float32: (7, 0), torch.bfloat16: (8, 0)}
 
 
-def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
+def takes(query: Tensor, keys: Tensor, values: Tensor | None) -> bool:
     """Whether the kernel runs here and computes this: an NVIDIA GPU, Triton, types it knows, not too many channels.
 
-    Queries and keys have one type; values may have another.
+    Queries and keys have one type; values, if there are any, may have another.
     """
+    values = keys if values is None else values
     return (
         query.device.type == "cuda"
         and HAS_TRITON
@@ -41,8 +42,10 @@ def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
     )
 
 
-def attend(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-    """As `window_attention`: output (B, Dv, h, w) and argmax_offset (B, 2, h, w) or None."""
+def attend(inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
+    """As `window_attention`: output (B, Dv, h, w) or None, and argmax_offset (B, 2, h, w) or None."""
+    if inputs.values is None:  # the kernel needs a channel, which costs it next to nothing
+        return None, attend(inputs._replace(values=inputs.keys[:, :1]))[1]
     output, offset = _window_attention(*inputs)
     return output.permute(0, 3, 1, 2), offset if inputs.with_offset else None
 
@@ -67,6 +70,7 @@ def _window_attention(*arguments: Any) -> tuple[Tensor, Tensor]:
 @_window_attention.register_kernel("cpu")
 def _portable_kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
     output, offset = portable.attend(inputs := Inputs(*arguments))
+    assert output is not None
     offset = inputs.valid.new_empty(0, dtype=torch.int64) if offset is None else offset.contiguous()
     return output.permute(0, 2, 3, 1).contiguous(), offset
 
@@ -74,6 +78,7 @@ def _portable_kernel(*arguments: Any) -> tuple[Tensor, Tensor]:
 @_window_attention.register_fake
 def _shapes(*arguments: Any) -> tuple[Tensor, Tensor]:
     inputs = Inputs(*arguments)
+    assert inputs.values is not None
     batch, value_channels, height, width = inputs.values.shape
     return (
         inputs.values.new_empty((batch, height, width, value_channels)),
@@ -94,6 +99,7 @@ def _backward(ctx: Any, output_gradient: Tensor, _: Tensor | None) -> tuple[Tens
             leaves.append(position_weight := position_weight.detach().requires_grad_())
         inputs = Inputs(query, keys, values, valid, ctx.radius, False, ctx.scale, position_weight, gather_index)
         output, _offset = portable.attend(inputs)
+        assert output is not None
         gradients = torch.autograd.grad(output, leaves, output_gradient.permute(0, 3, 1, 2))
     of_weight = None if position_weight is None else gradients[3]
     return *gradients[:3], None, None, None, None, of_weight, None

@@ -22,7 +22,7 @@ class Inputs(NamedTuple):
 
     query: Tensor
     keys: Tensor  #: of the type of the query
-    values: Tensor
+    values: Tensor | None  #: None: only the offset is asked for
     valid: Tensor
     radius: int
     with_offset: bool
@@ -31,8 +31,8 @@ class Inputs(NamedTuple):
     gather_index: Tensor | None
 
 
-def attend(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
-    """As `window_attention`: output (B, Dv, h, w), and argmax_offset (B, 2, h, w) or None."""
+def attend(inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
+    """As `window_attention`: output (B, Dv, h, w) or None, and argmax_offset (B, 2, h, w) or None."""
     query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index = inputs
     device = query.device.type
     is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -40,33 +40,38 @@ def attend(inputs: Inputs) -> tuple[Tensor, Tensor | None]:
     with torch.autocast(device, enabled=False) if is_autocast else nullcontext():
         dtype = working_dtype(query, keys, values)
         # Before keys are gathered: each is in several tiles, and their gradients are to be summed in this type.
-        query, keys, wide_values = query.to(dtype), keys.to(dtype), values.to(dtype)
+        query, keys, wide_values = query.to(dtype), keys.to(dtype), None if values is None else values.to(dtype)
         bias = None
         if position_weight is not None:
             bias = position_weight * constant(position_bias_in_halo, query, radius, dtype, query.device)
         layout = (Unfolded if torch.compiler.is_compiling() else Gathered)(keys, wide_values, radius, gather_index)
         strips = _strips(layout, query, bias, scale, with_offset)
-        output, *strongest = layout.assemble(strips)
+        maps = layout.assemble(strips)
+        offset = _offset(maps.pop()[:, 0], valid, radius) if with_offset else None
+        if values is None:
+            return None, offset
         # As numbers: multiplying by a bool tensor would convert it again for every element.
         present = valid.to(dtype)[:, None, None, None]
         # In place, else there is memory for it twice; a compiler sees to that by itself.
-        output = output * present if torch.compiler.is_compiling() else output.mul_(present)
-        return output.to(values.dtype), _offset(strongest[0][:, 0], valid, radius) if with_offset else None
+        output = maps[0] * present if torch.compiler.is_compiling() else maps[0].mul_(present)
+        return output.to(values.dtype), offset
 
 
-def working_dtype(query: Tensor, keys: Tensor, values: Tensor) -> torch.dtype:
+def working_dtype(query: Tensor, keys: Tensor, values: Tensor | None) -> torch.dtype:
     """The widest type of the maps, in which logits and their softmax are; float32 for the two halves."""
-    return torch.promote_types(torch.promote_types(query.dtype, keys.dtype), values.dtype)
+    dtype = torch.promote_types(query.dtype, keys.dtype)
+    return dtype if values is None else torch.promote_types(dtype, values.dtype)
 
 
 def _strips(
     layout: Gathered | Unfolded, query: Tensor, bias: Tensor | None, scale: float, with_offset: bool
 ) -> Iterator[list[Tensor]]:
-    """Of some tiles at a time: output (n, T*T, Dv), and if asked the largest logit's cell in the halo (n, T*T, 1)."""
+    """Of some tiles at a time: output (n, T*T, Dv) if there are values, and the largest logit's cell in the halo
+    (n, T*T, 1) if it is asked for."""
     for tiles, logits, keys, values in layout.strips(query, bias):
         logits = logits.baddbmm_(tiles, keys.transpose(1, 2), alpha=scale)
         del keys
-        parts = [logits.softmax(-1) @ values]
+        parts = [] if values is None else [logits.softmax(-1) @ values]
         del values
         if with_offset:
             parts.append(logits.argmax(-1, keepdim=True))

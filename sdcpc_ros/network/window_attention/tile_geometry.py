@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+_Made = TypeVar("_Made")
 
 #: Side of a query tile. Four keeps the haloed keys (4 + 2R)^2 close to the window while the products stay large enough:
 #: measured against 2 and 8 at radius 2 and 4, it was fastest at the network's sizes.
@@ -95,7 +98,7 @@ def position_bias_in_halo(radius: int, dtype: torch.dtype, device: torch.device)
     return (along[:, None, :, None] + along[None, :, None, :]).flatten(2).flatten(0, 1).to(dtype)
 
 
-def constant(make: Callable[..., Tensor], like: Tensor, *arguments: object) -> Tensor:
+def constant(make: Callable[..., _Made], like: Tensor, *arguments: object) -> _Made:
     """`make(*arguments)`, made once.
 
     Not for a compiler, which folds it into its graph, nor out of fake tensors. Nor while a CUDA graph is captured: what
@@ -114,7 +117,7 @@ def _is_capturing() -> bool:
 
 
 @lru_cache(maxsize=64)  # a handful of cameras, six for each of two windows; at 480x360 the largest is 0.14 MB
-def made_once(make: Callable[..., Tensor], *arguments: object) -> Tensor:
+def made_once(make: Callable[..., _Made], *arguments: object) -> _Made:
     return make(*arguments)
 
 

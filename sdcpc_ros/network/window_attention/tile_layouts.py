@@ -31,8 +31,8 @@ _STRIP_NUMBERS_COMPILED = 2**20
 FEWEST_TILES = 8
 
 #: Some tiles at a time, n: queries (n, T*T, d), what is added to their logits (n, T*T, halo^2), to be written to, and
-#: their keys (n, halo^2, d) and values (n, halo^2, Dv).
-Strips = Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]
+#: their keys (n, halo^2, d) and values (n, halo^2, Dv), if there are any.
+Strips = Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]
 
 
 def gather_at(maps: Tensor, index: Tensor) -> Tensor:
@@ -63,13 +63,13 @@ class Gathered:
     With `gather_index` keys and values are fetched from there in the same copy. Tiles of all frames are one sequence.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, radius: int, gather_index: Tensor | None) -> None:
+    def __init__(self, keys: Tensor, values: Tensor | None, radius: int, gather_index: Tensor | None) -> None:
         """keys, values: (B, ., h, w). gather_index: (B, h, w) or None."""
         self._batch, _, self._height, self._width = keys.shape
         self._radius = radius
         self._step = _tiles_of_a_strip(keys, radius)
         frame = self._batch, self._height, self._width, keys.device
-        self._maps = [_as_rows(part) for part in (keys, values)]
+        self._keys, self._values = _as_rows(keys), None if values is None else _as_rows(values)
         self._queries = constant(positions_of_queries, keys, *frame)
         self._places = constant(places_in_tiles, keys, *frame)
         self._index = constant(positions_of_keys, keys, radius, *frame)
@@ -82,7 +82,8 @@ class Gathered:
         windows = windows_of_kinds(query, self._radius, self._height, self._width, bias)
         parts = (part.split(self._step) for part in (_select(_as_rows(query), self._queries), self._index, self._kinds))
         for queries, index, kinds in zip(*parts):
-            keys, values = (_select(maps, index) for maps in self._maps)
+            keys = _select(self._keys, index)
+            values = None if self._values is None else _select(self._values, index)
             logits = windows.index_select(0, kinds)
             yield queries, logits, keys, values
             del logits, keys, values  # before the next ones are made
@@ -100,15 +101,16 @@ class Unfolded:
     """As `Gathered`, out of padded copies by strides alone, which a compiler turns into one loop without index
     arithmetic."""
 
-    def __init__(self, keys: Tensor, values: Tensor, radius: int, gather_index: Tensor | None) -> None:
+    def __init__(self, keys: Tensor, values: Tensor | None, radius: int, gather_index: Tensor | None) -> None:
         """keys, values: (B, ., h, w). gather_index: (B, h, w) or None."""
+        maps = [keys] if values is None else [keys, values]
         if gather_index is not None:
-            keys, values = (gather_at(part, gather_index) for part in (keys, values))
+            maps = [gather_at(part, gather_index) for part in maps]
         self._batch, channels, self._height, self._width = keys.shape
         self._rows, self._columns = (-(-length // TILE) for length in (self._height, self._width))
         bottom, right = -self._height % TILE, -self._width % TILE
         edges = (0, 0, radius, right + radius, radius, bottom + radius)
-        self._padded = [F.pad(part.permute(0, 2, 3, 1), edges) for part in (keys, values)]
+        self._padded = [F.pad(part.permute(0, 2, 3, 1), edges) for part in maps]
         self._radius = radius
         numbers = (TILE + 2 * radius) ** 2 * channels  # of a tile's keys
         self._step = self._columns * max(1, _STRIP_NUMBERS_COMPILED // (self._batch * self._columns * numbers))
@@ -123,7 +125,8 @@ class Unfolded:
             strip = slice(first, min(first + self._step, queries.shape[1]))
             # A copy, since logits are added in place. TensorRT would leave `repeat` to PyTorch.
             windows = torch.cat([window[strip]] * self._batch)
-            yield queries[:, strip].flatten(0, 1), windows, *self._haloes(strip)
+            keys, *values = self._haloes(strip)
+            yield queries[:, strip].flatten(0, 1), windows, keys, values[0] if values else None
 
     def _tiles(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, tiles, T*T, C), zeros beyond the frame."""
@@ -131,14 +134,14 @@ class Unfolded:
         squares = padded.unflatten(3, (self._columns, TILE)).unflatten(2, (self._rows, TILE))
         return squares.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
 
-    def _haloes(self, strip: slice) -> tuple[Tensor, Tensor]:
+    def _haloes(self, strip: slice) -> list[Tensor]:
+        """Keys, and values if there are any, (n, halo^2, .) each."""
         size = TILE + 2 * self._radius
         first, last = strip.start // self._columns, strip.stop // self._columns
         rows = slice(first * TILE, last * TILE + 2 * self._radius)
         # (B, r, columns, C, size, size)
-        keys, values = (part[:, rows].unfold(1, size, TILE).unfold(2, size, TILE) for part in self._padded)
-        order = (0, 1, 2, 4, 5, 3)
-        return keys.permute(order).flatten(3, 4).flatten(0, 2), values.permute(order).flatten(3, 4).flatten(0, 2)
+        haloes = [part[:, rows].unfold(1, size, TILE).unfold(2, size, TILE) for part in self._padded]
+        return [part.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(0, 2) for part in haloes]
 
     def assemble(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """As of `Gathered`."""

@@ -179,6 +179,7 @@ def launch(inputs: Inputs, processors: int) -> tuple[Tensor, Tensor]:
     inputs: with d and Dv at most 256. processors: the GPU's multiprocessors.
     """
     query, keys, values, valid, radius, with_offset, scale, position_weight, gather_index = inputs
+    assert values is not None
     batch, channels, height, width = keys.shape
     value_channels = values.shape[1]
     output = values.new_empty((batch, height, width, value_channels))
