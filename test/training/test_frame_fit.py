@@ -32,6 +32,7 @@ def _last_phase(**shares):
     return [{"steps": 3, "references": 2, "trains": "temporal", **shares}]
 
 
+@pytest.mark.slow
 def test_with_it_a_trained_network_trusts_a_running_camera_and_nothing_from_before_a_cut(camvid_root):
     network = load_checkpoint(shipped_models()["camvid_efficientnet_lite0"]).build_model()
     shares = {"cut_share": 0.4, "street_share": 0.6}
