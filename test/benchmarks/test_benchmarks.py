@@ -46,7 +46,7 @@ def test_two_questions_give_tables_and_rows(
     assert [row["note"] for row in written if "FlexAttention" in row["name"]] == ["not in this test"]
     shown = capsys.readouterr().out
     assert window_attention.TITLE in shown
-    assert "streaming / encoding 3 frames" in shown
+    assert "streaming / encoding 2 frames" in shown
 
 
 def test_a_batch_is_measured_by_the_frame(tmp_path: Path) -> None:
