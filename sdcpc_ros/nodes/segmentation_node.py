@@ -8,6 +8,11 @@ a callback of a busy group is due, which holds the GIL and makes the network ten
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take long
+    from sdcpc_ros.nodes.stop_signals import exit_on_stop_signals
+
+    exit_on_stop_signals()
+
 import gc
 import os
 import sys
