@@ -34,6 +34,7 @@ from std_srvs.srv import Trigger
 from sdcpc_ros.nodes import REFUSED_BY_ROS, topics
 from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
 from sdcpc_ros.nodes.camera_interface import CameraInterface
+from sdcpc_ros.nodes.camera_watch import SILENCE_S
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
@@ -63,7 +64,7 @@ class SegmentationNode(ManagedNode):
         self._worker: FrameWorker | None = None
         self._failure = ""  # of the last transition, for /diagnostics
         self.is_configuring = False
-        self._failed_callbacks = self._reported_failures = 0
+        self._failed_callbacks = self._reported_failures = self._seconds_without_clock = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
         self._declared = DeclaredParameters(self, lambda: self.is_configuring or self._segmenter is not None)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -187,7 +188,14 @@ class SegmentationNode(ManagedNode):
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray(status=[self._model_status()])
-        message.header.stamp = self.get_clock().now().to_msg()
+        now = self.get_clock().now()
+        message.header.stamp = now.to_msg()
+        self._seconds_without_clock = 0 if now.nanoseconds else self._seconds_without_clock + 1
+        if self._seconds_without_clock == SILENCE_S:
+            self.get_logger().warning(
+                f"use_sim_time is true, but no /clock has arrived for {SILENCE_S:.0f} s, so the node's time is 0: "
+                "ros2 bag play BAG --clock, or set use_sim_time to false"
+            )
         for camera in list(self._cameras.values()):
             message.status.append(camera.report())
         self._diagnostics.publish(message)

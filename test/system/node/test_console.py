@@ -36,6 +36,13 @@ def test_what_is_connected_is_said_and_a_topic_that_nobody_publishes_warned_of(s
         peer.node.destroy_publisher(publisher)
 
 
+def test_a_clock_that_nobody_publishes_is_warned_of_once(start_node, peer):
+    node = start_node(autostart="false", use_sim_time="true")
+    node.wait_for_log("use_sim_time is true, but no /clock has arrived for 5 s")
+    peer.fresh_report("model")
+    assert len(warnings(node)) == 1 and node.stop() == 0
+
+
 def test_dropped_frames_are_said_with_the_cause(start_node, peer, image, street, tiny_checkpoint):
     node = start_node(program=(TROUBLED, "--delay", "0.3", "--fail-every", "0"), model=tiny_checkpoint, device="cpu")
     node.wait_for_log("listens to")
