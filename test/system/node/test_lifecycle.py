@@ -48,6 +48,7 @@ def refuses_to_configure(peer) -> str:
 
 def test_a_bad_value_at_the_start_is_refused_until_it_is_replaced(node, peer):
     node.wait_for_log("cannot configure: overlay_opacity is 7.0; allowed: 0.0 to 1.0")
+    assert node.log().count("overlay_opacity is 7.0") == 1
     assert peer.state() == "unconfigured"
     assert "overlay_opacity is 7.0" in refuses_to_configure(peer)
     assert peer.set_parameter("overlay_opacity", 0.25).successful
