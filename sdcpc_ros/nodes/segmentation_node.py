@@ -28,6 +28,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor, ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
@@ -273,6 +274,7 @@ def main(args: Sequence[str] | None = None) -> int:
     stop.set()
     signals.ignore()
     node.get_logger().info("shutting down")
+    node.get_logger().set_level(LoggingSeverity.ERROR)  # a configuration that goes on has nothing more to report
     # Neither a network run nor the import of PyTorch can be interrupted; the timer ends the process regardless.
     deadline_s = _SHUTDOWN_DEADLINE_WHILE_LOADING_S if node.is_configuring else _SHUTDOWN_DEADLINE_S
     deadline = threading.Timer(deadline_s, os._exit, args=(0,))
