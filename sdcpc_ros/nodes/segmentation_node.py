@@ -101,14 +101,19 @@ class SegmentationNode(ManagedNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop()
+        self.get_logger().info("deactivated: no camera is subscribed")
         return super().on_deactivate(state)
 
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_cleanup(self, state: LifecycleState, done: str = "cleaned up") -> TransitionCallbackReturn:
         self._release()
         release_freed_memory()
+        self.get_logger().info(f"{done}: no model is loaded")
         return TransitionCallbackReturn.SUCCESS
 
-    on_shutdown = on_error = on_cleanup
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self.on_cleanup(state, "finalized")
+
+    on_error = on_cleanup
 
     def destroy_node(self) -> None:
         self._release()

@@ -122,6 +122,7 @@ def test_up_and_down_again_and_again(unconfigured, peer, masks, image, street, t
             )
         assert peer.change_state(Transition.TRANSITION_CLEANUP)
         assert peer.state() == "unconfigured"
+        assert "]: deactivated: " in unconfigured.log() and "]: cleaned up: " in unconfigured.log()
         process = Path(f"/proc/{unconfigured.process.pid}")
         resources.append([len(list((process / folder).iterdir())) for folder in ("task", "fd")])
     assert all(last <= first for first, last in zip(resources[0], resources[-1])), resources
