@@ -20,7 +20,7 @@ DOORS: dict[str, set[str]] = {
         *("replay", "runtime", "streaming", "training", "viewing"),
     },
     "doctor": {"model_files", "nodes", "runtime"},
-    "consumers": {"images", "labels", "nodes", "viewing"},
+    "consumers": {"images", "labels", "nodes", "runtime", "viewing"},
     "nodes": {"images", "labels", "model_files", "msg", "runtime", "streaming"},
     "training": {"datasets", "evaluation", "labels", "model_files", "network", "runtime", "streaming"},
     "replay": {

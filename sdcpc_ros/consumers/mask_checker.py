@@ -27,6 +27,7 @@ from sdcpc_ros.consumers.mask_rules import (
     stamp_s,
 )
 from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
+from sdcpc_ros.runtime.wording import count_noun
 
 #: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
 GRACE_S = 5.0
@@ -105,8 +106,8 @@ class MaskChecker(Node):
         if not self._pairs:
             self._report(["no confidence came with the stamp of a mask"])
         self.get_logger().info(
-            f"{self._masks} masks, {self._pairs} with their confidence, {self._label_infos} LabelInfo: "
-            + (f"{len(self._broken)} rules broken" if self._broken else "every rule holds")
+            f"{count_noun(self._masks, 'mask')}, {self._pairs} with their confidence, {self._label_infos} LabelInfo: "
+            + (f"{count_noun(len(self._broken), 'rule')} broken" if self._broken else "every rule holds")
         )
         sys.exit(1 if self._broken else 0)
 

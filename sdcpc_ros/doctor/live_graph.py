@@ -20,6 +20,7 @@ from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.doctor.observer import Observer, Report, open_observer
 from sdcpc_ros.nodes.parameters import CameraParameters
 from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport, message_type
+from sdcpc_ros.runtime.wording import count_noun
 
 _SENSOR_DATA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # as the node subscribes
 _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticStatus.STALE: WARNING}
@@ -126,7 +127,7 @@ class _Graph:
     def check_images(self, topic: str, transport: str, reports: Mapping[str, Report]) -> Iterator[Finding]:
         report = next((r for r in reports.values() if r.values.get("image topic") == topic), None)
         if report is not None and report.received:
-            yield Finding(topic, f"{report.received} images reached the node in {report.seconds:.0f} s")
+            yield Finding(topic, f"{count_noun(report.received, 'image')} reached the node in {report.seconds:.0f} s")
             return
         if not self._observer.waits_for(lambda: self._node.get_publishers_info_by_topic(topic)):
             # A node that is not configured does not report its topics after remapping.
@@ -165,7 +166,8 @@ class _Graph:
             fix = "is the camera running? If so: the Fast DDS profile has to be set for its driver too"
             return Finding(topic, f"no image came within {self._listen_s:g} s", WARNING, fix)
         rate, size_mb = len(sizes) / self._listen_s, max(sizes) / 1e6
-        return Finding(topic, f"{len(sizes)} images in {self._listen_s:g} s ({rate:.1f} Hz), {size_mb:.2f} MB each")
+        images = count_noun(len(sizes), "image")
+        return Finding(topic, f"{images} in {self._listen_s:g} s ({rate:.1f} Hz), {size_mb:.2f} MB each")
 
     def _other_topics(self, topic: str) -> str:
         """Image topics that a camera may publish. The node's own outputs are excluded.

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.evaluation.metrics import MVC_MODES
-from sdcpc_ros.evaluation.pages.rendering import count_noun
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import LabelSetError
+from sdcpc_ros.runtime.wording import count_noun
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 _STREAM = "evaluation"

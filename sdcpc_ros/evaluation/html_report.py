@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from sdcpc_ros.evaluation.pages.frame_pictures import ReportPictures, flicker_values, frame_values
-from sdcpc_ros.evaluation.pages.rendering import count_noun, display_name, percent, write_page
+from sdcpc_ros.evaluation.pages.rendering import display_name, percent, write_page
 from sdcpc_ros.evaluation.pages.timeline import live_chart, resets, seconds_after_start, time_chart
 from sdcpc_ros.evaluation.report_file import check_report, label_set_of
+from sdcpc_ros.runtime.wording import count_noun
 
 
 def write_report(path: str | Path, report: dict[str, Any], pictures: ReportPictures | None = None) -> None:

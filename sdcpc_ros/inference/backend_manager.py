@@ -137,10 +137,10 @@ class BackendManager:
             sizes = ", ".join(f"{width}x{height}" for height, width in building)
             elapsed_s = time.monotonic() - min(build.begun_s for build in building.values())
             return BackendStatus("building", f"eager, while {name} is built for {sizes} ({elapsed_s:.0f} s so far)")
-        if self.name != "auto" or not choices:
+        if self.name != "auto":
             return BackendStatus("ready", self.name)
         words = dict.fromkeys(f"{choice.backend} (auto: {choice.reason})" for choice in choices.values())
-        return BackendStatus("ready", "; ".join(words))
+        return BackendStatus("ready", "; ".join(words) or "auto: chosen at the first frame")
 
     def _choose(self, size: _Size) -> str:
         """The name of the backend for this size."""

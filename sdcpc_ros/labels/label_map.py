@@ -188,7 +188,8 @@ def _lines(entries: Sequence[str]) -> list[str]:
         # Composed, not loaded: a dictionary would silently keep the last of two ids for one name.
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LabelSetError(f"label_map '{path}' cannot be read: {' '.join(str(error).split())}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LabelSetError(f"label_map '{path}' cannot be read: {' '.join(reason.split())}") from error
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     if not pairs or not all(isinstance(part, yaml.ScalarNode) for pair in pairs for part in pair):
         raise LabelSetError(f"label_map '{path}' holds something else than 'name: id' lines")

@@ -195,7 +195,7 @@ class CameraInterface:
 
     def _warn_on_console(self, status: StreamStatus, now_s: float) -> None:
         """Warns where no image comes, or too many; nothing else on the console would say so."""
-        if self._watch.is_silent(status, now_s):
+        if silent_s := self._watch.silence_s(status, now_s):
             # By their publishers: the node's own subscription makes a topic of its type, too.
             published = {
                 topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
@@ -204,7 +204,8 @@ class CameraInterface:
             accepted = IMAGE_TYPES if self._parameters.transport == AUTO else [self._transport]
             types = [IMAGE_TYPES[transport] for transport in accepted]
             node_name = self._node.get_fully_qualified_name()
-            self._logger.warning(silence_sentence(self.stream.name, self._image_topic, types, published, node_name))
+            camera = self.stream.name
+            self._logger.warning(silence_sentence(camera, self._image_topic, types, published, node_name, silent_s))
         overload = self._watch.overload(status, now_s)
         if overload is not None:
             self._logger.warning(f"camera '{self.stream.name}': {overload}")

@@ -32,13 +32,13 @@ class CameraWatch:
         self._warned_s: dict[str, float] = {}
         self._window: tuple[float, Counter[str]] | None = None  # when it began, and the counts then
 
-    def is_silent(self, status: StreamStatus, now_s: float) -> bool:
-        """Whether a warning that no image comes is due: after five seconds, then once a minute."""
+    def silence_s(self, status: StreamStatus, now_s: float) -> float | None:
+        """Seconds without an image if a warning of them is due: after five seconds, then once a minute."""
         silent_s = status.silent_s(now_s)
         if silent_s is None or silent_s < SILENCE_S:
             self._warned_s.pop("silence", None)
-            return False
-        return self._is_due("silence", now_s)
+            return None
+        return silent_s if self._is_due("silence", now_s) else None
 
     def overload(self, status: StreamStatus, now_s: float) -> str | None:
         """A sentence on frames that were dropped for newer ones, and why; at most once a minute."""
@@ -69,14 +69,19 @@ class CameraWatch:
 
 
 def silence_sentence(
-    camera: str, topic: str, type_names: Sequence[str], published: Mapping[str, Sequence[str]], node_name: str
+    camera: str,
+    topic: str,
+    type_names: Sequence[str],
+    published: Mapping[str, Sequence[str]],
+    node_name: str,
+    silent_s: float,
 ) -> str:
     """Why no image comes to a camera, as far as the ROS graph tells.
 
     topic: its full name, after remapping. type_names: the types that the camera takes, as sensor_msgs/msg/Image.
     published: topic -> the types that somebody publishes there. node_name: the node's own topics are no cameras.
     """
-    start = f"camera '{camera}': no image for {SILENCE_S:.0f} s on {topic} ({' or '.join(type_names)}): "
+    start = f"camera '{camera}': no image for {silent_s:.0f} s on {topic} ({' or '.join(type_names)}): "
     here = published.get(topic, ())
     if set(type_names) & set(here):
         return start + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"

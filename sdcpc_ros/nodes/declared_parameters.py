@@ -26,7 +26,7 @@ from sdcpc_ros.nodes.unknown_parameters import unknown_parameters
 class DeclaredParameters:
     """Declares the node's parameters, checks their changes, and keeps their values in `current`.
 
-    A bad value at the start does not end the node: it is logged, and `read` raises until it has been replaced.
+    A bad value at the start does not end the node: `read` raises until it has been replaced.
     """
 
     def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
@@ -59,9 +59,9 @@ class DeclaredParameters:
     def read(self) -> NodeParameters:
         """All values, to configure with. Raises ParameterError with a sentence for a value that is not allowed."""
         with self._lock:
+            self._declare_missing(self._values["cameras"])
             if self._refusals:
                 raise ParameterError("; ".join(self._refusals.values()))
-            self._declare_missing(self._values["cameras"])
             self._current = NodeParameters.from_values(self._values)
             return self._current
 
@@ -80,12 +80,13 @@ class DeclaredParameters:
             value = declaration.default  # an empty list in a file has no type, and comes as no value
         sentence = declaration.refusal(value, full_name)
         if sentence:
-            self._node.get_logger().error(f"bad parameter: {sentence}")
             value = declaration.default
+            if declaration.changes == AT_START:
+                self._node.get_logger().error(f"{sentence}; the default {value!r} is used")
+            else:
+                self._refusals[full_name] = sentence
         self._node.declare_parameter(full_name, value, _descriptor(declaration), ignore_override=True)
         self._values[full_name] = value
-        if sentence and declaration.changes != AT_START:
-            self._refusals[full_name] = sentence
 
     def _check_change(self, proposed: Sequence[Parameter]) -> SetParametersResult:
         for parameter in proposed:

@@ -14,6 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from sdcpc_ros.images.decoding import BadImage
 from sdcpc_ros.nodes.camera_stream import DROP_CAUSES, StreamStatus
+from sdcpc_ros.runtime.wording import count_noun
 from sdcpc_ros.streaming.continuity import RESET_CAUSES
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _judge(status: StreamStatus, new: Counter[str], now_s: float) -> tuple[bytes
     rejected, resets = _causes(new, "rejected"), _causes(new, "resets")
     resets.pop("requested", None)
     if lost:
-        return DiagnosticStatus.ERROR, f"{lost} frames lost to an exception in the network: see the log"
+        return DiagnosticStatus.ERROR, f"{count_noun(lost, 'frame')} lost to an exception in the network: see the log"
     if rejected and sum(rejected.values()) >= received:
         return DiagnosticStatus.ERROR, f"every image is rejected: {_listed(rejected)}"
     if rejected:

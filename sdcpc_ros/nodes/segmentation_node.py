@@ -8,6 +8,11 @@ a callback of a busy group is due, which holds the GIL and makes the network ten
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take long
+    from sdcpc_ros.nodes.stop_signals import exit_on_stop_signals
+
+    exit_on_stop_signals()
+
 import gc
 import os
 import sys
@@ -23,12 +28,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import Executor, ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from sdcpc_ros.nodes import REFUSED_BY_ROS, topics
 from sdcpc_ros.nodes.batch_processor import BatchProcessor, largest_batch
 from sdcpc_ros.nodes.camera_interface import CameraInterface
+from sdcpc_ros.nodes.camera_watch import SILENCE_S
 from sdcpc_ros.nodes.declared_parameters import DeclaredParameters
 from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
@@ -58,7 +65,7 @@ class SegmentationNode(ManagedNode):
         self._worker: FrameWorker | None = None
         self._failure = ""  # of the last transition, for /diagnostics
         self.is_configuring = False
-        self._failed_callbacks = self._reported_failures = 0
+        self._failed_callbacks = self._reported_failures = self._seconds_without_clock = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
         self._declared = DeclaredParameters(self, lambda: self.is_configuring or self._segmenter is not None)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -94,14 +101,19 @@ class SegmentationNode(ManagedNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop()
+        self.get_logger().info("deactivated: no camera is subscribed")
         return super().on_deactivate(state)
 
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def on_cleanup(self, state: LifecycleState, done: str = "cleaned up") -> TransitionCallbackReturn:
         self._release()
         release_freed_memory()
+        self.get_logger().info(f"{done}: no model is loaded")
         return TransitionCallbackReturn.SUCCESS
 
-    on_shutdown = on_error = on_cleanup
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self.on_cleanup(state, "finalized")
+
+    on_error = on_cleanup
 
     def destroy_node(self) -> None:
         self._release()
@@ -182,7 +194,14 @@ class SegmentationNode(ManagedNode):
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray(status=[self._model_status()])
-        message.header.stamp = self.get_clock().now().to_msg()
+        now = self.get_clock().now()
+        message.header.stamp = now.to_msg()
+        self._seconds_without_clock = 0 if now.nanoseconds else self._seconds_without_clock + 1
+        if self._seconds_without_clock == SILENCE_S:
+            self.get_logger().warning(
+                f"use_sim_time is true, but no /clock has arrived for {SILENCE_S:.0f} s, so the node's time is 0: "
+                "ros2 bag play BAG --clock, or set use_sim_time to false"
+            )
         for camera in list(self._cameras.values()):
             message.status.append(camera.report())
         self._diagnostics.publish(message)
@@ -260,6 +279,7 @@ def main(args: Sequence[str] | None = None) -> int:
     stop.set()
     signals.ignore()
     node.get_logger().info("shutting down")
+    node.get_logger().set_level(LoggingSeverity.ERROR)  # a configuration that goes on has nothing more to report
     # Neither a network run nor the import of PyTorch can be interrupted; the timer ends the process regardless.
     deadline_s = _SHUTDOWN_DEADLINE_WHILE_LOADING_S if node.is_configuring else _SHUTDOWN_DEADLINE_S
     deadline = threading.Timer(deadline_s, os._exit, args=(0,))

@@ -176,7 +176,7 @@ def test_auto_on_a_cpu_never_builds(step, tmp_path, monkeypatch):
     (tmp_path / f"{name[:-20]}0123456789abcdef.pt2").touch()
     threads = threading.enumerate()
     manager = BackendManager("auto", step, background=True, fallback=False)
-    assert str(manager.status) == "auto"
+    assert str(manager.status) == "auto: chosen at the first frame"
     assert isinstance(manager.backend(SIZE), EagerBackend) and manager.batch_size(SIZE, 4, 4) == 4
     assert threading.enumerate() == threads and manager.status.state == "ready"
     assert re.match(r"eager \(auto: no ahead-of-time package for 96x64 .*sdcpc export.*aot", str(manager.status))

@@ -15,7 +15,7 @@ def silent_at(
     watch: CameraWatch, seconds: range, heard_s: float | None = None, active_since_s: float | None = 100.0
 ) -> list[int]:
     status = StreamStatus(active_since_s=active_since_s, last_received_s=heard_s)
-    return [second for second in seconds if watch.is_silent(status, float(second))]
+    return [second for second in seconds if watch.silence_s(status, float(second))]
 
 
 def test_silence_is_told_after_five_seconds_and_then_once_a_minute() -> None:
@@ -32,28 +32,29 @@ def test_silence_is_told_again_when_images_stop_again() -> None:
 
 def test_the_sentence_names_what_is_there() -> None:
     topics = {"/eye/image": [IMAGE], "/eye/points": ["sensor_msgs/msg/PointCloud2"], "/node/front/label": [IMAGE]}
-    told = silence_sentence(*FRONT, topics, "/node")
+    told = silence_sentence(*FRONT, topics, "/node", 5.4)
     assert told == (
         "camera 'front': no image for 5 s on /front/image_raw (sensor_msgs/msg/Image): nobody publishes it. "
         "Topics of this type: /eye/image"
     )
-    assert "is the camera running" in silence_sentence(*FRONT, {"/node/front/label": [IMAGE]}, "/node")
+    assert "no image for 342 s on" in silence_sentence(*FRONT, topics, "/node", 342.0)
+    assert "is the camera running" in silence_sentence(*FRONT, {"/node/front/label": [IMAGE]}, "/node", 5.4)
     many = {f"/eye_{number}": [IMAGE] for number in range(12)}
-    assert silence_sentence(*FRONT, many, "/node").endswith(" and 4 more")
+    assert silence_sentence(*FRONT, many, "/node", 5.4).endswith(" and 4 more")
 
 
 def test_a_camera_of_either_type_is_offered_topics_of_both() -> None:
     topics = {"/eye/image": [IMAGE], "/eye/image/compressed": [COMPRESSED]}
-    told = silence_sentence("front", "/front/image_raw", (IMAGE, COMPRESSED), topics, "/node")
+    told = silence_sentence("front", "/front/image_raw", (IMAGE, COMPRESSED), topics, "/node", 5.4)
     assert f"({IMAGE} or {COMPRESSED})" in told and told.endswith(": /eye/image, /eye/image/compressed")
 
 
 def test_the_sentence_knows_a_wrong_type_and_what_is_published_in_vain() -> None:
-    told = silence_sentence(*FRONT, {"/front/image_raw": [COMPRESSED]}, "/node")
+    told = silence_sentence(*FRONT, {"/front/image_raw": [COMPRESSED]}, "/node", 5.4)
     assert told.endswith(f"it is published as {COMPRESSED}; set front.transport to compressed")
-    told = silence_sentence(*FRONT, {"/front/image_raw": ["sensor_msgs/msg/PointCloud2"]}, "/node")
+    told = silence_sentence(*FRONT, {"/front/image_raw": ["sensor_msgs/msg/PointCloud2"]}, "/node", 5.4)
     assert told.endswith("it is published as sensor_msgs/msg/PointCloud2")
-    assert "nothing arrives" in silence_sentence(*FRONT, {"/front/image_raw": [IMAGE]}, "/node")
+    assert "nothing arrives" in silence_sentence(*FRONT, {"/front/image_raw": [IMAGE]}, "/node", 5.4)
 
 
 def overloads(watch: CameraWatch, seconds: range, *, hz: int, dropped_hz: int) -> list[tuple[int, str]]:

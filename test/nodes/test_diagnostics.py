@@ -97,6 +97,7 @@ def test_every_cause_has_a_value_whether_it_came_or_not(report):
         ({"resets: requested": 1}, {}, DiagnosticStatus.OK, "segmenting"),
         ({"camera_info refused": 1}, {}, DiagnosticStatus.WARN, "CameraInfo"),
         ({"lost to faults": 2, "rejected: corrupt": 1}, {}, DiagnosticStatus.ERROR, "2 frames"),
+        ({"lost to faults": 1}, {}, DiagnosticStatus.ERROR, "1 frame lost"),
     ],
 )
 def test_levels_follow_from_what_is_new(report, counts, change, level, words):

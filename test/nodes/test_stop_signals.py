@@ -1,6 +1,11 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+ROOT = Path(__file__).parents[2]
 #: Asks itself to end again and again while other threads start threads: Linux then gives them a share of the signals.
 PROGRAM = """
 import os, signal, sys, threading
@@ -52,3 +57,14 @@ print("ended by itself")
 """
     result = run("", program)
     assert (result.returncode, result.stdout) == (0, "not for us\nended by itself\n"), result.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "program", [[str(ROOT / "scripts/segmentation_node")], ["-m", "sdcpc_ros.nodes.segmentation_node"]]
+)
+def test_a_signal_while_the_node_imports_ros_ends_it_without_a_traceback(tmp_path, program, name):
+    (tmp_path / "rclpy.py").write_text(f"import os, signal; os.kill(os.getpid(), signal.{name}); signal.pause()")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    result = subprocess.run([sys.executable, *program], env=environment, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sdcpc_ros.runtime.atomic_file import atomic_path
+from sdcpc_ros.runtime.wording import count_noun
 
 _NARROW_GAP = "\u202f"  # a narrow space without a line break
 
@@ -57,11 +58,6 @@ def seconds(value: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def count_noun(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 frame`, `12 frames`."""
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def css_colour(colour: tuple[int, int, int]) -> str:

@@ -160,6 +160,13 @@ def test_new_cameras_bring_their_parameters(declare):
     assert declared.read().cameras[1].image_topic == "/f"
 
 
+def test_a_bad_value_of_a_new_camera_is_refused(declare):
+    declared = declare("rear.transport: theora")
+    assert declared.set("cameras", ["rear"]).successful
+    with pytest.raises(ParameterError, match=r"rear\.transport"):
+        declared.read()
+
+
 def test_classes_may_be_emptied_again(declare):
     declared = declare("class_names: [a]")
     assert declared.set("class_names", [], Parameter.Type.STRING_ARRAY).successful

@@ -48,6 +48,7 @@ def refuses_to_configure(peer) -> str:
 
 def test_a_bad_value_at_the_start_is_refused_until_it_is_replaced(node, peer):
     node.wait_for_log("cannot configure: overlay_opacity is 7.0; allowed: 0.0 to 1.0")
+    assert node.log().count("overlay_opacity is 7.0") == 1
     assert peer.state() == "unconfigured"
     assert "overlay_opacity is 7.0" in refuses_to_configure(peer)
     assert peer.set_parameter("overlay_opacity", 0.25).successful
@@ -121,6 +122,7 @@ def test_up_and_down_again_and_again(unconfigured, peer, masks, image, street, t
             )
         assert peer.change_state(Transition.TRANSITION_CLEANUP)
         assert peer.state() == "unconfigured"
+        assert "]: deactivated: " in unconfigured.log() and "]: cleaned up: " in unconfigured.log()
         process = Path(f"/proc/{unconfigured.process.pid}")
         resources.append([len(list((process / folder).iterdir())) for folder in ("task", "fd")])
     assert all(last <= first for first, last in zip(resources[0], resources[-1])), resources

@@ -108,6 +108,13 @@ def test_a_signal_while_it_loads_the_model_ends_it_too(start_node, tiny_checkpoi
     assert "Traceback" not in node.log()
 
 
+def test_a_model_that_is_ready_after_a_signal_is_not_announced(start_node, tiny_checkpoint):
+    node = start_node(program=(TROUBLED, "--load", "0.15"), model=tiny_checkpoint, device="cpu")
+    node.wait_for_log("loading model")
+    assert node.stop() == 0
+    assert node.log().rstrip().endswith("shutting down")
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="a backend is compiled with g++")
 def test_a_signal_while_a_backend_is_built_ends_it_too(start_node, tiny_checkpoint, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # else it may be there at once

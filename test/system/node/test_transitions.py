@@ -67,5 +67,6 @@ def test_it_still_segments_after_all_that_was_refused(node, peer, image, street)
 def test_shutdown_ends_what_it_does_and_a_signal_the_process(node, peer):
     assert peer.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert peer.state() == "finalized"
+    assert "]: finalized: " in node.log()
     assert not peer.change_state(CONFIGURE)
     assert node.stop(signal.SIGTERM) == 0 and "Traceback" not in node.log()
