@@ -89,9 +89,7 @@ class DSSAOutput(NamedTuple):
     trust: Tensor  #: (B, K, H/4, W/4) in 0..1, of each reference at each position; 0 where a reference is missing
     votes: Tensor  #: (B, K, C, H/4, W/4), class probabilities of each reference at the matched place, stage 2
     coarse_votes: Tensor  #: (B, K, C, H/16, W/16), the same in stage 1; C is 0 without `with_coarse_votes`
-    frame_fit: (
-        Tensor  #: (B, K, 2), of each reference as a whole: mean cosine of the matched places, smoothness of motion
-    )
+    whole_fit: Tensor  #: (B, K, 2), of each reference: mean cosine of the matched places, smoothness of the motion
 
 
 class DSSA(nn.Module):
@@ -118,7 +116,7 @@ class DSSA(nn.Module):
         #: Logits of the attention: log of the scale of cosines, and the weight of the position, of each stage.
         self.log_scale = nn.Parameter(torch.full((2,), math.log(16.0)))
         self.position_weight = nn.Parameter(torch.ones(2))
-        #: Where the trust in a whole reference goes from 0 to 1, a row for each number of `DSSAOutput.frame_fit`. Set
+        #: Where the trust in a whole reference goes from 0 to 1, a row for each number of `DSSAOutput.whole_fit`. Set
         #: after training (`training.frame_fit`), from cuts and running cameras; so far, every frame passes.
         self.register_buffer("frame_fit", torch.tensor([[-2.0, -1.0], [-2.0, -1.0]]))
         #: Trust and gate see how well references fit, and no features of the frame: they cannot memorise scenes.
@@ -172,8 +170,8 @@ class DSSA(nn.Module):
         hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
         trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
         smoothness = motion_smoothness(offset.to(cosine.dtype))
-        frame_fit = torch.stack((cosine.mean((2, 3)), smoothness.mean((2, 3))), 2)
-        trust = at_least_float32(trust).sigmoid() * self._frame_trust(frame_fit, valid) * fit.view(trust.shape)
+        whole_fit = torch.stack((cosine.mean((2, 3)), smoothness.mean((2, 3))), 2)
+        trust = at_least_float32(trust).sigmoid() * self._frame_trust(whole_fit, valid) * fit.view(trust.shape)
         total = trust.sum(1, keepdim=True)
         vote = (trust[..., None] * votes.movedim(2, -1)).sum(1).movedim(-1, 1) / total.clamp_min(1e-6)
         # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
@@ -184,7 +182,7 @@ class DSSA(nn.Module):
             kept = (share * _is_still(offset, size)).sum(1, keepdim=True)
             change = change + self.config.persistence * kept * vote
         change = change * _support(own, confidence, vote)
-        return DSSAOutput(change, trust, votes, at_least_float32(coarse_votes), frame_fit)
+        return DSSAOutput(change, trust, votes, at_least_float32(coarse_votes), whole_fit)
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, with_votes: bool) -> tuple[Tensor, Tensor]:
         """Stage 1: votes (B, K, C, H/16, W/16), without them C is 0; and where each cell was, (B, K, 2, H/16, W/16)
@@ -228,9 +226,9 @@ class DSSA(nn.Module):
     def _scale(self, stage: int) -> Tensor:
         return self.log_scale[stage].clamp(max=math.log(100.0)).exp()
 
-    def _frame_trust(self, frame_fit: Tensor, valid: Tensor) -> Tensor:
+    def _frame_trust(self, whole_fit: Tensor, valid: Tensor) -> Tensor:
         """How far each reference is trusted as a whole, (B, K, 1, 1): after a cut single places fit by chance."""
-        cosine, smoothness = ramp(frame_fit, self.frame_fit.T).unbind(2)
+        cosine, smoothness = ramp(whole_fit, self.frame_fit.T).unbind(2)
         return (cosine * smoothness * valid)[:, :, None, None]
 
     def _fit(self, cosine: Tensor, own: Tensor, confidence: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:

@@ -52,11 +52,11 @@ def _clips(batches: ClipBatches) -> tuple[list[int], list[int]]:
 
 @torch.inference_mode()
 def _fits(network: SDCPC, batches: ClipBatches, clips: list[int], mean: Tensor, std: Tensor) -> Tensor:
-    """`DSSAOutput.frame_fit` of the newest reference of each clip, (N, 2)."""
+    """`DSSAOutput.whole_fit` of the newest reference of each clip, (N, 2)."""
     views, step, found = batches.recipe.views, batches.recipe.clips_per_step, list[Tensor]()
     for first in range(0, len(clips), step):
         batch = batches.batch(clips[first : first + step])
         aggregation = network((batch.clip - mean) / std, batch.age_s, views).aggregation
         assert aggregation is not None
-        found.append(aggregation.frame_fit[::views, -1])
+        found.append(aggregation.whole_fit[::views, -1])
     return torch.cat(found)

@@ -116,6 +116,18 @@ def test_further_terms_equal_their_definition(monkeypatch, through_the_operator,
     assert not found.argmax_offset[1].any()
 
 
+@pytest.mark.parametrize("through_the_operator", [False, True])
+def test_without_values_it_finds_the_same_offsets(monkeypatch, through_the_operator):
+    query, keys, values = _inputs(4, 2, 5, 3, 9, 6)
+    valid = torch.tensor([True, False])
+    index = torch.randint(0, 9 * 6, (2, 9, 6), generator=torch.Generator().manual_seed(0))
+    if through_the_operator:
+        monkeypatch.setattr(fused_op, "takes", lambda *_: True)
+    expected = window_attention(query, keys, values, radius=2, valid=valid, gather_index=index)
+    found = window_attention(query, keys, None, radius=2, valid=valid, gather_index=index)
+    assert found.output is None and torch.equal(found.argmax_offset, expected.argmax_offset)
+
+
 def test_the_position_weight_learns():
     query, keys, values = _inputs(5, 2, 3, 2, 5, 4)
     weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
