@@ -35,7 +35,13 @@ def _rows(path: Path) -> list[dict[str, float]]:
 
 # Each rank draws its own dropout, and Adam makes a full step of the smallest gradient: neither is asked here.
 _PLAIN = {
-    "network": {"encoder": "resnet_tiny", "embed_dim": 16, "key_dim": 16, "head_dropout": 0.0},
+    "network": {
+        "encoder": "resnet_tiny",
+        "embed_dim": 16,
+        "key_dim": 16,
+        "head_dropout": 0.0,
+        "reference_offsets": [1, 2],
+    },
     "optimizer": "sgd",
     "learning_rate": 0.01,
     "ema_decay": 0.0,
