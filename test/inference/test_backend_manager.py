@@ -205,6 +205,7 @@ def test_auto_runs_eagerly_when_the_cached_package_is_broken(step, tmp_path, mon
     assert manager.status.state == "fallback" and "backend 'aot' could not be built for 96x64" in str(manager.status)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_process_may_end_while_a_backend_is_built(robot_model):
     """PyTorch's compilers abort the process if the interpreter ends before they do."""

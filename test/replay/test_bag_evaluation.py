@@ -212,6 +212,7 @@ def test_settings_that_make_no_sense_are_refused(settings, sentence):
         BagSettings(**settings)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_bag(tiny_checkpoint: Path, tmp_path):
     """Of fifty frames more, each of a quarter of a megabyte, a row of numbers stays."""
     segmenter = StreamingSegmenter(load_checkpoint(tiny_checkpoint), input_size=(32, 48))

@@ -55,6 +55,7 @@ def test_its_camera_info_describes_the_camera(small_street):
         assert info.k[0] == info.k[4] > 0
 
 
+@pytest.mark.slow
 def test_the_same_street_is_recognised_and_no_other(small_street, drive, tmp_path):
     assert is_street_bag(small_street, SMALL)
     for change in ({"seed": 4}, {"size": (64, 64)}, {"length": 5}, {"rate_hz": 10.0}):

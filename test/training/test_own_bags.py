@@ -18,6 +18,7 @@ from sdcpc_ros.training import trainer
 from sdcpc_ros.training.clips import FrameStore
 
 
+@pytest.mark.slow
 def test_bags_are_trained_on_and_validated_on(write_recipe, tmp_path):
     names = {"name": "own", "class_names": [f"own {name}" for name in CAMVID_11.class_names]}
     root = tmp_path / "recordings"

@@ -74,6 +74,7 @@ def test_what_is_kept_is_logged(whole):
     assert best["best_validation_miou"] == pytest.approx(max(first, last), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_gives_the_same_weights_and_the_same_log(
     whole, camvid_root, base_recipe, write_recipe, tmp_path, capsys
 ):
