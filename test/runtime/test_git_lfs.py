@@ -48,7 +48,8 @@ def test_only_a_pointer_is_one(pointer, tmp_path):
         ),
     ],
 )
-def test_every_command_names_the_pointer(pointer, tmp_path, tiny_checkpoint, capsys, name, command):
+def test_every_command_names_the_pointer(pointer, tmp_path, tiny_checkpoint, monkeypatch, capsys, name, command):
+    monkeypatch.chdir(tmp_path)  # where evaluate-bag makes the folder of its report
     file = pointer(name)
     words = {"file": file, "folder": str(Path(file).parent), "out": str(tmp_path / "out")}
     arguments = [word.format(**words) for word in command]
