@@ -26,7 +26,7 @@ def measured_frame_fit(network: SDCPC, batches: ClipBatches, mean: Tensor, std: 
 
     network: finished, in evaluation mode. mean, std: of RGB, in units of 0..255, (3, 1, 1).
     """
-    cuts, running = _clips(batches)
+    cuts, running = _clips(batches) if network.config.temporal else ([], [])
     if min(len(cuts), len(running)) < _CLIPS:
         return None
     begin, full = _fits(network, batches, cuts, mean, std), _fits(network, batches, running, mean, std)

@@ -54,6 +54,11 @@ def test_without_clips_of_both_sorts_nothing_is_measured(camvid_root, network, s
     assert measured_frame_fit(network, _batches(camvid_root, phases=_last_phase(**shares)), MEAN, STD) is None
 
 
+def test_a_network_without_a_temporal_path_has_nothing_to_measure(camvid_root):
+    network = SDCPC(SDCPCConfig(11, **{**RECIPE["network"], "reference_offsets": (1, 2), "temporal": False})).eval()
+    assert measured_frame_fit(network, _batches(camvid_root, phases=_last_phase(cut_share=0.5)), MEAN, STD) is None
+
+
 def test_single_frames_have_no_references_to_measure(camvid_root, network):
     phases = [{"steps": 2, "references": 0}]
     assert measured_frame_fit(network, _batches(camvid_root, phases=phases), MEAN, STD) is None
