@@ -1,4 +1,4 @@
-"""The `sdcpc` command. Each subcommand is a module of `sdcpc_ros.commands`, loaded when it is the one asked for."""
+"""The `sdcpc` command. Each subcommand is a module of `sdcpc_ros.commands`; only the chosen one is imported."""
 
 from __future__ import annotations
 
@@ -14,76 +14,76 @@ from sdcpc_ros.runtime.installation import install_advice
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc
 
-#: Subcommand -> what `sdcpc --help` says of it, and what its own help begins with.
+#: Subcommand -> its line in `sdcpc --help`, and the description in its own help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": (
-        "play a bag to the ROS node and show what it makes of it",
-        "Play a bag, or the synthetic street, to the ROS node; record, measure and draw what comes back.",
+        "play a bag to the ROS node and show the results",
+        "Play a bag, or the synthetic street, to the ROS node; record, measure and draw its masks.",
     ),
     "evaluate": (
         "score a model on labelled video",
         "Score a model on labelled video, as a stream and frame by frame with the same weights.",
     ),
     "evaluate-bag": (
-        "replay bags through the node's segmenter and report",
-        "Evaluate rosbag2 bags: every frame, in order, through the node's segmenter; scores, a page to look at, gates.",
+        "run bags through the node's segmenter and write reports",
+        "Run every frame of rosbag2 bags, in order, through the node's segmenter; write scores and a report.",
     ),
     "make-bag": (
-        "make a bag of a folder of images and labels",
+        "write a folder of images and labels as a bag",
         "Write a folder of images, with or without label images, as a rosbag2 bag.",
     ),
     "compare": (
-        "compare evaluations of one recording",
-        "Compare reports of `sdcpc evaluate-bag` on one bag with the first of them: what differs, how surely.",
+        "compare reports of one recording",
+        "Compare reports of `sdcpc evaluate-bag` on one bag with the first report: differences and their intervals.",
     ),
     "segment": (
-        "paint or label a video, images or a bag",
-        "Segment a video, images or a bag, without ROS: a video with the class colours over it, or label images.",
+        "segment a video, images or a bag into a video or label images",
+        "Segment a video, images or a bag, without ROS; write a video with the class colours over it, or label images.",
     ),
     "view": (
-        "look at pictures, masks and scores in Rerun",
-        "Show pictures, masks, confidence, scores and resets of a bag, a video or a running node in Rerun.",
+        "show images, masks and scores in Rerun",
+        "Show images, masks, confidence, scores and resets of a bag, a video or a running node in Rerun.",
     ),
     "train": (
         "train a model on labelled video",
-        "Train by a recipe, or go on where a stopped run left off, to OUTPUT/model.safetensors.",
+        "Train by a recipe, or resume an interrupted run; write OUTPUT/model.safetensors.",
     ),
     "import-weights": (
-        "bring in a public segmenter, or encoder weights to train from",
-        "With --segmenter: write a checkpoint of a whole public segmenter, which runs as it is, steadied over time. "
-        "With --encoder: write a checkpoint whose encoder holds public weights (SegFormer as Hugging Face spells it, "
-        "ResNet as torchvision and timm do, EfficientNet-Lite as timm and EfficientNet-PyTorch do) and whose other "
-        "layers are freshly initialised: a starting point for training.",
+        "import a public segmenter, or encoder weights for training",
+        "With --segmenter: write a checkpoint of a whole public segmenter, which needs no training. The node makes its "
+        "masks more stable over time. With --encoder: write a checkpoint for training. Its encoder has public weights "
+        "(SegFormer with Hugging Face's names, ResNet with torchvision's or timm's, EfficientNet-Lite with timm's or "
+        "EfficientNet-PyTorch's); its other layers are random.",
     ),
     "import-onnx": (
-        "bring in any segmenter as an ONNX file",
-        "Write one self-contained model file of an ONNX segmenter and its labels. onnxruntime runs it, and the node "
-        "steadies it over time. What the file does not say is printed with the value that is taken.",
+        "import any segmenter from an ONNX file",
+        "Write one model file from an ONNX segmenter and its labels. onnxruntime runs it, and the node makes its masks "
+        "more stable over time. The command prints the values that it assumes.",
     ),
     "doctor": (
-        "what keeps the ROS node from working here",
-        "Look at this machine, its ROS and the live graph: one line each, with the fix. Exit status 1 on a fault.",
+        "find what keeps the ROS node from working",
+        "Check this machine, its ROS and the live graph: one line a check, with the fix. Exit status 1 on a fault.",
     ),
     "export": (
-        "write what a robot loads: ONNX, a compiled package, a TensorRT engine",
+        "write a model for a robot: ONNX, a compiled package, a TensorRT engine",
         "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or for one of the "
-        "backends aot, onnxruntime and tensorrt. All are stateless: a frame and what earlier ones left go in, logits "
-        "and what this one leaves come out.",
+        "backends aot, onnxruntime and tensorrt. All are stateless: their inputs are a frame and the memories of "
+        "earlier frames, their outputs are logits and the memory of this frame.",
     ),
-    "models": ("the models that come with the package", "List the shipped models: name, classes, size and file."),
-    "info": ("what a model says about itself", "Print a model's classes, configuration and training."),
+    "models": ("list the shipped models", "List the shipped models: name, classes, size and file."),
+    "info": ("print a model card", "Print a model's classes, configuration and training record."),
 }
 
-#: Exit status if the reader of stdout has left: that of a process which SIGPIPE ended.
+#: Exit status if the reader of stdout has closed the pipe, as after SIGPIPE.
 _READER_LEFT = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, or 1 after one sentence on stderr (2, from argparse, for wrong usage)."""
+    """Runs the command and returns its exit status: 1 after one sentence on stderr, 2 (argparse) for wrong usage."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "_ARGCOMPLETE" in os.environ:
         _complete()
-    # As the node does: before PyTorch is imported, and threads start.
+    # Before PyTorch is imported and threads start, as in the node.
     configure_malloc()
     limit_omp_spin()
     parsed = build_parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser(chosen: str) -> argparse.ArgumentParser:
-    """The whole command line; only `chosen`, the subcommand about to be parsed, is loaded and knows its options."""
+    """The whole command line. Only `chosen`, the subcommand to be parsed, is imported and has its options."""
     parser = argparse.ArgumentParser(
         prog="sdcpc",
         description="Temporally consistent semantic segmentation of video: show, evaluate, train, inspect.",
@@ -127,7 +127,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
 
 
 def _complete() -> None:
-    """Answers the shell's question what may stand here and ends the process, if argcomplete is installed."""
+    """Prints the completions for the shell and ends the process, if argcomplete is installed."""
     try:
         import argcomplete
     except ModuleNotFoundError:
@@ -137,9 +137,9 @@ def _complete() -> None:
 
 
 def _reader_has_left() -> bool:
-    """Whether the reader of stdout, a pipe, has closed it, as `| head` does. Silences Python's flush at exit then."""
+    """Whether the reader of stdout, a pipe, has closed it, as `| head` does. Then silences Python's flush at exit."""
     stdout = select.poll()
-    stdout.register(sys.stdout.fileno(), 0)  # asks for POLLERR alone
+    stdout.register(sys.stdout.fileno(), 0)  # POLLERR only
     if not stdout.poll(0):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

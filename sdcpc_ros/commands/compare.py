@@ -17,17 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="CONDITION",
         help="exit with 1 if a difference from the baseline meets this, in percent points (ms: in ms): 'miou<-0.5', "
-        "'iou.car<-2', 'ms>5'; of an end of the interval: 'miou.high<0', worse beyond chance. May be repeated",
+        "'iou.car<-2', 'ms>5'; .low and .high are the ends of the interval: 'miou.high<0'. May be repeated",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison here")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison to this file")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots to this file")
     bootstrap = parser.add_argument_group("bootstrap")
-    bootstrap.add_argument("--draws", type=int, default=2000, help="default %(default)s")
-    bootstrap.add_argument("--level", type=float, default=0.95, help="of the intervals, default %(default)s")
+    bootstrap.add_argument("--draws", type=int, default=2000, help="number of draws, default %(default)s")
+    bootstrap.add_argument("--level", type=float, default=0.95, help="level of the intervals, default %(default)s")
     bootstrap.add_argument(
-        "--block", type=int, metavar="FRAMES", help="frames drawn together; default: by their likeness"
+        "--block", type=int, metavar="FRAMES", help="length of the drawn runs of frames; default: from the data"
     )
-    bootstrap.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    bootstrap.add_argument("--seed", type=int, default=0, help="seed of the draws, default %(default)s")
 
 
 def run(arguments: argparse.Namespace) -> int:

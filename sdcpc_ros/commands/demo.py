@@ -13,10 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", type=Path, metavar="PATH", help="play this bag instead of the synthetic street")
     add_model_option(parser)
     parser.add_argument(
-        "--output", type=Path, default=Path("demo_output"), metavar="DIR", help="for the results, default %(default)s"
+        "--output", type=Path, default=Path("demo_output"), metavar="DIR", help="results folder, default %(default)s"
     )
     parser.add_argument(
-        "--seconds", type=_positive, metavar="S", help="how much to play (default: 10 s of the street, all of a bag)"
+        "--seconds", type=_positive, metavar="S", help="seconds to play (default: 10 s of the street, all of a bag)"
     )
     parser.add_argument(
         "--rate", type=_positive, default=1.0, help="playing speed: 0.5 is half the recording's, default %(default)s"

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compressed",
         action="store_true",
-        help="the image topics are CompressedImage; by default the type of the publisher",
+        help="the image topics are CompressedImage; default: the publisher's type",
     )
     parser.add_argument("--use-sim-time", action="store_true", help="a node that is not running yet will use /clock")
     parser.add_argument(
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(Text(finding.line(), style=_STYLES[finding.level] if finding.level != OK else ""))
         levels.append(finding.level)
     faults, warnings = levels.count(FAULT), levels.count(WARNING)
-    console.print(f"{len(levels)} things looked at: {faults} at fault, {warnings} to be warned of")
+    console.print(f"checks: {len(levels)}, faults: {faults}, warnings: {warnings}")
     return 1 if faults else 0
 
 

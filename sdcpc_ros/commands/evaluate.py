@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
     from sdcpc_ros.labels.label_set import LabelSet
 
-#: Those of `dataset_kinds`, and the street, which is nowhere on disk.
+#: The kinds of `dataset_kinds`, and the rendered street.
 DATASETS = ("camvid", "cityscapes", "vspw", "bag", "synthetic")
 _DEFAULT_SPLIT = "val"
 
@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     synthetic.add_argument("--seed", type=int, help="seed of the street, default 0; training uses 1000 and up")
     synthetic.add_argument("--frames", type=int, help="number of frames, default 90")
     tests = parser.add_argument_group(
-        "tests of the temporal path: with any of these, one row a test, streaming beside single frame; N,... is a list"
+        "tests of the temporal path, one row a test, streaming beside single frame; N,... is a list"
     )
-    tests.add_argument("--every", type=_counts, default=(), metavar="N,...", help="every N-th frame only, 1: all")
+    tests.add_argument("--every", type=_counts, default=(), metavar="N,...", help="only every N-th frame; 1: all")
     tests.add_argument(
         "--cuts",
         type=_counts,
@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_shares,
         default=(),
         metavar="SHARE,...",
-        help="a window of half the width sweeps sideways by this share of its width a frame, over 0 to 1",
+        help="a window of half the width moves sideways by this share of its width a frame; above 0, up to 1",
     )
-    tests.add_argument("--each-video", action="store_true", help="each video of the split by itself")
+    tests.add_argument("--each-video", action="store_true", help="score each video of the split separately")
     add_device_options(parser, repeatable=True)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to this file")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         backend=arguments.backend,
         precision=arguments.precision,
-        max_gap_s=math.inf,  # the clips of the data set say where a stream ends
+        max_gap_s=math.inf,  # each clip of the data set is a stream
     )
     if tests:
         results = run_temporal_tests(segmenter, tests, progress=ProgressBar)
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
-    """The data set. `label_set`, the model's, gives the ids in a bag their meaning if no label_set.json does."""
+    """The data set. `label_set`: the model's; it names the ids in a bag without label_set.json."""
     if arguments.dataset == "synthetic":
         from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 

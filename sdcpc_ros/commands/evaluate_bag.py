@@ -40,27 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the bag to begin at")
     what.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to evaluate, default all")
-    what.add_argument("--every", type=_count, default=1, metavar="N", help="every N-th image only, default all")
+    what.add_argument("--every", type=_count, default=1, metavar="N", help="only every N-th image, default all")
     what.add_argument("--max-gap", type=float, metavar="S", help="as the node's parameter max_gap")
     how = parser.add_argument_group("run")
     add_device_options(how, repeatable=True)
     how.add_argument(
-        "--input-size", type=int, nargs=2, metavar=("H", "W"), help="input of the network, px; default as the node"
+        "--input-size", type=int, nargs=2, metavar=("H", "W"), help="network input size, px; default as in the node"
     )
     how.add_argument("--workers", type=int, metavar="N", help="evaluate N bags at a time, with one core each")
     how.add_argument(
         "--ray", metavar="ADDRESS", help="evaluate on a Ray cluster, as ray.init takes it; 'local' starts one here"
     )
-    how.add_argument("--force", action="store_true", help="evaluate bags again that have not changed since")
+    how.add_argument("--force", action="store_true", help="evaluate unchanged bags again")
     more = parser.add_argument_group("further outputs")
-    more.add_argument("--labelled-bag", action="store_true", help="write the bag with the masks in it")
+    more.add_argument("--labelled-bag", action="store_true", help="also write a bag with the masks")
     more.add_argument("--rerun", type=Path, metavar="FILE.rrd", help="write a recording of one bag for Rerun's viewer")
-    more.add_argument("--live", action="store_true", help="play the bag to the ROS node too, and compare")
+    more.add_argument("--live", action="store_true", help="also play the bag to the ROS node, and compare")
     more.add_argument("--live-rate", type=float, metavar="RATE", help="playing speed, 1 as recorded")
     more.add_argument(
         "--live-node", metavar="LABEL_TOPIC", help="play to the node that publishes there, instead of starting one"
     )
-    gates = parser.add_argument_group("gates: the exit status is 1 when a bag misses one; shares are 0 to 1")
+    gates = parser.add_argument_group("gates: the exit status is 1 if a bag misses a gate; shares are 0 to 1")
     for measure in MEASURES:
         metavar = "SHARE" if measure.is_share else "MS" if "ms" in measure.description.split() else "N"
         gates.add_argument(measure.option, type=float, metavar=metavar, help=measure.description)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         from sdcpc_ros.viewing.recording import check_file
 
         check_file(arguments.rerun)
-        arguments.force = True  # the report may be there already, the recording is made while frames pass
+        arguments.force = True  # a recording is made only while frames are evaluated
     from sdcpc_ros.replay.evaluation_run import evaluate_bags
 
     given = [(measure, getattr(arguments, measure.destination)) for measure in MEASURES]
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _count(text: str) -> int:
     if text.isdecimal() and int(text) >= 1:
         return int(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is no number of images; a whole number of 1 or more is needed")
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of images; a whole number of 1 or more is needed")
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

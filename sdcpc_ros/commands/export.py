@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "backend of that name; tensorrt: an engine for this GPU; torch: a program for torch.export.load",
     )
     add_output(parser, "the file; for aot, onnxruntime and tensorrt the folder, which becomes SDCPC_CACHE on the robot")
-    add_input_size(parser, "input of the network, as the node's input_height and input_width; default: the model's own")
+    add_input_size(parser, "network input size, as input_height and input_width of the node; default: the model's")
     parser.add_argument(
         "--device",
-        help="auto (the GPU where PyTorch finds one), cpu, cuda or cuda:N, default cuda for tensorrt and cpu for the "
+        help="auto (the GPU if PyTorch finds one), cpu, cuda or cuda:N, default cuda for tensorrt and cpu for the "
         "others",
     )
     add_precision_option(parser)

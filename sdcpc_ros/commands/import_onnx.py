@@ -24,18 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=float,
             nargs=3,
             metavar=("R", "G", "B"),
-            help="of the pixels, in units of 0..255, default ImageNet's; 0 0 0 and 255 255 255 for input in 0..1",
+            help=f"{name} of the pixels in 0..255, default ImageNet's; for input in 0..1 use 0 0 0 and 255 255 255",
         )
     parser.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the input, if the file leaves it open; default 512 512",
+        help="size of the input, if the file leaves it open; default 512 512",
     )
-    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="of the input; default: from its shape")
+    parser.add_argument("--layout", choices=("nchw", "nhwc"), help="layout of the input; default: from its shape")
     parser.add_argument("--channel-order", choices=("rgb", "bgr"), default="rgb", help="default %(default)s")
-    parser.add_argument("--output", metavar="NAME", help="the output that holds the classes, if there are several")
+    parser.add_argument("--output", metavar="NAME", help="the output with the classes, if there are several")
     parser.add_argument("--licence", metavar="TEXT", help="for the record, shown by `sdcpc info`")
     add_config_fields(parser, "temporal=false, reference_offsets=[2,4]")
 

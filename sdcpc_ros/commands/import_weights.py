@@ -13,15 +13,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path",
         type=Path,
         metavar="PATH",
-        help="the public weights, .safetensors; with --segmenter the folder they are in",
+        help="the public weights, .safetensors; with --segmenter their folder",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--encoder", help="mit_b0 to mit_b5, resnet18, 50 or 101, efficientnet_lite0 to 2")
     what.add_argument(
         "--segmenter",
         choices=("segformer",),
-        help="the whole network, which runs as it is: a folder with config.json, model.safetensors and "
-        "preprocessor_config.json, as the Hugging Face hub gives it",
+        help="import the whole network: PATH is a folder with config.json, model.safetensors and "
+        "preprocessor_config.json, from the Hugging Face hub",
     )
     parser.add_argument(
         "--label-set",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_output(parser, "the checkpoint, .safetensors")
     add_input_size(parser, "default 360 480, or with --segmenter the preprocessor's")
-    parser.add_argument("--seed", type=int, default=0, help="of the other layers, default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the other layers, default %(default)s")
     add_config_fields(parser, "output_stride=8, reference_offsets=[2,4]")
 
 

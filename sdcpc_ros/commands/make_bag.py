@@ -10,12 +10,12 @@ from sdcpc_ros.commands.model_options import add_output
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="images, or a folder that holds images/ and perhaps labels/"
+        "folder", type=Path, metavar="FOLDER", help="images, or a folder with images/ and optionally labels/"
     )
     add_output(parser, "the bag to write, a folder", metavar="BAG")
     parser.add_argument("--rate", type=float, default=15.0, metavar="HZ", help="images a second, default %(default)s")
     parser.add_argument(
-        "--labels", type=Path, metavar="DIR", help="label images (PNG, a class id a pixel) of the images' names"
+        "--labels", type=Path, metavar="DIR", help="label images (PNG, a class id a pixel), named as the images"
     )
     parser.add_argument(
         "--void", type=int, nargs="+", default=[], metavar="ID", help="void ids in the labels, written as 255"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-set",
         metavar="NAME_OR_FILE",
-        help="the label set, by name or as a YAML or JSON file, of label images in colours",
+        help="label set of label images in colours: a name, or a YAML or JSON file",
     )
     parser.add_argument("--compressed", action="store_true", help="keep the JPEG and PNG files as CompressedImage")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")

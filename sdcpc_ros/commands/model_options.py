@@ -12,7 +12,7 @@ from sdcpc_ros import DEFAULT_MODEL
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
-#: As in `sdcpc_ros.inference`, which imports PyTorch; a test holds them together.
+#: As in `sdcpc_ros.inference`, which imports PyTorch; a test compares them.
 BACKENDS = ("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt")
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
@@ -37,19 +37,19 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
 def add_device_options(parser: argparse._ActionsContainer, *, repeatable: bool = False) -> None:
     """To a parser, or to one of its groups.
 
-    repeatable: without backend auto, which changes the backend when another is built, within a run and at no fixed
-    frame: results that are compared would differ from run to run.
+    repeatable: leave out backend auto. It changes the backend within a run, at no fixed frame, so results would differ
+    from run to run.
     """
     parser.add_argument(
         "--device",
         default="auto",
-        help="auto (the GPU where PyTorch finds one), cpu, cuda or cuda:N, default %(default)s",
+        help="auto (the GPU if PyTorch finds one), cpu, cuda or cuda:N, default %(default)s",
     )
     parser.add_argument(
         "--backend",
         default="eager" if repeatable else "auto",
         choices=[name for name in BACKENDS if name != "auto" or not repeatable],
-        help="how the network is run, default %(default)s",
+        help="backend that runs the network, default %(default)s",
     )
     add_precision_option(parser)
 
@@ -59,7 +59,7 @@ def add_precision_option(parser: argparse._ActionsContainer) -> None:
         "--precision",
         default="auto",
         choices=PRECISIONS,
-        help="of weights, activations and memories; auto is float16 on a GPU and float32 on a CPU, default %(default)s",
+        help="type of weights, activations and memories; auto: float16 on a GPU, float32 on a CPU; default %(default)s",
     )
 
 
@@ -68,12 +68,12 @@ def add_input_size(parser: argparse.ArgumentParser, help_text: str) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, help_text: str, metavar: str = "OUT") -> None:
-    """What the command writes; it has no default."""
+    """The output path; it has no default."""
     parser.add_argument("-o", "--output", required=True, type=Path, metavar=metavar, help=help_text)
 
 
 def load_chosen_model(arguments: argparse.Namespace) -> StreamingSegmenter:
-    """The model of `add_model_option`, run as `add_device_options` say. Raises CheckpointError or BackendError."""
+    """The model of `add_model_option`, run by `add_device_options`. Raises CheckpointError or BackendError."""
     from sdcpc_ros.model_files.checkpoint import resolve_model
     from sdcpc_ros.replay.segmented_frames import ModelChoice
 
@@ -95,7 +95,7 @@ def add_config_fields(parser: argparse.ArgumentParser, examples: str) -> None:
 
 
 def _config_field(text: str) -> tuple[str, Any]:
-    """The field and its value, read as JSON or, where it is none, as a bare word."""
+    """The field and its value, read as JSON, or as a plain string if it is not JSON."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE")

@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "OUT.mp4: an overlay video; any other name: a folder of PNG images of class ids")
     add_model_option(parser)
     add_device_options(parser)
-    parser.add_argument("--opacity", type=float, help="of the colours in the video, 0 to 1, default 0.6")
-    parser.add_argument("--camera", metavar="TOPIC", help="of a bag with several cameras")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
+    parser.add_argument("--opacity", type=float, help="opacity of the colours in the video, 0 to 1, default 0.6")
+    parser.add_argument("--camera", metavar="TOPIC", help="the image topic, needed if a bag has several cameras")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="frame rate of images without times, default 15")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"sdcpc segment: left out: {problem}", file=sys.stderr)
     if run.unusable > _LISTED_PROBLEMS:
         print(f"sdcpc segment: and {run.unusable - _LISTED_PROBLEMS} more were left out", file=sys.stderr)
-    print(f"wrote {output}: {run.frames} pictures, {sum(run.elapsed_ms) / run.frames:.0f} ms each from image to labels")
+    print(f"wrote {output}: {run.frames} images, {sum(run.elapsed_ms) / run.frames:.0f} ms each from image to labels")
 
 
 def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:

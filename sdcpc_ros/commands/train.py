@@ -10,33 +10,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the recipe, YAML")
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="the recipe's data set")
     parser.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="for the model, its logs and its state"
+        "--output", required=True, type=Path, metavar="DIR", help="folder for the model, its logs and its state"
     )
     parser.add_argument(
         "--from",
         dest="start",
         type=Path,
         metavar="CHECKPOINT",
-        help="initial weights, as from `sdcpc import-weights`; default random",
+        help="initial weights, for example of `sdcpc import-weights`; default random",
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto: the GPU where PyTorch finds one, default %(default)s",
+        help="auto: the GPU if PyTorch finds one, default %(default)s",
     )
     parser.add_argument(
         "--leave-out",
         action="append",
         default=[],
         metavar="VIDEO",
-        help="do not train on this video of the training split, as 0006R0 of CamVid; may be repeated",
+        help="do not train on this video of the training split, for example 0006R0 of CamVid; may be repeated",
     )
     parser.add_argument(
         "--score",
         action="store_true",
-        help="then score the model on the validation split at several frame rates, after cuts and in turns, and on the "
-        "videos that are left out, into OUTPUT/scores.json",
+        help="then score the model on the validation split, at several frame rates, after cuts, in turns, and on the "
+        "left-out videos, into OUTPUT/scores.json",
     )
 
 

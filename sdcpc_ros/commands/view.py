@@ -14,14 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         nargs="?",
         metavar="BAG|VIDEO|IMAGES|N",
-        help="a bag with masks, which are shown; or any input of `sdcpc segment`, which is segmented",
+        help="a bag with masks, or any input of `sdcpc segment`, which is segmented",
     )
     parser.add_argument("--live", action="store_true", help="show the topics of a running node, until Ctrl-C")
     parser.add_argument(
         *("-o", "--output"),
         type=Path,
         metavar="FILE.rrd",
-        help="write a Rerun recording; without it Rerun's viewer is opened",
+        help="write a Rerun recording instead of opening Rerun's viewer",
     )
     parser.add_argument(
         "--model",
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the topic, for a bag with several cameras; with --live the camera's name in the node",
     )
     parser.add_argument("--labels", metavar="TOPIC", help="the masks to show, for a bag with several topics of masks")
-    parser.add_argument("--rate", type=float, metavar="HZ", help="images a second, default 15")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="frame rate of images without times, default 15")
     parser.add_argument("--node", metavar="NAME", help="with --live: the running node, default /segmentation_node")
 
 
@@ -67,8 +67,7 @@ def _view_recorded(arguments: argparse.Namespace) -> int:
     masks_there = arguments.model is None and has_masks(arguments.input)
     if masks_there and (_network_options(arguments) or arguments.rate is not None):
         arguments.parser.error(
-            "--device, --backend, --precision and --rate do not go with masks that the bag holds; "
-            "--model makes new ones"
+            "--device, --backend, --precision and --rate do not go with the masks of the bag; --model segments it again"
         )
     if not masks_there and arguments.labels is not None:
         arguments.parser.error("--labels goes with a bag that holds masks, and without --model")
@@ -81,7 +80,7 @@ def _view_recorded(arguments: argparse.Namespace) -> int:
 
 
 def _network_options(arguments: argparse.Namespace) -> bool:
-    """Whether any option of how the network is run was given."""
+    """Whether an option of `add_device_options` was given."""
     default = arguments.parser.get_default
     return any(getattr(arguments, name) != default(name) for name in ("device", "backend", "precision"))
 
@@ -89,7 +88,7 @@ def _network_options(arguments: argparse.Namespace) -> bool:
 def _check_options(arguments: argparse.Namespace) -> None:
     error = arguments.parser.error
     if arguments.live == (arguments.input is not None):
-        error("either what to show, or --live, is needed")
+        error("either an input or --live is needed")
     if arguments.live and (_network_options(arguments) or (arguments.labels, arguments.rate) != (None, None)):
         error("--device, --backend, --precision, --labels and --rate do not go with --live: the node segments")
     if not arguments.live and arguments.node is not None:

@@ -110,10 +110,7 @@ class GateResult:
     @property
     def sentence(self) -> str:
         """For a failed gate."""
-        return (
-            f"{self.report}: {self.gate.name} is {self.value:+.2f} against the baseline, which "
-            f"--fail-if '{self.gate.text}' does not let pass"
-        )
+        return f"{self.report}: {self.gate.name} is {self.value:+.2f} against the baseline: fails '{self.gate.text}'"
 
 
 def compare(

@@ -90,7 +90,7 @@ def missed_gates(gates: Sequence[Gate], report: dict[str, Any]) -> list[str]:
         for key in gate.name.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         if value is None:
-            sentences.append(f"{gate.name} is not known, {gate.text} asks for it")
+            sentences.append(f"{gate.name} is not known, {gate.text} is missed")
         elif gate.fails(float(value)):
             sentences.append(f"{gate.name} is {float(value):.6g}, {gate.text} is missed")
     return sentences

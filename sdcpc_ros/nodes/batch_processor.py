@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BatchProcessor:
-    """Segments images of several cameras, those of one network size at once, as `max_batch` and the backend allow."""
+    """Segments images of several cameras. Images of one network size run as a batch if `max_batch` allows it."""
 
     def __init__(
         self, cameras: Mapping[str, CameraInterface], segmenter: StreamingSegmenter, declared: DeclaredParameters
@@ -29,7 +29,7 @@ class BatchProcessor:
         self._declared = declared
 
     def batch_key(self, image: ReceivedImage) -> tuple[int, int]:
-        """The (height, width) at which the network sees an image: images of one batch have it in common."""
+        """The (height, width) at which the network sees an image. All images of a batch have the same key."""
         return self._segmenter.network_size(image.size)
 
     def batch_size(self, key: tuple[int, int], waiting: int) -> int:
@@ -37,7 +37,7 @@ class BatchProcessor:
         try:
             most = largest_batch(self._declared.current, self._segmenter.device)
             return self._segmenter.batch_size(key, waiting, most)
-        except Exception:  # it comes again when the image runs, where it is logged and counted
+        except Exception:  # `process` meets the same error, logs it and counts it
             return 1
 
     def process(self, batch: Sequence[tuple[CameraStream, ReceivedImage]]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class CameraInterface:
-    """Lives from configure to cleanup, listens from `subscribe` to `unsubscribe`.
+    """Exists from configure to cleanup; receives images from `subscribe` to `unsubscribe`.
 
     The subscriptions' callbacks, on the executor's thread, check messages and offer them to the worker. The worker's
     thread calls `report_reset` and `report_lost` and publishes through `outputs`.
@@ -60,7 +60,7 @@ class CameraInterface:
         self.outputs = CameraOutputs(node, parameters.name, segmenter.label_set, label_map)
 
     def subscribe(self, offer: Callable[[CameraStream, ReceivedImage], None]) -> None:
-        """Publishes the label info, then listens; `offer` is called with each good image."""
+        """Publishes the label info, then subscribes; `offer` is called with each good image."""
         header = Header(stamp=self._node.get_clock().now().to_msg())
         self.outputs.publish_label_info(header, self._declared.current.confidence_threshold)
         self._offer = offer
@@ -68,19 +68,19 @@ class CameraInterface:
         self._create_subscriptions()
         self.stream.active_since_s = time.monotonic()
         self._logger.info(
-            f"camera '{self.stream.name}': listens to {self._image_topic} ({IMAGE_TYPES[self._transport]}) "
+            f"camera '{self.stream.name}': subscribes to {self._image_topic} ({IMAGE_TYPES[self._transport]}) "
             f"and {self._camera_info_topic}; publishes {', '.join(self.outputs.topic_names())}"
         )
 
     def unsubscribe(self) -> None:
-        """Stops listening; not to be called while the worker runs."""
+        """Unsubscribes. Call it only after the worker has stopped."""
         self._destroy_subscriptions()
         self.camera_info = None
         self.stream.active_since_s = None
         self._segmenter.remove_stream(self.stream.name)
 
     def report(self) -> DiagnosticStatus:
-        """What /diagnostics says of this camera; rates and levels are over the time since the last call."""
+        """The camera's status for /diagnostics; rates and levels cover the time since the last call."""
         status, now_s = self.stream.status(), time.monotonic()
         self._follow_graph()
         self._warn_on_console(status, now_s)
@@ -96,7 +96,7 @@ class CameraInterface:
         """Counts and logs that the frame buffer was emptied before an image; call it before its mask is published."""
         self.stream.count(f"resets: {cause}")
         if cause == "backward":
-            # A bag started again: recorders and late consumers on its clock have no label info yet.
+            # A bag started again: recorders and consumers that follow its clock have no label info yet.
             self.outputs.publish_label_info(image.message.header, parameters.confidence_threshold)
         if self.stream.may_warn(f"reset {cause}", time.monotonic()):
             self._logger.info(
@@ -194,9 +194,9 @@ class CameraInterface:
         return self._node.resolve_topic_name(camera_info_beside(self._image_topic))
 
     def _warn_on_console(self, status: StreamStatus, now_s: float) -> None:
-        """Warns where no image comes, or too many; nothing else on the console would say so."""
+        """Logs a warning if no images arrive, or more than the network can process."""
         if silent_s := self._watch.silence_s(status, now_s):
-            # By their publishers: the node's own subscription makes a topic of its type, too.
+            # By publisher, because the node's own subscription also creates a topic of its type.
             published = {
                 topic: sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
                 for topic, _ in self._node.get_topic_names_and_types()

@@ -24,7 +24,7 @@ from sdcpc_ros.streaming.overlay import OverlayPainter
 
 
 class CameraOutputs:
-    """The publishers of one camera, from configure to cleanup. Publishing is for one thread at a time."""
+    """The publishers of one camera, from configure to cleanup. Not thread-safe."""
 
     def __init__(self, node: LifecycleNode, camera_name: str, label_set: LabelSet, label_map: LabelMap) -> None:
         """label_set: the model's; label_map: the ids that are published."""
@@ -43,7 +43,7 @@ class CameraOutputs:
         try:
             for topic in CAMERA_TOPICS:
                 self._create_publisher(topic)
-        except Exception:  # an override of the quality of service that rclpy refuses
+        except Exception:  # rclpy refuses an override of the quality of service
             self.destroy()
             raise
 
@@ -65,7 +65,7 @@ class CameraOutputs:
         )
 
     def publish_label_info(self, header: Header, confidence_threshold: float) -> None:
-        """Publishes the names and ids of the classes, which consumers need before the first mask."""
+        """Publishes the names and ids of the classes. Consumers need them before the first mask."""
         if topics.LABEL_INFO not in self._publishers:
             return
         from vision_msgs.msg import LabelInfo, VisionClass

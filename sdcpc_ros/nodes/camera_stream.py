@@ -1,4 +1,4 @@
-"""The images of one camera as they are received, and counters of what happened to them. No ROS in here."""
+"""The received images of one camera, and counters of their outcomes. No ROS in here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ReceivedImage:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """What happened to one camera since it was configured; a copy. Times are of the steady clock.
+    """The counts and times of one camera since it was configured; a copy. Times are of the steady clock.
 
     The counts have the names that /diagnostics shows: "received", "processed", "lost to faults", "camera_info refused",
     and by cause "dropped: CAUSE" (DROP_CAUSES), "rejected: CAUSE" (BadImage.CAUSES), "resets: CAUSE" (RESET_CAUSES).
@@ -61,11 +61,11 @@ class StreamStatus:
 
 
 class CameraStream:
-    """The name of one camera, and what happened to its images since it was configured. Thread-safe."""
+    """The name of one camera, and the counts and times of its images since it was configured. Thread-safe."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.active_since_s: float | None = None  # as those of StreamStatus
+        self.active_since_s: float | None = None  # as in StreamStatus
         self.input_age_s: float | None = None
         self._last_received_s: float | None = None
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class CameraStream:
                 self._stages.setdefault(stage, deque(maxlen=TIMING_WINDOW)).append(milliseconds)
 
     def may_warn(self, cause: str, now_s: float) -> bool:
-        """Whether a warning of this cause is due: one in five seconds, as a broken camera must not flood /rosout."""
+        """Whether a warning of this cause is due: one in five seconds, so a broken camera does not flood /rosout."""
         with self._lock:
             last = self._warned_s.get(cause)
             if last is not None and now_s - last < _WARNING_PERIOD_S:
@@ -104,7 +104,7 @@ class CameraStream:
         with self._lock:
             stages = {stage: list(times) for stage, times in self._stages.items()}
             batches, counts = list(self._batches), self._counts.copy()
-        # Sorting is done outside the lock: the worker must not wait for it.
+        # Sorted outside the lock, so that the worker does not wait.
         return StreamStatus(
             counts,
             self.active_since_s,

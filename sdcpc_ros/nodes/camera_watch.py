@@ -1,6 +1,6 @@
 """Console warnings of a camera that gets no images, or more than the network can process. No ROS in here.
 
-/diagnostics has the same facts, but new users look at the console.
+/diagnostics reports the same, but new users look at the console first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CameraWatch:
         self._window: tuple[float, Counter[str]] | None = None  # when it began, and the counts then
 
     def silence_s(self, status: StreamStatus, now_s: float) -> float | None:
-        """Seconds without an image if a warning of them is due: after five seconds, then once a minute."""
+        """Seconds without an image, if a warning is due: after five seconds, then once a minute."""
         silent_s = status.silent_s(now_s)
         if silent_s is None or silent_s < SILENCE_S:
             self._warned_s.pop("silence", None)
@@ -56,7 +56,7 @@ class CameraWatch:
             return None
         return (
             f"{dropped} of {received} images in {elapsed_s:.0f} s were dropped for newer ones: "
-            f"they come at {received / elapsed_s:.1f} Hz, masks leave at {new['processed'] / elapsed_s:.1f} Hz; "
+            f"images arrive at {received / elapsed_s:.1f} Hz, masks leave at {new['processed'] / elapsed_s:.1f} Hz; "
             f"{_slowest(status.stage_ms)}"
         )
 
@@ -76,15 +76,15 @@ def silence_sentence(
     node_name: str,
     silent_s: float,
 ) -> str:
-    """Why no image comes to a camera, as far as the ROS graph tells.
+    """Why no image arrives at a camera, according to the ROS graph.
 
-    topic: its full name, after remapping. type_names: the types that the camera takes, as sensor_msgs/msg/Image.
-    published: topic -> the types that somebody publishes there. node_name: the node's own topics are no cameras.
+    topic: its full name, after remapping. type_names: the types that the camera accepts, such as sensor_msgs/msg/Image.
+    published: topic -> the types of its publishers. node_name: topics of this node are not suggested.
     """
     start = f"camera '{camera}': no image for {silent_s:.0f} s on {topic} ({' or '.join(type_names)}): "
     here = published.get(topic, ())
     if set(type_names) & set(here):
-        return start + "it is published, but nothing arrives; `sdcpc doctor` looks for the cause"
+        return start + "it is published, but nothing arrives; run `sdcpc doctor` to find the cause"
     if here:
         transport = "compressed" if any(name.endswith("CompressedImage") for name in here) else "raw"
         fix = f"; set {camera}.transport to {transport}" if any("Image" in name for name in here) else ""
@@ -94,12 +94,12 @@ def silence_sentence(
         for other, names in published.items()
         if set(type_names) & set(names) and not other.startswith(f"{node_name}/")
     )
-    return f"{start}nobody publishes it. {_listed(others)}"
+    return f"{start}it has no publisher. {_listed(others)}"
 
 
 def _listed(topics: Sequence[str]) -> str:
     if not topics:
-        return "Nor is there another topic of this type: is the camera running, on the same ROS_DOMAIN_ID?"
+        return "No other topic has this type: is the camera running, on the same ROS_DOMAIN_ID?"
     more = f" and {len(topics) - _LISTED_TOPICS} more" if len(topics) > _LISTED_TOPICS else ""
     return f"Topics of this type: {', '.join(topics[:_LISTED_TOPICS])}{more}"
 
@@ -108,6 +108,6 @@ def _slowest(stage_ms: Mapping[str, tuple[float, float]]) -> str:
     """The slowest stage, and how to make it faster."""
     stages = {name: p50 for name, (p50, _) in stage_ms.items() if name != "total"}
     if not stages:
-        return "no mask is ready yet"
+        return "no frame is finished yet"
     name = max(stages, key=lambda stage: stages[stage])
     return f"the slowest stage is {name}, {stages[name]:.0f} ms. {_HELP.get(name, _HELP['network'])}"

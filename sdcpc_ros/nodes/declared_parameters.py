@@ -30,7 +30,7 @@ class DeclaredParameters:
     """
 
     def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
-        """is_configured: whether what may change `UNCONFIGURED` only has been read, or is about to be."""
+        """is_configured: whether the values of `UNCONFIGURED` parameters are in use, or are being read."""
         self._node = node
         self._is_configured = is_configured
         self._declarations: dict[str, Declaration] = {}
@@ -51,13 +51,13 @@ class DeclaredParameters:
 
     @property
     def current(self) -> NodeParameters:
-        """The values of the last `read`, with those that changed since. Any thread may ask."""
+        """The values of the last `read`, with later changes. Thread-safe."""
         if self._current is None:
             raise ParameterError("the parameters have not been read")
         return self._current
 
     def read(self) -> NodeParameters:
-        """All values, to configure with. Raises ParameterError with a sentence for a value that is not allowed."""
+        """All values, for configuring. Raises ParameterError with a sentence if a value is not allowed."""
         with self._lock:
             self._declare_missing(self._values["cameras"])
             if self._refusals:
@@ -77,7 +77,7 @@ class DeclaredParameters:
         self._node.undeclare_parameter(full_name)
         value = declaration.as_declared(_plain(given.value))
         if value is None and declaration.default == [""]:
-            value = declaration.default  # an empty list in a file has no type, and comes as no value
+            value = declaration.default  # an empty list in a file has no type, so rclpy gives no value
         sentence = declaration.refusal(value, full_name)
         if sentence:
             value = declaration.default
@@ -104,7 +104,7 @@ class DeclaredParameters:
         return SetParametersResult(successful=True)
 
     def _as_declared(self, proposed: list[Parameter]) -> list[Parameter]:
-        """A whole number for a parameter that is a double is that number."""
+        """Converts integers to doubles for parameters that are doubles."""
         return [
             Parameter(parameter.name, value=self._declarations[parameter.name].as_declared(parameter.value))
             if parameter.name in self._declarations and parameter.type_ == Parameter.Type.INTEGER
@@ -115,7 +115,7 @@ class DeclaredParameters:
     def _refusal(self, parameter: Parameter) -> str | None:
         declaration = self._declarations.get(parameter.name)
         if declaration is None:
-            return None  # use_sim_time, quality-of-service overrides: not ours
+            return None  # use_sim_time, quality-of-service overrides
         is_change = self._node.has_parameter(parameter.name)
         if is_change and declaration.changes == UNCONFIGURED and self._is_configured():
             return f"{parameter.name} can only change while the node is unconfigured: deactivate and clean up first"
@@ -123,7 +123,7 @@ class DeclaredParameters:
 
 
 def _plain(value: Any) -> Any:
-    """rclpy hands arrays of strings out as lists or tuples, depending on where they came from."""
+    """A list for a tuple: rclpy returns arrays of strings as either."""
     return list(value) if isinstance(value, tuple) else value
 
 

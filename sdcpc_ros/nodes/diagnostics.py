@@ -1,6 +1,6 @@
 """The statuses of /diagnostics: one for each camera, and the backend's part of the model's.
 
-docs/node.md explains the levels. A camera's level is over the time since the last report; the worst rule counts.
+docs/node.md explains the levels. A camera's level covers the time since the last report.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class BackendReporter:
         self._building_since_s = 0.0  # steady clock
 
     def report(self) -> tuple[bytes, str]:
-        """A level of DiagnosticStatus, and why another backend runs than the chosen one; empty if it is that."""
+        """A level of DiagnosticStatus, and the reason if another backend than the chosen one runs, or ''."""
         status = self._segmenter.backend_status
         if status.state != self._state:
             self._log(status.state, str(status))
@@ -139,7 +139,7 @@ class BackendReporter:
 def make_status(
     node_name: str, part: str, level: bytes, message: str, values: Mapping[str, Any], *, hardware_id: str
 ) -> DiagnosticStatus:
-    """The status of a part of a node, with the node's full name, as several may report. The values become text."""
+    """The status of a part of a node, under the node's full name. The values become text."""
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     name = f"{node_name.strip('/')}: {part}"
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)
@@ -151,7 +151,7 @@ def _causes(counts: Counter[str], kind: str) -> dict[str, int]:
 
 
 def _by_cause(counts: Counter[str], kind: str, causes: Sequence[str]) -> dict[str, int]:
-    """The values of all counts `kind: CAUSE`, after their sum."""
+    """The sum of all counts `kind: CAUSE`, then each of them."""
     values = {f"{kind}: {cause}": counts[f"{kind}: {cause}"] for cause in causes}
     return {kind: sum(values.values()), **values}
 

@@ -1,4 +1,4 @@
-"""The thread that processes images: the newest of each camera, in turn, and those of one batch at once. No ROS here."""
+"""The thread that processes images: the newest of each camera, in turn, in batches. No ROS in here."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Batch = Sequence[tuple[CameraStream, ReceivedImage]]
 class FrameWorker:
     """Passes waiting images to a processor, batch by batch. The camera that was served least recently leads a batch.
 
-    One image of each camera waits at most, the newest. It waits for at most one batch of each other camera, and for no
-    image that has not come. Where a batch has no room left, the image goes on waiting.
+    At most one image of each camera waits, the newest. It waits for at most one batch of each other camera, and never
+    for an image that has not arrived. An image that does not fit into a batch stays waiting.
     """
 
     def __init__(self, streams: Sequence[CameraStream], processor: BatchProcessor) -> None:
@@ -27,14 +27,14 @@ class FrameWorker:
         self._processor = processor
         self._waiting: dict[CameraStream, ReceivedImage] = {}
         self._stopping = False
-        self._changed = threading.Condition()  # guards what waits
+        self._changed = threading.Condition()  # guards _waiting
         self._thread = threading.Thread(target=self._run, name="frame_worker", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def offer(self, stream: CameraStream, image: ReceivedImage) -> None:
-        """Wakes the thread for an image; an older one of the camera that still waits counts as dropped."""
+        """Wakes the thread for an image. An older image of the camera that still waits counts as dropped."""
         with self._changed:
             if stream in self._waiting:
                 stream.count("dropped: newer")
@@ -42,7 +42,7 @@ class FrameWorker:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Returns when the batch in work is done; no other starts, and what waits counts as dropped."""
+        """Returns when the current batch is done; no other batch starts, and waiting images count as dropped."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -52,7 +52,7 @@ class FrameWorker:
         self._waiting.clear()
 
     def take_batch(self) -> Batch:
-        """The images to process next; empty when no camera has one. For the worker's thread."""
+        """The images to process next; empty if none waits. For the worker's thread."""
         with self._changed:
             first = next((stream for stream in self._streams if stream in self._waiting), None)
             if first is None:
@@ -60,10 +60,10 @@ class FrameWorker:
             batch = [(first, self._waiting.pop(first))]
             key = self._processor.batch_key(batch[0][1])
             others = [stream for stream in self._streams if self._has_key(stream, key)]
-        # Not with the lock: it may start to build a backend, and the executor must not wait for that.
+        # Without the lock: this may start to build a backend, and the executor must not wait for it.
         size = self._processor.batch_size(key, 1 + len(others)) if others else 1
         with self._changed:
-            # A newer image with another key may have come since; it is left for its own turn.
+            # A newer image with another key may have arrived; it stays for its own turn.
             alike = [stream for stream in others if self._has_key(stream, key)]
             batch += [(stream, self._waiting.pop(stream)) for stream in alike[: size - 1]]
         served = [stream for stream, _ in batch]

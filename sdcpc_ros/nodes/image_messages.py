@@ -27,7 +27,7 @@ def image_format(message: Any, max_pixels: int) -> ImageFormat:
 
 
 def decode(message: Any, checked: ImageFormat) -> np.ndarray:
-    """The picture of a message that `image_format` has checked, as (H, W, 3) uint8 RGB; of `rgb8` a view into its data.
+    """Decodes a message that `image_format` has checked to (H, W, 3) uint8 RGB; for `rgb8` a view into its data.
 
     Raises BadImage.
     """
@@ -42,7 +42,7 @@ def decode(message: Any, checked: ImageFormat) -> np.ndarray:
 
 
 def _bridge_for(message: Any) -> Any | None:
-    """The CvBridge that has to convert a message; None if `sdcpc_ros.images` can, or there is none."""
+    """The CvBridge that must convert a message; None if `sdcpc_ros.images` can, or cv_bridge is missing."""
     is_known = hasattr(message, "format") or message.encoding in RAW_ENCODINGS
     return None if is_known else find_cv_bridge()
 
@@ -70,7 +70,7 @@ def compressed_mask(header: Any, mask: np.ndarray, encoding: str) -> CompressedI
 
 
 class ImageWriter:
-    """Writes the Image messages of one topic, all in the same message object.
+    """Writes the Image messages of one topic into one message object.
 
     rclpy checks an array assigned to `data` element by element (0.3 s for 720p), so pixels are written in place through
     a view. Publishing serialises at once: the message may be written again as soon as `publish` has returned.
@@ -81,7 +81,7 @@ class ImageWriter:
         self._pixels: np.ndarray = np.empty(0, np.uint8)
 
     def write(self, header: Any, pixels: np.ndarray) -> Image:
-        """The message with this very header; valid until the next call.
+        """The message, with this header object; valid until the next call.
 
         pixels: (H, W) or (H, W, 3), of the encoding's type in little-endian order, the same type in each call.
         """

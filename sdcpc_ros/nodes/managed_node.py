@@ -23,12 +23,12 @@ Result = TypeVar("Result")
 class ManagedNode(LifecycleNode):
     """Configures in a thread of its own; all other transitions are quick and run in the executor's thread.
 
-    `on_configure` may create publishers but no subscriptions, timers or services: their handles are the executor's.
+    `on_configure` may create publishers but no subscriptions, timers or services: the executor uses their handles.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        #: For callbacks that await a transition while others run.
+        #: For callbacks that await a transition while other callbacks run.
         self.transition_callbacks = ReentrantCallbackGroup()
         for service in self.services:
             if service.srv_type is ChangeState:
@@ -52,13 +52,13 @@ class ManagedNode(LifecycleNode):
                 return await _in_thread(self.executor, lambda: self._change_state_now(request, response))
             return self._change_state_now(request, response)
         except RuntimeError:  # rclpy's RCLError: the state has no such transition
-            self.get_logger().warning(f"no transition '{transition.label or transition.id}' from the present state")
+            self.get_logger().warning(f"no transition '{transition.label or transition.id}' from the current state")
             response.success = False
             return response
 
 
 async def _in_thread(executor: Executor, work: Callable[[], Result]) -> Result:
-    """Runs `work` in a thread while the executor goes on; returns or raises what it does."""
+    """Runs `work` in a thread while the executor continues; returns its result or raises its exception."""
     outcome: Future = Future(executor=executor)
 
     def run() -> None:
@@ -66,7 +66,7 @@ async def _in_thread(executor: Executor, work: Callable[[], Result]) -> Result:
             outcome.set_result(work())
         except Exception as error:
             outcome.set_exception(error)
-        executor.wake()  # else it would not notice that `outcome` is done
+        executor.wake()  # otherwise it does not notice that `outcome` is done
 
     threading.Thread(target=run, name="configure", daemon=True).start()
     return await outcome

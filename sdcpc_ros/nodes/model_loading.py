@@ -1,4 +1,4 @@
-"""Loads the segmenter and the label map that the node's parameters name."""
+"""Loads the segmenter and the label map according to the node's parameters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def load_segmenter(parameters: NodeParameters) -> tuple[StreamingSegmenter, LabelMap]:
-    """Returns the segmenter and the ids that its masks are published with.
+    """Returns the segmenter and the label map of its published masks.
 
-    Raises ValueError (ParameterError, LabelSetError, CheckpointError, BackendError) naming what is wrong.
+    Raises ValueError (ParameterError, LabelSetError, CheckpointError, BackendError) that names the fault.
     """
     # Imported here: PyTorch takes seconds, while the node answers parameters, diagnostics and signals.
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model

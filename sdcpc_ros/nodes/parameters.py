@@ -25,7 +25,7 @@ _TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 class ParameterError(ValueError):
-    """A value, or a combination of values, that is not allowed; the message says what is."""
+    """A value, or a combination of values, that is not allowed; the message names the allowed values."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Declaration:
 
     @property
     def allowed_in_words(self) -> str:
-        """Empty when every value of the type is allowed."""
+        """Empty if every value of the type is allowed."""
         if self.range is not None:
             return f"{self.range[0]} to {self.range[1]}"
         return " or ".join(self.choices) or self.allowed
@@ -56,7 +56,7 @@ class Declaration:
         return float(value) if type(value) is int and type(self.default) is float else value
 
     def refusal(self, value: Any, name: str) -> str | None:
-        """A sentence why the value of the parameter with this full name is not allowed, or None."""
+        """A sentence that says why the value is not allowed for the parameter with this full name, or None."""
         texts = value if isinstance(value, list) else [value]
         if type(value) is not type(self.default) or (texts is value and not all(type(text) is str for text in texts)):
             return f"{name} is {value!r}; a value of type {self.type_name} is needed"
@@ -113,16 +113,16 @@ class NodeParameters:
     )
     device: str = _parameter(
         "auto",
-        "Where the network runs; auto takes the GPU when PyTorch finds one.",
+        "Device that runs the network; auto is the GPU if PyTorch finds one.",
         pattern=re.compile(r"auto|cpu|cuda(:\d+)?"),
         allowed="auto, cpu, cuda or cuda:N",
     )
     backend: str = _parameter(
         "auto",
-        "How the network runs. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, else "
-        "eager. eager: PyTorch as it is; inductor: compiled here; aot: compiled ahead of time; onnxruntime; tensorrt: "
-        "a TensorRT engine. Frames run eagerly while a backend is built. Configuration fails and names the missing "
-        "dependency if the backend is not available.",
+        "Backend that runs the network. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, "
+        "else eager. eager: PyTorch without compilation; inductor: compiled in this process; aot: compiled ahead of "
+        "time; onnxruntime; tensorrt: a TensorRT engine. Frames run eagerly while a backend is built. Configuration "
+        "fails and names the missing dependency if the backend is not available.",
         choices=("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt"),
     )
     precision: str = _parameter(
@@ -132,25 +132,25 @@ class NodeParameters:
     )
     backend_fallback: bool = _parameter(
         False,
-        "Run eagerly, with a warning in the diagnostics, if the backend is not available. auto always does.",
+        "If the backend is not available, run eagerly, with a warning in the diagnostics. auto always does this.",
     )
     max_batch: int = _parameter(
         0,
-        "How many cameras' frames may run through the network at once, if they wait at the same time and have the same "
-        "network size. 0: as many as there are cameras on a GPU; 1 on a CPU, where a batch gains nothing.",
+        "Largest batch: waiting frames of several cameras run together if the network sees them at the same size. "
+        "0: the number of cameras on a GPU; 1 on a CPU, where a batch gains nothing.",
         changes=ANY_TIME,
         range=(0, 64),
     )
     input_height: int = _parameter(
         0,
-        "Height of the image that the network sees, px. 0, for both sides: the camera's aspect ratio, with as many "
-        "pixels as the model was trained on.",
+        "Height of the network's input, px. 0 for height and width: the camera's aspect ratio, with as many pixels as "
+        "in training.",
         range=(0, 8192),
     )
-    input_width: int = _parameter(0, "Width of the image that the network sees, px.", range=(0, 8192))
+    input_width: int = _parameter(0, "Width of the network's input, px.", range=(0, 8192))
     cameras: tuple[CameraParameters, ...] = _parameter(
         ["camera"],
-        "Names of the cameras; each has parameters and topics of its own.",
+        "Names of the cameras; each has its own parameters and topics.",
         pattern=re.compile(r"[A-Za-z](_?[A-Za-z0-9])*"),
         allowed="letters, digits and single underscores, beginning with a letter",
     )
@@ -166,15 +166,15 @@ class NodeParameters:
     )
     label_map: tuple[str, ...] = _parameter(
         [""],
-        "The ids of the classes: `name: id` texts; or a YAML file of them, or a preset, by itself. `default` names all "
-        "other classes, `unlabelled` pixels without a label. Empty: the model's ids.",
+        "Ids of the classes: a list of `name: id` strings, or a list of one YAML file or one preset. `default` is the "
+        "id of all other classes, `unlabelled` of pixels without a label. Empty: the model's ids.",
         pattern=re.compile(rf"|[^:]+\.ya?ml|{'|'.join(PRESETS)}|.*\S\s*:\s*-?\d+\s*"),
         allowed=f"name: id, a .yaml file, or a preset ({', '.join(PRESETS)})",
     )
     output_size: str = _parameter(
         "image",
-        "Size of mask, confidence and overlay: the camera image's, or the smaller one that the network sees "
-        "(the published camera_info is scaled with it).",
+        "Size of mask, confidence and overlay: of the camera image, or of the network's input, which is smaller "
+        "(the published camera_info is scaled to it).",
         choices=("image", "network"),
     )
     confidence_threshold: float = _parameter(
@@ -191,13 +191,13 @@ class NodeParameters:
     )
     max_gap: float = _parameter(
         1.0,
-        "Seconds between two frames' stamps beyond which the earlier frames are forgotten.",
+        "A longer gap between two stamps, in seconds, empties the frame buffer.",
         changes=ANY_TIME,
         range=(0.01, 3600.0),
     )
     max_image_pixels: int = _parameter(
         1 << 26,
-        "Images of more pixels than this are rejected, compressed ones before they are decoded.",
+        "Images with more pixels are rejected, compressed images before they are decoded.",
         changes=ANY_TIME,
         range=(1, 1 << 30),
     )

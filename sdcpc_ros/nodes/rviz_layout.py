@@ -43,7 +43,7 @@ def rviz_layout(shipped: Path, node_name: str, cameras: Sequence[CameraParameter
                 topic["Value"] = absolute_name(camera.image_topic, node_name)
             else:
                 topic["Value"] = f"{node_name}/{camera.name}{topic['Value'].removeprefix(_SHIPPED_OUTPUTS)}"
-            if camera is not cameras[0]:  # whose displays keep their names, which the window layout refers to
+            if camera is not cameras[0]:  # the window layout refers to its displays by name
                 display["Name"] = f"{camera.name} {display['Name']}"
             displays.append(display)
     layout["Visualization Manager"]["Displays"] = displays

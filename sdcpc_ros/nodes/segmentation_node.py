@@ -45,6 +45,7 @@ from sdcpc_ros.nodes.stop_signals import StopSignals
 from sdcpc_ros.nodes.unknown_parameters import files_for_others
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc, device_mib, release_freed_memory, resident_mib
+from sdcpc_ros.runtime.wording import count_noun
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -70,7 +71,7 @@ class SegmentationNode(ManagedNode):
         self._declared = DeclaredParameters(self, lambda: self.is_configuring or self._segmenter is not None)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS.name, topics.DIAGNOSTICS.depth)
-        # The steady clock: reports go on while simulated time stands still.
+        # The steady clock, because simulated time may stand still.
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady_clock)
         self._log_missing_packages()
@@ -81,7 +82,7 @@ class SegmentationNode(ManagedNode):
             )
 
     def count_failed_callback(self, error: Exception) -> None:
-        """Counts an exception of a callback, or of an undecodable message, for /diagnostics."""
+        """Counts an exception of a callback, or of a message that cannot be deserialised, for /diagnostics."""
         self._failed_callbacks += 1
         self.get_logger().error(f"a callback failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
 
@@ -188,7 +189,7 @@ class SegmentationNode(ManagedNode):
         response.message = (
             f"the frame buffers of {', '.join(cameras)} are emptied before their next frame"
             if cameras
-            else "nothing to empty: the node is not configured"
+            else "no frame buffers: the node is not configured"
         )
         return response
 
@@ -233,7 +234,7 @@ class SegmentationNode(ManagedNode):
         if self._failure:
             level, message = DiagnosticStatus.ERROR, self._failure
         elif new_failures:
-            level, message = DiagnosticStatus.WARN, f"{new_failures} messages or calls could not be taken: see the log"
+            level, message = DiagnosticStatus.WARN, f"{count_noun(new_failures, 'callback')} failed: see the log"
         elif self.is_configuring:
             message = "configuring: the model is being loaded"
         else:
@@ -279,7 +280,7 @@ def main(args: Sequence[str] | None = None) -> int:
     stop.set()
     signals.ignore()
     node.get_logger().info("shutting down")
-    node.get_logger().set_level(LoggingSeverity.ERROR)  # a configuration that goes on has nothing more to report
+    node.get_logger().set_level(LoggingSeverity.ERROR)  # a configuration that still runs must not log
     # Neither a network run nor the import of PyTorch can be interrupted; the timer ends the process regardless.
     deadline_s = _SHUTDOWN_DEADLINE_WHILE_LOADING_S if node.is_configuring else _SHUTDOWN_DEADLINE_S
     deadline = threading.Timer(deadline_s, os._exit, args=(0,))

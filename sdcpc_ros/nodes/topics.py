@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-#: The transport follows the publisher's type, or the topic's name while nobody publishes it.
+#: The transport follows the publisher's type, or the topic's name while it has no publisher.
 AUTO = "auto"
 #: Type of the image topic by transport.
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
@@ -54,13 +54,13 @@ LABEL_INFO = OutputTopic(
 LABEL_COLOR = OutputTopic(
     "label/color",
     "sensor_msgs/Image",
-    "rgb8: the mask in the colours of the label set, black = unlabelled or background, for viewers, which show class "
-    "ids nearly black. Only drawn while someone subscribes.",
+    "rgb8: the mask in the colours of the label set, for viewers (class ids look nearly black); black = unlabelled or "
+    "background. Only drawn while someone subscribes.",
 )
 LABEL_CAMERA_INFO = OutputTopic(
     "label/camera_info",
     "sensor_msgs/CameraInfo",
-    "The camera's calibration, scaled to the mask, with each mask once there was one on `<camera>.camera_info_topic`.",
+    "The camera's calibration, scaled to the mask. With each mask after the first on `<camera>.camera_info_topic`.",
 )
 CONFIDENCE = OutputTopic(
     "confidence/image_raw",
@@ -71,7 +71,7 @@ CONFIDENCE = OutputTopic(
 OVERLAY = OutputTopic(
     "overlay/image_raw",
     "sensor_msgs/Image",
-    "rgb8: class colours over the camera image, for people. Only drawn while someone subscribes.",
+    "rgb8: class colours over the camera image. Only drawn while someone subscribes.",
 )
 CLASS_STATISTICS = OutputTopic(
     "class_statistics",
@@ -121,7 +121,7 @@ def camera_info_beside(image_topic: str) -> str:
 
 
 def absolute_name(name: str, node_name: str) -> str:
-    """A topic's name as ROS resolves it for the node of this full name, before any remapping."""
+    """A topic's name as ROS resolves it for the node with this full name, before remapping."""
     if name.startswith("~/"):
         return node_name + name[1:]
     return name if name.startswith("/") else f"{node_name.rpartition('/')[0]}/{name}"
@@ -133,7 +133,7 @@ def markdown_table() -> str:
         "| topic | type | quality of service | rule |",
         "|---|---|---|---|",
         "| in: `<camera>.image_topic` | sensor_msgs/Image or CompressedImage | best effort, depth 1 "
-        "| The newest frame wins: one that still waits when the next arrives is dropped and counted. |",
+        "| The newest frame wins: a waiting frame is dropped and counted when a newer frame arrives. |",
         "| in: `<camera>.camera_info_topic` | sensor_msgs/CameraInfo | best effort, depth 1 | Optional. |",
     ]
     for topic in (*CAMERA_TOPICS, DIAGNOSTICS):

@@ -15,10 +15,10 @@ _PREFIXES_OF_EVERY_NODE = ("qos_overrides.", "diagnostic_updater.")
 
 
 def unknown_parameters(given: Mapping[str, Any], cameras: Sequence[str]) -> Iterator[str]:
-    """Yields a sentence for each parameter that the node does not have, with the nearest name that it has.
+    """Yields a sentence for each parameter that the node does not have, with the nearest known name.
 
-    given: value by full name. Parameters of unknown cameras are ignored at their defaults: the shipped file has those
-    of 'camera', whatever the launch argument `cameras` names.
+    given: value by full name. Parameters of unknown cameras are ignored if they have their default: the shipped file
+    has the parameters of 'camera' even if the launch argument `cameras` names others.
     """
     known = [*declarations_for(cameras), *_OF_EVERY_NODE]
     for name, value in given.items():
@@ -38,7 +38,7 @@ def unknown_parameters(given: Mapping[str, Any], cameras: Sequence[str]) -> Iter
 
 
 def files_for_others(arguments: Sequence[str], node_name: str) -> Iterator[str]:
-    """Yields a sentence for each `--params-file` of a command line with nothing for the node of this full name."""
+    """Yields a sentence for each `--params-file` that has nothing for the node with this full name."""
     for option, file in itertools.pairwise(arguments):
         if option != "--params-file":
             continue

@@ -26,6 +26,7 @@ from sdcpc_ros.replay.live_run import LivePlan
 from sdcpc_ros.replay.node_process import NodeTopics, terminated_as_interrupted
 from sdcpc_ros.replay.segmented_frames import ModelChoice
 from sdcpc_ros.runtime.progress import ProgressBar
+from sdcpc_ros.runtime.wording import count_noun
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
 #: The columns of tables, by the keys in reports.
@@ -112,8 +113,9 @@ def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> 
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")
     if report["problems"]:
-        left_out = f"{report['bag']['unusable']} images were left out"
-        console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
+        unusable = report["bag"]["unusable"]
+        counted = f"{count_noun(unusable, 'image')} could not be used; " if unusable else ""
+        console.print(f"{counted}{escape(report['problems'][0])}", soft_wrap=True)
     named = {"numbers": job.report_path, "page": job.page_path, "labelled bag": job.labelled_bag_path}
     for what, path in {**named, "recording": job.rerun}.items():
         if path is not None and path.exists():

@@ -117,7 +117,7 @@ def test_a_missed_gate_is_exit_status_1_also_on_what_was_done_before(street, eva
         missed = capsys.readouterr().err.splitlines()
         assert len(missed) == 2
         assert missed[0].startswith("sdcpc evaluate-bag: scores.miou is 0.") and "--min-miou 0.9 is missed" in missed[0]
-        assert missed[1] == "sdcpc evaluate-bag: scores.mvc16 is not known, --min-mvc16 0 asks for it"
+        assert missed[1] == "sdcpc evaluate-bag: scores.mvc16 is not known, --min-mvc16 0 is missed"
 
 
 def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, evaluate, tmp_path, capsys, monkeypatch):
@@ -178,9 +178,9 @@ def test_a_model_that_is_not_there_is_one_sentence_for_all_bags(street, tmp_path
         (["bag", "--max-dropped", "2"], "--max-dropped goes with --live"),
         (
             ["bag", "--every", "0"],
-            "argument --every: '0' is no number of images; a whole number of 1 or more is needed",
+            "argument --every: '0' is not a number of images; a whole number of 1 or more is needed",
         ),
-        (["bag", "--every", "1.5"], "argument --every: '1.5' is no number of images"),
+        (["bag", "--every", "1.5"], "argument --every: '1.5' is not a number of images"),
         (["bag", "--every", "2", "--live"], "--live plays every image of a bag, so it does not go with --every"),
         (["bag", "--live", "--workers", "2"], "does not go with --workers or --ray"),
     ],

@@ -180,8 +180,8 @@ def test_what_cannot_be_shown_is_a_sentence(evaluated, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "either what to show, or --live, is needed"),
-        (["drive.mp4", "--live"], "either what to show, or --live, is needed"),
+        ([], "either an input or --live is needed"),
+        (["drive.mp4", "--live"], "either an input or --live is needed"),
         (["drive.mp4", "--node", "/a"], "--node goes with --live"),
         (["--live", "--rate", "2"], "do not go with --live: the node segments"),
         (["drive.mp4", "--labels", "/a/label/image_raw"], "--labels goes with a bag that holds masks"),

@@ -25,8 +25,8 @@ REPORT = {
         ("ms", 41, None),
         ("ms", 40.5, "timing.ms_per_frame.p95 is 41, --max-ms 40.5 is missed"),
         ("unusable", 1, "bag.unusable is 2, --max-unusable 1 is missed"),
-        ("mvc8", 0.0, "scores.mvc8 is not known, --min-mvc8 0 asks for it"),
-        ("latency", 100, "live.latency_ms.p95 is not known, --max-latency 100 asks for it"),
+        ("mvc8", 0.0, "scores.mvc8 is not known, --min-mvc8 0 is missed"),
+        ("latency", 100, "live.latency_ms.p95 is not known, --max-latency 100 is missed"),
     ],
 )
 def test_what_is_missed_is_said_in_numbers(name, threshold, sentence):

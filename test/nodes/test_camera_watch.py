@@ -34,7 +34,7 @@ def test_the_sentence_names_what_is_there() -> None:
     topics = {"/eye/image": [IMAGE], "/eye/points": ["sensor_msgs/msg/PointCloud2"], "/node/front/label": [IMAGE]}
     told = silence_sentence(*FRONT, topics, "/node", 5.4)
     assert told == (
-        "camera 'front': no image for 5 s on /front/image_raw (sensor_msgs/msg/Image): nobody publishes it. "
+        "camera 'front': no image for 5 s on /front/image_raw (sensor_msgs/msg/Image): it has no publisher. "
         "Topics of this type: /eye/image"
     )
     assert "no image for 342 s on" in silence_sentence(*FRONT, topics, "/node", 342.0)
@@ -73,7 +73,7 @@ def test_dropped_frames_are_told_with_the_cause_once_a_minute() -> None:
     told = overloads(CameraWatch(), range(130), hz=10, dropped_hz=6)
     assert [second for second, _ in told] == [10, 70]
     assert told[0][1] == (
-        "60 of 100 images in 10 s were dropped for newer ones: they come at 10.0 Hz, masks leave at 4.0 Hz; "
+        "60 of 100 images in 10 s were dropped for newer ones: images arrive at 10.0 Hz, masks leave at 4.0 Hz; "
         "the slowest stage is network, 240 ms. A smaller input_height and input_width, another backend or a slower "
         "camera helps"
     )

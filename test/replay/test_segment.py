@@ -240,7 +240,7 @@ class TestCommand:
 
     def test_a_video_in_a_video_out(self, video, tiny_checkpoint, tmp_path, capsys):
         assert self.run(video, "-o", tmp_path / "out.mp4", "--model", tiny_checkpoint, "--opacity", "0.3") == 0
-        assert "out.mp4: 5 pictures" in capsys.readouterr().out
+        assert "out.mp4: 5 images" in capsys.readouterr().out
         assert len(taken(tmp_path / "out.mp4")[0]) == 5
 
     def test_images_in_labels_out_and_what_was_left_out_is_told(self, images, tiny_checkpoint, tmp_path, capsys):
@@ -248,7 +248,7 @@ class TestCommand:
         assert self.run(images, "-o", tmp_path / "labels", "--model", tiny_checkpoint, "--rate", "2") == 0
         captured = capsys.readouterr()
         assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["frame_11.png", "frame_9.png"]
-        assert "labels: 2 pictures" in captured.out
+        assert "labels: 2 images" in captured.out
         assert captured.err.count("\n") == 1 and "left out: '" in captured.err
 
     @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ def test_what_is_connected_is_said_and_a_topic_that_nobody_publishes_warned_of(s
     compressed = peer.node.create_publisher(CompressedImage, "/rear/image_raw", 1)
     topics = {"front__image_topic": "/front/image", "front__transport": "raw", "rear__transport": "raw"}
     node = start_node(model=tiny_checkpoint, device="cpu", cameras="[front, rear]", **topics)
-    node.wait_for_log("camera 'rear': listens to")
-    (told,) = [line for line in node.log().splitlines() if "camera 'front': listens to" in line]
-    assert "listens to /front/image (sensor_msgs/msg/Image) and /front/camera_info; publishes /segm" in told
+    node.wait_for_log("camera 'rear': subscribes to")
+    (told,) = [line for line in node.log().splitlines() if "camera 'front': subscribes to" in line]
+    assert "subscribes to /front/image (sensor_msgs/msg/Image) and /front/camera_info; publishes /segm" in told
     assert "/segmentation_node/front/label/image_raw" in told
     peer.wait_until(lambda: len(warnings(node)) == 2, "a warning for each camera")
     assert [re.sub(r"for \d+ s", "for 5 s", warning) for warning in warnings(node)] == [
-        "camera 'front': no image for 5 s on /front/image (sensor_msgs/msg/Image): nobody publishes it. "
+        "camera 'front': no image for 5 s on /front/image (sensor_msgs/msg/Image): it has no publisher. "
         "Topics of this type: /realsense/color/image_raw",
         "camera 'rear': no image for 5 s on /rear/image_raw (sensor_msgs/msg/Image): it is published as "
         "sensor_msgs/msg/CompressedImage; set rear.transport to compressed",
@@ -45,7 +45,7 @@ def test_a_clock_that_nobody_publishes_is_warned_of_once(start_node, peer):
 
 def test_dropped_frames_are_said_with_the_cause(start_node, peer, image, street, tiny_checkpoint):
     node = start_node(program=(TROUBLED, "--delay", "0.3", "--fail-every", "0"), model=tiny_checkpoint, device="cpu")
-    node.wait_for_log("listens to")
+    node.wait_for_log("subscribes to")
     publisher, picture = peer.publisher("/camera/image_raw"), street()
     for stamp_ms in itertools.count(100, 100):
         assert stamp_ms < 60_000, node.log()

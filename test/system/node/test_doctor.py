@@ -91,7 +91,7 @@ def test_a_camera_that_is_heard_is_well(doctor, camera):
     assert "published by /peer, best_effort, volatile: reaches the node" in line(lines, "published by")
     assert " images in " in line(lines, " Hz)") and "0.06 MB each" in line(lines, " Hz)")
     assert line(lines, "/segmentation_node does not run").startswith("note")
-    assert lines[-1].endswith(f"{sum(text.startswith('warning') for text in lines)} to be warned of")
+    assert lines[-1].endswith(f"warnings: {sum(text.startswith('warning') for text in lines)}")
 
 
 def test_what_nobody_publishes_is_a_fault_with_what_there_is(doctor, camera):
@@ -174,7 +174,7 @@ def test_a_node_that_rejects_every_image_is_at_fault(start_node, doctor, peer, i
 def test_outputs_of_segmentation_nodes_are_not_offered_as_a_camera(start_node, doctor, camera, tiny_checkpoint):
     """Neither to the node itself nor to one that does not run yet."""
     node = start_node(namespace="/robot", model=tiny_checkpoint, device="cpu", cameras="[front]")
-    node.wait_for_log("listens to")
+    node.wait_for_log("subscribes to")
     for arguments, topic in (
         (("--node", "/robot/segmentation_node"), "/robot/front/image_raw"),
         (("--image-topic", "/camera/image_raw"), "/camera/image_raw"),

@@ -25,7 +25,7 @@ def compressed(street):
 def test_a_compressed_topic_is_taken_by_its_name(start_node, peer, compressed, tiny_checkpoint):
     topic = "/front/image_raw/compressed"
     node = start_node(model=tiny_checkpoint, device="cpu", camera__image_topic=topic)
-    node.wait_for_log(f"listens to {topic} (sensor_msgs/msg/CompressedImage) and /front/camera_info")
+    node.wait_for_log(f"subscribes to {topic} (sensor_msgs/msg/CompressedImage) and /front/camera_info")
     masks = peer.collect(peer.topic("camera/label/image_raw"), Image)
     assert peer.exchange(topic, compressed(10), masks)
     report = peer.fresh_report("camera")
@@ -45,7 +45,7 @@ def test_a_type_that_the_name_does_not_tell_is_taken_from_the_graph(
         early = peer.node.create_publisher(CompressedImage, topic, 1)
     node = start_node(model=tiny_checkpoint, device="cpu", camera__image_topic=topic)
     if first == "node":
-        node.wait_for_log(f"listens to {topic} (sensor_msgs/msg/Image)")
+        node.wait_for_log(f"subscribes to {topic} (sensor_msgs/msg/Image)")
         early = peer.node.create_publisher(CompressedImage, topic, 1)
     peer.wait_until(lambda: early.get_subscription_count() > 0, "the node's subscription of CompressedImage")
     assert peer.exchange(topic, compressed(20), masks)
@@ -86,5 +86,5 @@ def test_a_camera_info_topic_that_is_chosen_stays(start_node, peer, tiny_checkpo
     parameters = {"cameras": "[left, right]", "right__camera_info_topic": "/calibration1"}
     node = start_node(program=remapped(*rules), model=tiny_checkpoint, device="cpu", **parameters)
     for number in (0, 1):
-        node.wait_for_log(f"listens to /cam{number}/color (sensor_msgs/msg/Image) and /calibration{number};")
+        node.wait_for_log(f"subscribes to /cam{number}/color (sensor_msgs/msg/Image) and /calibration{number};")
     assert node.stop() == 0
