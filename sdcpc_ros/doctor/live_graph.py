@@ -28,16 +28,16 @@ _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticSt
 
 @dataclass(frozen=True)
 class NodeInputs:
-    """What a node listens to: image topic and transport of each camera, and whether it takes its time from /clock."""
+    """The inputs of a node: image topic and transport of each camera, and whether it uses /clock."""
 
     topics: list[tuple[str, str]]  # (image topic, transport)
     use_sim_time: bool
 
 
 def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s: float) -> Iterator[Finding]:
-    """Asks the node of this name what it listens to, if it runs; `inputs` are those of a node that does not run yet.
+    """Checks the node with this name, or, if it does not run, the topics in `inputs`.
 
-    Images are listened to for `listen_s`.
+    Images are received for `listen_s`.
     """
     with open_observer(patience_s) as observer:
         graph = _Graph(observer, node_name, listen_s)
@@ -45,7 +45,7 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
         if runs:
             yield from graph.check_node()
         else:
-            yield Finding("node", f"{node_name} does not run; its topics are checked for when it does", NOTE)
+            yield Finding("node", f"{node_name} does not run; the topics that it would use are checked", NOTE)
         reports = observer.reports(node_name.strip("/"), listen_s) if runs else {}
         yield from graph.check_reports(reports)
         used = graph.parameters() if runs else inputs
@@ -56,8 +56,8 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
         if used is not None:
             yield graph.check_clock(used.use_sim_time)
         elif not topics:
-            text = f"{node_name} does not tell its parameters: its cameras are not checked"
-            yield Finding("node", text, WARNING, "its log says more; run the doctor again when it answers")
+            text = f"{node_name} does not answer get_parameters: its cameras are not checked"
+            yield Finding("node", text, WARNING, "see its log; run the doctor again when it answers")
         for topic, transport in topics:
             yield from graph.check_images(topic, transport, reports)
 
@@ -69,27 +69,27 @@ class _Graph:
     def check_node(self) -> Iterator[Finding]:
         answer = self._observer.call(GetState, f"{self._name}/get_state", GetState.Request())
         if answer is None:
-            fix = "is it stopped, or a node of another kind? Its log says more"
-            yield Finding("node", f"{self._name} is there, but does not tell its state", WARNING, fix)
+            fix = "see its log: it may have stopped, or be a node of another kind"
+            yield Finding("node", f"{self._name} is there, but does not answer get_state", WARNING, fix)
         elif answer.current_state.label == "active":
             yield Finding("node", f"{self._name} is active")
         else:
-            fix = f"ros2 lifecycle set {self._name} configure, then activate; its log and /diagnostics say what failed"
-            text = f"{self._name} is {answer.current_state.label}: it segments nothing"
+            fix = f"ros2 lifecycle set {self._name} configure, then activate; its log and /diagnostics name the cause"
+            text = f"{self._name} is {answer.current_state.label}: it does not segment"
             yield Finding("node", text, WARNING, fix)
 
     def check_reports(self, reports: Mapping[str, Report]) -> Iterator[Finding]:
-        """The node's own warnings and faults, and whether cameras' frames run in batches."""
+        """The node's own warnings and faults, and whether frames run in batches."""
         for part, report in reports.items():
             level = _LEVELS.get(report.level, FAULT)
             if level != OK:
-                fix = "docs/node.md has what to do about it; so has the node's log"
+                fix = "see docs/node.md and the node's log"
                 yield Finding(part, report.message, level, fix)
         values = reports["model"].values if "model" in reports else {}
         most, obstacle = values.get("largest batch", ""), values.get("batches held up by", "")
         if most in ("", "1"):
             return
-        together = f"frames of up to {most} cameras may go through the network at once"
+        together = f"frames of up to {most} cameras may run in one batch"
         if obstacle:
             yield Finding("batches", f"{together}, but are held up: {obstacle}", NOTE)
         else:
@@ -120,9 +120,9 @@ class _Graph:
             fix = "ros2 bag play BAG --clock, or set use_sim_time to false"
             return Finding("/clock", "use_sim_time is true, but nobody publishes /clock", FAULT, fix)
         if is_published() and not use_sim_time:
-            fix = "set use_sim_time to true, unless the clock belongs to something else"
+            fix = "set use_sim_time to true, unless the clock is for other nodes"
             return Finding("/clock", "it is published, but use_sim_time is false", WARNING, fix)
-        return Finding("/clock", "published, as use_sim_time asks" if use_sim_time else "not needed, not there")
+        return Finding("/clock", "published, and use_sim_time is true" if use_sim_time else "not needed")
 
     def check_images(self, topic: str, transport: str, reports: Mapping[str, Report]) -> Iterator[Finding]:
         report = next((r for r in reports.values() if r.values.get("image topic") == topic), None)
@@ -155,7 +155,7 @@ class _Graph:
         text = f"published by {_full_name(publisher)}, {qos.reliability.name.lower()}, {qos.durability.name.lower()}"
         compatibility, reason = qos_check_compatible(qos, subscription_qos)
         if compatibility == QoSCompatibility.ERROR:
-            fix = f"take back the qos_overrides of {topic}.subscription, or offer what they ask for"
+            fix = f"remove the qos_overrides of {topic}.subscription, or change the publisher's"
             why = reason.removeprefix("ERROR: ").strip(" ;")
             return Finding(topic, f"{text}: does not reach the node: {why}", FAULT, fix)
         return Finding(topic, f"{text}: reaches the node")

@@ -37,7 +37,7 @@ def check_ros() -> Iterator[Finding]:
         yield _no_ros(error)
         return
     middleware = rclpy.get_rmw_implementation_identifier()
-    yield Finding("ROS 2", f"{os.environ.get('ROS_DISTRO', 'distribution not named')}, {middleware}")
+    yield Finding("ROS 2", f"{os.environ.get('ROS_DISTRO', 'ROS_DISTRO is not set')}, {middleware}")
     yield from check_messages()
     if "fastrtps" in middleware or "fastdds" in middleware:
         yield check_profile(os.environ)
@@ -47,8 +47,8 @@ def check_ros() -> Iterator[Finding]:
 
 def _no_ros(error: ImportError) -> Finding:
     if isinstance(error, ModuleNotFoundError) and error.name == "rclpy":
-        text = "not in this shell: the library and the sdcpc command do without, the node does not"
-        return Finding("ROS 2", text + " (source /opt/ros/<distro>/setup.bash to have it checked)", NOTE)
+        text = "not in this shell: the library and the sdcpc command work without it, the node does not"
+        return Finding("ROS 2", text + " (source /opt/ros/<distro>/setup.bash to check it)", NOTE)
     fix = "source the setup.bash of one ROS in a new shell, and use the Python that it was built for"
     reason = next(iter(str(error).splitlines()), "no reason given")
     return Finding("ROS 2", f"rclpy is here but cannot be imported: {reason}", FAULT, fix)
@@ -102,7 +102,7 @@ def check_domain(environment: Mapping[str, str]) -> Finding:
     if not domain.isdecimal() or not 0 <= int(domain) <= 232:
         return Finding("ROS_DOMAIN_ID", repr(domain), FAULT, "export ROS_DOMAIN_ID with a number in 0..101")
     if int(domain) > 101:
-        text = f"{domain}: its ports run into those that Linux hands out"
+        text = f"{domain}: its ports overlap the ephemeral ports of Linux"
         return Finding("ROS_DOMAIN_ID", text, WARNING, "export ROS_DOMAIN_ID with a number in 0..101")
     is_local = environment.get("ROS_LOCALHOST_ONLY") == "1" or (
         environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") in ("LOCALHOST", "OFF")

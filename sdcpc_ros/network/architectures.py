@@ -46,7 +46,7 @@ def describe_temporal_path(config: NetworkConfig) -> str:
     if not config.temporal:
         return "none: every frame by itself"
     if isinstance(config, SDCPCConfig):
-        return "DSSA, trained"
+        return "DSSA with weights"
     return "DSSA without weights"
 
 

@@ -116,7 +116,7 @@ def test_a_running_node_is_asked_and_an_override_that_deafens_it_found(doctor, c
     fault = line(lines, "FAULT  ")
     assert "does not reach the node: Best effort publisher and reliable subscription" in fault
     assert "qos_overrides of /eye/image_raw" in fault
-    assert "published, as use_sim_time asks" in line(lines, "/clock")
+    assert "published, and use_sim_time is true" in line(lines, "/clock")
     assert line(lines, "/segmentation_node is there").startswith("warning")
     assert line(lines, "batches").startswith("note") and "up to 4 cameras" in line(lines, "batches")
     assert line(lines, "batches").endswith("but are held up: backend 'aot' runs one frame at a time")
