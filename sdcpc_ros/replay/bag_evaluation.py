@@ -87,7 +87,7 @@ def evaluate_bag(
         run = feed(frames, [score, *sinks], f"bag '{path}' has no usable image on {source.camera}")
         wall_s = time.perf_counter() - started
         if source.truth.description != "none" and not scorer.judged:
-            run.problems.insert(0, f"none of the images has a ground truth in the {source.truth.description}")
+            run.problems.insert(0, f"no image has a ground truth: {source.truth.description}")
         pictures.flicker = scorer.flicker.rate()
         report = {
             "format": REPORT_FORMAT,

@@ -193,7 +193,7 @@ def test_a_truth_that_belongs_to_no_image_is_told(street, tiny_model: Model, tmp
     assert cv2.imwrite(str(tmp_path / "masks" / "77.png"), np.zeros((64, 96), np.uint8))
     settings = BagSettings(truth=str(tmp_path / "masks"), duration_s=0.1)
     result = evaluate_bag(street, tiny_model, settings).report
-    assert result["problems"] == ["none of the images has a ground truth in the masks in masks/, matched by number"]
+    assert result["problems"] == ["no image has a ground truth: masks in masks/, matched by number"]
     assert result["scores"]["judged_frames"] == 0
 
 
