@@ -6,7 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_device_options, add_model_option, add_output, load_chosen_model
+from sdcpc_ros.commands.model_options import (
+    add_device_options,
+    add_model_option,
+    add_output,
+    check_file_option,
+    load_chosen_model,
+)
 
 _LISTED_PROBLEMS = 20
 
@@ -48,13 +54,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:
     error, output = arguments.parser.error, arguments.output
-    if as_video and not output.parent.is_dir():
-        error(f"--output: no folder '{output.parent}'")
+    if as_video:
+        check_file_option(arguments.parser, "--output", output)
     if not as_video and (
         output.is_file() or output.suffix.lower() in (".avi", ".mkv", ".mov", ".webm", ".png", ".jpg")
     ):
         error(f"--output: '{output}' is neither a folder nor ends in .mp4")
     if not as_video and arguments.opacity is not None:
         error("--opacity goes with a video")
-    if as_video and output.exists() and Path(arguments.input).exists() and output.samefile(arguments.input):
+    if output.exists() and Path(arguments.input).exists() and output.samefile(arguments.input):
         error("--output: this is the input")

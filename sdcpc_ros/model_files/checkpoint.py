@@ -108,6 +108,15 @@ def _check_tensors(found: dict[str, Tensor], needed: dict[str, Tensor]) -> None:
         raise CheckpointError(f"the weights do not fit the network that their own metadata describes: {problems}")
 
 
+def check_output(path: str | os.PathLike[str], source: Path) -> None:
+    """Raises CheckpointError if a checkpoint at `path` could not be read, or would replace the file it is made of."""
+    path = Path(path)
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise CheckpointError(f"{path}: not the name of a model file; one that ends in .safetensors is needed")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise CheckpointError(f"{path}: this is the input; the model needs another name")
+
+
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint; the file appears whole or not at all. Raises OSError."""
     path = Path(path)

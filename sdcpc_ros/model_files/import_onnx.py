@@ -20,6 +20,7 @@ from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,
     CheckpointError,
     Colour,
+    check_output,
     save_checkpoint,
 )
 from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSession
@@ -50,6 +51,7 @@ def import_onnx(source: str | Path, output: str | Path, labels: LabelSet, option
     for options that do not suit it.
     """
     path = Path(source)
+    check_output(output, path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if pointer := pointer_reason(path):

@@ -19,6 +19,7 @@ from sdcpc_ros.model_files.checkpoint import (
     CheckpointError,
     Colour,
     as_colour,
+    check_output,
     read_safetensors,
     save_checkpoint,
 )
@@ -60,6 +61,7 @@ def import_segformer(
     Raises CheckpointError naming the file and what is wrong with it, ValueError for a bad configuration.
     """
     folder, weights = _locate(Path(source))
+    check_output(output, weights)
     described = _read_json(folder / _CONFIG)
     encoder = _encoder(described, folder / _CONFIG)
     tensors, _ = read_safetensors(weights)

@@ -55,6 +55,9 @@ def write_folder_bag(
     """
     if not 0 < rate_hz < float("inf"):
         raise BagError(f"the rate is {rate_hz}; a positive number of images a second is needed")
+    folders = {file.parent.resolve() for frame in frames for file in frame if file is not None}
+    if any(folder.is_relative_to(Path(path).resolve()) for folder in folders):
+        raise BagError(f"the bag '{path}' would replace the images that it is made of; it needs another name")
     reader = LabelReader(colours)
     topic = f"{IMAGE_TOPIC}/compressed" if compressed else IMAGE_TOPIC
     names = json.dumps([image.stem for image, _ in frames])

@@ -141,6 +141,15 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     _refused(tmp_path, _model(model, input_type="INT32"), r"input 'image' is tensor\(int32\)")
 
 
+def test_an_output_that_no_command_could_read_is_refused(tmp_path: Path) -> None:
+    model, labels = _model(tmp_path / "m.onnx"), label_set_of_names("three", ["a", "b", "c"])
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("o", "m.onnx", "folder.safetensors"):
+        with pytest.raises(CheckpointError, match=f"{name}: not the name of a model file; one that ends in .safet"):
+            import_onnx(model, tmp_path / name, labels, OnnxOptions())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.safetensors", "m.onnx"]
+
+
 def test_weights_in_other_files_are_refused_with_a_way_out(tmp_path: Path) -> None:
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "weight")

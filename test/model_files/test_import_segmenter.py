@@ -198,6 +198,11 @@ def test_damaged_files_are_named(hub_folder: Path, tmp_path: Path, name: str, co
         import_segformer(tmp_path, tmp_path / "o.safetensors")
 
 
+def test_the_published_weights_are_not_replaced(hub_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="this is the input"):
+        import_segformer(hub_folder, hub_folder / "model.safetensors")
+
+
 def test_it_exports_whole(hub_folder: Path, tmp_path: Path) -> None:
     made = import_segformer(hub_folder, tmp_path / "m.safetensors")
     step = Step(made.build_model(), made.mean, made.std)
