@@ -188,6 +188,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         ("preprocessor_config.json", '{"image_mean": [1, 2]}', "not a usable preprocessor configuration"),
         ("preprocessor_config.json", "[]", "a JSON object is needed"),
         ("config.json", "{", "not readable as JSON"),
+        ("config.json", "[" * 100_000, "not readable as JSON"),
+        ("preprocessor_config.json", '{"size": Infinity}', "not a usable preprocessor configuration"),
     ],
 )
 def test_damaged_files_are_named(hub_folder: Path, tmp_path: Path, name: str, content: str, message: str) -> None:
