@@ -113,5 +113,5 @@ def _config_field(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE")
     try:
         return name, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return name, value

@@ -149,7 +149,7 @@ def _is_pattern(path: str) -> bool:
 def _open_capture(path: str, is_webcam: bool) -> Iterator[FrameSource]:
     """A video file, or the webcam of a number. Raises BagError if it cannot be read."""
     if is_webcam:
-        capture = cv2.VideoCapture(int(path))
+        capture = cv2.VideoCapture(min(int(path), 2**31 - 1))
         problem = (
             f"there is no camera {path}, or another program has it; a number of 0 or more that "
             "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"

@@ -254,6 +254,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "status", "sentence"),
         [
+            (["99999999999", "-o", "x"], 1, "sdcpc segment: there is no camera 99999999999"),
             (["none.mp4", "-o", "x"], 1, "sdcpc segment: there is no file at 'none.mp4'"),
             (["images", "-o", "x", "--model", "no_such_model"], 1, "no model 'no_such_model'"),
             (["images", "-o", "x.mp4", "--opacity", "7"], 1, "the opacity is 7.0; 0 to 1"),
