@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sdcpc_ros.commands.model_options import add_model_option
 from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+from sdcpc_ros.runtime.wording import count_noun
 
 _STYLES = {OK: "green", NOTE: "dim", WARNING: "yellow", FAULT: "bold red"}
 
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(Text(finding.line(), style=_STYLES[finding.level] if finding.level != OK else ""))
         levels.append(finding.level)
     faults, warnings = levels.count(FAULT), levels.count(WARNING)
-    console.print(f"{len(levels)} things looked at: {faults} at fault, {warnings} to be warned of")
+    console.print(f"{count_noun(len(levels), 'thing')} looked at: {faults} at fault, {warnings} to be warned of")
     return 1 if faults else 0
 
 

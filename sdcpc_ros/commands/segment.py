@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.replay.segment import segment_source
     from sdcpc_ros.replay.sources import open_source
     from sdcpc_ros.runtime.progress import ProgressBar
+    from sdcpc_ros.runtime.wording import count_noun
 
     with open_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
         segmenter = load_chosen_model(arguments)
@@ -48,8 +49,9 @@ def run(arguments: argparse.Namespace) -> None:
     for problem in run.problems[:_LISTED_PROBLEMS]:
         print(f"sdcpc segment: left out: {problem}", file=sys.stderr)
     if run.unusable > _LISTED_PROBLEMS:
-        print(f"sdcpc segment: and {run.unusable - _LISTED_PROBLEMS} more were left out", file=sys.stderr)
-    print(f"wrote {output}: {run.frames} pictures, {sum(run.elapsed_ms) / run.frames:.0f} ms each from image to labels")
+        print(f"sdcpc segment: and {run.unusable - _LISTED_PROBLEMS} more left out", file=sys.stderr)
+    pictures, each_ms = count_noun(run.frames, "picture"), sum(run.elapsed_ms) / run.frames
+    print(f"wrote {output}: {pictures}, {each_ms:.0f} ms each from image to labels")
 
 
 def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:

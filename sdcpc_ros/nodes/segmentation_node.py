@@ -45,6 +45,7 @@ from sdcpc_ros.nodes.stop_signals import StopSignals
 from sdcpc_ros.nodes.unknown_parameters import files_for_others
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc, device_mib, release_freed_memory, resident_mib
+from sdcpc_ros.runtime.wording import count_noun
 
 if TYPE_CHECKING:
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
@@ -233,7 +234,8 @@ class SegmentationNode(ManagedNode):
         if self._failure:
             level, message = DiagnosticStatus.ERROR, self._failure
         elif new_failures:
-            level, message = DiagnosticStatus.WARN, f"{new_failures} messages or calls could not be taken: see the log"
+            failures = count_noun(new_failures, "message or call", "messages or calls")
+            level, message = DiagnosticStatus.WARN, f"{failures} could not be taken: see the log"
         elif self.is_configuring:
             message = "configuring: the model is being loaded"
         else:

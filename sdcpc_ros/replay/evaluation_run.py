@@ -26,6 +26,7 @@ from sdcpc_ros.replay.live_run import LivePlan
 from sdcpc_ros.replay.node_process import NodeTopics, terminated_as_interrupted
 from sdcpc_ros.replay.segmented_frames import ModelChoice
 from sdcpc_ros.runtime.progress import ProgressBar
+from sdcpc_ros.runtime.wording import count_noun
 
 OK, MISSED, SOME_FAILED = 0, 1, 3
 #: The columns of tables, by the keys in reports.
@@ -112,7 +113,7 @@ def _print_result(outcome: Outcome, gates: Sequence[Gate], console: Console) -> 
     if outcome.status == "reused":
         console.print("Nothing has changed since this was evaluated; --force does it again.")
     if report["problems"]:
-        left_out = f"{report['bag']['unusable']} images were left out"
+        left_out = f"left out: {count_noun(report['bag']['unusable'], 'image')}"
         console.print(f"{left_out}; {escape(report['problems'][0])}", soft_wrap=True)
     named = {"numbers": job.report_path, "page": job.page_path, "labelled bag": job.labelled_bag_path}
     for what, path in {**named, "recording": job.rerun}.items():
@@ -156,7 +157,7 @@ def report_table(report: dict[str, Any]) -> Table:
 
 def fleet_table(fleet: dict[str, Any]) -> Table:
     """A line for each bag and one for all; shares in percent."""
-    table = Table(title=f"{len(fleet['bags'])} bags, {fleet['failed']} failed", title_justify="left")
+    table = Table(title=f"{count_noun(len(fleet['bags']), 'bag')}, {fleet['failed']} failed", title_justify="left")
     table.add_column("bag")
     for name in ("frames", *_SHARES):
         table.add_column(name, justify="right")
