@@ -231,6 +231,6 @@ def _stamp_ns(stem: str) -> int | None:
 def _frame_names(bag: BagReader) -> list[str]:
     try:
         names = json.loads(bag.custom_data.get(FRAME_NAMES_NOTE, "[]"))
-    except ValueError:
+    except (TypeError, ValueError, RecursionError):
         return []
     return [str(name) for name in names] if isinstance(names, list) else []
