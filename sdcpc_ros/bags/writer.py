@@ -61,7 +61,7 @@ class BagWriter(AbstractContextManager["BagWriter"]):
             raise BagError(f"'{self.path}' is in the way of the bag to write there, and is no bag itself")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._files = ExitStack()
-        temporary = self._files.enter_context(atomic_path(self.path))
+        temporary = self._files.enter_context(atomic_path(self.path, folder=True))
         self._writer = Writer(temporary, version=_METADATA_VERSION, storage_plugin=STORAGES[storage])
         for key, value in (notes or {}).items():
             self._writer.set_custom_data(key, value)

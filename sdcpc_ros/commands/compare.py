@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from sdcpc_ros.commands.model_options import check_file_option
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help="a report.json of `sdcpc evaluate-bag`")
@@ -32,9 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     for option in ("json", "html"):
-        path = getattr(arguments, option)
-        if path is not None and not path.parent.is_dir():
-            arguments.parser.error(f"--{option}: no folder '{path.parent}'")
+        path, inputs = getattr(arguments, option), (arguments.baseline, *arguments.reports)
+        check_file_option(arguments.parser, f"--{option}", path, *inputs)
 
     from rich.console import Console
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdcpc_ros.commands.model_options import add_device_options, add_model_option
+from sdcpc_ros.commands.model_options import add_device_options, add_model_option, check_file_option
 
 if TYPE_CHECKING:
     from sdcpc_ros.datasets.video_dataset import VideoDataset
@@ -58,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sdcpc_ros.evaluation.evaluate import evaluate, evaluation_table, labelled_video
+    from sdcpc_ros.evaluation.report_file import write_json
     from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_test_table, temporal_tests
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
     from sdcpc_ros.runtime.progress import ProgressBar
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
             "precision": segmenter.precision,
             "model_size": list(segmenter.model_size),
         }
-        arguments.json.write_text(json.dumps({**how, **scores}, indent=2, allow_nan=False) + "\n")
+        write_json(arguments.json, {**how, **scores}, indent=2)
 
 
 def _opened(arguments: argparse.Namespace, label_set: LabelSet) -> VideoDataset:
@@ -114,8 +114,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     for option in ("seed", "frames") if on_disk else ("root", "split"):
         if getattr(arguments, option) is not None:
             arguments.parser.error(f"--{option} does not go with --dataset {arguments.dataset}")
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        arguments.parser.error(f"--json: no folder '{arguments.json.parent}'")
+    check_file_option(arguments.parser, "--json", arguments.json)
 
 
 def _counts(text: str) -> tuple[int, ...]:

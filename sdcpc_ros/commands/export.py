@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.inference import Step, checked_device, checked_precision, precision_name
     from sdcpc_ros.inference.exporting import export_step
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-    from sdcpc_ros.streaming.geometry import MIN_SIDE
+    from sdcpc_ros.streaming.geometry import MAX_SIDE, MIN_SIDE
 
     path = resolve_model(arguments.model)
     checkpoint = load_checkpoint(path)
     height, width = size = tuple(arguments.input_size or checkpoint.input_size)
-    if not all(MIN_SIDE <= side <= 8192 for side in size):
-        raise ValueError(f"--input-size is {height} {width}; {MIN_SIDE} to 8192 each is allowed")
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        raise ValueError(f"--input-size is {height} {width}; {MIN_SIDE} to {MAX_SIDE} each is allowed")
     device = checked_device(arguments.device or ("cuda" if arguments.format == "tensorrt" else "cpu"))
     model = checkpoint.build_model()
     dtype = checked_precision(arguments.precision, device, model)

@@ -47,12 +47,13 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.segmenter:
         from sdcpc_ros.model_files.import_segmenter import import_segformer
         from sdcpc_ros.model_files.model_card import describe
+        from sdcpc_ros.runtime.wording import count_noun
 
         made = import_segformer(
             arguments.path, arguments.output, label_set=label_set, input_size=size, config_fields=fields
         )
         height, width = made.input_size
-        classes = f"{len(made.label_set)} classes ({made.label_set.name})"
+        classes = f"{count_noun(len(made.label_set), 'class', 'classes')} ({made.label_set.name})"
         print(f"wrote {arguments.output}: {describe(made.config)}, {classes}, {width} x {height}")
         print(f"licence: {str(made.training['licence']).splitlines()[0]}")
         return

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.labels.label_set import read_label_set
     from sdcpc_ros.replay.folder_bag import list_frames, write_folder_bag
     from sdcpc_ros.runtime.progress import ProgressBar
+    from sdcpc_ros.runtime.wording import count_noun
 
     frames = list_frames(arguments.folder, arguments.labels)
     with ProgressBar(len(frames), "writing") as advance:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     labelled = sum(label is not None for _, label in frames)
     Console(highlight=False).print(
-        f"wrote {arguments.output}: {len(frames)} images on {topic}, "
+        f"wrote {arguments.output}: {count_noun(len(frames), 'image')} on {topic}, "
         f"{labelled} with ground truth, {len(frames) / arguments.rate:.1f} s",
         soft_wrap=True,
         markup=False,

@@ -72,6 +72,18 @@ def add_output(parser: argparse.ArgumentParser, help_text: str, metavar: str = "
     parser.add_argument("-o", "--output", required=True, type=Path, metavar=metavar, help=help_text)
 
 
+def check_file_option(parser: argparse.ArgumentParser, option: str, path: Path | None, *inputs: Path) -> None:
+    """Ends the command, before its work, if no file can be written there, or it would replace one of the inputs."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        parser.error(f"{option}: no folder '{path.parent}'")
+    if path.is_dir():
+        parser.error(f"{option}: '{path}' is a folder; the name of a file is needed")
+    if path.exists() and any(each.exists() and path.samefile(each) for each in inputs):
+        parser.error(f"{option}: this is the input")
+
+
 def load_chosen_model(arguments: argparse.Namespace) -> StreamingSegmenter:
     """The model of `add_model_option`, run by `add_device_options`. Raises CheckpointError or BackendError."""
     from sdcpc_ros.model_files.checkpoint import resolve_model
@@ -101,5 +113,5 @@ def _config_field(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=VALUE")
     try:
         return name, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return name, value

@@ -6,7 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from sdcpc_ros.commands.model_options import add_device_options, add_model_option, add_output, load_chosen_model
+from sdcpc_ros.commands.model_options import (
+    add_device_options,
+    add_model_option,
+    add_output,
+    check_file_option,
+    load_chosen_model,
+)
 
 _LISTED_PROBLEMS = 20
 
@@ -34,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.replay.segment import segment_source
     from sdcpc_ros.replay.sources import open_source
     from sdcpc_ros.runtime.progress import ProgressBar
+    from sdcpc_ros.runtime.wording import count_noun
 
     with open_source(arguments.input, camera=arguments.camera, images_hz=arguments.rate) as source:
         segmenter = load_chosen_model(arguments)
@@ -42,19 +49,20 @@ def run(arguments: argparse.Namespace) -> None:
     for problem in run.problems[:_LISTED_PROBLEMS]:
         print(f"sdcpc segment: left out: {problem}", file=sys.stderr)
     if run.unusable > _LISTED_PROBLEMS:
-        print(f"sdcpc segment: and {run.unusable - _LISTED_PROBLEMS} more were left out", file=sys.stderr)
-    print(f"wrote {output}: {run.frames} images, {sum(run.elapsed_ms) / run.frames:.0f} ms each from image to labels")
+        print(f"sdcpc segment: and {run.unusable - _LISTED_PROBLEMS} more left out", file=sys.stderr)
+    images, each_ms = count_noun(run.frames, "image"), sum(run.elapsed_ms) / run.frames
+    print(f"wrote {output}: {images}, {each_ms:.0f} ms each from image to labels")
 
 
 def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:
     error, output = arguments.parser.error, arguments.output
-    if as_video and not output.parent.is_dir():
-        error(f"--output: no folder '{output.parent}'")
+    if as_video:
+        check_file_option(arguments.parser, "--output", output)
     if not as_video and (
         output.is_file() or output.suffix.lower() in (".avi", ".mkv", ".mov", ".webm", ".png", ".jpg")
     ):
         error(f"--output: '{output}' is neither a folder nor ends in .mp4")
     if not as_video and arguments.opacity is not None:
         error("--opacity goes with a video")
-    if as_video and output.exists() and Path(arguments.input).exists() and output.samefile(arguments.input):
+    if output.exists() and Path(arguments.input).exists() and output.samefile(arguments.input):
         error("--output: this is the input")

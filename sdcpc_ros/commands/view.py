@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sdcpc_ros import DEFAULT_MODEL
 from sdcpc_ros.commands.model_options import add_device_options, load_chosen_model
+from sdcpc_ros.runtime.wording import count_noun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         shown = _view_recorded(arguments)
     to = "shown in Rerun's viewer" if arguments.output is None else f"written to {arguments.output}"
-    print(f"{shown} frames {to}")
+    print(f"{count_noun(shown, 'frame')} {to}")
 
 
 def _view_recorded(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,11 @@ It publishes feature_mask/image_raw, `mono8`, with the header of the mask, which
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take long
+    from sdcpc_ros.nodes.stop_signals import exit_on_stop_signals
+
+    exit_on_stop_signals()
+
 import sys
 from collections.abc import Sequence
 from typing import Any

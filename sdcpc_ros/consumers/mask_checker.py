@@ -9,6 +9,11 @@ With `masks` it ends after that many, with exit status 1 if a rule was broken, e
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take long
+    from sdcpc_ros.nodes.stop_signals import exit_on_stop_signals
+
+    exit_on_stop_signals()
+
 import sys
 import time
 from collections.abc import Sequence

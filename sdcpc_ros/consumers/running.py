@@ -9,11 +9,13 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 
+from sdcpc_ros.nodes.stop_signals import exit_on_stop_signals, interrupt_on_stop_signals
 from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 
@@ -26,17 +28,22 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
 
     A callback ends the node with another status by `sys.exit`.
     """
-    rclpy.init(args=args)
+    exit_on_stop_signals()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        rclpy.spin(create())
+        executor = SingleThreadedExecutor()
+        executor.add_node(create())
+        interrupt_on_stop_signals()
+        while True:
+            executor.spin_once(timeout_sec=0.2)  # Python raises KeyboardInterrupt in between
     except (Refused, ParameterException) as error:  # the latter: a parameter of the wrong type, or out of its range
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         return 0
     finally:
+        exit_on_stop_signals()  # launch may send several
         rclpy.try_shutdown()
-    return 0
 
 
 def subscribe_to_label_info(node: Node, callback: Callable[[Any], None], topic: str = "label/label_info") -> bool:

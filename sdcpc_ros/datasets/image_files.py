@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.images.compressed_headers import decode_picture, read_header
+from sdcpc_ros.images.compressed_headers import MAX_PIXELS, decode_picture, read_header
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.git_lfs import pointer_reason
@@ -113,6 +113,8 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     header = read_header(memoryview(content))
     if header is not None and not header.complete:  # of a shortened JPEG some versions of OpenCV make up the rest
         raise DatasetError(f"'{path}' is not an image that can be decoded: it is cut short after {len(content)} bytes")
+    if header is not None and header.height * header.width > MAX_PIXELS:
+        raise DatasetError(f"'{path}' is {header.width}x{header.height}; at most {MAX_PIXELS} pixels are allowed")
     image = decode_picture(content, cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION))
     if image is None:
         reason = pointer_reason(path)

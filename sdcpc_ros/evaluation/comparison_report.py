@@ -15,6 +15,7 @@ from sdcpc_ros.evaluation.html_report import configuration
 from sdcpc_ros.evaluation.pages.rendering import write_page
 from sdcpc_ros.evaluation.pages.timeline import Strip, frame_times, timeline
 from sdcpc_ros.evaluation.report_file import column
+from sdcpc_ros.runtime.wording import count_noun
 
 _PLOT_LETTERS = 29  # odd: zero is in the middle
 _PLOT_FROM = 110  #: letters on a line
@@ -68,8 +69,9 @@ def comparison_table(comparison: Comparison, width: int) -> Table:
     settings, baseline, plot = comparison.settings, comparison.baseline, width >= _PLOT_FROM
     table = Table(
         title=f"{escape(comparison.name)} against {escape(comparison.baseline_name)}",
-        caption=f"{escape(baseline['bag']['name'])}, {len(baseline['frames']['number'])} frames; {settings.level:.0%} "
-        f"intervals by bootstrap, {settings.replicates} draws of runs of {comparison.block} frames, "
+        caption=f"{escape(baseline['bag']['name'])}, {count_noun(len(baseline['frames']['number']), 'frame')}; "
+        f"{settings.level:.0%} "
+        f"intervals by bootstrap, {settings.replicates} draws of runs of {count_noun(comparison.block, 'frame')}, "
         f"seed {settings.seed}" + ("; every label is the same" if comparison.same_labels else ""),
     )
     table.add_column("")

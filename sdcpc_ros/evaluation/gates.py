@@ -82,13 +82,18 @@ MEASURES = (
 )
 
 
+def value_at(report: Any, path: str) -> Any:
+    """The entry of a report at a path such as "scores.miou"; None without."""
+    for key in path.split("."):
+        report = report.get(key) if isinstance(report, dict) else None
+    return report
+
+
 def missed_gates(gates: Sequence[Gate], report: dict[str, Any]) -> list[str]:
     """A sentence for each gate that a report misses. An unknown number misses its gate."""
     sentences = []
     for gate in gates:
-        value: Any = report
-        for key in gate.name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
+        value = value_at(report, gate.name)
         if value is None:
             sentences.append(f"{gate.name} is not known, {gate.text} is missed")
         elif gate.fails(float(value)):

@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from sdcpc_ros.evaluation.gates import value_at
 from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
 from sdcpc_ros.runtime.atomic_file import atomic_path
 
 #: The format version in every report of a bag.
 REPORT_FORMAT = "sdcpc bag evaluation 1"
-_NEEDED = ("bag", "model", "settings", "versions", "scores", "classes", "confusion", "unlabelled", "frames")
 _COLUMNS = ("number", "stamp_ns", "miou", "mvc8", "mvc16", "steady", "confidence", "references", "reset")
 _COUNTS = ("intersection", "truth", "predicted")
+#: Entries that a report must have, by their paths in it.
+_NEEDED: dict[str, type] = {
+    **dict.fromkeys(("bag.name", "bag.path", "bag.camera", "bag.camera_type", "bag.truth", "model.name"), str),
+    "model.sha256": str,
+    **dict.fromkeys(("model.model_size", "settings.void", "classes", "confusion", "unlabelled"), list),
+    **dict.fromkeys(("versions", "scores"), dict),
+    **{f"frames.{name}": list for name in (*_COLUMNS, *_COUNTS)},
+}
 
 
 class ReportError(ValueError):
@@ -27,7 +35,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
     """Reads and checks a report. Raises ReportError, or OSError if the file cannot be read."""
     try:
         report = json.loads(Path(path).read_bytes())
-    except ValueError as error:  # not JSON, or not text
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
         raise ReportError(f"'{path}' is no report: it is not JSON ({error})") from None
     try:
         return check_report(report)
@@ -40,8 +48,7 @@ def check_report(report: Any) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("format") != REPORT_FORMAT:
         found = report.get("format") if isinstance(report, dict) else None
         raise ReportError(f"its format is {found!r}; '{REPORT_FORMAT}' is needed (`sdcpc evaluate-bag` writes it)")
-    missing = [name for name in _NEEDED if name not in report]
-    missing += [f"frames.{name}" for name in (*_COLUMNS, *_COUNTS) if name not in report.get("frames", {})]
+    missing = [path for path, kind in _NEEDED.items() if not isinstance(value_at(report, path), kind)]
     if missing:
         raise ReportError(f"it lacks {', '.join(missing)}")
     try:
@@ -56,7 +63,17 @@ def check_report(report: Any) -> dict[str, Any]:
     for name, length in expected.items():
         if len(frames[name]) != length:
             raise ReportError(f"frames.{name} has {len(frames[name])} entries; {length} are needed")
-    if np.shape(report["confusion"]) != (classes, classes) or len(report["classes"]) != classes:
+    try:
+        np.array(frames["stamp_ns"], np.int64)
+        for name in _COUNTS:
+            counts(report, name)
+        for name in set(_COLUMNS) - {"reset"}:
+            column(report, name)
+        frame_times_ms(report)
+        shape = np.array(report["confusion"], np.int64).shape
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise ReportError(f"its frames hold something else than numbers ({error})") from None
+    if shape != (classes, classes) or len(report["classes"]) != classes:
         raise ReportError(f"its confusion matrix or its classes are not those of {classes} classes")
     return report
 

@@ -19,6 +19,10 @@ _JPEG_BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD9)))
 #: Start-of-frame markers of every JPEG process; 0xC4, 0xC8 and 0xCC have other meanings.
 _JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN_MARKER = 0xDA
+#: Headers with more segments, and PNG data with more chunks, are refused: walking millions of empty ones takes seconds.
+_MOST_SEGMENTS = 1 << 16
+#: Files with more pixels are refused: a few kilobytes could take gigabytes.
+MAX_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ def _read_png(data: memoryview) -> PictureHeader | None:
     width, height = struct.unpack_from(">II", data, 16)
     # Complete if every chunk lies within the data up to the last; OpenCV would allocate what a damaged length says.
     position, kind = len(_PNG_SIGNATURE), b""
-    while position + 12 <= len(data) and kind != b"IEND":
+    for _ in range(_MOST_SEGMENTS):
+        if position + 12 > len(data) or kind == b"IEND":
+            break
         (length,) = struct.unpack_from(">I", data, position)
         kind = bytes(data[position + 4 : position + 8])
         position += 12 + length
@@ -65,7 +71,9 @@ def _read_jpeg(data: bytes) -> PictureHeader | None:
     """Walks the segments up to the first scan, which the frame header (the size) must precede."""
     size = None
     position = 2
-    while position + 4 <= len(data):
+    for _ in range(_MOST_SEGMENTS):
+        if position + 4 > len(data):
+            break
         if data[position] != 0xFF:
             return None
         marker = data[position + 1]

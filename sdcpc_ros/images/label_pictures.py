@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sdcpc_ros.images.compressed_headers import decode_picture, read_header
+from sdcpc_ros.images.compressed_headers import MAX_PIXELS, decode_picture, read_header
 from sdcpc_ros.runtime.git_lfs import is_pointer
 
 _VOID = 255
@@ -95,6 +95,8 @@ def decode_label_file(content: bytes) -> np.ndarray:
         raise BadLabels("is not an image that can be decoded" + ("" if content else ": it is empty"))
     if not header.complete:
         raise BadLabels(f"is not an image that can be decoded: it is cut short after {len(content)} bytes")
+    if header.height * header.width > MAX_PIXELS:
+        raise BadLabels(f"is {header.width}x{header.height}; at most {MAX_PIXELS} pixels are allowed")
     bits, colour_type = content[24], content[25]
     if colour_type == _PALETTE:
         content = _as_grey(content)

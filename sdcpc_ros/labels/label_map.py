@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from sdcpc_ros.labels.label_set import IGNORE, LabelSet, LabelSetError
 UNLABELLED, DEFAULT = "unlabelled", "default"
 #: The name, in a LabelInfo, of the id that `DEFAULT` gives.
 BACKGROUND = "background"
-_ENTRY = re.compile(r"(?P<name>.*\S)\s*:\s*(?P<id>-?\d+)\s*")
+_ENTRY = re.compile(r"(?P<name>.*\S)\s*:\s*(?P<id>-?\d{1,9})\s*")
 
 
 class MaskEncoding(NamedTuple):
@@ -179,7 +180,7 @@ def _lines(entries: Sequence[str]) -> list[str]:
     """ "name: id" texts: the entries themselves, or what is in the one file that they name."""
     if len(entries) > 1 or _ENTRY.fullmatch(entries[0]):
         return list(entries)
-    path = Path(entries[0]).expanduser()
+    path = Path(os.path.expanduser(entries[0]))  # Path.expanduser raises for an unknown user
     if path.suffix not in (".yaml", ".yml"):
         raise LabelSetError(
             f"label_map is '{entries[0]}'; allowed: 'name: id' texts, a .yaml file or a preset ({', '.join(PRESETS)})"
@@ -187,7 +188,7 @@ def _lines(entries: Sequence[str]) -> list[str]:
     try:
         # Composed, not loaded: a dictionary would silently keep the last of two ids for one name.
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LabelSetError(f"label_map '{path}' cannot be read: {' '.join(reason.split())}") from error
     pairs = node.value if isinstance(node, yaml.MappingNode) else []

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class LabelSet:
         """The inverse of `to_dict`, for values read from a file. Raises LabelSetError when they are not a label set."""
         try:
             name, class_names = str(values["name"]), tuple(str(name) for name in values["class_names"])
-            colours = tuple((int(r), int(g), int(b)) for r, g, b in values["colours"])
+            colours = tuple((index(r), index(g), index(b)) for r, g, b in values["colours"])
         except (KeyError, TypeError, ValueError) as error:
             raise LabelSetError(
                 f"not a label set ({error!r}); "
@@ -194,14 +195,14 @@ def read_label_set(name_or_path: str) -> LabelSet:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise LabelSetError(f"{path}: not readable as YAML or JSON ({str(error).splitlines()[0]})") from error
     title, colours = path.stem, None
     if isinstance(values, dict) and ("names" in values or "class_names" in values):
-        title, colours = str(values.get("name", title)), values.get("colours")
+        title, colours = values.get("name", title), values.get("colours")
         values = values["names"] if "names" in values else values["class_names"]
     try:
-        names = names_by_id(values)
+        title, names = _name(title), names_by_id(values)
         if colours is None:
             return label_set_of_names(title, names)
         return LabelSet.from_dict({"name": title, "class_names": names, "colours": colours})
@@ -210,11 +211,20 @@ def read_label_set(name_or_path: str) -> LabelSet:
 
 
 def names_by_id(values: Any) -> list[str]:
-    """Class names from a list, or a mapping of the ids 0, 1, 2, ... to them. Raises LabelSetError."""
+    """Class names from a list, or a mapping of the ids 0, 1, ... (in JSON "0", ...) to them. Raises LabelSetError."""
     if isinstance(values, list) and values:
-        return [str(name) for name in values]
-    if isinstance(values, dict) and values and all(isinstance(key, int) for key in values):
-        if sorted(values) != list(range(len(values))):
-            raise LabelSetError(f"the ids are {min(values)} to {max(values)} with gaps; 0, 1, 2, ... are needed")
-        return [str(values[class_id]) for class_id in range(len(values))]
+        return [_name(name) for name in values]
+    if isinstance(values, dict) and values:
+        by_id = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in values.items()}
+        if all(isinstance(key, int) for key in by_id):
+            if sorted(by_id) != list(range(len(values))):
+                raise LabelSetError(f"the ids are {min(by_id)} to {max(by_id)} with gaps; 0, 1, 2, ... are needed")
+            return [_name(by_id[class_id]) for class_id in range(len(by_id))]
     raise LabelSetError("a list of class names, or a mapping from ids to them, is needed")
+
+
+def _name(value: Any) -> str:
+    """A name from a file, where YAML reads `no` as false and `~` as nothing, and an alias may stand for gigabytes."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        raise LabelSetError(f"a name is empty or of the type {type(value).__name__}; text is needed, perhaps in quotes")
+    return str(value)

@@ -7,6 +7,7 @@ label set, the input normalisation and size, and a record of the training. A fil
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sdcpc_ros.labels.label_set import LabelSet, LabelSetError
+from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.onnx_session import OnnxSession
 from sdcpc_ros.network import NetworkConfig, SDCPCConfig, StreamNetwork
 from sdcpc_ros.network.architectures import build_network, config_from_dict
@@ -68,12 +69,7 @@ class Checkpoint:
                 f"the network has {self.config.num_classes} classes but label set '{self.label_set.name}' "
                 f"has {len(self.label_set)}"
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise CheckpointError(
-                f"normalisation needs three means and three positive stds, not {self.mean}, {self.std}"
-            )
-        if len(self.input_size) != 2 or not all(32 <= side <= 16384 for side in self.input_size):
-            raise CheckpointError(f"the input size is {self.input_size}; (height, width), each in 32..16384, is needed")
+        check_input(self.mean, self.std, self.input_size)
 
     def build_model(self) -> StreamNetwork:
         """The network with these weights, in evaluation mode, float32. Raises CheckpointError when they do not fit."""
@@ -97,6 +93,14 @@ class Checkpoint:
         return session.runner(config.input_name, config.output_name)
 
 
+def check_input(mean: Colour, std: Colour, size: tuple[int, int]) -> None:
+    """Raises CheckpointError for a normalisation or a (height, width) that a checkpoint cannot have."""
+    if not (len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) >= 1e-6):
+        raise CheckpointError(f"normalisation needs three means and three stds above 0, all finite, not {mean}, {std}")
+    if len(size) != 2 or not all(32 <= side <= 16384 for side in size):
+        raise CheckpointError(f"the input size is {size}; (height, width), each in 32..16384, is needed")
+
+
 def _check_tensors(found: dict[str, Tensor], needed: dict[str, Tensor]) -> None:
     missing, unexpected = sorted(set(needed) - set(found)), sorted(set(found) - set(needed))
     misshaped = [
@@ -104,8 +108,22 @@ def _check_tensors(found: dict[str, Tensor], needed: dict[str, Tensor]) -> None:
         for name in sorted(set(needed) & set(found))
         if found[name].shape != needed[name].shape
     ]
+    misshaped += [
+        f"{name} is {found[name].dtype}, {needed[name].dtype} is needed"
+        for name in sorted(set(needed) & set(found))
+        if found[name].is_floating_point() != needed[name].is_floating_point()
+    ]
     if problems := describe_mismatch(missing, unexpected, misshaped):
         raise CheckpointError(f"the weights do not fit the network that their own metadata describes: {problems}")
+
+
+def check_output(path: str | os.PathLike[str], source: Path) -> None:
+    """Raises CheckpointError if a checkpoint at `path` could not be read, or would replace the file it is made of."""
+    path = Path(path)
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise CheckpointError(f"{path}: not the name of a model file; one that ends in .safetensors is needed")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise CheckpointError(f"{path}: this is the input; the model needs another name")
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -175,7 +193,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, TypeError, IndexError, LabelSetError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: its sdcpc metadata is damaged ({error!r})") from error
 
 
@@ -187,7 +205,7 @@ def as_colour(values: Any) -> Colour:
 
 def resolve_model(name_or_path: str) -> Path:
     """The file of a shipped model, by name, or of another, by path. Raises CheckpointError listing what is shipped."""
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))  # Path.expanduser raises for an unknown user
     if path.is_file():
         return path
     if path.suffix == ".safetensors":

@@ -20,10 +20,12 @@ from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,
     CheckpointError,
     Colour,
+    check_input,
+    check_output,
     save_checkpoint,
 )
 from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSession
-from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig
+from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig, as_logits
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 _DEFAULT_SIZE = (512, 512)
@@ -50,6 +52,7 @@ def import_onnx(source: str | Path, output: str | Path, labels: LabelSet, option
     for options that do not suit it.
     """
     path = Path(source)
+    check_output(output, path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if pointer := pointer_reason(path):
@@ -62,7 +65,8 @@ def import_onnx(source: str | Path, output: str | Path, labels: LabelSet, option
         values["output_name"] = _output_name(outputs, options.output)
         size, fixed = _size(inputs[0], values["input_layout"], options.size)
         mean, std = _normalisation(values["input_type"], options)
-        trial = GivenLogitsConfig.from_dict({**values, "num_classes": len(labels)})
+        check_input(mean, std, size)
+        trial = GivenLogitsConfig.from_dict({**values, **options.config_fields, "num_classes": len(labels)})
         found = _run(session, trial, mean, std, size)
         values |= _output_fields(found, labels)
         if not fixed:
@@ -73,8 +77,10 @@ def import_onnx(source: str | Path, output: str | Path, labels: LabelSet, option
     except OnnxError as error:
         raise CheckpointError(f"{path}: {error}") from error
     values |= {"fixed_size": list(size) if fixed else None, "num_classes": len(labels), **options.config_fields}
+    config = GivenLogitsConfig.from_dict(values)
+    as_logits(config, found)  # raises where the user's fields do not fit
     checkpoint = Checkpoint(
-        config=GivenLogitsConfig.from_dict(values),
+        config=config,
         label_set=labels,
         mean=mean,
         std=std,

@@ -19,6 +19,7 @@ from sdcpc_ros.model_files.checkpoint import (
     CheckpointError,
     Colour,
     as_colour,
+    check_output,
     read_safetensors,
     save_checkpoint,
 )
@@ -60,6 +61,7 @@ def import_segformer(
     Raises CheckpointError naming the file and what is wrong with it, ValueError for a bad configuration.
     """
     folder, weights = _locate(Path(source))
+    check_output(output, weights)
     described = _read_json(folder / _CONFIG)
     encoder = _encoder(described, folder / _CONFIG)
     tensors, _ = read_safetensors(weights)
@@ -134,7 +136,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file; a folder as the hub gives it has one")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: a JSON object is needed, not {type(values).__name__}")
@@ -160,7 +162,7 @@ def _label_set(described: dict[str, Any], folder: Path) -> LabelSet:
     if not isinstance(id2label, dict) or not id2label:
         raise CheckpointError(f"{folder / _CONFIG}: has no id2label; name the classes with --label-set")
     try:
-        names = names_by_id({int(key) if key.isdecimal() else key: name for key, name in id2label.items()})
+        names = names_by_id(id2label)
         return label_set_of_names(folder.resolve().name or "segformer", names)
     except LabelSetError as error:
         raise CheckpointError(f"{folder / _CONFIG}: id2label: {error}") from error
@@ -182,7 +184,7 @@ def _preprocessing(path: Path) -> tuple[Colour, Colour, tuple[int, int], str]:
             std = as_colour(values.get("image_std", [0.229, 0.224, 0.225]))
         mean, std = (as_colour([value / factor for value in colour]) for colour in (mean, std))
         return mean, std, _size(values.get("size", _DEFAULT_SIZE)), path.name
-    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: not a usable preprocessor configuration ({error!r})") from error
 
 

@@ -13,6 +13,7 @@ from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.checkpoint import (
     Checkpoint,
     CheckpointError,
+    check_output,
     normalization,
     read_safetensors,
     save_checkpoint,
@@ -42,6 +43,7 @@ def import_weights(
     Raises CheckpointError when the file is no such thing or does not fit, ValueError for a bad configuration.
     """
     path = Path(source)
+    check_output(output, path)
     tensors, _ = read_safetensors(path)
     defaults: dict[str, Any] = {"encoder": encoder, "embed_dim": 128 if encoder in _NARROW_ENCODERS else 256}
     if encoder.startswith("mit"):

@@ -9,12 +9,18 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 def exit_on_stop_signals() -> None:
-    """SIGINT and SIGTERM end the process with status 0 at once, until a `StopSignals` is created.
+    """SIGINT and SIGTERM end the process with status 0 at once, until `StopSignals` is created or they interrupt.
 
     Call it before the imports of a node's main module: they take a second, and Python would end with a traceback.
     """
     for number in _NUMBERS:
         signal.signal(number, lambda *_: os._exit(0))
+
+
+def interrupt_on_stop_signals() -> None:
+    """SIGINT and SIGTERM raise KeyboardInterrupt in the main thread."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.default_int_handler)
 
 
 class StopSignals:

@@ -28,6 +28,7 @@ from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 FRAME_NAMES_NOTE = "frame_names"
 #: Largest difference between the stamps of a mask and its image.
 _STAMP_TOLERANCE_NS = 1_000_000
+_LONGEST_S = 1e10  # in nanoseconds it is beyond all stamps
 _LEAST_STAMP_NS = 10**15  # a smaller number is the number of a frame
 
 
@@ -46,15 +47,14 @@ class BagSettings:
     max_gap_s: float = DEFAULT_MAX_GAP_S  #: as the node's parameter max_gap
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start_s < float("inf"):
-            raise BagError(f"the start is {self.start_s} s; zero or a positive number is needed")
+        if not 0 <= self.start_s < _LONGEST_S:
+            raise BagError(f"the start is {self.start_s} s; zero or a positive number below {_LONGEST_S:g} is needed")
         for name, value in (("duration", self.duration_s), ("longest gap", self.max_gap_s)):
-            if value is not None and not 0 < value < float("inf"):
-                raise BagError(f"the {name} is {value} s; a positive number is needed")
+            if value is not None and not 0 < value < _LONGEST_S:
+                raise BagError(f"the {name} is {value} s; a positive number below {_LONGEST_S:g} is needed")
         if self.every < 1:
             raise BagError(f"every n-th image: n is {self.every}; a whole number of 1 or more is needed")
-        if any(not 0 <= label <= 255 for label in self.void):
-            raise BagError(f"void ids are {list(self.void)}; 0 to 255 are allowed")
+        check_void(self.void)
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,12 @@ def read_mask(path: Path, reader: LabelReader) -> np.ndarray:
         raise BagError(f"'{path}' {error}") from error
 
 
+def check_void(void: Collection[int]) -> None:
+    """Raises BagError for an id that no label image can hold."""
+    if any(not 0 <= label <= 255 for label in void):
+        raise BagError(f"void ids are {sorted(void)}; 0 to 255 are allowed")
+
+
 def with_void(labels: np.ndarray, void: Collection[int]) -> np.ndarray:
     """The labels with 255 in place of the ids in `void`."""
     return np.where(np.isin(labels, list(void)), np.uint8(IGNORE), labels) if void else labels
@@ -225,6 +231,6 @@ def _stamp_ns(stem: str) -> int | None:
 def _frame_names(bag: BagReader) -> list[str]:
     try:
         names = json.loads(bag.custom_data.get(FRAME_NAMES_NOTE, "[]"))
-    except ValueError:
+    except (TypeError, ValueError, RecursionError):
         return []
     return [str(name) for name in names] if isinstance(names, list) else []

@@ -34,6 +34,7 @@ from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC, terminated_as_interrupted
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
+from sdcpc_ros.runtime.wording import count_noun
 
 _STREET = StreetBag()
 _STEPS = 4
@@ -229,7 +230,7 @@ def demo_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"  {stage}", f"{stages[stage]} ms", "of it, in the node" if stage == "total" else "")
     table.add_section()
     if quality["judged_frames"]:
-        masks = f"{quality['judged_frames']} masks against the ground truth"
+        masks = f"{count_noun(quality['judged_frames'], 'mask')} against the ground truth"
         table.add_row("mIoU", _number(quality["miou"], ".1%"), masks)
         table.add_row("mVC8", _number(quality["mvc8"], ".1%"), "steady labels where the truth is")
         table.add_row("mVC16", _number(quality["mvc16"], ".1%"), "the same over 16 masks instead of 8")

@@ -158,7 +158,7 @@ def report_table(report: dict[str, Any]) -> Table:
 
 def fleet_table(fleet: dict[str, Any]) -> Table:
     """A line for each bag and one for all; shares in percent."""
-    table = Table(title=f"{len(fleet['bags'])} bags, {fleet['failed']} failed", title_justify="left")
+    table = Table(title=f"{count_noun(len(fleet['bags']), 'bag')}, {fleet['failed']} failed", title_justify="left")
     table.add_column("bag")
     for name in ("frames", *_SHARES):
         table.add_column(name, justify="right")

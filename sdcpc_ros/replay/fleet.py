@@ -170,10 +170,17 @@ def _pool(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def output_folders(bags: Sequence[Path], output: Path) -> list[Path]:
-    """A folder in `output` for each bag, with the bag's name; bags of one name get a digest of their path as well."""
+    """A folder in `output` for each bag, with the bag's name; bags of one name get a digest of their path as well.
+
+    Raises FleetError if a bag lies in its folder, which would become part of the bag.
+    """
     names = [bag.resolve().name.removesuffix(".mcap").removesuffix(".db3") for bag in bags]
     digests = [hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8] for bag in bags]
-    return [output / (name if names.count(name) == 1 else f"{name}-{each}") for name, each in zip(names, digests)]
+    folders = [output / (name if names.count(name) == 1 else f"{name}-{each}") for name, each in zip(names, digests)]
+    for bag, folder in zip(bags, folders):
+        if bag.resolve().is_relative_to(folder.resolve()):
+            raise FleetError(f"the results of '{bag}' would be written into the bag itself; name another --output")
+    return folders
 
 
 def _run_one(job: Job, force: bool, bar: ProgressBar | None = None) -> Outcome:

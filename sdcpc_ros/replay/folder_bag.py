@@ -11,7 +11,7 @@ from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_comp
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.image_files import read_image
 from sdcpc_ros.images.label_pictures import LabelReader
-from sdcpc_ros.replay.bag_source import FRAME_NAMES_NOTE, read_mask, with_void
+from sdcpc_ros.replay.bag_source import FRAME_NAMES_NOTE, check_void, read_mask, with_void
 from sdcpc_ros.replay.sources import image_files
 from sdcpc_ros.replay.street_bag import FRAME_ID, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, START_NS, image_message
 
@@ -50,11 +50,15 @@ def write_folder_bag(
     Images are rgb8, or with `compressed` their JPEG and PNG files unchanged as CompressedImage; ground truth is mono8
     ids, 255 = void. The frames' names go into the bag's metadata. `void`: ids in the label images that are written as
     255. `colours`: RGB of each class, for label images that hold colours. `on_frame` is called after each frame.
-    Raises BagError for a bad rate, label images that cannot be read or are not of the size of their image, and
-    DatasetError for an image that cannot be read.
+    Raises BagError for a bad rate or void id, and for label images that cannot be read or are not of the size of their
+    image; DatasetError for an image that cannot be read.
     """
-    if not 0 < rate_hz < float("inf"):
-        raise BagError(f"the rate is {rate_hz}; a positive number of images a second is needed")
+    if not 1e-3 <= rate_hz <= 1e4:
+        raise BagError(f"the rate is {rate_hz}; 0.001 to 10000 images a second are allowed")
+    check_void(void)
+    folders = {file.parent.resolve() for frame in frames for file in frame if file is not None}
+    if any(folder.is_relative_to(Path(path).resolve()) for folder in folders):
+        raise BagError(f"the bag '{path}' would replace the images that it is made of; it needs another name")
     reader = LabelReader(colours)
     topic = f"{IMAGE_TOPIC}/compressed" if compressed else IMAGE_TOPIC
     names = json.dumps([image.stem for image, _ in frames])

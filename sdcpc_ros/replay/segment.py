@@ -32,8 +32,10 @@ def segment_source(
     """Segments all images of a source as one stream, into OUTPUT.mp4 or a folder of label images.
 
     `opacity`: of the colours in the video, 0.6 by default. Unusable images are skipped and listed.
-    Raises BagError if no image is usable.
+    Raises BagError if no image is usable, and if label images would come to lie among the images of the source.
     """
+    if any(file.resolve().parent == output.resolve() for file in source.files):
+        raise BagError(f"'{output}' holds the images themselves; label images need another folder")
     if output.suffix.lower() == ".mp4":
         opacity = 0.6 if opacity is None else opacity
         sink = overlay_video(output, segmenter.label_set, rate_hz=source.rate_hz, opacity=opacity)
@@ -105,7 +107,8 @@ def label_folder(path: Path, name_of: Callable[[SourceFrame], str]) -> Iterator[
             encoded, png = cv2.imencode(".png", frame.segmentation.labels)
             if not encoded:
                 raise BagError(f"'{file}' could not be encoded as PNG")
-            file.write_bytes(png.tobytes())
+            with atomic_path(file) as unfinished:
+                unfinished.write_bytes(png.tobytes())
 
     yield write
 

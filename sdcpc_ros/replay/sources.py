@@ -42,6 +42,7 @@ class FrameSource:
     rate_hz: float  #: for a player
     #: A file name without suffix for the result of an image.
     name_of: Callable[[SourceFrame], str] = lambda frame: f"{frame.number:06d}"
+    files: Sequence[Path] = ()  #: of the images, where each is a file
 
     @property
     def max_gap_s(self) -> float:
@@ -137,7 +138,7 @@ def _image_source(files: Sequence[Path], rate_hz: float) -> FrameSource:
             except DatasetError as error:
                 yield Unusable(number, str(error))
 
-    return FrameSource(frames(), len(files), rate_hz, lambda frame: names[frame.number])
+    return FrameSource(frames(), len(files), rate_hz, lambda frame: names[frame.number], files)
 
 
 def _is_pattern(path: str) -> bool:
@@ -148,7 +149,7 @@ def _is_pattern(path: str) -> bool:
 def _open_capture(path: str, is_webcam: bool) -> Iterator[FrameSource]:
     """A video file, or the webcam of a number. Raises BagError if it cannot be read."""
     if is_webcam:
-        capture = cv2.VideoCapture(int(path))
+        capture = cv2.VideoCapture(min(int(path), 2**31 - 1))
         problem = (
             f"there is no camera {path}, or another program has it; a number of 0 or more that "
             "`v4l2-ctl --list-devices` shows as /dev/videoN is needed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +12,23 @@ from tempfile import TemporaryDirectory
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a path to write a file or folder to, which replaces `path` if the block ends without an exception.
+def atomic_path(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
+    """Yields a path to write a file, or a folder, to, which replaces `path` if the block ends without an exception.
 
-    The temporary path has the name of `path`, in a hidden folder beside it. Raises OSError.
+    The temporary path has the name of `path`, in a hidden folder beside it. A device, such as /dev/stdout, is written
+    to directly. Raises OSError, and IsADirectoryError at once if a file would replace a folder.
     """
     path = Path(path)
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
-        temporary = Path(folder) / path.name
+    if path.is_dir() and not folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and (path.parent == Path("/dev") or not (path.is_file() or folder)):
+        yield path
+        return
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as beside:
+        temporary = Path(beside) / path.name
         yield temporary
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            path.rename(Path(beside) / f"{path.name}.replaced")  # deleted when the new folder is there
         temporary.replace(path)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 MULTIPLE = 8
 #: Smallest side of an image, px: `network.sdcpc.MIN_SIDE`, here without the import of PyTorch.
 MIN_SIDE = 32
+#: Largest side of the network's input, px.
+MAX_SIDE = 8192
 
 
 def network_size(image_size: tuple[int, int], model_size: tuple[int, int]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from sdcpc_ros.inference import (
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, resolve_model
 from sdcpc_ros.network.architectures import fixed_size
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
-from sdcpc_ros.streaming.geometry import MIN_SIDE, confidence_from_probability, network_size, to_network
+from sdcpc_ros.streaming.geometry import MAX_SIDE, MIN_SIDE, confidence_from_probability, network_size, to_network
 from sdcpc_ros.streaming.runner_cache import RunnerCache
 from sdcpc_ros.streaming.stream import Stream
 from sdcpc_ros.streaming.stream_frame import StreamFrame
@@ -82,8 +82,8 @@ class StreamingSegmenter:
         """
         if not max_gap_s > 0:
             raise ValueError(f"max_gap_s is {max_gap_s}; a positive number of seconds is needed")
-        if input_size is not None and min(input_size) < MIN_SIDE:
-            raise ValueError(f"input_size is {input_size}; (height, width) of at least {MIN_SIDE} px each is needed")
+        if input_size is not None and not all(MIN_SIDE <= side <= MAX_SIDE for side in input_size):
+            raise ValueError(f"input_size is {input_size}; (height, width) of {MIN_SIDE} to {MAX_SIDE} px is needed")
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_checkpoint(resolve_model(str(checkpoint)))
         only = fixed_size(checkpoint.config)

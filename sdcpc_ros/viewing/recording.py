@@ -110,8 +110,8 @@ class RerunRecording(ExitStack):
 
 def check_file(file: Path) -> None:
     """Raises ViewingError for a file that no recording can be written to."""
-    if file.suffix != ".rrd":
-        raise ViewingError(f"a recording is written to a file that ends in .rrd, and '{file}' does not")
+    if file.suffix != ".rrd" or file.is_dir():
+        raise ViewingError(f"'{file}' is not the name of a recording; a file that ends in .rrd is needed")
     if not file.parent.is_dir():
         raise ViewingError(f"'{file}' cannot be written: there is no folder '{file.parent}'")
 

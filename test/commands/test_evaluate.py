@@ -157,6 +157,7 @@ def test_synthetic(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--dataset", "bag"], "--dataset bag needs --root"),
         (["--dataset", "kitti"], "invalid choice: 'kitti'"),
         (["--dataset", "synthetic", "--json", "nowhere/scores.json"], "--json: no folder 'nowhere'"),
+        (["--dataset", "synthetic", "--json", "."], "--json: '.' is a folder; the name of a file is needed"),
         (["--dataset", "synthetic", "--every", "1,0"], "'0' in '1,0'; whole numbers of 1 or more, separated by"),
         (["--dataset", "synthetic", "--every", "1.5"], "argument --every: '1.5' in '1.5'; whole numbers"),
         (["--dataset", "synthetic", "--cuts", "3,"], "argument --cuts: '' in '3,'; whole numbers of 1 or more"),

@@ -145,7 +145,10 @@ def test_several_bags_have_one_report_and_those_that_fail_are_in_it(street, eval
     [
         (["nowhere.mcap"], "there is no bag at '"),
         (["{street}", "--camera", "/up"], "has no image topic '/up'; it has /camera/ground_truth"),
-        (["{street}", "--start", "-1"], "the start is -1.0 s; zero or a positive number is needed"),
+        (["{street}", "--start", "-1"], "the start is -1.0 s; zero or a positive number below 1e+10 is"),
+        (["{street}", "--start", "1e300"], "the start is 1e+300 s"),
+        (["{street}", "--duration", "1e300"], "the duration is 1e+300 s; a positive number below 1e+10 is"),
+        (["{street}", "--input-size", "99999", "64"], "(height, width) of 32 to 8192 px is needed"),
         (["{street}", "--void", "300"], "void ids are [300]; 0 to 255 are allowed"),
         (["{street}", "--start", "60"], "has no usable image on /camera/image_raw (0 unusable)"),
         (

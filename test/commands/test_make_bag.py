@@ -34,6 +34,20 @@ def test_a_folder_becomes_a_bag(folder, tmp_path, capsys):
     assert (tmp_path / "bag" / "bag.db3").is_file()
 
 
+def test_one_image_is_counted_as_one(folder, tmp_path, capsys):
+    for number in (1, 2):
+        (folder / "images" / f"{number}.jpg").unlink()
+    assert cli.main(["make-bag", str(folder / "images"), "-o", str(tmp_path / "bag")]) == 0
+    assert ": 1 image on /camera/image_raw, 0 with" in capsys.readouterr().out
+
+
+def test_a_bag_does_not_replace_the_images_it_is_made_of(folder, tmp_path, capsys):
+    (tmp_path / "in" / "metadata.yaml").touch()  # the images lie in the folder of a bag
+    assert cli.main(["make-bag", str(folder / "images"), "-o", str(tmp_path / "in")]) == 1
+    assert "would replace the images that it is made of; it needs another name" in capsys.readouterr().err
+    assert len(list((folder / "images").iterdir())) == 3
+
+
 def test_a_folder_that_cannot_be_a_bag_is_one_sentence(tmp_path, capsys):
     assert cli.main(["make-bag", str(tmp_path), "-o", str(tmp_path / "bag")]) == 1
     told = capsys.readouterr().err

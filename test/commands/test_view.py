@@ -173,7 +173,9 @@ def test_what_cannot_be_shown_is_a_sentence(evaluated, tmp_path, capsys):
     nameless = with_two_nodes(evaluated, tmp_path / "nameless", infos=False)
     assert "label_info that names the classes; with --model" in fails(capsys, nameless, "-o", tmp_path / "a.rrd")
     assert "there is no file at 'nowhere.mp4'" in fails(capsys, "nowhere.mp4", "-o", tmp_path / "a.rrd")
-    assert "ends in .rrd, and 'a.mp4' does not" in fails(capsys, nameless, "-o", "a.mp4")
+    assert "'a.mp4' is not the name of a recording; a file that" in fails(capsys, nameless, "-o", "a.mp4")
+    (tmp_path / "folder.rrd").mkdir()
+    assert "is not the name of a recording" in fails(capsys, nameless, "-o", tmp_path / "folder.rrd")
     assert not (tmp_path / "a.rrd").exists()
 
 

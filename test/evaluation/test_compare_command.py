@@ -140,3 +140,12 @@ class TestCommand:
             assert self.run(*arguments) == 1
             captured = capsys.readouterr()
             assert sentence in captured.err and captured.err.count("\n") == 1
+
+    @pytest.mark.parametrize("option", ["--json", "--html"])
+    def test_neither_a_folder_nor_a_report_is_replaced(self, files, tmp_path, capsys, option):
+        before = files[1].read_bytes()
+        for path, sentence in ((tmp_path, "is a folder; the name of a file"), (files[1], "this is the input")):
+            with pytest.raises(SystemExit):
+                self.run(*files, option, path)
+            assert f"{option}: " in (said := capsys.readouterr().err) and sentence in said
+        assert files[1].read_bytes() == before

@@ -183,6 +183,12 @@ def test_time_that_jumps_back_is_shown_by_frame(make_report, report_page):
         (lambda report: report["frames"]["mvc8"].pop(), "frames.mvc8 has 2 entries; 3 are needed"),
         (lambda report: report["frames"]["truth"].pop(), "frames.truth has 32 entries; 33 are needed"),
         (lambda report: report["model"].pop("label_set"), "it does not tell its classes"),
+        (lambda report: report.update(frames=None), "it lacks frames.number, frames.stamp_ns"),
+        (lambda report: report.update(bag=[], versions=None), "it lacks bag.name, bag.path, bag.camera"),
+        (lambda report: report["frames"].update(truth="1"), "it lacks frames.truth"),
+        (lambda report: report["frames"]["mvc8"].append({}) or report["frames"]["mvc8"].pop(0), "else than numbers"),
+        (lambda report: report["frames"]["stamp_ns"].__setitem__(0, 1e308), "its frames hold something else than num"),
+        (lambda report: report.update(timing=5), "its frames hold something else than numbers"),
         (lambda report: report["confusion"].pop(), "its confusion matrix or its classes are not those of 11"),
         (lambda report: report.update(frames={name: [] for name in report["frames"]}), "it holds no frame"),
     ],
@@ -199,7 +205,7 @@ def test_what_is_no_report_is_refused_with_a_sentence(make_report, tmp_path, spo
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2", b"[]", b"null", b'"text"'])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2", b"[]", b"null", b'"text"', b"[" * 100_000])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "report.json").write_bytes(content)
     with pytest.raises(ReportError, match=r"report.json' is no report: its format is|it is not JSON"):

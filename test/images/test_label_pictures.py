@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+import time
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from palette_png import palette_png
 
-from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, resized_labels
+from sdcpc_ros.datasets.image_files import read_image
+from sdcpc_ros.datasets.video_dataset import DatasetError
+from sdcpc_ros.images.compressed_headers import read_header
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, decode_label_file, resized_labels
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 IDS = np.array([[0, 1, 2, 3], [10, 9, 255, 0]], np.uint8)
@@ -82,3 +89,24 @@ def test_labels_are_resized_by_the_nearest_pixel():
     assert np.array_equal(resized_labels(np.zeros((361, 481), np.uint8), (720, 960)), np.zeros((720, 960)))
     with pytest.raises(BadLabels, match=r"is 40x20 and its image 80x80; only labels of the same shape"):
         resized_labels(np.zeros((20, 40), np.uint8), (80, 80))
+
+
+def _png(width: int, height: int, empty_chunks: int = 0) -> bytes:
+    chunk = b"\0\0\0\x0dIHDR" + struct.pack(">II", width, height) + b"\x08\0\0\0\0" + b"\0" * 4
+    return b"\x89PNG\r\n\x1a\n" + chunk + (b"\0\0\0\0teXt" + b"\0" * 4) * empty_chunks + b"\0\0\0\0IEND" + b"\0" * 4
+
+
+def test_a_few_bytes_do_not_become_gigabytes(tmp_path: Path) -> None:
+    with pytest.raises(BadLabels, match="is 30000x30000; at most 67108864 pixels are allowed"):
+        decode_label_file(_png(30_000, 30_000))
+    (tmp_path / "bomb.png").write_bytes(_png(30_000, 30_000))
+    with pytest.raises(DatasetError, match=r"bomb\.png' is 30000x30000; at most 67108864 pixels"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_millions_of_empty_segments_are_not_walked() -> None:
+    started = time.process_time()
+    header = read_header(memoryview(_png(8, 8, empty_chunks=4_000_000)))
+    assert header is not None and not header.complete
+    assert read_header(memoryview(b"\xff\xd8" + b"\xff" * 20_000_000)) is None
+    assert time.process_time() - started < 1

@@ -114,6 +114,7 @@ def test_the_example_fits_the_shipped_model() -> None:
         (["road: 1", "nav2"], "mono8", "holds 'nav2'; 'name: id'"),
         (["mine"], "mono8", "is 'mine'; allowed: 'name: id' texts, a .yaml file or a preset"),
         (["nowhere.yaml"], "mono8", "'nowhere.yaml' cannot be read: No such file or directory$"),
+        (["~nobody-here/a.yaml"], "mono8", "'~nobody-here/a.yaml' cannot be read: No such file or directory$"),
     ],
 )
 def test_a_map_that_does_not_fit_is_refused(entries: list[str], encoding: str, message: str) -> None:
@@ -141,6 +142,8 @@ def test_background_is_one_name_for_one_id() -> None:
         ("", "something else"),
         ("road: one\n", "holds 'road: one'; 'name: id' with a whole number is needed"),
         ("a: [", "cannot be read: while parsing"),
+        ("[" * 3000, "cannot be read: maximum recursion depth"),
+        ("road: " + "9" * 6000, "'name: id' with a whole number is needed"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -73,6 +73,25 @@ def test_what_is_no_label_set_is_refused(values):
 
 
 class TestReadLabelSet:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("a: &a [x, x]\nnames: [*a]", "a name is empty or of the type list"),
+            ("names: [a]\nname: [x]", "a name is empty or of the type list"),
+            ("[no, b]", "of the type bool; text is needed, perhaps in quotes"),
+            ("[a, ~]", "of the type NoneType"),
+            ("[a, '']", "a name is empty"),
+            ("names: [a]\ncolours: [[.inf, 0, 0]]", "not a label set"),
+            ("names: [a]\ncolours: [[1.7, 0, 0]]", "not a label set"),
+            ("[2024-99-99]", "not readable as YAML or JSON"),
+            ("[" * 3000, "not readable as YAML or JSON"),
+        ],
+    )
+    def test_what_yaml_makes_of_a_slip_is_no_name(self, tmp_path: Path, content: str, message: str) -> None:
+        (tmp_path / "labels.yaml").write_text(content)
+        with pytest.raises(LabelSetError, match=f"labels.yaml: .*{message}"):
+            read_label_set(str(tmp_path / "labels.yaml"))
+
     def test_by_name(self) -> None:
         assert read_label_set("camvid_11") is CAMVID_11
         with pytest.raises(LabelSetError, match=r"no label set 'camvid_12': neither one of camvid_11, .* nor a file"):
@@ -88,6 +107,7 @@ class TestReadLabelSet:
         [
             "[a, b]",
             "0: a\n1: b",
+            '{"0": "a", "1": "b"}',
             "names: [a, b]",
             '{"name": "x", "class_names": ["a", "b"], "colours": [[1, 2, 3], [4, 5, 6]]}',
         ],

@@ -147,6 +147,10 @@ def test_foreign_weights_point_to_the_import(saved):
         (lambda m: m.update(input_size=[4, 4]), "input size"),
         (lambda m: m.update(normalization={"mean": [1, 2], "std": [1, 1, 1]}), "damaged"),
         (lambda m: m["normalization"].update(std=[1, 0, 1]), "std"),
+        (lambda m: m["normalization"].update(mean=[1, float("nan"), 1]), "all finite, not .*nan"),
+        (lambda m: m["normalization"].update(std=[1, float("inf"), 1]), "all finite, not .*inf"),
+        (lambda m: m["normalization"].update(mean=[1, 10**400, 1]), "damaged"),
+        (lambda m: m.update(input_size=[float("inf"), 64]), "damaged"),
     ],
 )
 def test_damaged_metadata_is_named(saved, change, message):
@@ -154,6 +158,12 @@ def test_damaged_metadata_is_named(saved, change, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(saved)
     assert str(saved) in str(caught.value)
+
+
+def test_metadata_nested_without_end_are_named(saved):
+    save_file(load_file(saved), saved, metadata={"sdcpc": "[" * 100_000})
+    with pytest.raises(CheckpointError, match="its sdcpc metadata is damaged"):
+        load_checkpoint(saved)
 
 
 def test_label_set_and_network_must_agree():
@@ -169,6 +179,8 @@ def test_label_set_and_network_must_agree():
         (lambda w: w.pop("head.classify.bias"), "missing head.classify.bias"),
         (lambda w: w.update(extra=torch.zeros(1)), "unexpected extra"),
         (lambda w: w.update({"head.classify.bias": torch.zeros(3)}), r"head.classify.bias is \(3,\), \(11,\)"),
+        (lambda w: w.update({"head.classify.bias": torch.zeros(11).char()}), "bias is torch.int8, torch.float32 is"),
+        (lambda w: w.update({"head.classify.bias": torch.zeros(11) + 0j}), "bias is torch.complex64, torch.float32"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, message):
@@ -185,6 +197,11 @@ def test_a_model_is_found_by_path_and_by_name(saved, tmp_path, monkeypatch):
     saved.rename(share / "mine.safetensors")
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "prefix"))
     assert resolve_model("mine") == share / "mine.safetensors"
+
+
+def test_the_home_of_nobody_is_no_model():
+    with pytest.raises(CheckpointError, match="no model '~nobody-here/model'"):
+        resolve_model("~nobody-here/model")
 
 
 def test_a_model_that_is_not_there_is_named_with_those_that_are(monkeypatch, tmp_path):

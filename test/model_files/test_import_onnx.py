@@ -141,6 +141,28 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     _refused(tmp_path, _model(model, input_type="INT32"), r"input 'image' is tensor\(int32\)")
 
 
+def test_options_that_no_model_can_have_are_refused(tmp_path: Path) -> None:
+    model = _model(tmp_path / "m.onnx", size=("h", "w"))
+    for size in ((-5, 64), (0, 64), (10**6, 10**6)):
+        _refused(tmp_path, model, r"the input size is \(.*\); \(height, width\), each in 32..16384", size=size)
+    for value in (float("nan"), float("inf"), 1e-320):
+        _refused(tmp_path, model, "three stds above 0, all finite, not ", std=(value, 1.0, 1.0))
+    for field in ("input_name", "output_name"):
+        _refused(tmp_path, model, r"m\.onnx: the ONNX model failed", config_fields={field: "nobody"})
+    with pytest.raises(ValueError, match=r"3 classes were expected"):
+        import_onnx(model, tmp_path / "o.safetensors", LABELS, OnnxOptions(config_fields={"output_layout": "nhwc"}))
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_an_output_that_no_command_could_read_is_refused(tmp_path: Path) -> None:
+    model, labels = _model(tmp_path / "m.onnx"), label_set_of_names("three", ["a", "b", "c"])
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("o", "m.onnx", "folder.safetensors"):
+        with pytest.raises(CheckpointError, match=f"{name}: not the name of a model file; one that ends in .safet"):
+            import_onnx(model, tmp_path / name, labels, OnnxOptions())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.safetensors", "m.onnx"]
+
+
 def test_weights_in_other_files_are_refused_with_a_way_out(tmp_path: Path) -> None:
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     weight = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "weight")

@@ -188,6 +188,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         ("preprocessor_config.json", '{"image_mean": [1, 2]}', "not a usable preprocessor configuration"),
         ("preprocessor_config.json", "[]", "a JSON object is needed"),
         ("config.json", "{", "not readable as JSON"),
+        ("config.json", "[" * 100_000, "not readable as JSON"),
+        ("preprocessor_config.json", '{"size": Infinity}', "not a usable preprocessor configuration"),
     ],
 )
 def test_damaged_files_are_named(hub_folder: Path, tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -196,6 +198,11 @@ def test_damaged_files_are_named(hub_folder: Path, tmp_path: Path, name: str, co
     (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=f"{name}: .*{message}"):
         import_segformer(tmp_path, tmp_path / "o.safetensors")
+
+
+def test_the_published_weights_are_not_replaced(hub_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="this is the input"):
+        import_segformer(hub_folder, hub_folder / "model.safetensors")
 
 
 def test_it_exports_whole(hub_folder: Path, tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_weights_of_another_encoder_are_refused_and_nothing_is_written(weights: 
     assert not output.exists()
 
 
+def test_the_public_weights_are_not_replaced(weights: Path) -> None:
+    before = weights.read_bytes()
+    with pytest.raises(CheckpointError, match="this is the input; the model needs another name"):
+        import_weights(weights, weights, encoder="resnet_tiny", label_set=CAMVID_11)
+    assert weights.read_bytes() == before
+
+
 @pytest.mark.parametrize("fields", [{"depth": 3}, {"embed_dim": "wide"}, {"num_references": 2}])
 def test_a_bad_configuration_is_refused(weights: Path, tmp_path: Path, fields: dict) -> None:
     with pytest.raises(ValueError, match=f"network configuration: .*{next(iter(fields))}"):

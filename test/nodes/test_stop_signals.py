@@ -61,7 +61,12 @@ print("ended by itself")
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
-    "program", [[str(ROOT / "scripts/segmentation_node")], ["-m", "sdcpc_ros.nodes.segmentation_node"]]
+    "program",
+    [
+        *([str(ROOT / "scripts" / name)] for name in ("segmentation_node", "mask_checker", "dynamic_object_mask")),
+        *(["-m", f"sdcpc_ros.{name}"] for name in ("nodes.segmentation_node", "consumers.mask_checker")),
+        ["-m", "sdcpc_ros.consumers.dynamic_object_mask"],
+    ],
 )
 def test_a_signal_while_the_node_imports_ros_ends_it_without_a_traceback(tmp_path, program, name):
     (tmp_path / "rclpy.py").write_text(f"import os, signal; os.kill(os.getpid(), signal.{name}); signal.pause()")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.labels.label_set import IGNORE
-from sdcpc_ros.replay.bag_source import BagSettings, BagSource
+from sdcpc_ros.replay.bag_source import BagSettings, BagSource, _frame_names
 
 CAMERA = "/camera/image_raw"
 START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 100_000_000  # as the drive of conftest has them
@@ -89,3 +90,8 @@ def test_masks_that_cannot_be_matched_are_refused(drive, tmp_path, names, senten
 def test_a_truth_that_is_not_there_is_named(drive, wanted, sentence):
     with pytest.raises(BagError, match=sentence):
         truths(drive, wanted)
+
+
+@pytest.mark.parametrize("note", [5, None, {"a": 1}, "[" * 100_000, "{"])
+def test_frame_names_of_another_kind_are_none(note):
+    assert _frame_names(SimpleNamespace(custom_data={"frame_names": note})) == []

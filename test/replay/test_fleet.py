@@ -89,6 +89,12 @@ def test_folders_are_named_for_their_bags_and_never_shared(tmp_path):
     assert output_folders(bags[::-1], tmp_path / "out") == [third, second, first]
 
 
+@pytest.mark.parametrize("bag", ["drive", "drive/drive.mcap"])
+def test_no_folder_of_results_is_in_a_bag(tmp_path, bag):
+    with pytest.raises(FleetError, match="would be written into the bag itself; name another --output"):
+        output_folders([tmp_path / bag], tmp_path)
+
+
 class TestWorkers:
     def test_they_do_what_one_process_does(self, jobs, street):
         expected = list(run_here(jobs, force=True))

@@ -108,8 +108,11 @@ def test_numbers_in_names_are_counted(tmp_path, names, ordered):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"rate_hz": 0}, "the rate is 0; a positive number"),
+        ({"rate_hz": 0}, "the rate is 0; 0.001 to 10000 images a second"),
         ({"rate_hz": float("nan")}, "the rate is nan"),
+        ({"rate_hz": 1e-320}, "the rate is 1e-320"),
+        ({"rate_hz": 1e12}, "the rate is 1000000000000.0"),
+        ({"void": frozenset({300})}, r"void ids are \[300\]; 0 to 255 are allowed"),
         ({"folder": Path("nowhere")}, "there is no folder 'nowhere'"),
         ({"labels": Path("nowhere")}, "there is no folder 'nowhere'"),
     ],

@@ -254,6 +254,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "status", "sentence"),
         [
+            (["99999999999", "-o", "x"], 1, "sdcpc segment: there is no camera 99999999999"),
             (["none.mp4", "-o", "x"], 1, "sdcpc segment: there is no file at 'none.mp4'"),
             (["images", "-o", "x", "--model", "no_such_model"], 1, "no model 'no_such_model'"),
             (["images", "-o", "x.mp4", "--opacity", "7"], 1, "the opacity is 7.0; 0 to 1"),
@@ -261,16 +262,22 @@ class TestCommand:
             (["images", "-o", "nowhere/x.mp4"], 2, "--output: no folder 'nowhere'"),
             (["images", "-o", "x.avi"], 2, "--output: 'x.avi' is neither a folder nor ends in .mp4"),
             (["drive.mp4", "-o", "drive.mp4"], 2, "--output: this is the input"),
+            (["images", "-o", "images"], 2, "--output: this is the input"),
+            (["images/*.png", "-o", "images"], 1, "'images' holds the images themselves; label images need another"),
+            (["images/frame_9.png", "-o", "images"], 1, "'images' holds the images themselves"),
+            (["drive.mp4", "-o", "full.mp4"], 2, "--output: 'full.mp4' is a folder; the name of a file is needed"),
         ],
     )
     def test_what_is_wrong_is_told(
         self, video, images, tiny_checkpoint, tmp_path, monkeypatch, capsys, arguments, status, sentence
     ):
         monkeypatch.chdir(tmp_path)
+        Path("full.mp4").mkdir()
         options = [] if "--model" in arguments else ["--model", tiny_checkpoint]
         try:
             assert self.run(*arguments, *options) == status
         except SystemExit as stopped:
             assert stopped.code == status
         assert sentence in capsys.readouterr().err
+        assert taken(images)[0][0].image.tobytes() == picture(9).tobytes()  # the input is as it was
         assert not Path("x").exists() and not Path("x.mp4").exists()

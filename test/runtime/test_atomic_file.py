@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,39 @@ def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> Non
 def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "bag"
     for name in ("first", "second"):
-        with atomic_path(path) as temporary:
+        with atomic_path(path, folder=True) as temporary:
             temporary.mkdir()
             (temporary / name).touch()
     assert [file.name for file in path.iterdir()] == ["second"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "thesis.txt").touch()
+    with pytest.raises(IsADirectoryError, match="Is a directory"), atomic_path(path):
+        raise AssertionError("refused before anything is written")
+    assert [file.name for file in path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_interrupted_write_leaves_the_folder_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "bag"
+    path.mkdir()
+    (path / "first").touch()
+    with pytest.raises(KeyboardInterrupt), atomic_path(path, folder=True) as temporary:
+        temporary.mkdir()
+        raise KeyboardInterrupt
+    assert [file.name for file in path.iterdir()] == ["first"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_path(pipe) as temporary:
+        temporary.write_text("report")
+    assert os.read(reader, 100) == b"report" and pipe.is_fifo()
+    os.close(reader)
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:

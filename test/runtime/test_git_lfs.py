@@ -44,7 +44,7 @@ def test_only_a_pointer_is_one(pointer, tmp_path):
         ("model.onnx", ["import-onnx", "{file}", "--labels", "camvid_11", "-o", "{out}.safetensors"]),
         (
             "encoder.safetensors",
-            ["import-weights", "{file}", "--encoder", "mit_b0", "--label-set", "camvid_11", "-o", "{out}"],
+            ["import-weights", "{file}", "--encoder", "mit_b0", "--label-set", "camvid_11", "-o", "{out}.safetensors"],
         ),
     ],
 )
