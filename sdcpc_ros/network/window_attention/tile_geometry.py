@@ -25,8 +25,10 @@ def windows_of_kinds(like: Tensor, radius: int, height: int, width: int, bias: T
 
 
 def _windows_of_kinds(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    inside = (_axis(radius, length, device)[1][_axis_kinds(radius, length, device)[0]] for length in (height, width))
-    return window_of_a_tile(radius, dtype, device) + _low_outside(*inside, dtype)[:, None]
+    (rows, _), (columns, _) = _axis_kinds(radius, height, device), _axis_kinds(radius, width, device)
+    (_, y_inside), (_, x_inside) = _axis(radius, height, device), _axis(radius, width, device)
+    frame = _low_outside(y_inside[rows], x_inside[columns], dtype)
+    return window_of_a_tile(radius, dtype, device) + frame[:, None]
 
 
 def window_of_a_tile(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
