@@ -65,7 +65,8 @@ def cached_package(step: Step, size: tuple[int, int]) -> Path | None:
 def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
     leave_cores_to_the_stream()
     exported = torch.export.export(step, example_inputs(step, size))
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
+    options = {"freezing": step.mean.device.type == "cpu"}  # as in `inductor`; without gradients, as here, only
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=options)
 
 
 PACKAGE = FileFormat(

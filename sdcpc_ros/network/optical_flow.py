@@ -60,14 +60,13 @@ def refine_flow(flow: Tensor, frame: Tensor, reference: Tensor, steps: int) -> T
     xx, xy, yy = _window_sums(torch.cat((gx * gx, gx * gy, gy * gy), 1)).unbind(1)
     texture = (xx + yy)[:, None] + _NOISE
     xx, yy = xx + _NOISE * _WINDOW, yy + _NOISE * _WINDOW
-    scale = 1 / (xx * yy - xy * xy)
+    scale, texture_sum = 1 / (xx * yy - xy * xy), _window_sums(texture)
     for _ in range(steps):
         difference = warp(reference, flow) - frame
         x, y = _window_sums(torch.cat((gx * difference, gy * difference), 1)).unbind(1)
         step = torch.stack(((xy * y - yy * x) * scale, (xy * x - xx * y) * scale), 1)
         flow = flow + step.clamp(-_MOST_STEP, _MOST_STEP)
-        sums = _window_sums(torch.cat((flow * texture, texture), 1))
-        flow = sums[:, :2] / sums[:, 2:]
+        flow = _window_sums(flow * texture) / texture_sum
     return flow
 
 

@@ -126,16 +126,15 @@ def update_gate(logits: Tensor) -> Tensor:
     """How far a vote may change each position, (B, 1, h, w) in 0..1: not where the frame is sure, nor where few of the
     surrounding 5 x 5 positions have the same best class. logits: as of `relative`."""
     doubt = (_DOUBT * (1 - 1 / logits.exp().sum(1, keepdim=True))).clamp(max=1)
+    number = torch.arange(logits.shape[1], device=logits.device, dtype=logits.dtype).view(-1, 1, 1)
+    # The number of the class whose logit is 0: a third of the time of comparisons.
+    best = torch.add(number, logits, alpha=1e30).amax(1, keepdim=True)
     # In bytes where there is no compiler, which would not need it: several times as fast on a CPU, unknown to ONNX.
-    kind = torch.float32 if torch.compiler.is_compiling() else torch.uint8
-    number = torch.arange(logits.shape[1], device=logits.device, dtype=kind).view(-1, 1, 1)
-    best = ((logits == 0).to(kind) * number).amax(1, keepdim=True)
+    best = best if torch.compiler.is_compiling() else best.to(torch.uint8)
     height, width = best.shape[2:]
     around = F.pad(best, (2, 2, 2, 2), value=255)
-    same = torch.zeros_like(best)
-    for top in range(5):
-        for left in range(5):
-            same = same + (around[..., top : top + height, left : left + width] == best)
+    shifted = [around[..., top : top + height, left : left + width] for top in range(5) for left in range(5)]
+    same = (torch.cat(shifted, 1) == best).sum(1, keepdim=True, dtype=best.dtype)
     return doubt * ramp(same.float() / 25, _SUPPORT)
 
 

@@ -164,7 +164,8 @@ def test_tiles_of_a_kind_have_one_window(radius, length):
     like, size = torch.zeros(()), (length, 9)
     kinds = tile_geometry.tile_kinds(radius, 2, *size, like.device)
     windows = tile_geometry.windows_of_kinds(like, radius, *size, None)
-    each = tile_geometry.window_of_tiles(radius, *size, like.dtype, like.device)
+    frames = tile_geometry.frame_of_tiles(radius, *size, like.dtype, like.device)
+    each = tile_geometry.window_of_a_tile(radius, like.dtype, like.device) + frames[:, None]
     assert len(windows) == kinds.max() + 1
     torch.testing.assert_close(windows[kinds], each.repeat(2, 1, 1))
 

@@ -18,29 +18,37 @@ TILE = 4
 
 
 def windows_of_kinds(like: Tensor, radius: int, height: int, width: int, bias: Tensor | None) -> Tensor:
-    """(kinds, T*T, halo^2): `window_of_tiles` of each kind of tile in `tile_kinds`, plus bias (T*T, halo^2)."""
-    window = constant(_window_of_kinds, like, radius, height, width, like.dtype, like.device)
+    """(kinds, T*T, halo^2): what is added to the logits of each kind of tile in `tile_kinds`: `window_of_a_tile`,
+    `frame_of_tiles`, and bias (T*T, halo^2)."""
+    window = constant(_windows_of_kinds, like, radius, height, width, like.dtype, like.device)
     return window if bias is None else window + bias
 
 
-def window_of_tiles(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(tiles, T*T, halo^2): 0 where a haloed key lies in a query's window and in the frame, else very low."""
-    (_, row_sees), (_, column_sees) = _axis(radius, height, device), _axis(radius, width, device)
-    return _additive(row_sees, column_sees, dtype)
-
-
-def _window_of_kinds(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(kinds, T*T, halo^2): `window_of_tiles`, of one tile of each kind."""
-    (_, row_sees), (_, column_sees) = _axis(radius, height, device), _axis(radius, width, device)
+def _windows_of_kinds(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     (rows, _), (columns, _) = _axis_kinds(radius, height, device), _axis_kinds(radius, width, device)
-    return _additive(row_sees[rows], column_sees[columns], dtype)
+    (_, y_inside), (_, x_inside) = _axis(radius, height, device), _axis(radius, width, device)
+    frame = _low_outside(y_inside[rows], x_inside[columns], dtype)
+    return window_of_a_tile(radius, dtype, device) + frame[:, None]
 
 
-def _additive(row_sees: Tensor, column_sees: Tensor, dtype: torch.dtype) -> Tensor:
-    """(rows, T, halo) and (columns, T, halo) bool -> (rows * columns, T*T, halo^2): 0 where both are true."""
-    seen = row_sees[:, None, :, None, :, None] & column_sees[None, :, None, :, None, :]
-    window = torch.zeros((), dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min / 4)
-    return window.flatten(4, 5).flatten(2, 3).flatten(0, 1)
+def window_of_a_tile(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(T*T, halo^2): 0 where a haloed key lies in a query's window, else very low."""
+    cell = torch.arange(TILE, device=device)[:, None]
+    sees = (torch.arange(TILE + 2 * radius, device=device) - radius - cell).abs() <= radius  # (T, halo)
+    return _low_outside(sees, sees, dtype)
+
+
+def frame_of_tiles(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(tiles, halo^2): 0 where a haloed key lies in the frame, else very low."""
+    (_, y_inside), (_, x_inside) = _axis(radius, height, device), _axis(radius, width, device)
+    return _low_outside(y_inside, x_inside, dtype)
+
+
+def _low_outside(y_inside: Tensor, x_inside: Tensor, dtype: torch.dtype) -> Tensor:
+    """(n, halo) and (m, halo) bool -> (n * m, halo^2): 0 where both are true, else a number two of which are finite."""
+    inside = y_inside[:, None, :, None] & x_inside[None, :, None, :]
+    low = torch.zeros((), dtype=dtype, device=inside.device).masked_fill(~inside, torch.finfo(dtype).min / 4)
+    return low.flatten(2).flatten(0, 1)
 
 
 def tile_kinds(radius: int, batch: int, height: int, width: int, device: torch.device) -> Tensor:
@@ -74,14 +82,6 @@ def _through_all_maps(positions: Tensor, batch: int, area: int) -> Tensor:
     """Positions in a map of `area`, (rows, columns, h', w') -> in each of B maps, (B * rows * columns, h' * w')."""
     maps = torch.arange(batch, device=positions.device)[:, None, None] * area
     return (maps + positions.flatten(2).flatten(0, 1)).flatten(0, 1).int()
-
-
-def places_in_tiles(batch: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(B * h * w) int32: where among the queries of all tiles, in their order, each position of each frame is."""
-    rows, columns = _tiled(height, device), _tiled(width, device)
-    shape = batch, len(rows), len(columns), TILE, TILE
-    places = torch.arange(math.prod(shape), device=device).view(shape).transpose(2, 3).flatten(3).flatten(1, 2)
-    return places[:, :height, :width].flatten().int()
 
 
 def _tiled(length: int, device: torch.device) -> Tensor:
@@ -122,10 +122,8 @@ def made_once(make: Callable[..., _Made], *arguments: object) -> _Made:
 
 
 def _axis(radius: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Along one axis: positions of the haloed keys of each tile, (tiles, halo), clamped into the frame; and which of
-    them lie in a query's window and in the frame, (tiles, T, halo) bool."""
-    cell = torch.arange(TILE, device=device)[:, None]
+    """Along one axis, of the haloed keys of each tile: their positions, clamped into the frame, and whether they lie in
+    it; (tiles, halo) each."""
     key = torch.arange(TILE + 2 * radius, device=device) - radius
     position = torch.arange(-(-length // TILE), device=device)[:, None] * TILE + key
-    inside = (position >= 0) & (position < length)
-    return position.clamp(0, length - 1), ((key - cell).abs() <= radius) & inside[:, None, :]
+    return position.clamp(0, length - 1), (position >= 0) & (position < length)

@@ -14,11 +14,11 @@ from torch import Tensor
 from sdcpc_ros.network.window_attention.tile_geometry import (
     TILE,
     constant,
-    places_in_tiles,
+    frame_of_tiles,
     positions_of_keys,
     positions_of_queries,
     tile_kinds,
-    window_of_tiles,
+    window_of_a_tile,
     windows_of_kinds,
 )
 
@@ -71,7 +71,6 @@ class Gathered:
         frame = self._batch, self._height, self._width, keys.device
         self._keys, self._values = _as_rows(keys), None if values is None else _as_rows(values)
         self._queries = constant(positions_of_queries, keys, *frame)
-        self._places = constant(places_in_tiles, keys, *frame)
         self._index = constant(positions_of_keys, keys, radius, *frame)
         self._kinds = constant(tile_kinds, keys, radius, *frame)
         if gather_index is not None:
@@ -90,11 +89,8 @@ class Gathered:
 
     def assemble(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """Parts of strips, (n, T*T, C) each -> maps (B, C, h, w), channels-last in memory."""
-        maps = []
-        for parts in zip(*strips):
-            rows = torch.cat(parts).flatten(0, 1).index_select(0, self._places)
-            maps.append(rows.view(self._batch, self._height, self._width, -1).permute(0, 3, 1, 2))
-        return maps
+        tiles = (torch.cat(parts).unflatten(0, (self._batch, -1)) for parts in zip(*strips))
+        return [_maps_of(part, self._height, self._width) for part in tiles]
 
 
 class Unfolded:
@@ -117,14 +113,14 @@ class Unfolded:
 
     def strips(self, query: Tensor, bias: Tensor | None) -> Strips:
         """As of `Gathered`, of all frames at once: whole rows of tiles."""
-        window = window_of_tiles(self._radius, self._height, self._width, query.dtype, query.device)
-        if bias is not None:
-            window = window + bias
+        window = window_of_a_tile(self._radius, query.dtype, query.device)
+        window = _stored(window if bias is None else window + bias)
+        frame = _stored(frame_of_tiles(self._radius, self._height, self._width, query.dtype, query.device))
         queries = self._tiles(query)
         for first in range(0, queries.shape[1], self._step):
             strip = slice(first, min(first + self._step, queries.shape[1]))
             # A copy, since logits are added in place. TensorRT would leave `repeat` to PyTorch.
-            windows = torch.cat([window[strip]] * self._batch)
+            windows = torch.cat([window + frame[strip, None]] * self._batch)
             keys, *values = self._haloes(strip)
             yield queries[:, strip].flatten(0, 1), windows, keys, values[0] if values else None
 
@@ -145,13 +141,20 @@ class Unfolded:
 
     def assemble(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """As of `Gathered`."""
-        return [self._map(parts) for parts in zip(*strips)]
+        found = ([part.unflatten(0, (self._batch, -1)) for part in parts] for parts in zip(*strips))
+        return [_maps_of(torch.cat(parts, 1), self._height, self._width) for parts in found]
 
-    def _map(self, parts: Sequence[Tensor]) -> Tensor:
-        tiles = torch.cat([part.unflatten(0, (self._batch, -1)) for part in parts], 1)  # (B, tiles, T*T, C)
-        squares = tiles.unflatten(2, (TILE, TILE)).unflatten(1, (self._rows, self._columns))
-        whole = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-        return whole[..., : self._height, : self._width]
+
+def _maps_of(tiles: Tensor, height: int, width: int) -> Tensor:
+    """(B, tiles, T*T, C) -> (B, C, h, w), without what lies beyond the frame."""
+    squares = tiles.unflatten(2, (TILE, TILE)).unflatten(1, (-1, -(-width // TILE)))
+    return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)[..., :height, :width]
+
+
+def _stored(table: Tensor) -> Tensor:
+    """The table itself, in memory: a compiler would otherwise compute its cosines and comparisons again for each logit,
+    which took longer than the products. It does not see through strides."""
+    return table.as_strided(table.shape, table.stride())
 
 
 def _tiles_of_a_strip(keys: Tensor, radius: int) -> int:
