@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import tempfile
 from collections.abc import Callable, Iterator
 
 import torch
@@ -58,12 +59,11 @@ def compare(
             }
         if not effort.quick:
             try:
-                backend = create_backend("inductor", step, size)
+                backend = create_backend("inductor" if effort.on_gpu else "aot", step, size)
                 calls["ours compiled"] = lambda: backend.step(image, references, age_s)
-                if segformer is not None:  # with the options that ours is compiled with
-                    options = {} if effort.on_gpu else {"freezing": True}
-                    compiled = torch.compile(segformer, dynamic=False, options=options)
-                    calls["peer compiled"] = lambda: compiled(pixels).logits
+                if segformer is not None:
+                    compiled = _compiled(segformer, pixels, effort)
+                    calls["peer compiled"] = lambda: compiled(pixels)
             except BackendError as error:
                 missing = str(error)
         timings = interleaved({name: capture_graph(call, effort.device) for name, call in calls.items()}, effort)
@@ -76,6 +76,7 @@ def compare(
         yield Row(f"{label}, {how}", **ours.compared_to(peer), **figures, target=target if same_encoder else None)
 
 
+@torch.inference_mode(False)  # whose tensors cannot be exported
 def _segformer(variant: str, device: torch.device) -> tuple[nn.Module, str]:
     """SegFormer with random weights, and the attention it uses: PyTorch's fused one where this transformers has it."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
@@ -94,6 +95,17 @@ def _segformer(variant: str, device: torch.device) -> tuple[nn.Module, str]:
             continue
         return model.eval().to(device), attention
     raise RuntimeError("transformers takes neither of its own attention implementations for SegFormer")
+
+
+def _compiled(segformer: nn.Module, pixels: torch.Tensor, effort: Effort) -> Callable[..., object]:
+    """As ours is compiled: by torch.compile on a GPU, ahead of time on a CPU."""
+    if effort.on_gpu:
+        return torch.compile(segformer, dynamic=False)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad():
+        path = f"{folder}/segformer.pt2"
+        exported = torch.export.export(segformer, (pixels.clone(),))
+        torch._inductor.aoti_compile_and_package(exported, package_path=path, inductor_configs={"freezing": True})
+        return torch._inductor.aoti_load_package(path, run_single_threaded=True)
 
 
 def _on_meta(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:

@@ -65,7 +65,8 @@ def cached_package(step: Step, size: tuple[int, int]) -> Path | None:
 def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
     leave_cores_to_the_stream()
     exported = torch.export.export(step, example_inputs(step, size))
-    options = {"freezing": step.mean.device.type == "cpu"}  # as in `inductor`; without gradients, as here, only
+    # Weights become constants, laid out for a CPU's convolutions; only where gradients are off, as here.
+    options = {"freezing": step.mean.device.type == "cpu"}
     torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=options)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -26,9 +24,7 @@ def build(step: Step, size: tuple[int, int], batch: int = 1) -> Backend:
     """
     leave_cores_to_the_stream()
     _allow_many_shapes()
-    # Weights become constants, laid out as the kernels like them.
-    options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": step.mean.device.type == "cpu"}
-    compiled = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+    compiled = torch.compile(step, fullgraph=True, dynamic=False)
     # Made outside of inference mode, as frames are: torch.compile would compile the first frame once more.
     inputs = example_inputs(step, size, batch)
     with torch.inference_mode():
