@@ -103,10 +103,13 @@ class TestErrorsAreOneSentence:
     def test_a_file_that_cannot_be_written(
         self, model: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        message = self.fails(
-            capsys, "evaluate", "--dataset", "camvid", "--root", camvid, "--model", model, "--json", tmp_path
-        )
-        assert message == f"sdcpc evaluate: Is a directory: '{tmp_path}'\n"
+        command = ("evaluate", "--dataset", "camvid", "--root", camvid, "--model", model, "--json")
+        message = self.fails(capsys, *command, "/proc/scores.json")  # where even root writes nothing
+        assert message.startswith("sdcpc evaluate: ") and "/proc" in message
+        with pytest.raises(SystemExit) as refused:
+            cli.main([str(part) for part in (*command, tmp_path)])
+        assert refused.value.code == 2
+        assert f"'{tmp_path}' is a folder" in capsys.readouterr().err
 
     def test_bad_recipe(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         recipe = tmp_path / "recipe.yaml"

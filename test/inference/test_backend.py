@@ -183,7 +183,7 @@ def test_frames_are_run_by_what_was_compiled_before_them(quick_step, monkeypatch
     """PyTorch compiles tensors of inference mode apart from others, and a frame has none of these."""
     graphs = []
 
-    def compile_and_count(compile_, step, *, options, **others):
+    def compile_and_count(compile_, step, **others):
         return compile_(step, backend=lambda graph, inputs: graphs.append(graph) or graph.forward, **others)
 
     monkeypatch.setattr(torch, "compile", functools.partial(compile_and_count, torch.compile))
@@ -193,7 +193,7 @@ def test_frames_are_run_by_what_was_compiled_before_them(quick_step, monkeypatch
     assert len(graphs) == 1
 
 
-def _compile_without_work(compile_, step, *, options, **others):
+def _compile_without_work(compile_, step, **others):
     return compile_(step, backend="eager", **others)
 
 
