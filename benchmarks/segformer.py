@@ -26,9 +26,8 @@ _CLASSES = 19
 
 def rows(effort: Effort) -> Iterator[Row]:
     """Rows as they are measured."""
-    sizes = [(64, 96)] if effort.quick else [(360, 480), (512, 1024)]
     for variant in ("b0",) if effort.quick else ("b0", "b2"):
-        for size in sizes:
+        for size in [(64, 96)] if effort.quick else [(360, 480), (512, 1024)]:
             yield from compare(f"mit_{variant}", variant, size, effort)
 
 
@@ -46,8 +45,7 @@ def compare(
         if importlib.util.find_spec("transformers") is None:
             segformer, missing = None, 'transformers is not installed: pip install -e ".[benchmarks]"'
         else:
-            segformer, attention = _segformer(variant, effort.device)
-            label, segformer = f"{label} ({attention})", segformer.to(dtype)
+            label, segformer = f"{label} (sdpa)", _segformer(variant).to(effort.device, dtype)
             pixels = normalised(step, image).to(dtype).contiguous()  # it gets its pixels ready made
             calls["peer eager"] = lambda: segformer(pixels).logits
             logits = segformer(pixels).logits
@@ -72,13 +70,13 @@ def compare(
         if ours is None or peer is None:
             yield Row(f"{label}, {how}", ours_ms=None if ours is None else ours.median_ms, note=missing)
             continue
-        same_encoder = encoder == f"mit_{variant}"
-        yield Row(f"{label}, {how}", **ours.compared_to(peer), **figures, target=target if same_encoder else None)
+        target_if_same = target if encoder == f"mit_{variant}" else None
+        yield Row(f"{label}, {how}", **ours.compared_to(peer), **figures, target=target_if_same)
 
 
 @torch.inference_mode(False)  # whose tensors cannot be exported
-def _segformer(variant: str, device: torch.device) -> tuple[nn.Module, str]:
-    """SegFormer with random weights, and the attention it uses: PyTorch's fused one where this transformers has it."""
+def _segformer(variant: str) -> nn.Module:
+    """SegFormer with random weights and PyTorch's fused attention."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     config = SegformerConfig(
@@ -87,29 +85,21 @@ def _segformer(variant: str, device: torch.device) -> tuple[nn.Module, str]:
         decoder_hidden_size=_DECODER_HIDDEN_SIZE[variant],
         num_labels=_CLASSES,
     )
-    for attention in ("sdpa", "eager"):
-        try:
-            config._attn_implementation = attention
-            model = SegformerForSemanticSegmentation(config)
-        except (ValueError, ImportError):  # transformers before 5 knows no other than its own
-            continue
-        return model.eval().to(device), attention
-    raise RuntimeError("transformers takes neither of its own attention implementations for SegFormer")
+    config._attn_implementation = "sdpa"
+    return SegformerForSemanticSegmentation(config).eval()
 
 
 def _compiled(segformer: nn.Module, pixels: torch.Tensor, effort: Effort) -> Callable[..., object]:
     """As ours is compiled: by torch.compile on a GPU, ahead of time on a CPU."""
     if effort.on_gpu:
         return torch.compile(segformer, dynamic=False)
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad():
-        path = f"{folder}/segformer.pt2"
+    with tempfile.NamedTemporaryFile(suffix=".pt2") as file, torch.inference_mode(False), torch.no_grad():
         exported = torch.export.export(segformer, (pixels.clone(),))
-        torch._inductor.aoti_compile_and_package(exported, package_path=path, inductor_configs={"freezing": True})
-        return torch._inductor.aoti_load_package(path, run_single_threaded=True)
+        torch._inductor.aoti_compile_and_package(exported, package_path=file.name, inductor_configs={"freezing": True})
+        return torch._inductor.aoti_load_package(file.name, run_single_threaded=True)
 
 
 def _on_meta(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
     """10^9 operations."""
     meta = copy.deepcopy(module).to("meta")
-    meta_inputs = tuple(part.to("meta") for part in inputs)
-    return gflop(lambda: meta(*meta_inputs))
+    return gflop(lambda: meta(*(part.to("meta") for part in inputs)))
