@@ -121,7 +121,7 @@ def check_output(path: str | os.PathLike[str], source: Path) -> None:
     """Raises CheckpointError if a checkpoint at `path` could not be read, or would replace the file it is made of."""
     path = Path(path)
     if path.suffix != ".safetensors" or path.is_dir():
-        raise CheckpointError(f"{path}: not the name of a model file; one that ends in .safetensors is needed")
+        raise CheckpointError(f"{path}: a model file needs a name that ends in .safetensors")
     if path.exists() and source.exists() and path.samefile(source):
         raise CheckpointError(f"{path}: this is the input; the model needs another name")
 

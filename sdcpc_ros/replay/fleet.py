@@ -172,7 +172,7 @@ def _pool(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def output_folders(bags: Sequence[Path], output: Path) -> list[Path]:
     """A folder in `output` for each bag, with the bag's name; bags of one name get a digest of their path as well.
 
-    Raises FleetError if a bag lies in its folder, which would become part of the bag.
+    Raises FleetError if such a folder is the bag itself or contains it.
     """
     names = [bag.resolve().name.removesuffix(".mcap").removesuffix(".db3") for bag in bags]
     digests = [hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8] for bag in bags]

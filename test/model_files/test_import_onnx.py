@@ -158,7 +158,7 @@ def test_an_output_that_no_command_could_read_is_refused(tmp_path: Path) -> None
     model, labels = _model(tmp_path / "m.onnx"), label_set_of_names("three", ["a", "b", "c"])
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("o", "m.onnx", "folder.safetensors"):
-        with pytest.raises(CheckpointError, match=f"{name}: not the name of a model file; one that ends in .safet"):
+        with pytest.raises(CheckpointError, match=f"{name}: a model file needs a name that ends in .safet"):
             import_onnx(model, tmp_path / name, labels, OnnxOptions())
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder.safetensors", "m.onnx"]
 

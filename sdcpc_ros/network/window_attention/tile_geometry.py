@@ -32,14 +32,14 @@ def _windows_of_kinds(radius: int, height: int, width: int, dtype: torch.dtype, 
 
 
 def window_of_a_tile(radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(T*T, halo^2): 0 where a haloed key lies in a query's window, else very low."""
+    """(T*T, halo^2): 0 where a haloed key is in a query's window, else very low."""
     cell = torch.arange(TILE, device=device)[:, None]
     sees = (torch.arange(TILE + 2 * radius, device=device) - radius - cell).abs() <= radius  # (T, halo)
     return _low_outside(sees, sees, dtype)
 
 
 def frame_of_tiles(radius: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(tiles, halo^2): 0 where a haloed key lies in the frame, else very low."""
+    """(tiles, halo^2): 0 where a haloed key is in the frame, else very low."""
     (_, y_inside), (_, x_inside) = _axis(radius, height, device), _axis(radius, width, device)
     return _low_outside(y_inside, x_inside, dtype)
 
@@ -122,8 +122,8 @@ def made_once(make: Callable[..., _Made], *arguments: object) -> _Made:
 
 
 def _axis(radius: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Along one axis, of the haloed keys of each tile: their positions, clamped into the frame, and whether they lie in
-    it; (tiles, halo) each."""
+    """Along one axis, (tiles, halo) each: the positions of each tile's haloed keys, clamped into the frame, and whether
+    the frame has them."""
     key = torch.arange(TILE + 2 * radius, device=device) - radius
     position = torch.arange(-(-length // TILE), device=device)[:, None] * TILE + key
     return position.clamp(0, length - 1), (position >= 0) & (position < length)
