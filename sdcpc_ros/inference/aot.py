@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, file_name, kept_file, target
+from sdcpc_ros.inference.compile_process import compile_package, write_package
 from sdcpc_ros.inference.eager import Backend
 from sdcpc_ros.inference.errors import BackendError
-from sdcpc_ros.inference.inductor import check_compiler, leave_cores_to_the_stream
+from sdcpc_ros.inference.inductor import check_compiler
 from sdcpc_ros.inference.step import Step, example_inputs
 
 
 def build(step: Step, size: tuple[int, int]) -> Backend:
-    """Loads a package from the cache; makes it first, minutes, where there is none and a compiler is at hand."""
+    """Loads a package from the cache. Compiles it first, in one to two minutes, if it is not there."""
     path, device = kept_file(PACKAGE, step, size), step.mean.device
     logging.getLogger("torch._inductor.package.package").addFilter(_is_no_false_alarm)
     # Frames take turns here, and the locks of the threaded mode cannot be captured in a CUDA graph.
@@ -63,11 +64,9 @@ def cached_package(step: Step, size: tuple[int, int]) -> Path | None:
 
 
 def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
-    leave_cores_to_the_stream()
     exported = torch.export.export(step, example_inputs(step, size))
-    # Weights become constants, laid out for a CPU's convolutions; only where gradients are off, as here.
-    options = {"freezing": step.mean.device.type == "cpu"}
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=options)
+    # In a process of its own on a CPU, whose cores and memory the frames need. On a GPU that has not been tried.
+    (compile_package if step.mean.device.type == "cpu" else write_package)(exported, path)
 
 
 PACKAGE = FileFormat(

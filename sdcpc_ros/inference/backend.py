@@ -90,23 +90,26 @@ def runs_on_gpu(step: Step) -> bool:
     return step.mean.device.type == "cuda"
 
 
-def choose_backend(step: Step, size: tuple[int, int]) -> Choice:
+def choose_backend(step: Step, size: tuple[int, int], *, compiles: bool = False) -> Choice:
     """What `auto` stands for at network size (height, width).
 
-    On a GPU inductor where it can compile. On a CPU the ahead-of-time package if one is cached: making one takes a core
-    two minutes, so auto never does. Everywhere else eager.
+    On a GPU inductor if it can compile. On a CPU the ahead-of-time package if one is cached; with `compiles` also if
+    one can be compiled. Everywhere else eager.
     """
     if not step.model.compiles:
         return Choice("eager", "onnxruntime runs an imported ONNX model")
-    if runs_on_gpu(step):
-        try:
+    try:
+        if runs_on_gpu(step):
             inductor.check(step)
-        except BackendError as error:
-            return Choice("eager", str(error))
-        return Choice("inductor", "compiled for this GPU")
-    path = aot.cached_package(step, size)
-    if path is not None:
-        return Choice("aot", f"package '{path.name}' is cached")
+            return Choice("inductor", "compiled for this GPU")
+        path = aot.cached_package(step, size)
+        if path is not None:
+            return Choice("aot", f"package '{path.name}' is cached")
+        if compiles:
+            aot.check_can_write(step)
+            return Choice("aot", "compiled for this processor")
+    except BackendError as error:
+        return Choice("eager", str(error))
     return Choice(
         "eager",
         f"no ahead-of-time package for {size[1]}x{size[0]} is cached; `sdcpc export --format aot` or backend: aot "

@@ -41,13 +41,15 @@ class BackendManager:
     """The backend of each network size and batch, built when that size and batch are first used. Thread-safe.
 
     Raises BackendError when `name` cannot run here, unless `fallback` allows eager instead. auto is built in the
-    background and falls back to eager, whatever the two arguments say.
+    background and falls back to eager, whatever the two arguments say; without `background` it compiles nothing on a
+    CPU.
     """
 
     def __init__(self, name: str, step: Step, *, background: bool, fallback: bool) -> None:
         """background: build in a thread of its own, and serve from eager meanwhile; else the first frame waits."""
         self.name = name
         self._step = step
+        self._compiles = background
         self._background, self._fallback = background or name == "auto", fallback or name == "auto"
         self._eager = EagerBackend(step)
         self._choices: dict[_Size, Choice] = {}
@@ -133,10 +135,12 @@ class BackendManager:
         if failed:
             return BackendStatus("failed", str(failed[0]))
         if building:
-            name = choices[next(iter(building))].backend
+            choice = choices[next(iter(building))]
+            reason = f"auto: {choice.reason}; " if choice.reason else ""
             sizes = ", ".join(f"{width}x{height}" for height, width in building)
             elapsed_s = time.monotonic() - min(build.begun_s for build in building.values())
-            return BackendStatus("building", f"eager, while {name} is built for {sizes} ({elapsed_s:.0f} s so far)")
+            duration = f"({reason}{elapsed_s:.0f} s so far)"
+            return BackendStatus("building", f"eager, while {choice.backend} is prepared for {sizes} {duration}")
         if self.name != "auto":
             return BackendStatus("ready", self.name)
         words = dict.fromkeys(f"{choice.backend} (auto: {choice.reason})" for choice in choices.values())
@@ -147,7 +151,7 @@ class BackendManager:
         with self._lock:
             if size not in self._choices:
                 if self.name == "auto":
-                    self._choices[size] = choose_backend(self._step, size)
+                    self._choices[size] = choose_backend(self._step, size, compiles=self._compiles)
                 else:
                     self._choices[size] = Choice("eager" if self._missing else self.name, "")
             return self._choices[size].backend

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
 import re
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,6 +29,9 @@ from sdcpc_ros.inference.step import Step
 VARIABLE = "SDCPC_CACHE"
 #: The code that is compiled.
 CODE_PLACES = (Path(network.__file__).parent, Path(step_module.__file__))
+#: How the names of folders with an unfinished file begin.
+_UNFINISHED = ".building-"
+_POLL_S = 0.5
 
 _Size = tuple[int, int]
 
@@ -92,7 +98,9 @@ def kept_file(form: FileFormat, step: Step, size: _Size) -> Path:
     path = cache_folder() / form.name(step, size)
     if not path.is_file():
         _check_can_write(form, step, path)
-        write_file(form, step, size, path, {})
+        with only_builder(path):
+            if not path.is_file():  # nor has another process written it meanwhile
+                write_file(form, step, size, path, {})
     check_trusted(path)
     return path
 
@@ -131,21 +139,54 @@ def new_file(path: Path) -> Iterator[Path]:
 
     Raises BackendError when the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".building-", dir=path.parent))
-    except OSError as error:
-        choice = f", or name another folder in {VARIABLE}" if path.parent == cache_folder() else ""
-        raise BackendError(
-            f"'{path.name}' cannot be kept in '{path.parent}' ({error.strerror}): make it a writable folder{choice}"
-        ) from error
+    with _writable_folder(path):
+        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
     temporary = folder / path.name
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
-        folder.rmdir()
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _writable_folder(path: Path) -> Iterator[None]:
+    """Makes the folder of `path`. Raises BackendError for an OSError there or within the block."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        choice = f", or name another folder in {VARIABLE}" if path.parent == cache_folder() else ""
+        raise BackendError(
+            f"'{path.name}' cannot be kept in '{path.parent}' ({error.strerror}): make it a writable folder{choice}"
+        ) from error
+
+
+@contextmanager
+def only_builder(path: Path) -> Iterator[None]:
+    """Waits until no other process builds a file in the folder of `path`: several nodes of a robot start together.
+
+    Removes what processes that were killed have left there. Raises BackendError when the folder cannot be written.
+    """
+    with _writable_folder(path):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        while not _locked(descriptor, path.parent):
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, folder: Path) -> bool:
+    """Tries to lock a folder, and cleans it then. True as well if the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return True
 
 
 def check_trusted(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from sdcpc_ros.inference import aot, onnxruntime, tensorrt
-from sdcpc_ros.inference.cache import FileFormat, write_file
+from sdcpc_ros.inference.cache import FileFormat, only_builder, write_file
 from sdcpc_ros.inference.errors import BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
 
@@ -51,5 +52,6 @@ def export_step(step: Step, size: _Size, form: str, output: Path, metadata: Mapp
     if not step.model.compiles:
         raise BackendError("an imported ONNX model cannot be exported: take the ONNX file that it was made of")
     path = output if kind.name is None else output / kind.name(step, size)
-    write_file(kind, step, size, path, metadata)
+    with nullcontext() if kind.name is None else only_builder(path):
+        write_file(kind, step, size, path, metadata)
     return path

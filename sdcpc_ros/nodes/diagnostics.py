@@ -126,14 +126,14 @@ class BackendReporter:
         before, self._state = self._state, state
         if state == "building":
             self._building_since_s = time.monotonic()
-            self._logger.info(f"backend '{self._segmenter.backend}' is being built; labels come from eager meanwhile")
+            self._logger.info(f"backend: {text}")
         elif state == "fallback":
             self._logger.warning(f"backend: {text}")
         elif state == "failed":
             self._logger.error(f"backend: {text}")
         elif before == "building":
             elapsed_s = time.monotonic() - self._building_since_s
-            self._logger.info(f"backend '{text}' is built after {elapsed_s:.0f} s and runs from now on")
+            self._logger.info(f"backend: {text} runs from now on, {elapsed_s:.0f} s later")
 
 
 def make_status(

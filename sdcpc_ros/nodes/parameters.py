@@ -119,8 +119,8 @@ class NodeParameters:
     )
     backend: str = _parameter(
         "auto",
-        "Backend that runs the network. auto: inductor on a GPU; on a CPU an ahead-of-time package if one is cached, "
-        "else eager. eager: PyTorch without compilation; inductor: compiled in this process; aot: compiled ahead of "
+        "Backend that runs the network. auto: inductor on a GPU, aot on a CPU, and eager where there is no C++ "
+        "compiler. eager: PyTorch without compilation; inductor: compiled in this process; aot: compiled ahead of "
         "time; onnxruntime; tensorrt: a TensorRT engine. Frames run eagerly while a backend is built. Configuration "
         "fails and names the missing dependency if the backend is not available.",
         choices=("auto", "eager", "inductor", "aot", "onnxruntime", "tensorrt"),

@@ -72,7 +72,8 @@ class StreamingSegmenter:
         """checkpoint: a loaded one, the name of a shipped model, or the path of a .safetensors file.
         device: cpu, cuda, cuda:N, or auto for the GPU if PyTorch finds one.
         backend: one of `sdcpc_ros.inference.BACKENDS`. auto runs eagerly, and changes to inductor (GPU) or to a cached
-            ahead-of-time package (CPU) when that is ready; a few pixels may differ from then on.
+            ahead-of-time package (CPU) when that is ready; a few pixels may differ from then on. With
+            `background_build` it compiles the package if none is cached.
         precision: of weights, activations and memories: float32, float16, bfloat16, or auto (float16 on a GPU).
         input_size: (height, width) that the network sees; by default the image's aspect ratio and the model's pixels.
         background_build: run frames eagerly while the backend is built; else the first frame of each size waits.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,10 +55,10 @@ def workshop(monkeypatch):
     workshop.may_finish.set()  # threads end
 
 
-def _wait_for_builds() -> None:
+def _wait_for_builds(deadline_s: float = 30) -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("build "):
-            thread.join(30)
+            thread.join(deadline_s)
 
 
 def test_eager_serves_until_the_backend_is_built(step, workshop):
@@ -66,7 +67,7 @@ def test_eager_serves_until_the_backend_is_built(step, workshop):
     eager = manager.backend(SIZE)
     assert isinstance(eager, EagerBackend) and manager.backend(SIZE) is eager
     assert manager.status.state == "building"
-    assert re.search(r"eager, while inductor is built for 96x64 \(\d+ s so far\)", str(manager.status))
+    assert re.search(r"eager, while inductor is prepared for 96x64 \(\d+ s so far\)", str(manager.status))
     workshop.may_finish.set()
     _wait_for_builds()
     assert manager.backend(SIZE) is not eager and manager.backend(SIZE) is manager.backend(SIZE)
@@ -143,7 +144,7 @@ def test_auto_on_a_gpu_builds_inductor_in_the_background(step, workshop, on_gpu)
     manager = BackendManager("auto", step, background=False, fallback=False)
     eager = manager.backend(SIZE)
     assert isinstance(eager, EagerBackend) and manager.batch_size(SIZE, 4, 4) == 4
-    assert "eager, while inductor is built for 96x64" in str(manager.status)
+    assert "eager, while inductor is prepared for 96x64 (auto: compiled for this GPU; 0 s" in str(manager.status)
     workshop.may_finish.set()
     _wait_for_builds()
     assert manager.backend(SIZE) is not eager and workshop.sizes == [SIZE]
@@ -168,18 +169,43 @@ def test_auto_on_a_gpu_without_a_compiler_is_eager_and_says_so(step, workshop, o
     assert re.match(r"eager \(auto: .*there is no 'no-such-compiler' here", str(manager.status))
 
 
-def test_auto_on_a_cpu_never_builds(step, tmp_path, monkeypatch):
+def test_auto_on_a_cpu_compiles_nothing_unless_it_may_in_the_background(step, tmp_path, monkeypatch):
     """Not even where a package of another size or network is cached."""
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
     (tmp_path / package_name(step, (32, 32))).touch()
     name = package_name(step, SIZE)
     (tmp_path / f"{name[:-20]}0123456789abcdef.pt2").touch()
     threads = threading.enumerate()
-    manager = BackendManager("auto", step, background=True, fallback=False)
+    manager = BackendManager("auto", step, background=False, fallback=False)
     assert str(manager.status) == "auto: chosen at the first frame"
     assert isinstance(manager.backend(SIZE), EagerBackend) and manager.batch_size(SIZE, 4, 4) == 4
     assert threading.enumerate() == threads and manager.status.state == "ready"
     assert re.match(r"eager \(auto: no ahead-of-time package for 96x64 .*sdcpc export.*aot", str(manager.status))
+
+
+def test_auto_on_a_cpu_without_a_compiler_is_eager_and_says_so(step, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    manager = BackendManager("auto", step, background=True, fallback=False)
+    assert isinstance(manager.backend(SIZE), EagerBackend) and manager.status.state == "ready"
+    assert re.match(r"eager \(auto: .*there is no 'g\+\+' here", str(manager.status))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # compiles
+@pytest.mark.skipif(shutil.which("g++") is None, reason="a package is compiled with g++")
+def test_auto_on_a_cpu_compiles_a_package_in_the_background(step, video, stream, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    manager = BackendManager("auto", step, background=True, fallback=False)
+    eager = manager.backend(SIZE)
+    assert isinstance(eager, EagerBackend)
+    assert "eager, while aot is prepared for 96x64 (auto: compiled for this processor; 0 s" in str(manager.status)
+    _wait_for_builds(600)
+    assert (manager.status.state, str(manager.status)) == ("ready", "aot (auto: compiled for this processor)")
+    assert [path.name for path in tmp_path.iterdir()] == [package_name(step, SIZE)]  # nothing else is left
+    expected, got = (stream(backend, step, video)[0] for backend in (eager, manager.backend(SIZE)))
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.timeout(900)  # compiles the package, if no other test has

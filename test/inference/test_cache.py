@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ import torch
 
 from sdcpc_ros.inference import BackendError, Step, cache
 from sdcpc_ros.inference import step as step_module
-from sdcpc_ros.inference.cache import cache_folder, check_trusted, digest_of_code, file_name, new_file, target
+from sdcpc_ros.inference.cache import (
+    FileFormat,
+    cache_folder,
+    check_trusted,
+    digest_of_code,
+    file_name,
+    kept_file,
+    new_file,
+    target,
+)
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
 SIZE = (64, 96)
@@ -135,3 +145,31 @@ def test_a_link_is_followed_to_what_would_run(tmp_path):
     link.symlink_to(loose / "n.pt2")
     with pytest.raises(BackendError, match="loose"):
         check_trusted(link)
+
+
+def test_a_second_process_waits_for_the_first_and_takes_its_file(step: Step, tmp_path, monkeypatch):
+    """A lock of a file belongs to whoever opened it, so two threads stand for two processes."""
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    written, found = [], []
+
+    def write(step, size, path, metadata):
+        written.append(path)
+        second.start()
+        second.join(0.5)
+        assert second.is_alive() and not found
+        path.write_text("compiled")
+
+    form = FileFormat(".pt2", lambda step: None, write, lambda step, size: "network.pt2")
+    second = threading.Thread(target=lambda: found.append(kept_file(form, step, SIZE)))
+    assert kept_file(form, step, SIZE) == tmp_path / "network.pt2"
+    second.join(30)
+    assert found == [tmp_path / "network.pt2"] and len(written) == 1
+
+
+def test_what_a_killed_process_left_is_removed(step: Step, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
+    (tmp_path / ".building-x").mkdir()
+    (tmp_path / ".building-x" / "program.pt2").write_text("half")
+    form = FileFormat(".pt2", lambda step: None, lambda *it: it[2].write_text("it"), lambda step, size: "network.pt2")
+    kept_file(form, step, SIZE)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]

@@ -246,6 +246,7 @@ def start_node(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator
         *,
         program: tuple[str, ...] = ("-m", "sdcpc_ros.nodes.segmentation_node"),
         namespace: str = "/",
+        environment: dict[str, str] | None = None,
         **parameters: Any,
     ) -> NodeProcess:
         package_root = str(Path(sdcpc_ros.__file__).parents[1])  # the very package that the tests see
@@ -255,7 +256,7 @@ def start_node(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator
         log_file = tmp_path_factory.mktemp("node") / "log.txt"
         command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *options]
         peer.forget()
-        started.append(NodeProcess(command, log_file, {"PYTHONPATH": search_path}))
+        started.append(NodeProcess(command, log_file, {"PYTHONPATH": search_path, **(environment or {})}))
         return started[-1]
 
     yield start

@@ -16,7 +16,6 @@ def test_what_was_exported_runs_and_gives_eagers_masks(
 ):
     monkeypatch.setenv("SDCPC_CACHE", str(robot_cache))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
     node = start_node(model=robot_model, device="cpu", backend="aot", input_height=64, input_width=96, max_gap=600.0)
     masks = peer.collect(peer.topic("camera/label/image_raw"), Image)
     peer.wait_until(lambda: peer.report("model").get("backend status") == "aot", "the package in use")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from processes import DEADLINE_S
 from sensor_msgs.msg import Image
 
 TROUBLED = str(Path(__file__).with_name("troubled_node.py"))
@@ -116,13 +117,35 @@ def test_a_model_that_is_ready_after_a_signal_is_not_announced(start_node, tiny_
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="a backend is compiled with g++")
-def test_a_signal_while_a_backend_is_built_ends_it_too(start_node, tiny_checkpoint, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # else it may be there at once
+@pytest.mark.parametrize("backend", ["inductor", "aot"])
+def test_a_signal_while_a_backend_is_built_ends_it_too(start_node, tiny_checkpoint, backend, tmp_path):
+    environment = {
+        "CXX": "g++",
+        "SDCPC_CACHE": str(tmp_path),
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # else it may be there at once
+    }
     size = {"input_height": 96, "input_width": 128}
-    node = start_node(model=tiny_checkpoint, device="cpu", backend="inductor", **size)
-    node.wait_for_log("is being built")
+    node = start_node(model=tiny_checkpoint, device="cpu", backend=backend, environment=environment, **size)
+    node.wait_for_log(f"eager, while {backend} is prepared for 128x96")
+    if backend == "aot":
+        _wait_until(lambda: _processes_with(tmp_path), node)
     assert node.stop() == 0
     assert "shutting down" in node.log() and "Traceback" not in node.log()
+    _wait_until(lambda: not _processes_with(tmp_path), node)
+
+
+def _processes_with(path):
+    """The command lines that name a path. A package is compiled by a process of its own."""
+    files = (folder / "cmdline" for folder in Path("/proc").glob("[0-9]*"))
+    lines = (file.read_bytes() for file in files if file.exists())
+    return [line for line in lines if bytes(path) in line]
+
+
+def _wait_until(condition, node):
+    give_up_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < give_up_s, node.log()
+        time.sleep(0.05)
 
 
 def test_what_ros_refuses_is_said_in_a_sentence(start_node):

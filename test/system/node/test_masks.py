@@ -314,6 +314,6 @@ def test_diagnostics_tell_of_model_and_cameras(node, peer, send, street):
     assert {"decode", "preprocess", "network", "postprocess", "publish"} <= {key.split()[0] for key in report}
     assert int(report["received"]) >= int(report["processed"]) > 0
     assert peer.report("model")["message"] == "active" and peer.report("model")["backend"] == "auto"
-    assert peer.report("model")["backend status"].startswith("eager (auto: no ahead-of-time package")
+    assert peer.report("model")["backend status"].startswith("eager (auto: backend 'aot' compiles")
     assert peer.report("model")["precision"] == "float32"  # auto, on a CPU
     assert node.is_alive() and "Traceback" not in node.log()

@@ -1,0 +1,86 @@
+"""Compiles an exported network in a process of its own, so that a robot's streams keep their cores and memory."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from sdcpc_ros.inference.inductor import leave_cores_to_the_stream
+
+#: How often the wait for the compiler looks whether this process is to end.
+_POLL_S = 0.1
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+def compile_package(program: ExportedProgram, package: Path) -> None:
+    """Compiles a program for the CPU ahead of time, at the lowest priority, and writes it to the file `package`.
+
+    Raises RuntimeError with the last line of the compiler's output.
+    """
+    # PyTorch warns of weights that are not contiguous, such as channels-last ones. It writes them whole.
+    warnings.filterwarnings("ignore", "No complete tensor found in the group")
+    with tempfile.TemporaryDirectory(dir=package.parent) as folder:
+        exported = Path(folder, "program.pt2")
+        torch.export.save(program, exported)
+        # With -m, Python would run this module a second time. The compiled code has a fixed number of threads.
+        command = [sys.executable, "-c", f"import {__name__} as module; module._main()"]
+        command += [str(exported.resolve()), str(package.resolve()), str(torch.get_num_threads())]
+        compiler = subprocess.Popen(
+            command,
+            cwd=folder,  # Python imports from the current folder first
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C does not reach it, and it ends together with its g++
+        )
+        try:
+            output = _wait(compiler)
+        finally:
+            if compiler.poll() is None:
+                os.killpg(compiler.pid, signal.SIGKILL)
+                compiler.wait()
+    if compiler.returncode:
+        lines = output.strip().splitlines() or [f"the compiler ended with {compiler.returncode}"]
+        raise RuntimeError(lines[-1])
+
+
+def _wait(process: subprocess.Popen[str]) -> str:
+    """The output of a process. The waits are short, because a thread can only be ended between them."""
+    while True:
+        try:
+            return process.communicate(timeout=_POLL_S)[0]
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _main() -> None:
+    """The other process. Its arguments are the files of program and package, and the number of threads."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a node that is killed leaves no compiler behind
+    os.nice(19)
+    exported, package, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    importlib.import_module("sdcpc_ros.network")  # registers the operators
+    write_package(torch.export.load(exported), Path(package))
+
+
+def write_package(program: ExportedProgram, package: Path) -> None:
+    """Compiles a program ahead of time in this process."""
+    leave_cores_to_the_stream()
+    # Weights become constants, laid out for a CPU's convolutions; only where gradients are off.
+    options = {"freezing": next(iter(program.state_dict.values())).device.type == "cpu"}
+    if hasattr(torch._inductor.config.aot_inductor, "precompile_headers"):
+        options["aot_inductor.precompile_headers"] = False  # for one package they take longer than they save
+    with torch.no_grad():
+        torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=options)
