@@ -1,6 +1,6 @@
 """Backends that run the network step: one interface and one registry."""
 
-from sdcpc_ros.inference.backend import BACKENDS, check_backend, checked_device, create_backend
+from sdcpc_ros.inference.backend import BACKENDS, check_backend, checked_device, create_backend, holding_builds
 from sdcpc_ros.inference.backend_manager import BackendManager, BackendStatus
 from sdcpc_ros.inference.eager import Backend
 from sdcpc_ros.inference.errors import BackendError
@@ -19,5 +19,6 @@ __all__ = [
     "checked_device",
     "checked_precision",
     "create_backend",
+    "holding_builds",
     "precision_name",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -77,6 +78,21 @@ def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1)
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         shape = f"{size[1]}x{size[0]}" + (f" in batches of {batch}" if batch > 1 else "")
         raise BackendError(f"backend '{name}' could not be built for {shape}: {first_line}") from error
+
+
+@contextmanager
+def holding_builds() -> Iterator[bool]:
+    """Keeps builds from beginning; yields False, without a wait, if one is running.
+
+    A build synchronises the whole GPU, to time kernels. While another thread captures a CUDA graph, that is an error in
+    both threads; and before pytorch#180395 PyTorch captured nothing any more after a capture that had failed.
+    """
+    held = _one_at_a_time.acquire(blocking=False)
+    try:
+        yield held
+    finally:
+        if held:
+            _one_at_a_time.release()
 
 
 class Choice(NamedTuple):

@@ -22,9 +22,9 @@ _RETRY_S = 0.005
 class Backend:
     """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
 
-    def __init__(self, run: Callable[..., Sequence[Tensor]]) -> None:
-        """run: as `Step.forward`."""
-        self._run = run
+    def __init__(self, run: Callable[..., Sequence[Tensor]], *, capturable: bool = True) -> None:
+        """run: as `Step.forward`. capturable: False if it waits for the GPU, which no CUDA graph can capture."""
+        self._run, self.capturable = run, capturable
 
     @torch.inference_mode()
     def step(self, image: Tensor, references: FrameMemory, age_s: Tensor) -> tuple[Tensor, FrameMemory]:
@@ -39,7 +39,7 @@ class EagerBackend(Backend):
     """Runs the step's modules as they are, for any number of frames, also while another thread builds a backend."""
 
     def __init__(self, step: Step) -> None:
-        super().__init__(partial(_run, step))
+        super().__init__(partial(_run, step), capturable=step.model.compiles)
 
 
 def _run(step: Step, *inputs: Tensor) -> Sequence[Tensor]:

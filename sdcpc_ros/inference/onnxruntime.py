@@ -56,14 +56,14 @@ def build(step: Step, size: tuple[int, int]) -> Backend:
                 place = tensor.device.type, tensor.device.index or 0
                 bind(name, *place, _NUMPY_TYPES[tensor.dtype], tuple(tensor.shape), tensor.data_ptr())
         if device.type == "cuda":
-            # onnxruntime works on a stream of its own. While a CUDA graph is captured this raises RuntimeError.
+            # onnxruntime works on a stream of its own.
             torch.cuda.current_stream(device).synchronize()
         session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return outputs
 
     run(*example_inputs(step, size))  # in its first run onnxruntime allocates its memory
-    return Backend(run)
+    return Backend(run, capturable=False)
 
 
 def check(step: Step) -> None:

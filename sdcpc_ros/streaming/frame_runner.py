@@ -6,13 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference import Backend
+from sdcpc_ros.inference import Backend, holding_builds
 from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
 from sdcpc_ros.streaming.label_upsampling import DeviceLabels, labels_from_logits
@@ -129,9 +130,12 @@ class CudaGraphRunner:
         if self._run is None or self._memory is not self._pool.memory:
             # Where the pool has grown, its memory has other addresses. None first: capturing may fail.
             self._run, self._memory = None, self._pool.memory
-            # With the frames' own inputs: what the warm-up writes, the frames write again.
-            self._run = capture_graph(self._compute, self._device)
-        self._run()
+            if self.backend.capturable:
+                with holding_builds() as held:
+                    if held:  # else the next frame tries again
+                        # With the frames' own inputs: what the warm-up writes, the frames write again.
+                        self._run = capture_graph(self._compute, self._device)
+        (self._run or self._compute)()
         used = len(self._output) if probability else self._label_bytes
         self._host_output[:used].copy_(self._output[:used], non_blocking=True)
         if self._is_cuda:
@@ -171,24 +175,37 @@ def capture_graph(compute: Callable[[], object], device: torch.device) -> Callab
     if device.type != "cuda":
         return compute
     with torch.cuda.device(device):
-        # PyTorch requires a warm-up on another stream than the default one.
-        warm_up = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
-            for _ in range(_WARM_UP):
-                compute()
-        torch.cuda.current_stream().wait_stream(warm_up)
-        graph = torch.cuda.CUDAGraph()
+        before, stream = torch.cuda.current_stream(), _side_stream(torch.cuda.current_device())
+        stream.wait_stream(before)
         try:
-            # thread_local: other threads may be building a backend.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                compute()
-        except RuntimeError as error:
-            torch.cuda.synchronize()
-            reason = str(error).splitlines()[0]
-            logging.getLogger(__name__).warning("this backend runs without a CUDA graph: %s", reason)
-            return compute
+            # PyTorch requires a warm-up on another stream than the default one. The capture has this stream too: by
+            # default it would be on the first GPU that captured anything, and a failed one would leave it current.
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    compute()
+                return _captured(compute, stream)
+        finally:
+            before.wait_stream(stream)
+
+
+def _captured(compute: Callable[[], object], stream: torch.cuda.Stream) -> Callable[[], object]:
+    graph = torch.cuda.CUDAGraph()
+    try:
+        # thread_local: other threads may allocate memory meanwhile.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            compute()
+    except RuntimeError as error:
+        torch.cuda.synchronize()
+        reason = str(error).splitlines()[0]
+        logging.getLogger(__name__).warning("this backend runs without a CUDA graph: %s", reason)
+        return compute
     return graph.replay
+
+
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """One for all graphs of a GPU: cuBLAS keeps a workspace of megabytes for each stream that it has worked on."""
+    return torch.cuda.Stream(device)
 
 
 def _probability(logits: Tensor, groups: Tensor | None) -> Tensor:

@@ -256,7 +256,7 @@ def test_no_fallback_excuses_a_name_that_no_backend_has(step):
 def test_batches_come_in_few_sizes_and_all_frames_find_one(most, waiting):
     sizes = batch_sizes(most)
     assert sizes == tuple(sorted(set(sizes))) and sizes[0] == 1 and sizes[-1] == most and len(sizes) <= 8
-    step = SimpleNamespace()
+    step = SimpleNamespace(model=SimpleNamespace(compiles=True))
     assert BackendManager("eager", step, background=True, fallback=False).batch_size(SIZE, waiting, most) in sizes
     passes, left = 0, waiting
     while left > 0:

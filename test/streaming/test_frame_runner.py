@@ -5,6 +5,7 @@ There a recording stands in for the CUDA graph, see `record_graph`.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdcpc_ros.inference import Step, create_backend
+from sdcpc_ros.inference import Backend, Step, create_backend
+from sdcpc_ros.inference.backend import REGISTRY
 from sdcpc_ros.network import FrameMemory
 from sdcpc_ros.streaming import frame_runner
 from sdcpc_ros.streaming.frame_buffer import FrameBuffer, MemoryPool
@@ -177,8 +179,53 @@ def test_a_capture_that_fails_leaves_no_graph_of_before(step, video, monkeypatch
     assert all(part[streams[2].next_slot].any() for part in pool.memory)
 
 
+def test_no_graph_is_captured_while_a_backend_is_built(step, video, recorded):
+    """The build synchronises the GPU, which is an error in both threads. Later frames get their graph."""
+    begun, released = threading.Event(), threading.Event()
+
+    def build(*_):
+        begun.set()
+        assert released.wait(60)
+        return create_backend("eager", step, SIZE)
+
+    run, pool = graph_runner(create_backend("eager", step, SIZE), step, [IMAGE_SIZE])
+    reference, cpu_pool = cpu_runner(run.backend, step, [IMAGE_SIZE])
+    here, there = FrameBuffer((1, 2), cpu_pool), FrameBuffer((1, 2), pool)
+    kind = REGISTRY["inductor"]._replace(check=lambda step: None, build=build)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(REGISTRY, "inductor", kind)
+        building = threading.Thread(target=create_backend, args=("inductor", step, SIZE))
+        building.start()
+        try:
+            assert begun.wait(60)
+            for number, graphs in enumerate((0, 0, 1, 1)):
+                if graphs and not released.is_set():
+                    released.set()
+                    building.join()
+                (labels,), *_ = run([video[number]], [there], [number / 10], False)
+                (expected,), *_ = reference([video[number]], [here], [number / 10], False)
+                assert (labels == expected).mean() > 0.999 and len(recorded) == graphs
+                for buffer in (here, there):
+                    buffer.push(number / 10)
+        finally:
+            released.set()
+            building.join()
+
+
+def test_a_backend_that_waits_for_the_gpu_is_never_captured(step, video, recorded):
+    """An older PyTorch takes a capture that failed to go on for ever: it captures nothing more and frees no memory."""
+    backend = Backend(step, capturable=False)
+    run, pool = graph_runner(backend, step, [IMAGE_SIZE])
+    buffers = [FrameBuffer((1, 2), pool)]
+    for number in range(2):
+        (labels,), *_ = run([video[number]], buffers, [number / 10], False)
+    assert labels.shape == IMAGE_SIZE and recorded == []
+
+
 class StandIn:
     """A network of no work, which notes where its inputs lie."""
+
+    capturable = True
 
     def __init__(self, step):
         self.addresses, self._memory = set(), step.blank(SIZE)
