@@ -133,6 +133,26 @@ def test_where_the_kernel_runs_is_decided_by_explicit_checks(monkeypatch: pytest
     assert not fused_op.takes(*_inputs()[:3])
 
 
+def test_where_triton_cannot_start_kernels_the_portable_form_runs(monkeypatch, caplog) -> None:
+    """As on a robot with a GPU and without a C compiler, which Triton needs to start its kernels."""
+
+    class Drivers:
+        @property
+        def active(self) -> object:
+            raise RuntimeError("Failed to find C compiler")
+
+    triton = pytest.importorskip("triton")
+    monkeypatch.setattr(triton.runtime, "driver", Drivers())
+    fused_op.can_launch.cache_clear()
+    try:
+        arguments = (*_inputs(torch.float16), VALID, 2, True, 0.5, None, None)
+        for found, expected in zip(fused_op.on_gpu(*arguments), torch.ops.sdcpc_ros.window_attention(*arguments)):
+            torch.testing.assert_close(found, expected)
+        assert "Failed to find C compiler; it needs a C compiler" in caplog.text
+    finally:
+        fused_op.can_launch.cache_clear()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)])

@@ -2,12 +2,15 @@
 
 Registered with the shapes of its results and its gradient, so that torch.compile, torch.export and Torch-TensorRT (as a
 segment left to PyTorch) take it as one node. On a GPU it is the kernel; elsewhere, so that a program exported for a GPU
-still runs, the portable form. Gradients are those of the portable form, computed again in the backward pass.
+still runs, and where Triton cannot start kernels, the portable form. Gradients are those of the portable form, computed
+again in the backward pass.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -59,12 +62,31 @@ def attend(inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
     "Tensor? position_weight, Tensor? gather_index) -> (Tensor, Tensor)",
 )
 def _window_attention(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return on_gpu(*arguments)
+
+
+def on_gpu(*arguments: Any) -> tuple[Tensor, Tensor]:
+    if not can_launch():
+        return _portable_kernel(*arguments)
     from sdcpc_ros.network.window_attention import triton_kernel
 
     inputs = Inputs(*arguments)
     with torch.cuda.device(inputs.query.device):
         processors = torch.cuda.get_device_properties(inputs.query.device).multi_processor_count
         return triton_kernel.launch(inputs, processors)
+
+
+@cache
+def can_launch() -> bool:
+    """Whether Triton can start kernels here: when it is first used, it compiles the C code that does so."""
+    try:
+        from triton.runtime import driver
+
+        return driver.active.utils is not None
+    except Exception as error:  # no compiler, no headers of Python, no folder to write to, no libcuda
+        advice = "it needs a C compiler and Python's headers: sudo apt install gcc python3-dev"
+        logging.getLogger(__name__).warning("window attention runs without its Triton kernel: %s; %s", error, advice)
+        return False
 
 
 @_window_attention.register_kernel("cpu")
