@@ -196,7 +196,9 @@ def consistency_loss(logits: Tensor, view_logits: Tensor, motion: Tensor) -> Ten
     sensor noise change them; this loss trains the network to label both views alike. The gradient flows to both. Over
     several ranks, this rank's share of their mean (`distributed.mean_share`).
     """
-    grid = F.affine_grid(motion, [*logits.shape], align_corners=False)
+    # A matrix product inside, of which autocast would round the places: in bfloat16 to half a position.
+    with torch.autocast(motion.device.type, enabled=False):
+        grid = F.affine_grid(motion, [*logits.shape], align_corners=False)
     probabilities = F.grid_sample(logits.float().softmax(1), grid, padding_mode="zeros", align_corners=False)
     seen = (grid.abs() <= 1).all(-1)  # (B, h, w)
     view_probabilities = view_logits.float().softmax(1)

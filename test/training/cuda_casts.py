@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 # From PyTorch's documentation, "CUDA Ops that can autocast": those that the network or its losses may call.
 _LOW = {"__matmul__", "addmm", "addbmm", "baddbmm", "bmm", "chain_matmul", "conv1d", "conv2d", "conv3d"}
 _LOW |= {"conv_transpose2d", "einsum", "linear", "matmul", "mm", "multi_head_attention_forward", "mv", "prelu"}
-_LOW |= {"scaled_dot_product_attention", "__rmatmul__"}
+_LOW |= {"scaled_dot_product_attention", "__rmatmul__", "affine_grid"}  # the last by its matrix product
 _FLOAT = {"__pow__", "__rpow__", "acos", "asin", "binary_cross_entropy_with_logits", "cosh", "cosine_embedding_loss"}
 _FLOAT |= {"cross_entropy", "cosine_similarity", "cumprod", "cumsum", "dist", "erfinv", "exp", "expm1", "group_norm"}
 _FLOAT |= {"kl_div", "l1_loss", "layer_norm", "log", "log10", "log1p", "log2", "log_softmax", "logsumexp", "mse_loss"}

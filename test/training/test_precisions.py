@@ -11,7 +11,7 @@ import torch
 
 from sdcpc_ros.model_files.checkpoint import normalization
 from sdcpc_ros.network import SDCPC
-from sdcpc_ros.training.losses import Objective, Sample
+from sdcpc_ros.training.losses import Objective, Sample, consistency_loss
 from sdcpc_ros.training.recipe import load_recipe
 
 _SPEC = importlib.util.spec_from_file_location("cuda_casts", Path(__file__).with_name("cuda_casts.py"))
@@ -54,3 +54,14 @@ def test_a_clip_of_a_recipe_goes_forward_and_back(path, dtype):
     assert all(gradient.isfinite().all() for gradient in gradients.values())
     temporal = {name.split(".")[1] for name in gradients if name.startswith("dssa.") and gradients[name].any()}
     assert {"coarse_key", "context_key", "detail_key", "log_scale", "position_weight", "trust", "gate"} <= temporal
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_second_view_is_compared_at_exact_places(dtype):
+    """Places rounded to bfloat16 are off by half a position at the borders of a map."""
+    generator = torch.Generator().manual_seed(0)
+    logits, view = (10 * torch.randn(1, 5, 72, 96, generator=generator) for _ in range(2))
+    motion = torch.tensor([[[1.01, 0.02, 0.03], [-0.01, 0.99, -0.02]]])
+    with _CASTS.CudaCasts(dtype):
+        loss = consistency_loss(logits, view, motion)
+    torch.testing.assert_close(loss, consistency_loss(logits, view, motion), rtol=0, atol=1e-6)
