@@ -28,19 +28,19 @@ class OnnxSession:
 
     def __init__(self, model: bytes) -> None:
         self._model = model
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[torch.device, Any] = {}
 
     def ports(self) -> tuple[list[Any], list[Any]]:
         """Inputs and outputs, with their name, type ("tensor(float)") and shape, in which a side left open is a name or
         None. Raises OnnxError when the model cannot be read."""
-        session = self._session("cpu")
+        session = self._session(torch.device("cpu"))
         return session.get_inputs(), session.get_outputs()
 
     def runner(self, input_name: str, output_name: str) -> Runner:
         """One image -> one output, both on the image's device. The runner raises OnnxError when the model fails."""
 
         def run(image: Tensor) -> Tensor:
-            session = self._session(image.device.type)
+            session = self._session(image.device)
             try:
                 (found,) = session.run([output_name], {input_name: image.contiguous().cpu().numpy()})
             except Exception as error:  # onnxruntime's exceptions have no common base but this
@@ -50,9 +50,9 @@ class OnnxSession:
 
         return run
 
-    def _session(self, device: str) -> Any:
+    def _session(self, device: torch.device) -> Any:
         if device not in self._sessions:
-            self._sessions[device] = new_session(self._model, torch.device(device))
+            self._sessions[device] = new_session(self._model, device)
         return self._sessions[device]
 
 

@@ -13,7 +13,7 @@ import torch
 from sdcpc_ros.inference import Backend, BackendError, Step, check_backend, create_backend
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.onnxruntime import model_name
-from sdcpc_ros.model_files.onnx_session import OnnxError, new_session
+from sdcpc_ros.model_files.onnx_session import OnnxError, OnnxSession, new_session
 from sdcpc_ros.network import FrameMemory
 
 pytestmark = pytest.mark.slow
@@ -189,6 +189,16 @@ def test_tensorrt_comes_first_on_a_gpu_where_it_is_asked_for(gpu_runtime):
         ("CPUExecutionProvider", {}),
     ]
     assert new_session(b"", torch.device("cuda")).providers[0][0] == "CUDAExecutionProvider"
+
+
+def test_an_imported_model_runs_on_the_gpu_of_its_images(gpu_runtime, monkeypatch):
+    made = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *args, providers: made.append(providers) or _Session)
+    monkeypatch.setattr(_Session, "get_providers", lambda: ["CUDAExecutionProvider"])
+    image = SimpleNamespace(device=torch.device("cuda:1"), shape=(1, 3, 32, 32))
+    with pytest.raises(OnnxError, match="the ONNX model failed"):  # there is no GPU here
+        OnnxSession(b"").runner("input", "output")(image)
+    assert made == [[("CUDAExecutionProvider", {"device_id": "1"}), ("CPUExecutionProvider", {})]]
 
 
 def test_a_gpu_provider_that_cannot_be_loaded_is_not_replaced_by_the_cpu(gpu_runtime, monkeypatch):
