@@ -6,9 +6,11 @@ Everything but the node's path runs as CUDA graphs, so that kernels are timed an
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +22,7 @@ from benchmarks.networks import make_config, make_step, normalised
 from benchmarks.rows import Row
 from benchmarks.window_attention import Problem
 from sdcpc_ros.inference.precision import precision_name
+from sdcpc_ros.network.window_attention import fused_op
 from sdcpc_ros.streaming.frame_runner import capture_graph
 
 TITLE = "g. On a GPU, under CUDA graphs: networks, window attention, layouts, and the node's path of a frame"
@@ -52,14 +55,36 @@ def rows(effort: Effort) -> Iterator[Row]:
         if time.monotonic() > deadline_s:
             yield Row(name, note=f"not measured: the run had taken {_DEADLINE_S:.0f} s")
             continue
-        try:
-            yield from part()
-        except Exception as error:  # the other parts can still be measured, on a machine that is lent for minutes
-            yield Row(name, note=f"failed: {type(error).__name__}: {error}".splitlines()[0][:200])
+        with _warnings() as warnings:
+            try:
+                yield from part()
+            except Exception as error:  # the other parts can still be measured, on a machine that is lent for minutes
+                yield Row(name, note=f"failed: {type(error).__name__}: {error}".splitlines()[0][:200])
+        for warning in dict.fromkeys(warnings):
+            yield Row(name, note=f"warned: {warning}".splitlines()[0][:200])
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What the package warns of: what ran without a graph, or without its kernel, was slow for that reason."""
+    found: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    listener, logger = Listener(logging.WARNING), logging.getLogger("sdcpc_ros")
+    logger.addHandler(listener)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(listener)
 
 
 @torch.inference_mode()
 def _attention(effort: Effort) -> Iterator[Row]:
+    if effort.on_gpu and not fused_op.HAS_TRITON:
+        yield Row("window attention", note="warned: there is no Triton here; ours is the portable form")
     shapes = (Problem(12, 15, 16, 2),) if effort.quick else (*window_attention.NETWORK, Problem(128, 256, 128, 4, 3))
     peers = [window_attention.DENSE] if effort.quick else [window_attention.DENSE, window_attention.FLEX]
     for shape in shapes:

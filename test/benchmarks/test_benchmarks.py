@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import platform
 import re
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -76,6 +78,20 @@ def test_a_gpu_run_is_tried_on_the_cpu(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         assert part in names
     assert all(" / " in row["name"] for row in rows) and not (tmp_path / "results").exists()
+
+
+def test_a_gpu_run_tells_what_ran_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: object) -> Iterator[Row]:
+        for _ in range(2):
+            logging.getLogger("sdcpc_ros.streaming.frame_runner").warning("this backend runs without a CUDA graph")
+        yield Row("a / b", ratio=1.0)
+
+    for part in ("segformer.compare", "batches.rows", "gpu._layouts"):
+        monkeypatch.setattr(f"benchmarks.{part}", lambda *_: iter(()))
+    monkeypatch.setattr("benchmarks.window_attention.against_peers", warn)
+    found = [(row.name, row.note) for row in gpu.rows(CPU)]
+    warned = ("window attention", "warned: this backend runs without a CUDA graph")
+    assert found == [("a / b", ""), ("a / b", ""), warned]
 
 
 def test_a_gpu_run_ends_in_time_and_a_part_that_fails_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
