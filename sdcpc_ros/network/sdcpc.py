@@ -162,6 +162,8 @@ class SDCPC(nn.Module):
                 ages = torch.where(known, age_s[:, :k] - age_s[:, k : k + 1], -1.0)
                 with torch.no_grad(), _evaluating(self.dssa):
                     labelled, _ = self._aggregate(frame, _stacked(memories), ages, with_coarse_votes=False)
+                # PyTorch before 2.11 keeps the weights that autocast casts here, and with them no gradient.
+                torch.clear_autocast_cache()
             memories.append(self._remember(frame, labelled))
         return _stacked(memories)
 

@@ -28,16 +28,19 @@ class CudaCasts(TorchFunctionMode):
     """Within it, tensors on a CPU have the types that `torch.autocast("cuda", dtype)` would give them on CUDA.
 
     Operators that write to an argument are on no list, as on CUDA: their arguments need one type by themselves. Where
-    the code turns autocast off, nothing is cast.
+    the code turns autocast off, nothing is cast. A weight is cast once, as in PyTorch before 2.11, which keeps it
+    without gradient if it was first cast under `no_grad`.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype, self.enabled = dtype, True
         self.lowered: set[str] = set()  #: names of the operators that got arguments of `dtype`
+        self._weights: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by id: itself and its cast
         self._patches = [
             mock.patch.object(torch, "autocast", self._autocast),
             mock.patch.object(torch, "is_autocast_enabled", lambda *_: self.enabled),
+            mock.patch.object(torch, "clear_autocast_cache", self._weights.clear),
         ]
 
     def __enter__(self) -> CudaCasts:
@@ -71,7 +74,11 @@ class CudaCasts(TorchFunctionMode):
         # Computed in float32 from rounded arguments and rounded again: as exact as on a GPU. A CPU would take minutes
         # for convolutions of float16.
         def cast(x: Any) -> Any:
-            return x.to(dtype).float() if _is_single_or_half(x) else x
+            if not _is_single_or_half(x):
+                return x
+            if dtype == self.dtype and x.requires_grad and x.is_leaf:
+                return self._weights.setdefault(id(x), (x, x.to(dtype).float()))[1]
+            return x.to(dtype).float()
 
         args, kwargs = pytree.tree_map(cast, (args, kwargs))
         return pytree.tree_map(lambda x: x.to(dtype) if _is_single_or_half(x) else x, func(*args, **kwargs))
