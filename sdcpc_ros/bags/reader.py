@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from heapq import merge
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import numpy as np
@@ -99,6 +100,10 @@ class BagReader(AbstractContextManager["BagReader"]):
                 name: Topic(name, info.msgtype or "several message types", info.msgcount, _is_latched(info.connections))
                 for name, info in self._reader.topics.items()
             }
+            #: The time of the first message; 0 in an empty bag.
+            self.start_ns: int = self._reader.start_time if self._reader.message_count else 0
+            #: From the first message to the last; rosbags counts the last nanosecond as well.
+            self.duration_s: float = max(0, self._reader.duration - 1) / 1e9
 
     def close(self) -> None:
         self._reader.close()
@@ -110,16 +115,6 @@ class BagReader(AbstractContextManager["BagReader"]):
     def typestore(self) -> Typestore:
         """The message types as the bag defines them."""
         return self._reader.typestore
-
-    @property
-    def start_ns(self) -> int:
-        """The time of the first message; 0 in an empty bag."""
-        return self._reader.start_time if self._reader.message_count else 0
-
-    @property
-    def duration_s(self) -> float:
-        """From the first message to the last."""
-        return max(0, self._reader.duration - 1) / 1e9  # rosbags counts the last nanosecond as well
 
     def rate_hz(self, topic: str) -> float:
         """The mean rate of a topic's messages; 0 if it is not known."""
@@ -191,7 +186,8 @@ class BagReader(AbstractContextManager["BagReader"]):
         time_ns = start_ns
         with self._explained(lambda: f"cannot be read beyond {(time_ns - self.start_ns) / 1e9:.3f} s"):
             files = [(file, [c for c in connections if c in file.connections]) for file in self._reader.readers]
-            streams = [file.messages(own, start_ns, stop_ns) for file, own in files if own]
+            # Metadata may name a time after the first message, which is then no limit for a whole bag.
+            streams = [file.messages(own, start_ns if start_s else None, stop_ns) for file, own in files if own]
             for connection, time_ns, data in merge(*streams, key=lambda message: message[1]):
                 yield RawMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
 
@@ -207,7 +203,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         deserialised = self.deserialise(message)
         try:
             return decoder(deserialised)
-        except (BagError, BadImage) as error:
+        except (BagError, BadImage, AttributeError, TypeError) as error:  # the last two: a type with other fields
             raise BagError(f"bag '{self.path}', {message.topic} at {self.offset_s(message):.3f} s: {error}") from None
 
     def offset_s(self, message: RawMessage) -> float:
@@ -242,7 +238,12 @@ class BagReader(AbstractContextManager["BagReader"]):
             if cut_short is not None:
                 reason = (
                     f"{cut_short.name} is cut short, as when a recording is not closed "
-                    "(`mcap recover` or `ros2 bag reindex` can save what is there)"
+                    f"(`mcap recover {cut_short.name} -o recovered.mcap` saves what is there)"
+                )
+            elif "malformed" in str(error):  # SQLite's word
+                reason = (
+                    "its database is damaged or cut short, as when a recording is not closed "
+                    "(`sqlite3 FILE.db3 .recover | sqlite3 recovered.db3` saves what is there)"
                 )
             elif isinstance(error, KeyError) and error.args and error.args[0] in _FOREIGN_SCHEMAS:
                 reason = (
@@ -250,7 +251,8 @@ class BagReader(AbstractContextManager["BagReader"]):
                     "(`mcap filter` leaves out their topics)"
                 )
             else:
-                reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+                # rosbags quotes whole message definitions.
+                reason = shorten(str(error), 300, placeholder=" ...").rstrip(".") or type(error).__name__
             raise BagError(f"bag '{self.path}' {what() if callable(what) else what}: {reason}") from error
 
 

@@ -21,7 +21,7 @@ def storage_of(path: Path) -> list[Path]:
         raise BagError(f"there is no bag at '{path}'")
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
-        _refuse_pointers([path / "metadata.yaml", *files])
+        _refuse_unreadable([path / "metadata.yaml", *files])
         if not (path / "metadata.yaml").is_file():
             if files and all(file.suffix == ".mcap" for file in files):
                 return files
@@ -34,15 +34,28 @@ def storage_of(path: Path) -> list[Path]:
     elif path.stat().st_size == 0:
         raise BagError(f"bag '{path}' is an empty file")
     else:
-        _refuse_pointers([path])
+        _refuse_unreadable([path])
     return [path]
 
 
-def _refuse_pointers(files: Iterable[Path]) -> None:
+def _refuse_unreadable(files: Iterable[Path]) -> None:
     for file in files:
-        reason = pointer_reason(file)
+        reason = pointer_reason(file) or _unmerged_reason(file)
         if reason is not None:
             raise BagError(f"'{file}' cannot be read: {reason}")
+
+
+def _unmerged_reason(file: Path) -> str | None:
+    """Why a sqlite3 file is incomplete without the log beside it, which rosbags does not read; None if it is whole."""
+    for log in (file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-journal")):
+        if log.is_file():
+            with log.open("rb") as stream:
+                if stream.read(1) not in (b"", b"\0"):  # SQLite empties a log, or its header, when it is merged
+                    return (
+                        f"{log.name} holds a part of the recording, as when a recorder is killed "
+                        f"(`sqlite3 {file} .tables` merges the two)"
+                    )
+    return None
 
 
 def cut_short_file(path: Path) -> Path | None:

@@ -107,7 +107,7 @@ class BagSource:
         `companions`: further topics, whose messages come with the `bag_frame` of each image. Raises BagError for a
         truth of another size than its image without `settings.resize_truth`.
         """
-        start_s, duration_s = self.settings.start_s, self.settings.duration_s
+        start_s, duration_s, number = self.settings.start_s, self.settings.duration_s, -1
         found = self.bag.frames(self.camera, self.truth.topic, *companions, start_s=start_s, duration_s=duration_s)
         for number, frame in enumerate(found):
             if number % self.settings.every:
@@ -121,6 +121,10 @@ class BagSource:
             if truth is not None:
                 truth = with_void(self._fit(truth, image.shape[:2], number), self.settings.void)
             yield SourceFrame(number, frame.stamp_ns, image, frame_id, encoding, truth, frame)
+        # Of a damaged chunk rosbags skips messages without an error.
+        held, listed = number + 1, self.bag.topics[self.camera].message_count
+        if start_s == 0 and duration_s is None and held < listed:
+            yield Unusable(held, f"bag '{self.bag.path}' holds {held} of the {listed} images that its index counts")
 
     def _fit(self, truth: np.ndarray, size: tuple[int, ...], number: int) -> np.ndarray:
         """The truth at the size (height, width) of its image."""

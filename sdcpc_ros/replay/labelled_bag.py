@@ -195,8 +195,8 @@ def _label_topic(bag: BagReader, wanted: str | None) -> str:
 def _recorded_label_set(bag: BagReader, topic: str) -> LabelSet:
     """The classes by name, with the colours of the known label set that has these names."""
     for message in bag.messages(topic) if topic in bag.topics else ():
-        classes = bag.deserialise(message).class_map
-        return label_set_of_ids("as recorded", ((entry.class_id, entry.class_name) for entry in classes))
+        classes = bag.decode(message, lambda info: [(entry.class_id, entry.class_name) for entry in info.class_map])
+        return label_set_of_ids("as recorded", classes)
     raise BagError(
         f"bag '{bag.path}' has masks, but no {topic} that names the classes; with --model the pictures are segmented "
         "anew"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +189,62 @@ def test_broken_metadata_is_refused_with_a_sentence(drive):
         BagReader(drive)
 
 
+def test_metadata_that_begins_later_than_the_messages_hides_none(drive):
+    metadata = drive / "metadata.yaml"
+    text = metadata.read_text()
+    assert "nanoseconds_since_epoch: 1700000000000000000" in text
+    metadata.write_text(text.replace("1700000000000000000", "1700000000250000000"))
+    with BagReader(drive) as bag:
+        assert len(list(bag.messages("/camera/image_raw"))) == 5
+
+
+def test_a_count_that_is_no_number_is_refused_with_a_sentence(drive):
+    metadata = drive / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("message_count: 15", "message_count: many"))
+    with pytest.raises(BagError, match=r"drive' cannot be read: unsupported operand type"):
+        BagReader(drive)
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_database_with_a_log_beside_it_is_refused_until_they_are_merged(write_bag, camera_messages, mode, tmp_path):
+    file = write_bag(camera_messages(3), storage="sqlite3") / "drive.db3"
+    writer = sqlite3.connect(file, isolation_level=None)
+    for setting in (f"journal_mode = {mode}", "wal_autocheckpoint = 0", "cache_size = 1"):
+        writer.execute(f"PRAGMA {setting}")
+    writer.execute("BEGIN")  # more than the cache holds, so that SQLite writes before the transaction ends
+    writer.execute("INSERT INTO messages SELECT id + 100, topic_id, timestamp, zeroblob(9999) FROM messages")
+    if mode == "wal":
+        writer.execute("COMMIT")
+    killed = tmp_path / "killed"
+    shutil.copytree(file.parent, killed)
+    writer.close()
+    log = "drive.db3-wal" if mode == "wal" else "drive.db3-journal"
+    for path in (killed, killed / "drive.db3"):
+        with pytest.raises(BagError, match=rf"drive.db3' cannot be read: {log} holds a part .*sqlite3 \S+ .tables"):
+            BagReader(path)
+    (killed / "drive.db3-shm").unlink(missing_ok=True)
+    merger = sqlite3.connect(killed / "drive.db3")
+    merger.execute("SELECT count(*) FROM topics").fetchone()
+    merger.close()
+    with BagReader(killed) as bag:
+        assert len(list(bag.messages())) == (18 if mode == "wal" else 9)
+
+
+def test_a_type_with_other_fields_is_a_damaged_message(drive):
+    file = drive / "drive.mcap"
+    file.write_bytes(file.read_bytes().replace(b"uint32 height", b"uint32 weight"))
+    with BagReader(file) as bag, pytest.raises(BagError, match=r"at 0.000 s: .*has no attribute 'height'"):
+        next(bag.frames("/camera/image_raw")).image()
+
+
+def test_a_type_that_cannot_be_parsed_is_not_quoted_at_length(drive):
+    file = drive / "drive.mcap"
+    file.write_bytes(file.read_bytes().replace(b"uint32 height", b"uint32\0height"))
+    with pytest.raises(BagError, match="cannot be read: Could not parse") as refused:
+        BagReader(file)
+    assert len(str(refused.value)) < 400 + len(str(file))
+
+
 def test_a_missing_storage_file_is_refused_with_a_sentence(drive):
     (drive / "drive.mcap").unlink()
     with pytest.raises(BagError, match=r"drive' cannot be read: Some database files are missing: \['.*drive.mcap'\]"):
@@ -199,8 +256,15 @@ def test_a_recording_that_was_cut_short_says_so(drive, share):
     file = drive / "drive.mcap"
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
     for path in (drive, file):
-        with pytest.raises(BagError, match=r"drive.mcap is cut short, as when a recording is not closed"):
+        with pytest.raises(BagError, match=r"drive.mcap is cut short, .*`mcap recover drive.mcap"):
             BagReader(path)
+
+
+def test_a_database_that_was_cut_short_says_so(write_bag, camera_messages):
+    file = write_bag(camera_messages(30), storage="sqlite3") / "drive.db3"
+    file.write_bytes(file.read_bytes()[:9000])
+    with pytest.raises(BagError, match=r"its database is damaged or cut short, .*`sqlite3 FILE.db3 .recover"):
+        BagReader(file)
 
 
 @pytest.fixture(scope="module")

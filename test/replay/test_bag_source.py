@@ -92,6 +92,15 @@ def test_a_truth_that_is_not_there_is_named(drive, wanted, sentence):
         truths(drive, wanted)
 
 
+def test_images_that_the_reader_skips_are_told(drive):
+    metadata = drive / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("message_count: 5", "message_count: 7"))
+    with BagReader(drive) as bag:
+        *frames, lost = BagSource(bag, BagSettings(CAMERA)).frames()
+        assert len(frames) == 5 and lost.problem == f"bag '{drive}' holds 5 of the 7 images that its index counts"
+        assert len(list(BagSource(bag, BagSettings(CAMERA, duration_s=0.25)).frames())) == 3
+
+
 @pytest.mark.parametrize("note", [5, None, {"a": 1}, "[" * 100_000, "{"])
 def test_frame_names_of_another_kind_are_none(note):
     assert _frame_names(SimpleNamespace(custom_data={"frame_names": note})) == []
