@@ -159,15 +159,14 @@ def _output_fields(found: Tensor, labels: LabelSet) -> dict[str, Any]:
     """What the output is, from its shape and values."""
     classes, shape = len(labels), tuple(found.shape)
     maps = found[0] if found.dim() == 4 and shape[0] == 1 else found
-    if found.is_floating_point() and maps.dim() == 3 and classes in (maps.shape[0], maps.shape[2]):
+    if found.is_floating_point() and found.numel() and maps.dim() == 3 and classes in (maps.shape[0], maps.shape[2]):
         layout = "nchw" if maps.shape[0] == classes else "nhwc"
         if not bool(found.isfinite().all()):
             raise OnnxError("gives numbers that are not finite for a random image")
         shares = bool(((maps >= 0) & (maps <= 1 + 1e-3)).all())
         return {"output": "probabilities" if shares else "logits", "output_layout": layout}
-    if sum(side != 1 for side in shape) == 2 and bool(
-        (found == found.round() if found.is_floating_point() else found >= 0).all()
-    ):
+    is_id = (found >= 0) & (found == found.round() if found.is_floating_point() else True)
+    if sum(side != 1 for side in shape) == 2 and found.numel() and bool(is_id.all()):
         largest = int(found.max())
         if largest >= classes and largest != 255:
             raise OnnxError(

@@ -43,10 +43,13 @@ class OnnxSession:
             session = self._session(image.device)
             try:
                 (found,) = session.run([output_name], {input_name: image.contiguous().cpu().numpy()})
+                found = np.ascontiguousarray(found)
+                if found.dtype.kind == "u":  # PyTorch computes with few unsigned types
+                    found = found.astype(np.int64)
+                return torch.from_numpy(found).to(image.device)
             except Exception as error:  # onnxruntime's exceptions have no common base but this
                 shape = tuple(image.shape)
                 raise OnnxError(f"the ONNX model failed on an input of {shape}: {_first_line(error)}") from error
-            return torch.from_numpy(np.ascontiguousarray(found)).to(image.device)
 
         return run
 

@@ -9,13 +9,15 @@ from typing import Any
 import foreign_models as foreign
 import numpy as np
 import pytest
+import torch
 
 from sdcpc_ros.cli import main
 from sdcpc_ros.inference import BackendError, Step, check_backend
 from sdcpc_ros.inference.exporting import export_step
 from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet, label_set_of_names
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
-from sdcpc_ros.model_files.import_onnx import OnnxOptions, import_onnx
+from sdcpc_ros.model_files.import_onnx import OnnxOptions, _output_fields, import_onnx
+from sdcpc_ros.model_files.onnx_session import OnnxError
 from sdcpc_ros.network.given_logits import GivenLogitsConfig
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -61,6 +63,20 @@ def test_every_form_gives_the_labels_of_the_model(
     for result in found:
         assert (result.labels == labels).mean() > 0.95
     assert (segmenter.segment_single(image).labels == labels).mean() > 0.95
+
+
+@pytest.mark.parametrize("output_type", ["UINT8", "UINT16", "UINT32", "INT32"])
+def test_ids_of_any_integer_type(tmp_path: Path, output_type: str) -> None:
+    path = _imported(tmp_path, _model(tmp_path / "m.onnx", "ids", output_type=output_type))
+    image, labels = _picture()
+    assert (StreamingSegmenter(path, device="cpu").segment(image).labels == labels).mean() > 0.95
+
+
+def test_outputs_that_are_neither_numbers_nor_ids_are_refused(tmp_path: Path) -> None:
+    _refused(tmp_path, _model(tmp_path / "m.onnx", "ids", output_type="STRING"), "can't convert np.ndarray of type")
+    for found in (torch.zeros(1, 3, 0, 8), torch.zeros(0, 8), -torch.ones(1, 4, 8)):
+        with pytest.raises(OnnxError, match=r"its output is .* are needed"):
+            _output_fields(found, LABELS)
 
 
 def test_pixels_as_they_are_and_bgr(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def write_onnx(
     size: tuple[int | str, int | str] = ONNX_SIZE,
     nhwc: bool = False,
     input_type: str = "FLOAT",
+    output_type: str | None = None,
     opset: int = 17,
     also: bool = False,
 ) -> Path:
@@ -113,6 +114,9 @@ def write_onnx(
     if nhwc and output != "ids":
         then("Transpose", perm=[0, 2, 3, 1])
         shape = [1, *half, 3]
+    if output_type is not None:
+        element = getattr(kind, output_type)
+        then("Cast", to=element)
     nodes.append(helper.make_node("Identity", [source], ["classes"]))
     outputs = [helper.make_tensor_value_info("classes", element, shape)]
     if also:
