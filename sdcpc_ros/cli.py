@@ -83,9 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "_ARGCOMPLETE" in os.environ:
         _complete()
-    # Before PyTorch is imported and threads start, as in the node.
+    # Before PyTorch and OpenCV are imported and threads start, as in the node.
     configure_malloc()
     limit_omp_spin()
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # as `MAX_PIXELS`, for WebP, TIFF and others
     parsed = build_parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
     try:
         status = parsed.run(parsed) or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,14 @@ def test_threads_of_a_users_own_program_wait_as_the_nodes_do() -> None:
     assert (done.returncode, done.stdout) == (0, "10000\n"), done.stderr
     if "GOMP_SPINCOUNT" in done.stderr:  # what GNU OpenMP says it was told
         assert "GOMP_SPINCOUNT = '10000'" in done.stderr
+
+
+def test_an_image_of_any_format_is_limited_in_size(tmp_path: Path) -> None:
+    """OpenCV reads its limit when it is loaded; a bitmap of one bit a pixel is small."""
+    side = 9000
+    data = bytes(-(-side // 32) * 4 * side)
+    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 62 + len(data), 0, 0, 62, 40, side, side, 1, 1, *[0] * 6)
+    (tmp_path / "a.png").write_bytes(header + bytes(8) + data)
+    command = [sys.executable, "-m", "sdcpc_ros.cli", "make-bag", str(tmp_path), "-o", str(tmp_path / "bag")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "a.png' is not an image that can be decoded" in done.stderr

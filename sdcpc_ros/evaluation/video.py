@@ -10,13 +10,15 @@ import av
 import numpy as np
 
 _CRF = "20"  # of x264: 18 looks lossless, 28 is rough
+_MAX_SIDE = 16384  # of x264
 _TICKS_PER_S = 90_000  # the customary time base of video: exact for all usual frame rates
 
 
 class VideoWriter(AbstractContextManager["VideoWriter"]):
     """Appends (H, W, 3) uint8 RGB pictures of one even size, each shown from its own time until the next.
 
-    Raises ValueError for a picture whose size is odd or not that of the first, or a time not after the one before.
+    Raises ValueError for a picture whose size is odd, too large or not that of the first, or a time not after the one
+    before.
     """
 
     def __init__(self, path: str | Path, *, rate_hz: float = 30.0) -> None:
@@ -35,8 +37,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
     def write(self, picture: np.ndarray, time_s: float) -> None:
         height, width = picture.shape[:2]
         if self._size is None:
-            if height % 2 or width % 2:
-                raise ValueError(f"a video picture of {width} x {height} pixels has an odd side")
+            if height % 2 or width % 2 or max(height, width) > _MAX_SIDE:
+                raise ValueError(f"a video picture is {width} x {height}; even sides up to {_MAX_SIDE} are allowed")
             self._size = self._stream.height, self._stream.width = height, width
         if (height, width) != self._size:
             raise ValueError(f"a picture of {width} x {height} pixels in a video of {self._size[1]} x {self._size[0]}")

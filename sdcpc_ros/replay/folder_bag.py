@@ -10,6 +10,7 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import COMPRESSED_IMAGE, RawMessage, serialise_compressed
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.datasets.image_files import read_image
+from sdcpc_ros.images.compressed_headers import read_header
 from sdcpc_ros.images.label_pictures import LabelReader
 from sdcpc_ros.replay.bag_source import FRAME_NAMES_NOTE, check_void, read_mask, with_void
 from sdcpc_ros.replay.sources import image_files
@@ -67,8 +68,11 @@ def write_folder_bag(
             time_ns = START_NS + round(index * 1e9 / rate_hz)
             pixels = read_image(image, upright=label is None)  # a label image is not turned
             if compressed:
-                kind = "png" if image.suffix.lower() == ".png" else "jpeg"
-                data = serialise_compressed(image.read_bytes(), kind, time_ns, FRAME_ID)
+                content = image.read_bytes()
+                header = read_header(memoryview(content))
+                if header is None:  # a WebP or TIFF file, which OpenCV decodes under any name
+                    raise BagError(f"'{image}' holds neither JPEG nor PNG data, which --compressed keeps as they are")
+                data = serialise_compressed(content, header.kind, time_ns, FRAME_ID)
                 bag.write(RawMessage(topic, COMPRESSED_IMAGE, time_ns, data))
             else:
                 bag.write(image_message(topic, pixels, time_ns))

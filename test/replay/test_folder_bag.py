@@ -53,6 +53,20 @@ def test_a_split_becomes_a_drive_with_its_truth(split, tmp_path, storage):
         assert [frame.truth is None for frame in source.frames()] == [False, True, False]
 
 
+def test_compressed_images_are_jpeg_or_png_whatever_their_names(split, tmp_path):
+    image = split / "images" / "f10.png"
+    for ending, kind in ((".jpg", "jpeg"), (".webp", None)):
+        image.write_bytes(cv2.imencode(ending, np.full((4, 6, 3), 128, np.uint8))[1].tobytes())
+        if kind is None:
+            with pytest.raises(BagError, match=r"f10.png' holds neither JPEG nor PNG data, which --compressed keeps"):
+                write_folder_bag(tmp_path / "bag", list_frames(split / "images"), compressed=True)
+        else:
+            topic = write_folder_bag(tmp_path / "bag", list_frames(split / "images"), compressed=True)
+            with BagReader(tmp_path / "bag") as bag:
+                assert [bag.deserialise(each).format for each in bag.messages(topic)] == ["png", kind, "png"]
+    write_folder_bag(tmp_path / "bag", list_frames(split / "images"))
+
+
 def test_compressed_images_stay_the_files_they_are(split, tmp_path):
     write_image(split / "images" / "f12.jpg", np.full((4, 6, 3), 128, np.uint8))
     frames = list_frames(split / "images")
