@@ -180,6 +180,26 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
+def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dictionary of a file's pairs. Raises LabelSetError for equal keys; of these JSON and YAML keep the last."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise LabelSetError(f"'{key}' comes twice, as '{str(found[key])[:40]}' and '{str(value)[:40]}'")
+        found[key] = value
+    return found
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Reads YAML and refuses a mapping with equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        values = (value.value if isinstance(value, yaml.ScalarNode) else "..." for _, value in node.value)
+        _unique(zip((self.construct_object(key) for key, _ in node.value), values))
+        return mapping
+
+
 def read_label_set(name_or_path: str) -> LabelSet:
     """A known label set by its name ("camvid_11"), or one from a YAML or JSON file.
 
@@ -194,7 +214,10 @@ def read_label_set(name_or_path: str) -> LabelSet:
         raise LabelSetError(f"no label set '{name_or_path}': neither one of {', '.join(LABEL_SETS)} nor a file")
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if path.suffix == ".json":
+            values = json.loads(text, object_pairs_hook=_unique)
+        else:
+            values = _UniqueKeyLoader(text).get_single_data()
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise LabelSetError(f"{path}: not readable as YAML or JSON ({str(error).splitlines()[0]})") from error
     title, colours = path.stem, None
@@ -215,7 +238,9 @@ def names_by_id(values: Any) -> list[str]:
     if isinstance(values, list) and values:
         return [_name(name) for name in values]
     if isinstance(values, dict) and values:
-        by_id = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in values.items()}
+        by_id = _unique(
+            (int(key) if isinstance(key, str) and key.isdecimal() else key, name) for key, name in values.items()
+        )
         if all(isinstance(key, int) for key in by_id):
             if sorted(by_id) != list(range(len(values))):
                 raise LabelSetError(f"the ids are {min(by_id)} to {max(by_id)} with gaps; 0, 1, 2, ... are needed")
