@@ -65,13 +65,15 @@ class GroundTruth:
     #: The class ids (H, W) uint8, 255 = void, of a frame and its number on the topic; None without. Raises BagError.
     of: Callable[[BagFrame, int], np.ndarray | None]
     topic: str | None = None  #: to be read together with the camera's
+    masks: tuple[str, ...] = ()  #: the names of the files in a folder of masks
 
 
 class BagSource:
     """The camera of an open bag, its ground truth, and the part of it that the settings choose.
 
     `class_colours`: RGB of each class, for a truth in colours. Raises BagError if the bag lacks the camera or the truth
-    that the settings name, and if `settings.every` leaves only one image, which is no stream.
+    that the settings name, if no mask of a folder belongs to an image, and if `settings.every` leaves only one image,
+    which is no stream.
     """
 
     def __init__(
@@ -89,6 +91,23 @@ class BagSource:
             raise BagError(
                 f"bag '{bag.path}', every n-th image: n is {every}; a whole number of 1 to {max(1, images - 1)} "
                 f"is allowed, as {self.camera} has {images} images"
+            )
+        if self.truth.masks:
+            self._require_a_mask()
+
+    def _require_a_mask(self) -> None:
+        """Raises BagError if no image has a mask. It reads the bag up to the first image that has one."""
+        settings, masks, stamps_ns = self.settings, self.truth.masks, list[int]()
+        found = self.bag.frames(self.camera, start_s=settings.start_s, duration_s=settings.duration_s)
+        for number, frame in enumerate(found):
+            stamps_ns.append(frame.camera.stamp_or_time_ns)
+            if number % settings.every == 0 and self.truth.of(frame, number) is not None:
+                return
+        if stamps_ns:
+            raise BagError(
+                f"bag '{self.bag.path}': no image has a mask of the {self.truth.description}; these are named "
+                f"'{masks[0]}' to '{masks[-1]}', the images have the numbers 0 to {len(stamps_ns) - 1} and the stamps "
+                f"{min(stamps_ns)} to {max(stamps_ns)}"
             )
 
     @property
@@ -166,7 +185,8 @@ def _find_ground_truth(wanted: str | None, bag: BagReader, camera: str, reader: 
             path = mask_of(frame, number)
             return None if path is None else read_mask(path, reader)
 
-        return GroundTruth(f"masks in {Path(wanted).name}/, matched by {matched_by}", read)
+        names = tuple(sorted(path.name for path in Path(wanted).glob("*.png")))
+        return GroundTruth(f"masks in {Path(wanted).name}/, matched by {matched_by}", read, masks=names)
     if topic not in bag.topics:
         bag.require_topics([topic] if topic.startswith("/") else [])
         raise BagError(f"no ground truth '{wanted}': neither a topic of the bag, nor a folder of masks, nor 'none'")
@@ -200,7 +220,7 @@ def _match_masks(folder: Path, bag: BagReader) -> tuple[str, Callable[[BagFrame,
     stamps = [(_stamp_ns(stem), path) for stem, path in files.items()]
     by_stamp = sorted((stamp, path) for stamp, path in stamps if stamp is not None)
     if len(by_stamp) == len(files):
-        return "stamp", lambda frame, number: _at_stamp(by_stamp, frame.stamp_ns)
+        return "stamp", lambda frame, number: _at_stamp(by_stamp, frame.camera.stamp_or_time_ns)
     names = _frame_names(bag)
     if not files.keys().isdisjoint(names):
         return "name", lambda frame, number: files.get(names[number]) if number < len(names) else None

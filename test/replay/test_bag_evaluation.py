@@ -189,12 +189,22 @@ def test_a_truth_that_does_not_fit_is_refused(street, tiny_model: Model, tmp_pat
 
 
 def test_a_truth_that_belongs_to_no_image_is_told(street, tiny_model: Model, tmp_path):
-    (tmp_path / "masks").mkdir()
-    assert cv2.imwrite(str(tmp_path / "masks" / "77.png"), np.zeros((64, 96), np.uint8))
-    settings = BagSettings(truth=str(tmp_path / "masks"), duration_s=0.1)
-    result = evaluate_bag(street, tiny_model, settings).report
-    assert result["problems"] == ["no image has a ground truth: masks in masks/, matched by number"]
+    with BagWriter(tmp_path / "late") as writer:
+        for message in messages(street):
+            if message.topic == GROUND_TRUTH_TOPIC:
+                data = serialise_image(np.zeros((64, 96), np.uint8), "mono8", message.stamp_ns + 1, "")
+                message = RawMessage(message.topic, IMAGE, message.time_ns, data)
+            writer.write(message)
+    result = evaluate_bag(tmp_path / "late", tiny_model, BagSettings(duration_s=0.1)).report
+    assert result["problems"] == ["no image has a ground truth: topic /camera/ground_truth"]
     assert result["scores"]["judged_frames"] == 0
+    (tmp_path / "masks").mkdir()
+    for number in (1, 7):
+        assert cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.zeros((64, 96), np.uint8))
+    part = {"truth": str(tmp_path / "masks"), "duration_s": 0.1}
+    assert evaluate_bag(street, tiny_model, BagSettings(**part)).report["scores"]["judged_frames"] == 1
+    with pytest.raises(BagError, match="no image has a mask of the masks in masks/, matched by number"):
+        evaluate_bag(street, tiny_model, BagSettings(**part, every=2, max_gap_s=9.0))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_bag_without_truth_has_none(write_bag, camera_messages):
     ("names", "matched_by", "found"),
     [
         ([str(START_NS), str(START_NS + 3 * PERIOD_NS + 900_000)], "stamp", [0, None, None, 1, None]),
-        ([str(START_NS + 1_100_000)], "stamp", [None] * 5),  # more than a millisecond off
+        ([str(START_NS), str(START_NS + PERIOD_NS + 1_100_000)], "stamp", [0, *[None] * 4]),  # a millisecond, no more
         (["1700000000.1", "1700000000_400000000"], "stamp", [None, 0, None, None, 1]),
         (["mask_0001", "mask_0004"], "number", [None, 0, None, None, 1]),
         (["3", "17"], "number", [None, None, None, 1, None]),  # files in the order of their names: 17, 3
@@ -73,6 +73,8 @@ def test_masks_are_matched_by_what_they_are_named_for(drive, tmp_path, names, ma
         ([], "holds no .png file"),
         (["first"], "first.png' is named by neither a stamp nor a frame's name nor a number"),
         (["a1", "b1"], "the masks 'a1.png' and 'b1.png' are both for image 1"),
+        (["a5", "a9"], r"no image has a mask .* named 'a5.png' to 'a9.png', the images have the numbers 0 to 4 and"),
+        ([str(START_NS + 2_000_000)], rf"by stamp; these .* and the stamps {START_NS} to {START_NS + 4 * PERIOD_NS}$"),
     ],
 )
 def test_masks_that_cannot_be_matched_are_refused(drive, tmp_path, names, sentence):
