@@ -6,8 +6,10 @@ import argparse
 import importlib
 import os
 import select
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from sdcpc_ros import __version__
 from sdcpc_ros.runtime.installation import install_advice
@@ -74,8 +76,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("print a model card", "Print a model's classes, configuration and training record."),
 }
 
+#: Exit statuses after SIGINT and SIGTERM, as of a shell.
+_INTERRUPTED, _TERMINATED = 130, 143
 #: Exit status if the reader of stdout has closed the pipe, as after SIGPIPE.
 _READER_LEFT = 141
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM ends a command as Ctrl-C does: half-written files are removed, and a node that was started is stopped."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,24 +95,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_malloc()
     limit_omp_spin()
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # as `MAX_PIXELS`, for WebP, TIFF and others
-    parsed = build_parser(chosen=arguments[0] if arguments else "").parse_args(arguments)
+    chosen = arguments[0] if arguments else ""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
+        parsed = build_parser(chosen).parse_args(arguments)
         status = parsed.run(parsed) or 0
         sys.stdout.flush()
         return status
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _reader_has_left():
             return _READER_LEFT
-        print(f"sdcpc {parsed.command}: {_sentence(error)}", file=sys.stderr)
+        print(f"sdcpc {chosen}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if install_advice(str(error.name)) is None:
             raise
-        print(f"sdcpc {parsed.command}: {_missing(error)}", file=sys.stderr)
+        print(f"sdcpc {chosen}: {_missing(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"sdcpc {parsed.command}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, _Terminated)
+        print(f"sdcpc {chosen}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+        return _TERMINATED if terminated else _INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def build_parser(chosen: str) -> argparse.ArgumentParser:

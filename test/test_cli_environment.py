@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from sdcpc_ros import cli
+from sdcpc_ros.replay import folder_bag
 from sdcpc_ros.runtime.openmp import SETTINGS
 
 
@@ -58,6 +63,33 @@ def test_threads_of_a_users_own_program_wait_as_the_nodes_do() -> None:
     assert (done.returncode, done.stdout) == (0, "10000\n"), done.stderr
     if "GOMP_SPINCOUNT" in done.stderr:  # what GNU OpenMP says it was told
         assert "GOMP_SPINCOUNT = '10000'" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_the_earlier_output_and_no_half_of_a_new_one(
+    number: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    assert cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    command = ["make-bag", str(tmp_path / "images"), "-o", str(tmp_path / "bag")]
+    assert cli.main(command) == 0
+    before = (tmp_path / "bag" / "bag.mcap").read_bytes()
+    capsys.readouterr()
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(folder_bag, "read_image", lambda *_, **__: os.kill(os.getpid(), number))
+    assert cli.main([*command, "--rate", "3"]) == status
+    assert capsys.readouterr().err.endswith(f"sdcpc make-bag: {'interrupted' if status == 130 else 'terminated'}\n")
+    assert (tmp_path / "bag" / "bag.mcap").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag", "images"]
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_a_signal_before_the_command_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "build_parser", lambda chosen: os.kill(os.getpid(), signal.SIGINT))
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "sdcpc info: interrupted\n"
 
 
 def test_an_image_of_any_format_is_limited_in_size(tmp_path: Path) -> None:

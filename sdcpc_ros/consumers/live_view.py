@@ -112,7 +112,7 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
     node_name = "/" + node_name.strip("/")
     context = Context()
     # rclpy ends the context on SIGINT and SIGTERM. Python must not raise KeyboardInterrupt in the middle of a frame.
-    interrupted = signal.signal(signal.SIGINT, lambda *_: None)
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.ALL)
     executor = SingleThreadedExecutor(context=context)
     try:
@@ -139,7 +139,8 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
     finally:
         executor.shutdown()
         rclpy.try_shutdown(context=context)
-        signal.signal(signal.SIGINT, interrupted)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _spin_once(executor: SingleThreadedExecutor, context: Context) -> None:

@@ -31,7 +31,7 @@ from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
-from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC, terminated_as_interrupted
+from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.runtime.wording import count_noun
@@ -68,23 +68,22 @@ def run_demo(
     _clear(output, files)
     model = resolve_model(model_name)
     label_set = load_checkpoint(model).label_set
-    with terminated_as_interrupted():
-        source = bag_path or _prepare_street(seconds, output / "synthetic_street", console)
-        with BagReader(source) as bag:
-            played = BagSource(bag, BagSettings(camera, duration_s=seconds))
-            camera, truth_topic = played.camera, played.truth.topic
-            if bag_path is not None:
-                images = bag.topics[camera].message_count
-                _step(console, 1, f"The bag: {bag_path}, {bag.duration_s:.1f} s with {images} images on {camera}")
-            live = _play(played, LivePlan(rate), model, labelled_bag, console)
-        _step(console, 4, "Measuring and drawing")
-        if bag_path is None and label_set.class_names != CAMVID_11.class_names:
-            truth_topic = None  # the street's ids are CamVid's; the model's mean something else
-        with (
-            BagReader(labelled_bag) as labelled,
-            ProgressBar(len(live.bag_times_ns), "frames done", console=console) as advance,
-        ):
-            quality, rows = render_preview(labelled, camera, truth_topic, label_set, files["video"], on_frame=advance)
+    source = bag_path or _prepare_street(seconds, output / "synthetic_street", console)
+    with BagReader(source) as bag:
+        played = BagSource(bag, BagSettings(camera, duration_s=seconds))
+        camera, truth_topic = played.camera, played.truth.topic
+        if bag_path is not None:
+            images = bag.topics[camera].message_count
+            _step(console, 1, f"The bag: {bag_path}, {bag.duration_s:.1f} s with {images} images on {camera}")
+        live = _play(played, LivePlan(rate), model, labelled_bag, console)
+    _step(console, 4, "Measuring and drawing")
+    if bag_path is None and label_set.class_names != CAMVID_11.class_names:
+        truth_topic = None  # the street's ids are CamVid's; the model's mean something else
+    with (
+        BagReader(labelled_bag) as labelled,
+        ProgressBar(len(live.bag_times_ns), "frames done", console=console) as advance,
+    ):
+        quality, rows = render_preview(labelled, camera, truth_topic, label_set, files["video"], on_frame=advance)
     summary = {
         "model": model.stem,
         "bag": source.name,

@@ -22,7 +22,7 @@ from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.evaluation.html_report import write_report
 from sdcpc_ros.evaluation.report_file import REPORT_FORMAT, ReportError, read_report, write_json
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
+from sdcpc_ros.replay.bag_evaluation import BagEvaluation, Model, evaluate_bag
 from sdcpc_ros.replay.bag_source import BagSettings, BagSource
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.live_comparison import LiveComparison
@@ -61,10 +61,7 @@ class Job:
         return self.output / "labelled_bag"
 
     def clear(self) -> None:
-        """Makes the output folder and removes the results of an earlier evaluation, finished or not."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        for path in (self.report_path, self.page_path, self.labelled_bag_path):
-            remove_leftovers(path)
+        """Removes the results of an earlier evaluation."""
         for file in (self.report_path, self.page_path):
             file.unlink(missing_ok=True)
         if (self.labelled_bag_path / "metadata.yaml").is_file():
@@ -135,7 +132,24 @@ def run_job(job: Job, bar: ProgressBar | None = None) -> dict[str, Any]:
     advance.restart(None, name)
     key = job.key()  # before the work, in case the bag changes meanwhile
     model = _load_model(job.model, job.model.sha256())
-    job.clear()
+    job.output.mkdir(parents=True, exist_ok=True)
+    for path in (job.report_path, job.page_path, job.labelled_bag_path):
+        remove_leftovers(path)
+    try:
+        evaluation, comparison = _evaluate(job, model, advance)
+    except Exception:  # not KeyboardInterrupt: an interrupted evaluation keeps the results of an earlier one
+        job.clear()
+        raise
+    report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}
+    if comparison is not None:
+        report["live"] = comparison.summary()
+    write_report(job.page_path, report, evaluation.pictures)
+    write_json(job.report_path, report)
+    return report
+
+
+def _evaluate(job: Job, model: Model, advance: ProgressBar) -> tuple[BagEvaluation, LiveComparison | None]:
+    """Writes the labelled bag and the recording, if wanted, in place of the results of an earlier evaluation."""
     label_set, settings, comparison = model.segmenter.label_set, job.settings, None
     sinks: list[Sink] = []
     with ExitStack() as stack:
@@ -148,14 +162,10 @@ def run_job(job: Job, bar: ProgressBar | None = None) -> dict[str, Any]:
             sinks.append(stack.enter_context(rerun_sink(label_set, job.bag.name, job.rerun)))
         sinks.append(lambda frame: advance())
         evaluation = evaluate_bag(
-            job.bag, model, settings, on_start=lambda frames: advance.restart(frames, name), sinks=sinks
+            job.bag, model, settings, on_start=lambda frames: advance.restart(frames, job.output.name), sinks=sinks
         )
-    report = {"format": REPORT_FORMAT, "key": key, "command": job.command(), **evaluation.report}
-    if comparison is not None:
-        report["live"] = comparison.summary()
-    write_report(job.page_path, report, evaluation.pictures)
-    write_json(job.report_path, report)
-    return report
+        job.clear()  # before the new labelled bag comes into its place
+        return evaluation, comparison
 
 
 @contextmanager

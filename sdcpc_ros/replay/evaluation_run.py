@@ -23,7 +23,7 @@ from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.evaluation_job import Job
 from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
 from sdcpc_ros.replay.live_run import LivePlan
-from sdcpc_ros.replay.node_process import NodeTopics, terminated_as_interrupted
+from sdcpc_ros.replay.node_process import NodeTopics
 from sdcpc_ros.replay.segmented_frames import ModelChoice
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.runtime.wording import count_noun
@@ -46,7 +46,7 @@ def evaluate_bags(arguments: argparse.Namespace, gates: Sequence[Gate]) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     by_job: dict[Job, Outcome] = {}
-    with terminated_as_interrupted(), ProgressBar() as bar, closing(_outcomes(arguments, jobs, bar)) as running:
+    with ProgressBar() as bar, closing(_outcomes(arguments, jobs, bar)) as running:
         for outcome in running:
             by_job[outcome.job] = outcome
             if len(jobs) > 1:

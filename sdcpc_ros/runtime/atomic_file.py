@@ -24,12 +24,16 @@ def atomic_path(path: str | Path, *, folder: bool = False) -> Iterator[Path]:
     if path.exists() and (path.parent == Path("/dev") or not (path.is_file() or folder)):
         yield path
         return
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as beside:
-        temporary = Path(beside) / path.name
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            path.rename(Path(beside) / f"{path.name}.replaced")  # deleted when the new folder is there
-        temporary.replace(path)
+    try:
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as beside:
+            temporary = Path(beside) / path.name
+            yield temporary
+            if path.is_dir() and not path.is_symlink():
+                path.rename(Path(beside) / f"{path.name}.replaced")  # deleted when the new folder is there
+            temporary.replace(path)
+    except KeyboardInterrupt:  # it may have come while the temporary folder was made or deleted
+        remove_leftovers(path)
+        raise
 
 
 def remove_leftovers(path: Path) -> None:

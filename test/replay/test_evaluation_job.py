@@ -123,6 +123,20 @@ def test_a_job_that_fails_leaves_no_report(job, quick_page):
         assert sound.topics
 
 
+def test_an_interrupted_job_keeps_the_earlier_results(job, quick_page, monkeypatch):
+    with_bag = replace(job, labelled_bag=True)
+    report = run_job(with_bag)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation_job, "evaluate_bag", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(with_bag)
+    assert with_bag.earlier_report() == report
+    assert sorted(path.name for path in job.output.iterdir()) == ["labelled_bag", "report.html", "report.json"]
+
+
 def test_a_report_appears_whole_or_not_at_all(job, tmp_path):
     path = tmp_path / "report.json"
     write_json(path, {"a": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -47,6 +48,17 @@ def test_an_interrupted_write_leaves_the_folder_that_was_there(tmp_path: Path) -
         temporary.mkdir()
         raise KeyboardInterrupt
     assert [file.name for file in path.iterdir()] == ["first"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_in_the_clean_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TemporaryDirectory, "cleanup", interrupt)
+        with atomic_path(tmp_path / "a.png") as temporary:
+            temporary.write_text("whole")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.png", "whole")]
 
 
 def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:

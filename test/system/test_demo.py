@@ -171,7 +171,7 @@ def test_a_demo_that_is_terminated_takes_its_node_along(tiny_checkpoint, tmp_pat
         assert wait_until(lambda: "[3/4]" in (tmp_path / "printed").read_text() or process.poll() is not None)
         assert len(processes_about(output)) >= 2  # the demo and its node
         process.send_signal(signal.SIGTERM)
-        assert process.wait(TIMEOUT_S) == 130, (tmp_path / "printed").read_text()
+        assert process.wait(TIMEOUT_S) == 143, (tmp_path / "printed").read_text()
         assert processes_about(output) == []
     finally:
         process.kill()
