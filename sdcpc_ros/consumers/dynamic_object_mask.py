@@ -63,6 +63,7 @@ class DynamicObjectMask(Node):
         self.create_subscription(Image, "label/image_raw", self._on_label, 5)
 
     def _on_label_info(self, message: Any) -> None:
+        self._masker = None  # the ids of an earlier LabelInfo no longer hold
         try:
             self._set_classes({entry.class_name: entry.class_id for entry in message.class_map})
         except ValueError as error:
@@ -76,7 +77,7 @@ class DynamicObjectMask(Node):
 
     def _on_label(self, label: Image) -> None:
         if self._masker is None:
-            self.get_logger().warning("no LabelInfo yet: what moves is not known", throttle_duration_sec=5.0)
+            self.get_logger().warning("no LabelInfo has named a class that moves", throttle_duration_sec=5.0)
             return
         try:
             mask = self._masker(label_pixels(label))

@@ -22,7 +22,7 @@ from sensor_msgs.msg import Image
 from sdcpc_ros.consumers.feature_mask import label_pixels
 from sdcpc_ros.consumers.running import subscribe_to_label_info
 from sdcpc_ros.images.decoding import BadImage, to_rgb
-from sdcpc_ros.labels.label_set import LabelSet, label_set_of_ids
+from sdcpc_ros.labels.label_set import IGNORE, LabelSet, label_set_of_ids
 from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, IMAGE_TYPES, LABEL, LABEL_INFO, message_type
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
@@ -90,7 +90,9 @@ class LiveView(Node):
 
     def _show(self, recording: RerunRecording, stamp_ns: int, parts: dict[str, Any]) -> None:
         try:
-            labels, confidence = label_pixels(parts["label"]), label_pixels(parts["confidence"])
+            # Larger ids have no class in a recording.
+            labels = np.minimum(label_pixels(parts["label"]), IGNORE).astype(np.uint8)
+            confidence = label_pixels(parts["confidence"])
             image = np.ascontiguousarray(to_rgb(parts["image"], _MOST_PIXELS)) if "image" in parts else None
         except (BadImage, ValueError) as error:
             recording.note(self.shown, str(error))

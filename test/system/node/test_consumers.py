@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rclpy
 from sensor_msgs.msg import Image
 
+from sdcpc_ros.consumers.dynamic_object_mask import DynamicObjectMask
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 NAMESPACE = "/segmentation_node/camera"
@@ -111,6 +114,20 @@ def test_without_a_label_info_the_classes_may_be_given(start_sourced, peer, imag
     peer.wait_until(came, "a feature mask")
     mask = np.frombuffer(masks[0].data, np.uint8).reshape(5, 5)
     assert (mask == 0).sum() == 5 and mask[2, 1] == mask[1, 2] == mask[2, 3] == mask[3, 2] == 0
+
+
+def test_ids_end_with_their_label_info(module_ros_domain):
+    """A node that is configured again may have another label map."""
+    rclpy.init(args=["--ros-args", "-p", "class_names:=[road, car]"])
+    node = DynamicObjectMask()
+    try:
+        for classes, is_known in (({"car": 300}, True), ({"tree": 1}, False), ({"car": 2}, True)):
+            class_map = [SimpleNamespace(class_name=name, class_id=number) for name, number in classes.items()]
+            node._on_label_info(SimpleNamespace(class_map=class_map))
+            assert (node._masker is not None) == is_known
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 def test_classes_that_no_mask_has_end_it_with_a_sentence(start_sourced):
