@@ -96,7 +96,7 @@ def read_label_map(entries: Sequence[str], label_set: LabelSet, encoding: str) -
     listed = {(number, name) for number, name in zip(ids, label_set.class_names) if name in given or default is None}
     if default is not None:
         listed.add((default, BACKGROUND))
-    elif UNLABELLED in given and unlabelled not in ids and unlabelled >= 0:
+    if UNLABELLED in given and unlabelled >= 0 and unlabelled not in {number for number, _ in listed}:
         listed.add((unlabelled, UNLABELLED))
     kept = tuple(sorted(entry for entry in listed if entry[0] != own_unlabelled))
     if not given:

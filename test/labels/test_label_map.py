@@ -38,7 +38,8 @@ def test_many_names_share_an_id_and_the_rest_is_background() -> None:
     label_map = read_label_map(entries, CAMVID_11, "mono8")
     expected = dict.fromkeys(range(11), 7) | {ROAD: 1, PAVEMENT: 1, CAMVID_11.class_names.index("car"): 200}
     assert label_map.published(ALL)[0].tolist() == [*(expected[index] for index in range(11)), 0]
-    assert label_map.listed == ((1, "pavement"), (1, "road"), (7, "background"), (200, "car"))
+    named = ((1, "pavement"), (1, "road"), (7, "background"), (200, "car"))
+    assert label_map.listed == ((0, "unlabelled"), *named)  # every id that a mask may have
     assert label_map.groups[ROAD] == label_map.groups[PAVEMENT] != label_map.groups[SKY]
     assert set(label_map.groups) == {0, 1, 2}
     assert label_map.shown[SKY] == IGNORE and label_map.shown[PAVEMENT] == ROAD == label_map.merged[PAVEMENT]
