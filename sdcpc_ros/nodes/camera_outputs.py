@@ -32,6 +32,7 @@ class CameraOutputs:
         self._camera_name = camera_name
         self._label_map = label_map
         self._painter = OverlayPainter(label_set)
+        self._announced_threshold = 0.0  # of the last LabelInfo
         self._writers = {
             topics.LABEL: ImageWriter(label_map.encoding),
             topics.CONFIDENCE: ImageWriter("mono8"),
@@ -66,6 +67,7 @@ class CameraOutputs:
 
     def publish_label_info(self, header: Header, confidence_threshold: float) -> None:
         """Publishes the names and ids of the classes. Consumers need them before the first mask."""
+        self._announced_threshold = confidence_threshold
         if topics.LABEL_INFO not in self._publishers:
             return
         from vision_msgs.msg import LabelInfo, VisionClass
@@ -88,6 +90,8 @@ class CameraOutputs:
         image: (H, W, 3) uint8 RGB. labels, the model's ids, and confidence: (H, W) uint8. camera_info: the camera's, of
         any size.
         """
+        if parameters.confidence_threshold != self._announced_threshold:
+            self.publish_label_info(header, parameters.confidence_threshold)
         if parameters.confidence_threshold > 0 and confidence is not None:
             labels = np.where(confidence < parameters.confidence_threshold * 255, np.uint8(IGNORE), labels)
         mask = self._label_map.published(labels)

@@ -46,8 +46,8 @@ LABEL_COMPRESSED = OutputTopic(
 LABEL_INFO = OutputTopic(
     "label/label_info",
     "vision_msgs/LabelInfo",
-    "Class names and ids, as `label_map` has them; sent before the first mask and again when a bag jumps back. Absent "
-    "without vision_msgs.",
+    "Class names and ids, as `label_map` has them, and the threshold; sent before the first mask and again when a bag "
+    "jumps back or `confidence_threshold` changes. Absent without vision_msgs.",
     depth=1,
     transient_local=True,
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from std_msgs.msg import Header
 
 from sdcpc_ros.labels.label_map import read_label_map
 from sdcpc_ros.labels.label_set import CAMVID_11
-from sdcpc_ros.nodes import camera_outputs
+from sdcpc_ros.nodes import camera_outputs, topics
 from sdcpc_ros.nodes.camera_outputs import CameraOutputs
 from sdcpc_ros.nodes.parameters import NodeParameters, declarations_for
 from sdcpc_ros.streaming.overlay import OverlayPainter
@@ -145,6 +147,22 @@ def test_statistics_follow_the_label_map(make_outputs):
         assert share == pytest.approx((number == _MAPPED).mean())
         assert mean == pytest.approx(CONFIDENCE[number == _MAPPED].mean() / 255)
     assert found["class_ids"] != make_outputs().statistics(LABELS, CONFIDENCE)["class_ids"] == list(range(11))
+
+
+def test_a_label_info_has_the_threshold_of_the_masks_after_it(make_outputs, settings, monkeypatch):
+    """Late subscribers get the last one."""
+    sent: list[tuple[str, float]] = []
+    outputs = make_outputs()
+    vision_msgs = SimpleNamespace(LabelInfo=SimpleNamespace, VisionClass=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", vision_msgs)
+    for topic, note in (
+        (topics.LABEL_INFO, lambda info: sent.append(("info", info.threshold))),
+        (topics.LABEL, lambda mask: sent.append(("mask", threshold))),
+    ):
+        monkeypatch.setitem(outputs._publishers, topic, SimpleNamespace(publish=note))
+    for threshold in (0.0, 0.5, 0.5, 0.25):
+        outputs.publish(HEADER, IMAGE, LABELS, CONFIDENCE, None, replace(settings, confidence_threshold=threshold))
+    assert sent == [("mask", 0), ("info", 0.5), ("mask", 0.5), ("mask", 0.5), ("info", 0.25), ("mask", 0.25)]
 
 
 def test_camera_info_is_scaled_to_the_mask(publish):
