@@ -25,15 +25,16 @@ def camera_info_fault(info: Any) -> str | None:
 def scale_camera_info(info: Any, header: Any, size: tuple[int, int]) -> CameraInfo:
     """`info` for its image resized to `size` (height, width), with another header.
 
-    K, P and the region of interest are scaled; distortion, rotation and binning stay.
+    All lengths, K and P are of the whole sensor without binning and are scaled; distortion, rotation and binning stay.
+    The image is as large as the region of interest (0: the sensor), divided by the binning (0: 1).
     """
-    height, width = size
-    own_size = (info.height, info.width)
+    region = (info.roi.height or info.height, info.roi.width or info.width)
+    region_then = (size[0] * max(info.binning_y, 1), size[1] * max(info.binning_x, 1))
+    scale_y, scale_x = region_then[0] / region[0], region_then[1] / region[1]
     scaled = copy.copy(info)
-    scaled.header, scaled.height, scaled.width = header, height, width
-    scaled.k = scaled_camera_matrix(np.reshape(info.k, (3, 3)), own_size, size).ravel()
-    scaled.p = scaled_camera_matrix(np.reshape(info.p, (3, 4)), own_size, size).ravel()
-    scale_y, scale_x = height / info.height, width / info.width
+    scaled.header, scaled.height, scaled.width = header, round(info.height * scale_y), round(info.width * scale_x)
+    scaled.k = scaled_camera_matrix(np.reshape(info.k, (3, 3)), region, region_then).ravel()
+    scaled.p = scaled_camera_matrix(np.reshape(info.p, (3, 4)), region, region_then).ravel()
     scaled.roi = RegionOfInterest(
         y_offset=round(info.roi.y_offset * scale_y),
         x_offset=round(info.roi.x_offset * scale_x),

@@ -20,8 +20,29 @@ def make_info() -> CameraInfo:
     info.k = [500.0, 0.0, 321.5, 0.0, 510.0, 238.0, 0.0, 0.0, 1.0]
     info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
     info.p = [490.0, 0.0, 320.0, -49.0, 0.0, 495.0, 240.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 64, 48, 320, 240
     return info
+
+
+def pixel(info: CameraInfo, matrix: str, point: tuple[float, float, float]) -> tuple[float, float]:
+    """Where a point falls in the image, as image_geometry projects it with K or P, region of interest and binning."""
+    adjusted, homogeneous = np.reshape(getattr(info, matrix), (3, -1)), (*point, 1)
+    u, v, w = adjusted @ homogeneous[: adjusted.shape[1]]
+    return (u / w - info.roi.x_offset) / max(info.binning_x, 1), (v / w - info.roi.y_offset) / max(info.binning_y, 1)
+
+
+@pytest.mark.parametrize("roi", [(0, 0, 0, 0), (64, 48, 320, 240), (0, 0, 640, 480)])
+@pytest.mark.parametrize("binning", [(0, 0), (2, 2), (1, 4)])
+def test_a_mask_of_the_images_size_has_the_cameras_info(roi, binning):
+    """The region of interest and the binning make the image smaller than the sensor."""
+    info = make_info()
+    info.binning_x, info.binning_y = binning
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = roi
+    size = ((roi[3] or 480) // max(binning[1], 1), (roi[2] or 640) // max(binning[0], 1))
+    assert scale_camera_info(info, info.header, size) == info
+    halved = scale_camera_info(info, info.header, (size[0] // 2, size[1] // 2))
+    for matrix in ("k", "p"):
+        for was, now in zip(pixel(info, matrix, (0.3, -0.2, 2.0)), pixel(halved, matrix, (0.3, -0.2, 2.0))):
+            assert now == pytest.approx(was / 2, abs=0.26)  # of a pixel: the centre of the first one moves
 
 
 @given(
@@ -42,17 +63,13 @@ def test_a_point_falls_on_the_same_place_of_the_scene(size, point):
 
 def test_what_does_not_depend_on_the_size_stays():
     info = make_info()
-    scaled = scale_camera_info(info, Header(), (240, 320))
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 64, 48, 320, 240
+    scaled = scale_camera_info(info, Header(), (120, 160))
+    assert (scaled.height, scaled.width) == (240, 320)
     assert list(scaled.d) == list(info.d) and list(scaled.r) == list(info.r)
     assert (scaled.distortion_model, scaled.binning_x, scaled.binning_y) == ("plumb_bob", 1, 0)
     roi = scaled.roi
     assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == (32, 24, 160, 120)
-
-
-def test_the_same_size_changes_nothing_but_the_header():
-    info = make_info()
-    scaled = scale_camera_info(info, info.header, (480, 640))
-    assert scaled == info
 
 
 @pytest.mark.parametrize("field", ["d", "k", "r", "p"])
