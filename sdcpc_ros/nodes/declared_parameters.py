@@ -44,6 +44,8 @@ class DeclaredParameters:
         self._declare_missing([])
         cameras = node.get_parameter("cameras").value
         self._declare_missing(cameras)
+        if hasattr(node, "add_post_set_parameters_callback"):  # from Iron on; before, `read` declares
+            node.add_post_set_parameters_callback(self._declare_new_cameras)
         given = {name: _plain(parameter.value) for name, parameter in getattr(node, "_parameter_overrides", {}).items()}
         for sentence in unknown_parameters(given, cameras):
             node.get_logger().warning(sentence)
@@ -60,10 +62,18 @@ class DeclaredParameters:
         """All values, for configuring. Raises ParameterError with a sentence if a value is not allowed."""
         with self._lock:
             self._declare_missing(self._values["cameras"])
-            if self._refusals:
-                raise ParameterError("; ".join(self._refusals.values()))
+            names = declarations_for(self._values["cameras"])  # without those of former cameras
+            refusals = [sentence for name, sentence in self._refusals.items() if name in names]
+            if refusals:
+                raise ParameterError("; ".join(refusals))
             self._current = NodeParameters.from_values(self._values)
             return self._current
+
+    def _declare_new_cameras(self, changed: Sequence[Parameter]) -> None:
+        """So that their parameters can be set before configuring."""
+        if any(parameter.name == "cameras" for parameter in changed):
+            with self._lock:
+                self._declare_missing(self._values["cameras"])
 
     def _declare_missing(self, camera_names: Sequence[str]) -> None:
         for full_name, declaration in declarations_for(camera_names).items():
