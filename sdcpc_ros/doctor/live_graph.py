@@ -47,6 +47,7 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
         else:
             yield Finding("node", f"{node_name} does not run; the topics that it would use are checked", NOTE)
         reports = observer.reports(node_name.strip("/"), listen_s) if runs else {}
+        yield from graph.check_name()
         yield from graph.check_reports(reports)
         used = graph.parameters() if runs else inputs
         # Reported topics are those after remapping.
@@ -74,9 +75,18 @@ class _Graph:
         elif answer.current_state.label == "active":
             yield Finding("node", f"{self._name} is active")
         else:
+            state = answer.current_state.label
             fix = f"ros2 lifecycle set {self._name} configure, then activate; its log and /diagnostics name the cause"
-            text = f"{self._name} is {answer.current_state.label}: it does not segment"
+            if state == "finalized":
+                fix = "end its process and start it again: no transition leads on"
+            text = f"{self._name} is {state}: it does not segment"
             yield Finding("node", text, WARNING, fix)
+
+    def check_name(self) -> Iterator[Finding]:
+        count = self._observer.node_names().count(self._name)
+        if count > 1:
+            fix = "end all but one, or give each its own name or namespace; one that was killed counts for 20 s more"
+            yield Finding("node", f"{count} nodes are called {self._name}: each publishes masks", WARNING, fix)
 
     def check_reports(self, reports: Mapping[str, Report]) -> Iterator[Finding]:
         """The node's own warnings and faults, and whether frames run in batches."""

@@ -60,9 +60,10 @@ class Observer:
         self._spin(max(self._give_up_s - time.monotonic(), _LEAST_WAIT_S), until=condition)
         return bool(condition())
 
-    def node_names(self) -> set[str]:
+    def node_names(self) -> list[str]:
+        """Full names; several nodes may have the same."""
         names = self.node.get_node_names_and_namespaces()
-        return {f"{namespace.rstrip('/')}/{name}" for name, namespace in names}
+        return [f"{namespace.rstrip('/')}/{name}" for name, namespace in names]
 
     def call(self, service_type: Any, name: str, request: Any) -> Any | None:
         """The response, or None if there is no such service, or no response in time."""

@@ -65,7 +65,7 @@ class SegmentationNode(ManagedNode):
         self._cameras: dict[str, CameraInterface] = {}
         self._worker: FrameWorker | None = None
         self._failure = ""  # of the last transition, for /diagnostics
-        self.is_configuring = False
+        self.is_configuring = self._is_finalized = False
         self._failed_callbacks = self._reported_failures = self._seconds_without_clock = 0
         self._transition_lock = threading.RLock()  # a signal may end the node while a service call configures it
         self._declared = DeclaredParameters(self, lambda: self.is_configuring or self._segmenter is not None)
@@ -112,6 +112,7 @@ class SegmentationNode(ManagedNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_finalized = True
         return self.on_cleanup(state, "finalized")
 
     on_error = on_cleanup
@@ -136,7 +137,8 @@ class SegmentationNode(ManagedNode):
 
     def _configure(self) -> None:
         parameters = self._declared.read()
-        self.get_logger().info(f"loading model '{parameters.model}' (device {parameters.device}, {parameters.backend})")
+        on = f"device {parameters.device}, backend {parameters.backend}"
+        self.get_logger().info(f"loading model '{parameters.model}' ({on})")
         begun = time.monotonic()
         self._segmenter, label_map = load_segmenter(parameters)
         self._backend = BackendReporter(self._segmenter, self.get_logger())
@@ -237,6 +239,8 @@ class SegmentationNode(ManagedNode):
             level, message = DiagnosticStatus.WARN, f"{count_noun(new_failures, 'callback')} failed: see the log"
         elif self.is_configuring:
             message = "configuring: the model is being loaded"
+        elif self._is_finalized:
+            message = "finalized"
         else:
             message = "unconfigured" if segmenter is None else "inactive" if self._worker is None else "active"
             if self._backend is not None:

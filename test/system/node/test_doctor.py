@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lifecycle_msgs.msg import Transition
 from rclpy.clock import Clock as NodeClock
 from rclpy.clock import ClockType
 from rclpy.context import Context
@@ -185,3 +186,18 @@ def test_outputs_of_segmentation_nodes_are_not_offered_as_a_camera(start_node, d
         assert fault.startswith(f"FAULT    {topic}")
         assert fault.partition("to one that is there: ")[2] == "/eye/image_raw"
     assert node.stop() == 0
+
+
+def test_two_nodes_of_one_name_and_a_finalized_node_are_told(start_node, doctor, peer):
+    nodes = [start_node(autostart="false") for _ in range(2)]
+    there = peer.node.get_node_names
+    peer.wait_until(lambda: there().count("segmentation_node") == 2, "both nodes")
+    told = line(doctor()[1], "2 nodes are called /segmentation_node")
+    assert told.startswith("warning") and "end all but one" in told
+    assert nodes[0].stop() == 0
+    peer.wait_until(lambda: there().count("segmentation_node") == 1, "the end of one")
+    assert peer.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    lines = doctor()[1]
+    assert "start it again" in line(lines, "/segmentation_node is finalized")
+    assert not [text for text in lines if "nodes are called" in text]
+    assert nodes[1].stop() == 0

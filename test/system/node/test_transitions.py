@@ -68,5 +68,6 @@ def test_shutdown_ends_what_it_does_and_a_signal_the_process(node, peer):
     assert peer.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert peer.state() == "finalized"
     assert "]: finalized: " in node.log()
+    assert peer.fresh_report("model")["message"] == "finalized"
     assert not peer.change_state(CONFIGURE)
     assert node.stop(signal.SIGTERM) == 0 and "Traceback" not in node.log()
