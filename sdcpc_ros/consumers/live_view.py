@@ -59,7 +59,10 @@ class LiveView(Node):
 
     def _on_label_info(self, message: Any) -> None:
         classes = ((entry.class_id, entry.class_name) for entry in message.class_map)
-        self.label_set = label_set_of_ids("live", classes)
+        label_set = label_set_of_ids("live", classes)
+        if self.recording is not None and label_set != self.label_set:
+            self.recording.note(self.shown, "the node has other classes now, which are not shown: start the view again")
+        self.label_set = label_set
 
     def _on_report(self, message: DiagnosticArray) -> None:
         for status in message.status:

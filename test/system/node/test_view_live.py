@@ -7,8 +7,11 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import rclpy
+from rclpy.context import Context
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -16,6 +19,8 @@ import sdcpc_ros
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install '.[rerun]'")
+
+from sdcpc_ros.consumers.live_view import LiveView
 
 _FILE = Path(__file__).parents[2] / "viewing" / "reading.py"
 _SPEC = importlib.util.spec_from_file_location("reading", _FILE)
@@ -89,6 +94,22 @@ def test_what_the_node_publishes_is_in_the_file(
     assert any(text.endswith("memory emptied: backward") for text in recording.log())
     assert f"{len(frames)} frames written to {file}" in viewer.log()
     assert node.stop() == 0
+
+
+def test_other_classes_of_a_node_that_was_configured_again_are_noted(ros_domain):
+    context = Context()
+    rclpy.init(context=context)
+    view = LiveView(NODE_NAME, "eye", CAMVID_11, context)
+    notes: list[str] = []
+    view.recording = SimpleNamespace(note=lambda _, text: notes.append(text))
+    try:
+        for names, noted in ((CAMVID_11.class_names, 0), (("background", "road"), 1), (("background", "road"), 1)):
+            class_map = [SimpleNamespace(class_id=number, class_name=name) for number, name in enumerate(names)]
+            view._on_label_info(SimpleNamespace(class_map=class_map))
+            assert len(notes) == noted
+    finally:
+        view.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_a_node_that_is_not_there_is_named(view, module_ros_domain, tiny_checkpoint, tmp_path):
