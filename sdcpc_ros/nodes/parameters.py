@@ -218,6 +218,8 @@ class NodeParameters:
         camera_names = values["cameras"]
         if not camera_names or len(set(camera_names)) != len(camera_names):
             raise ParameterError(f"cameras is {camera_names!r}; allowed: one or more names, each once")
+        for name in DECLARATIONS.keys() & set(camera_names):  # /diagnostics has a 'model', too
+            raise ParameterError(f"cameras is {camera_names!r}, but '{name}' is a parameter: use another name")
         if (values["input_height"] == 0) != (values["input_width"] == 0):
             raise ParameterError(
                 f"input_height is {values['input_height']} and input_width {values['input_width']}; "

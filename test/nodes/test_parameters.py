@@ -79,6 +79,7 @@ def refusal(name: str, value: object) -> str | None:
         ("cameras", ["a__b"], "letters, digits"),
         ("cameras", [""], "letters, digits"),
         ("cameras", ["a", "a"], "each once"),
+        ("cameras", ["model"], "'model' is a parameter"),
         ("cameras", [], "one or more"),
         ("autostart", "yes", "type bool"),
         ("model", None, "type string"),
