@@ -18,9 +18,9 @@ MAX_STAMP_GAP_S = 0.1
 
 def broken_image_rules(image: Any, what: str) -> list[str]:
     """A sentence for each rule that an Image, or an object with its fields, breaks; `what` names it."""
-    broken = []
     if image.encoding not in ("mono8", "8UC1"):
-        broken.append(f"{what} is {image.encoding}; one byte a pixel is needed: mono8 or 8UC1")
+        return [f"{what} is {image.encoding}; one byte a pixel is needed: mono8 or 8UC1"]
+    broken = []
     if image.step != image.width:
         broken.append(f"{what} has a step of {image.step} bytes for a width of {image.width}: its rows are padded")
     if len(image.data) != image.height * image.width:

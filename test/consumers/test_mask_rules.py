@@ -41,6 +41,7 @@ def test_a_good_mask_breaks_nothing():
     ("changes", "words"),
     [
         ({"encoding": "16UC1"}, "label is 16UC1; one byte a pixel"),
+        ({"encoding": "16SC1", "step": 6, "data": bytes(12)}, "label is 16SC1; one byte a pixel"),  # not "padded"
         ({"step": 4}, "its rows are padded"),
         ({"data": bytes(5)}, "label holds 5 bytes; 3 x 2 pixels"),
     ],
