@@ -37,7 +37,7 @@ class FeatureMasker:
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         """(H, W) uint8 or uint16 ids to (H, W) uint8, 255 where features may be taken, else 0."""
-        mask = self._lookup[labels]
+        mask = self._lookup.take(labels)
         # Erosion of the kept regions; pixels beyond the border count as kept.
         return mask if self._kernel is None else cv2.erode(mask, self._kernel)
 
