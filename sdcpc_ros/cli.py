@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit_omp_spin()
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # as `MAX_PIXELS`, for WebP, TIFF and others
     chosen = arguments[0] if arguments else ""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    on_main_thread = threading.current_thread() is threading.main_thread()  # others may set no signal handler
+    before = signal.signal(signal.SIGTERM, _terminate) if on_main_thread else None
     try:
         parsed = build_parser(chosen).parse_args(arguments)
         status = parsed.run(parsed) or 0
@@ -117,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sdcpc {chosen}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
         return _TERMINATED if terminated else _INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

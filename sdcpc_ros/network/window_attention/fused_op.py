@@ -82,7 +82,8 @@ def can_launch() -> bool:
     try:
         from triton.runtime import driver
 
-        return driver.active.utils is not None
+        getattr(driver.active, "utils", None)  # compiles it
+        return True
     except Exception as error:  # no compiler, no headers of Python, no folder to write to, no libcuda
         advice = "it needs a C compiler and Python's headers: sudo apt install gcc python3-dev"
         logging.getLogger(__name__).warning("window attention runs without its Triton kernel: %s; %s", error, advice)
