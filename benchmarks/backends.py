@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks import labels
-from benchmarks.measure import Effort, interleaved, megabytes, resident_mib
+from benchmarks.measure import Effort, interleaved, megabytes
 from benchmarks.networks import make_config, make_inputs, make_step
 from benchmarks.rows import Row
 from sdcpc_ros.inference import BACKENDS, BackendError, create_backend
+from sdcpc_ros.runtime.process_memory import resident_mib
 
 TITLE = "d. Backends: the whole step on each, against eager; labels at image size"
 #: What the best compiled backend is to take of eager's time.

@@ -10,9 +10,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from logging.handlers import BufferingHandler
 
 import torch
 
@@ -22,7 +22,6 @@ from benchmarks.networks import make_config, make_step, normalised
 from benchmarks.rows import Row
 from benchmarks.window_attention import Problem
 from sdcpc_ros.inference.precision import precision_name
-from sdcpc_ros.network.window_attention import fused_op
 from sdcpc_ros.streaming.frame_runner import capture_graph
 
 TITLE = "g. On a GPU, under CUDA graphs: networks, window attention, layouts, and the node's path of a frame"
@@ -50,41 +49,25 @@ def rows(effort: Effort) -> Iterator[Row]:
             name = f"{encoder} {precision_name(dtype)}"
             parts[f"layouts of {name}"] = partial(_layouts, encoder, size, effort, dtype)
             parts[f"{name} / SegFormer"] = partial(segformer.compare, encoder, peer, size, effort, dtype)
+    warnings = BufferingHandler(capacity=1000)  # what ran without a graph or its kernel was slow for that reason
+    warnings.setLevel(logging.WARNING)
+    logging.getLogger("sdcpc_ros").addHandler(warnings)
     deadline_s = time.monotonic() + _DEADLINE_S
     for name, part in parts.items():
         if time.monotonic() > deadline_s:
             yield Row(name, note=f"not measured: the run had taken {_DEADLINE_S:.0f} s")
             continue
-        with _warnings() as warnings:
-            try:
-                yield from part()
-            except Exception as error:  # the other parts can still be measured, on a machine that is lent for minutes
-                yield Row(name, note=f"failed: {type(error).__name__}: {error}".splitlines()[0][:200])
-        for warning in dict.fromkeys(warnings):
+        try:
+            yield from part()
+        except Exception as error:  # the other parts can still be measured, on a machine that is lent for minutes
+            yield Row(name, note=f"failed: {type(error).__name__}: {error}".splitlines()[0][:200])
+        for warning in dict.fromkeys(record.getMessage() for record in warnings.buffer):
             yield Row(name, note=f"warned: {warning}".splitlines()[0][:200])
-
-
-@contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """What the package warns of: what ran without a graph, or without its kernel, was slow for that reason."""
-    found: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
-
-    listener, logger = Listener(logging.WARNING), logging.getLogger("sdcpc_ros")
-    logger.addHandler(listener)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(listener)
+        warnings.flush()
 
 
 @torch.inference_mode()
 def _attention(effort: Effort) -> Iterator[Row]:
-    if effort.on_gpu and not fused_op.HAS_TRITON:
-        yield Row("window attention", note="warned: there is no Triton here; ours is the portable form")
     shapes = (Problem(12, 15, 16, 2),) if effort.quick else (*window_attention.NETWORK, Problem(128, 256, 128, 4, 3))
     peers = [window_attention.DENSE] if effort.quick else [window_attention.DENSE, window_attention.FLEX]
     for shape in shapes:

@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--profile", choices=PROFILES, default="shipped")
     parser.add_argument("--seconds", type=float, default=30.0, metavar="S", help="default %(default)s")
     parser.add_argument("--output", type=Path, default=Path("overload_output"), metavar="DIR")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for what was measured, shown if not given")
+    parser.add_argument("--json", type=Path, default=Path("/dev/stdout"), metavar="FILE", help="default %(default)s")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     model = arguments.output / "small.safetensors"
@@ -53,11 +53,7 @@ def main() -> int:
     os.environ.update(profile_variables(arguments.profile, arguments.output))
     with running_bench(str(model), [CAMERA], SIZE, arguments.output) as bench:
         flow = steady_flow(bench, CAMERA, RATE_HZ, arguments.seconds, first_stamp_s=10_000)
-    text = json.dumps(asdict(flow)) + "\n"
-    if arguments.json:
-        arguments.json.write_text(text)
-    else:
-        print(text, end="")
+    arguments.json.write_text(json.dumps(asdict(flow)) + "\n")
     return 0
 
 

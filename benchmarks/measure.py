@@ -117,12 +117,6 @@ def peak_mib(call: Callable[[], object], effort: Effort) -> float:
     return max(np.cumsum([0, *(change for _, change in changes)])) / 2**20
 
 
-def resident_mib() -> float:
-    """What this process holds in memory now, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def gflop(call: Callable[[], object]) -> float:
     """Operations of matrix products, convolutions and attention in a call, 10^9, a multiply-add being two.
 

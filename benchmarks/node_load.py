@@ -20,7 +20,8 @@ from sdcpc_ros.replay.node_process import NodeProcess, ros_environment
 
 NODE = "/segmentation_node"
 CAMERA = "camera"
-START_S = 120.0  # the longest that a node may take until it segments
+START_S = 600.0  # the longest that a node may take until it segments with its final backend
+_UNSETTLED = ("auto: chosen at the first frame", "eager, while")  # a backend status begins so before that
 SETTLE_S = 2.5  # until /diagnostics counts what was sent
 
 
@@ -88,7 +89,7 @@ class Bench:
         self.process, self.answers = process, Answers()
         self._node = rclpy.create_node("bench")
         self._reports: dict[str, dict[str, str]] = {}
-        self._failure = ""
+        self._failure, self._backend = "", _UNSETTLED[0]
         self._publishers, self._images = {}, {}
         for camera in cameras:
             self._publishers[camera] = self._node.create_publisher(
@@ -128,11 +129,11 @@ class Bench:
         return total
 
     def wait_for_masks(self) -> None:
-        """Returns when every camera has been answered. Raises PlaybackError when that will not be."""
+        """Returns when every camera has been answered by the backend that stays. Raises PlaybackError otherwise."""
         give_up_s, number = time.monotonic() + START_S, 0
         for camera in self._publishers:
             self.answers.take()
-            while not self.answers.take():
+            while not self.answers.take() or self._backend.startswith(_UNSETTLED):
                 self.process.require_running()
                 if self._failure:
                     raise PlaybackError(f"the node {self._failure}")
@@ -160,10 +161,12 @@ class Bench:
 
         for status in message.status:
             part = status.name.rpartition(": ")[2]
-            if part == "model" and status.level == DiagnosticStatus.ERROR:
-                self._failure = status.message
+            values = {pair.key: pair.value for pair in status.values}
+            if part == "model":
+                self._failure = status.message if status.level == DiagnosticStatus.ERROR else self._failure
+                self._backend = values.get("backend status", self._backend)
             if part in self._publishers:
-                self._reports[part] = {pair.key: pair.value for pair in status.values}
+                self._reports[part] = values
 
 
 @dataclass(frozen=True)

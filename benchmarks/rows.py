@@ -43,16 +43,13 @@ class Row:
         """(heading, text) of every column, in order; empty where this row has nothing to say."""
         spread = "" if self.low is None or self.high is None else f"{short(self.low)}..{short(self.high)}"
         target = "" if self.target is None else f"{short(self.target)} {self.verdict}".rstrip()
-        pairs = [
-            (heading, _pair(getattr(self, f"ours_{unit}"), getattr(self, f"peer_{unit}")))
-            for heading, unit in _PAIRS.items()
-        ]
+        sides = {unit: (getattr(self, f"ours_{unit}"), getattr(self, f"peer_{unit}")) for unit in _PAIRS.values()}
         return [
             (NAME, self.name),
             ("ratio", short(self.ratio)),
             ("low..high", spread),
             ("target", target),
-            *pairs,
+            *((heading, _pair(*sides[unit])) for heading, unit in _PAIRS.items()),
             (NOTE, self.note),
         ]
 
