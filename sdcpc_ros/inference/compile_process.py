@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from sdcpc_ros.inference.inductor import leave_cores_to_the_stream
 
 #: How often the wait for the compiler looks whether this process is to end.
 _POLL_S = 0.1
+_LOWEST_PRIORITY = 19  # as niceness
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def compile_package(program: ExportedProgram, package: Path) -> None:
-    """Compiles a program for the CPU ahead of time, at the lowest priority, and writes it to the file `package`.
+    """Compiles a program for the CPU ahead of time and writes it to the file `package`.
 
-    Raises RuntimeError with the last line of the compiler's output.
+    Called in a thread other than the main one, it compiles at the lowest priority, since frames come meanwhile. Raises
+    RuntimeError with the last line of the compiler's output.
     """
     # PyTorch warns of weights that are not contiguous, such as channels-last ones. It writes them whole.
     warnings.filterwarnings("ignore", "No complete tensor found in the group")
@@ -34,7 +37,9 @@ def compile_package(program: ExportedProgram, package: Path) -> None:
         torch.export.save(program, exported)
         # With -m, Python would run this module a second time. The compiled code has a fixed number of threads.
         command = [sys.executable, "-c", f"import {__name__} as module; module._main()"]
-        command += [str(exported.resolve()), str(package.resolve()), str(torch.get_num_threads())]
+        in_background = threading.current_thread() is not threading.main_thread()
+        command += [str(exported.resolve()), str(package.resolve())]
+        command += [str(torch.get_num_threads()), str(_LOWEST_PRIORITY if in_background else 0)]
         compiler = subprocess.Popen(
             command,
             cwd=folder,  # Python imports from the current folder first
@@ -66,10 +71,10 @@ def _wait(process: subprocess.Popen[str]) -> str:
 
 
 def _main() -> None:
-    """The other process. Its arguments are the files of program and package, and the number of threads."""
+    """The other process. Its arguments: the files of program and package, the number of threads, the niceness."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a node that is killed leaves no compiler behind
-    os.nice(19)
-    exported, package, threads = sys.argv[1:]
+    exported, package, threads, niceness = sys.argv[1:]
+    os.nice(int(niceness))
     torch.set_num_threads(int(threads))
     importlib.import_module("sdcpc_ros.network")  # registers the operators
     write_package(torch.export.load(exported), Path(package))
