@@ -46,9 +46,9 @@ class Stream:
             self.reset = self.reset or "requested"
         if self.reset is None and self._last is not None:
             self.reset = break_between(self._last, self._frame, max_gap_s)
+        self._unfinished = self.reset or "fault"  # first: there may be no memory for a new buffer
         if self.reset is not None:
             self.image_size, self.buffer = (height, width), self._new_buffer((height, width))
-        self._unfinished = self.reset or "fault"
 
     def finish(self) -> None:
         """Adds the frame that ran to the buffer."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.streaming.continuity import RESET_CAUSES
+from sdcpc_ros.streaming.frame_buffer import MemoryPool
 from sdcpc_ros.streaming.stream_frame import StreamFrame
 
 SIZE, OTHER_SIZE = (32, 48), (48, 32)
@@ -157,6 +158,17 @@ def test_a_reset_before_a_failed_frame_is_told_by_the_next(segmenter, failing, s
         with pytest.raises(RuntimeError):
             segmenter.segment(failing, stamp_s)
     assert segmenter.segment(IMAGE, stamp_s + 0.1).reset == cause
+
+
+def test_a_reset_for_which_there_is_no_memory_is_made_by_the_next_frame(segmenter, monkeypatch):
+    segmenter.segment(IMAGE, 0.0)
+    segmenter.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryPool, "take", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            segmenter.segment(IMAGE, 0.1)
+    result = segmenter.segment(IMAGE, 0.2)
+    assert (result.reset, result.references) == ("requested", 0)
 
 
 def test_a_refused_frame_leaves_nothing(segmenter):
