@@ -141,7 +141,7 @@ def _play(source: BagSource, plan: LivePlan, model: Path, labelled_bag: Path, co
         source,
         labelled_bag.parent,
         plan,
-        {"model": model},
+        {"model": model, "backend": "eager"},  # a demo is over before a backend is built
         on_start=lambda node: _step(console, 2, f"The node: {node}"),
         on_progress=on_progress,
     )

@@ -60,7 +60,8 @@ def test_a_slow_bag_is_labelled_live_as_offline(street, tiny_checkpoint, tmp_pat
 @pytest.fixture
 def running_node(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[NodeProcess]:
     """A node that somebody started before."""
-    write_parameters(tmp_path / "node.yaml", model=tiny_checkpoint, image_topic=IMAGE_TOPIC, compressed=False)
+    camera = {"image_topic": IMAGE_TOPIC, "compressed": False}
+    write_parameters(tmp_path / "node.yaml", model=tiny_checkpoint, backend="eager", **camera)
     with NodeProcess(node_command(tmp_path / "node.yaml"), tmp_path / "node.log") as process:
         deadline = time.monotonic() + 180
         while "is ready after" not in process.log_path.read_text():

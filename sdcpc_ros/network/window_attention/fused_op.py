@@ -78,11 +78,11 @@ def on_gpu(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 @cache
 def can_launch() -> bool:
-    """Whether Triton can start kernels here: when it is first used, it compiles the C code that does so."""
+    """Whether Triton can start kernels here."""
     try:
-        from triton.runtime import driver
+        from sdcpc_ros.network.window_attention import triton_kernel
 
-        getattr(driver.active, "utils", None)  # compiles it
+        triton_kernel.start_driver()
         return True
     except Exception as error:  # no compiler, no headers of Python, no folder to write to, no libcuda
         advice = "it needs a C compiler and Python's headers: sudo apt install gcc python3-dev"

@@ -14,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime import driver
 from triton.runtime.interpreter import InterpretedFunction
 
 from sdcpc_ros.network.window_attention.portable import Inputs
@@ -171,6 +172,11 @@ def _window_attention(  # type: ignore[no-untyped-def]
         (result * inverse[:, None]).to(output.dtype.element_ty),
         mask=in_frame[:, None] & (value_channel < value_channels)[None, :],
     )
+
+
+def start_driver() -> None:
+    """Starts Triton's driver, which compiles the C code that launches kernels. Raises if it cannot, of many types."""
+    getattr(driver.active, "utils", None)
 
 
 def launch(inputs: Inputs, processors: int) -> tuple[Tensor, Tensor]:
