@@ -85,7 +85,7 @@ class _Graph:
     def check_name(self) -> Iterator[Finding]:
         count = self._observer.node_names().count(self._name)
         if count > 1:
-            fix = "end all but one, or give each its own name or namespace; one that was killed counts for 20 s more"
+            fix = "end all but one, or give each its own name or namespace. A killed node is listed for 20 s more"
             yield Finding("node", f"{count} nodes are called {self._name}: each publishes masks", WARNING, fix)
 
     def check_reports(self, reports: Mapping[str, Report]) -> Iterator[Finding]:

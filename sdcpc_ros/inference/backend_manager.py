@@ -40,9 +40,9 @@ def batch_sizes(most: int) -> tuple[int, ...]:
 class BackendManager:
     """The backend of each network size and batch, built when that size and batch are first used. Thread-safe.
 
-    Raises BackendError when `name` cannot run here, unless `fallback` allows eager instead. auto is built in the
-    background and falls back to eager, whatever the two arguments say; without `background` it compiles nothing on a
-    CPU.
+    Raises BackendError when `name` cannot run here, unless `fallback` allows eager instead. auto is always built
+    in the background and always falls back to eager. On a CPU auto compiles with `background` only; else it loads a
+    cached package.
     """
 
     def __init__(self, name: str, step: Step, *, background: bool, fallback: bool) -> None:
