@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 import tempfile
 import threading
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,7 +21,6 @@ from sdcpc_ros.inference.inductor import leave_cores_to_the_stream
 #: How often the wait for the compiler looks whether this process is to end.
 _POLL_S = 0.1
 _LOWEST_PRIORITY = 19  # as niceness
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def compile_package(program: ExportedProgram, package: Path) -> None:
@@ -40,44 +39,48 @@ def compile_package(program: ExportedProgram, package: Path) -> None:
         in_background = threading.current_thread() is not threading.main_thread()
         command += [str(exported.resolve()), str(package.resolve())]
         command += [str(torch.get_num_threads()), str(_LOWEST_PRIORITY if in_background else 0)]
-        compiler = subprocess.Popen(
-            command,
-            cwd=folder,  # Python imports from the current folder first
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C does not reach it, and it ends together with its g++
-        )
-        try:
-            output = _wait(compiler)
-        finally:
-            if compiler.poll() is None:
-                os.killpg(compiler.pid, signal.SIGKILL)
-                compiler.wait()
+        with Path(folder, "output.txt").open("w+", errors="replace") as output:
+            with subprocess.Popen(
+                command,
+                cwd=folder,  # Python imports from the current folder first
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+                stdin=subprocess.PIPE,  # never written to: it is closed when this process ends
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C does not reach it, and it ends together with its g++
+            ) as compiler:
+                try:
+                    _wait(compiler)
+                finally:
+                    if compiler.poll() is None:
+                        os.killpg(compiler.pid, signal.SIGKILL)
+            output.seek(0)
+            lines = output.read().strip().splitlines() or [f"the compiler ended with {compiler.returncode}"]
     if compiler.returncode:
-        lines = output.strip().splitlines() or [f"the compiler ended with {compiler.returncode}"]
         raise RuntimeError(lines[-1])
 
 
-def _wait(process: subprocess.Popen[str]) -> str:
-    """The output of a process. The waits are short, because a thread can only be ended between them."""
-    while True:
-        try:
-            return process.communicate(timeout=_POLL_S)[0]
-        except subprocess.TimeoutExpired:
-            continue
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Waits for the end of a process. The waits are short, because a thread can only be ended between them."""
+    while process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
 
 
 def _main() -> None:
     """The other process. Its arguments: the files of program and package, the number of threads, the niceness."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a node that is killed leaves no compiler behind
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
     exported, package, threads, niceness = sys.argv[1:]
     os.nice(int(niceness))
     torch.set_num_threads(int(threads))
     importlib.import_module("sdcpc_ros.network")  # registers the operators
     write_package(torch.export.load(exported), Path(package))
+
+
+def _end_with_the_caller() -> None:
+    """Kills this process and its g++ when the caller has ended, also when that was killed."""
+    os.read(sys.stdin.fileno(), 1)  # returns when the caller's end of the pipe is closed
+    os.killpg(0, signal.SIGKILL)
 
 
 def write_package(program: ExportedProgram, package: Path) -> None:

@@ -58,3 +58,13 @@ class NodeProcess:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def processes_with(path: Path) -> list[int]:
+    """The processes whose command line names a path, by their numbers."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that has ended meanwhile
+            if bytes(path) in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found

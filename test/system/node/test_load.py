@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from processes import DEADLINE_S
+from processes import DEADLINE_S, processes_with
 from sensor_msgs.msg import Image
 
 TROUBLED = str(Path(__file__).with_name("troubled_node.py"))
@@ -128,17 +128,10 @@ def test_a_signal_while_a_backend_is_built_ends_it_too(start_node, tiny_checkpoi
     node = start_node(model=tiny_checkpoint, device="cpu", backend=backend, environment=environment, **size)
     node.wait_for_log(f"eager, while {backend} is prepared for 128x96")
     if backend == "aot":
-        _wait_until(lambda: _processes_with(tmp_path), node)
+        _wait_until(lambda: processes_with(tmp_path), node)
     assert node.stop() == 0
     assert "shutting down" in node.log() and "Traceback" not in node.log()
-    _wait_until(lambda: not _processes_with(tmp_path), node)
-
-
-def _processes_with(path):
-    """The command lines that name a path. A package is compiled by a process of its own."""
-    files = (folder / "cmdline" for folder in Path("/proc").glob("[0-9]*"))
-    lines = (file.read_bytes() for file in files if file.exists())
-    return [line for line in lines if bytes(path) in line]
+    _wait_until(lambda: not processes_with(tmp_path), node)
 
 
 def _wait_until(condition, node):
