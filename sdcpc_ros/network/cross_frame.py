@@ -1,4 +1,4 @@
-"""What every temporal path shares: a frame's memory, two-stage matching between frames, and arithmetic of votes."""
+"""What every temporal path shares: a frame's memory, and two-stage matching between frames."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdcpc_ros.network.window_attention import WindowAttention, window_attention
-from sdcpc_ros.network.window_attention.tile_geometry import constant
 
 #: Stage 1 works on cells of COARSE x COARSE positions of stage 2.
 COARSE = 4
-#: Probabilities well below this are not told apart: a vote is about the classes that are in question.
-_MIN_PROBABILITY = 1e-4
 
 
 class FrameMemory(NamedTuple):
@@ -75,17 +72,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def log_probabilities(probabilities: Tensor) -> Tensor:
-    """The logarithm, bounded below. A clamp would have no gradient where nobody votes for a class."""
-    return (probabilities + _MIN_PROBABILITY).log()
-
-
-def overlap(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """The Bhattacharyya coefficient of class probabilities, in 0..1: 1 minus the static perceptual difference of the
-    paper (that it takes this form is inferred). The small number keeps gradients at zero finite."""
-    return (a * b + 1e-8).sqrt().sum(dim, keepdim=dim == 1).clamp(max=1)
-
-
 def to_coarse(x: Tensor) -> Tensor:
     """From the stride of stage 2 to that of stage 1; cells cut by the border average what lies inside."""
     return F.avg_pool2d(x, COARSE, ceil_mode=True, count_include_pad=False)
@@ -93,7 +79,7 @@ def to_coarse(x: Tensor) -> Tensor:
 
 def to_fine(x: Tensor, size: tuple[int, int]) -> Tensor:
     """From the stride of stage 1 to that of stage 2: (B, K, h/4, w/4) repeated to (B, K, h, w) of `size`."""
-    return x.repeat_interleave(COARSE, 2).repeat_interleave(COARSE, 3)[:, :, : size[0], : size[1]]
+    return F.interpolate(x, scale_factor=COARSE, mode="nearest")[:, :, : size[0], : size[1]]
 
 
 def motion_smoothness(offset: Tensor) -> Tensor:
@@ -102,15 +88,9 @@ def motion_smoothness(offset: Tensor) -> Tensor:
     # Edges repeated by concatenation: padding with "replicate" becomes an indexing that TensorRT leaves to PyTorch.
     padded = torch.cat((flat[..., :1], flat, flat[..., -1:]), -1)
     padded = torch.cat((padded[..., :1, :], padded, padded[..., -1:, :]), -2)
-    # Neighbours by a convolution: nine slices would become nine copies of this code in a compiled kernel.
-    shifts = constant(_neighbour_shifts, flat, flat.dtype, flat.device)
-    differs = (F.conv2d(padded, shifts) - flat).abs().unflatten(0, (-1, 2)).amax(1) > 1  # (B * K, 9, h, w)
-    return 1 - (differs.sum(1) / 8).to(offset.dtype).unflatten(0, tuple(offset.shape[:2]))
-
-
-def _neighbour_shifts(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Filters (9, 1, 3, 3), each of which takes one neighbour."""
-    return torch.eye(9, dtype=dtype, device=device).view(9, 1, 3, 3)
+    around = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # (B * K * 2, 1, h, w, 3, 3), a view
+    differs = (around - flat[..., None, None]).abs().unflatten(0, (-1, 2)).amax(1) > 1  # (B * K, 1, h, w, 3, 3)
+    return 1 - (differs.sum((1, 4, 5)) / 8).to(offset.dtype).unflatten(0, tuple(offset.shape[:2]))
 
 
 def ramp(x: Tensor, ends: tuple[float, float] | Tensor) -> Tensor:

@@ -28,20 +28,26 @@ from torch import Tensor, nn
 
 from sdcpc_ros.network.config import SDCPCConfig
 from sdcpc_ros.network.cross_frame import (
-    COARSE,
     FrameMemory,
     at_least_float32,
     attend_each_reference,
     concat_channels_last,
-    log_probabilities,
     memory_sizes,
     motion_smoothness,
-    overlap,
     ramp,
     to_coarse,
     to_fine,
 )
-from sdcpc_ros.network.optical_flow import misfit, nearest_index, refine_offset, roughness, warp
+from sdcpc_ros.network.optical_flow import (
+    misfit,
+    nearest_index,
+    refine_offset,
+    roughness,
+    warp,
+    window_counts,
+    window_sums,
+)
+from sdcpc_ros.network.votes import compare_votes, log_ratio, mix_votes, vote_support
 
 #: Stride of the fine part of a memory, px; that of the coarse part is `cross_frame.COARSE` times as large.
 STRIDE = 4
@@ -54,12 +60,6 @@ AGE_RANGE_S = (1 / 60, 4.0)
 #: so many times the local contrast: there something is hidden or was matched by chance. docs/design_notes.md says what
 #: they were chosen on.
 _ROUGHNESS, _MISFIT = 1.0, 1.5
-#: Share of the 5 x 5 positions around that the frame's own class fills: up to the first a vote changes nothing, from
-#: the second on all.
-_THIN = (0.25, 0.45)
-#: Highest probability of the frame's own class in the vote, in the cell of stage 1 and those around it: up to the first
-#: the class is noise, from the second on it is not.
-_UNKNOWN = (0.05, 0.15)
 _GATE_WIDTH = 16
 _TRUST_WIDTH = 16
 #: Cosine, cosine of the neighbourhood, difference, own confidence, the vote's confidence, age, the frame's cosine:
@@ -163,25 +163,24 @@ class DSSA(nn.Module):
         flow, fit = self._flow(memory.fine, references.fine, valid, offset)
         matched = at_least_float32(self._gather(memory.fine, references.fine, valid, flow))
         fine = at_least_float32(memory.fine)
-        # Own and vote both dense and channels-last: on a CPU operators on mixed layouts take several times as long.
-        own, votes = fine[:, classes].contiguous(memory_format=torch.channels_last), matched[:, :, classes]
+        # Own and votes dense and channels-last: on a CPU operators on mixed layouts take several times as long.
+        own = fine[:, classes].contiguous(memory_format=torch.channels_last)
+        votes = matched[:, :, classes].movedim(2, -1).contiguous().movedim(-1, 2)
         cosine = (fine[:, None, :n] * matched[:, :, :n]).sum(2)  # lower too where the matched places differ
-        confidence = own.amax(1, keepdim=True)
-        hints = self._fit(cosine, own, confidence, votes, age_s).flatten(0, 1)
-        trust = self.trust(hints.to(self.coarse_key.weight.dtype)).unflatten(0, age_s.shape)[:, :, 0]
         smoothness = motion_smoothness(offset.to(cosine.dtype))
         whole_fit = torch.stack((cosine.mean((2, 3)), smoothness.mean((2, 3))), 2)
+        confidence, compared = own.amax(1, keepdim=True), compare_votes(own, votes)
+        fit_inputs = self._fit(cosine, confidence, *compared, age_s)
+        trust = _pointwise(self.trust, fit_inputs.flatten(0, 1)).unflatten(0, age_s.shape)[:, :, 0]
         trust = at_least_float32(trust).sigmoid() * self._frame_trust(whole_fit, valid) * fit.view(trust.shape)
-        total = trust.sum(1, keepdim=True)
-        vote = (trust[..., None] * votes.movedim(2, -1)).sum(1).movedim(-1, 1) / total.clamp_min(1e-6)
-        # Trusted references count by how far they are trusted, so that a poor one does not spoil a good one.
-        share = trust.square() / total.clamp_min(1e-6)
+        vote, share = mix_votes(votes, trust)
         weight = share.sum(1, keepdim=True)
-        change = weight * self._gate(weight, own, confidence, vote) * (log_probabilities(vote) - log_probabilities(own))
+        compared = compared if votes.shape[1] == 1 else compare_votes(own, vote[:, None])
+        support = vote_support(own, confidence, vote)
+        change = support * weight * self._gate(weight, own, confidence, vote, *compared) * log_ratio(vote, own)
         if self.config.persistence > 0 and not self.training:
             kept = (share * _is_still(offset, size)).sum(1, keepdim=True)
-            change = change + self.config.persistence * kept * vote
-        change = change * _support(own, confidence, vote)
+            change = torch.addcmul(change, support * kept, vote, value=self.config.persistence)
         return DSSAOutput(change, trust, votes, at_least_float32(coarse_votes), whole_fit)
 
     def _match(self, query: Tensor, references: Tensor, valid: Tensor, with_votes: bool) -> tuple[Tensor, Tensor]:
@@ -204,7 +203,7 @@ class DSSA(nn.Module):
         how well it fits, (B * K, 1, H/4, W/4) in 0..1."""
         now, then = query[:, None, -1:], references[:, :, -1:]
         then = torch.where(valid[:, :, None, None, None], then, now)  # a missing reference may hold any numbers
-        now, then = (maps.flatten(0, 1).float() for maps in (now.expand_as(then), then))
+        now, then = (maps.flatten(0, 1).float().contiguous() for maps in (now.expand_as(then), then))
         flow = refine_offset(offset.flatten(0, 1), now, then)
         unlike = misfit((warp(then, flow) - now).abs(), now)
         return flow, (-roughness(flow) / _ROUGHNESS - (unlike / _MISFIT).square()).exp()
@@ -231,30 +230,25 @@ class DSSA(nn.Module):
         cosine, smoothness = ramp(whole_fit, self.frame_fit.T).unbind(2)
         return (cosine * smoothness * valid)[:, :, None, None]
 
-    def _fit(self, cosine: Tensor, own: Tensor, confidence: Tensor, votes: Tensor, age_s: Tensor) -> Tensor:
+    def _fit(
+        self, cosine: Tensor, confidence: Tensor, difference: Tensor, vote_confidence: Tensor, age_s: Tensor
+    ) -> Tensor:
         """What trust is read from, (B, K, _TRUST_INPUTS, H/4, W/4). cosine: of the match, (B, K, H/4, W/4)."""
-        around = _mean5(cosine)
+        around = window_sums(cosine) / window_counts(cosine)
         whole = cosine.mean((2, 3), keepdim=True).expand_as(cosine)
-        difference = 1 - overlap(own[:, None], votes, 2)
         age = age_s.clamp(*AGE_RANGE_S).log()[:, :, None, None].expand_as(cosine)
-        fit = (
-            4 * cosine - 2,
-            4 * around - 2,
-            difference,
-            confidence.expand_as(cosine),
-            votes.amax(2),
-            0.5 * age + 1,
-            4 * whole - 2,
-        )
+        own = confidence.expand_as(cosine)
+        fit = (4 * cosine - 2, 4 * around - 2, difference, own, vote_confidence, 0.5 * age + 1, 4 * whole - 2)
         return torch.stack(fit, 2)
 
-    def _gate(self, trust: Tensor, own: Tensor, confidence: Tensor, vote: Tensor) -> Tensor:
+    def _gate(
+        self, trust: Tensor, own: Tensor, confidence: Tensor, vote: Tensor, difference: Tensor, vote_confidence: Tensor
+    ) -> Tensor:
         """How far the vote replaces the frame's own classes where it is trusted, -1..1, (B, 1, H/4, W/4)."""
         # Positive where something thin stands out, which a vote would blur.
         sharpness = confidence - F.avg_pool2d(confidence, 3, 1, 1, count_include_pad=False)
-        disagreement = 1 - overlap(own, vote, 1)
-        hints = torch.cat((trust, sharpness, disagreement, confidence, vote.amax(1, keepdim=True), own, vote), 1)
-        return at_least_float32(self.gate(hints.to(self.coarse_key.weight.dtype))).tanh()
+        fit = torch.cat((trust, sharpness, difference, confidence, vote_confidence), 1)
+        return at_least_float32(_pointwise(self.gate, fit, own, vote)).tanh()
 
     @torch.no_grad()
     def fold_norm(self) -> None:
@@ -276,26 +270,19 @@ class DSSA(nn.Module):
             setattr(self, name, nn.Identity())
 
 
-def _mean5(x: Tensor) -> Tensor:
-    """The mean over 5 x 5 positions inside the map, along one axis after the other: compilers unroll the window."""
-    x = F.avg_pool2d(x, (5, 1), 1, (2, 0), count_include_pad=False)
-    return F.avg_pool2d(x, (1, 5), 1, (0, 2), count_include_pad=False)
+def _pointwise(layers: nn.Sequential, *maps: Tensor) -> Tensor:
+    """Two 1x1 convolutions with a ReLU between, of maps (B, ., h, w) that lie beside each other along the channels.
 
-
-def _support(own: Tensor, confidence: Tensor, vote: Tensor) -> Tensor:
-    """How far the vote may change each position, (B, 1, h, w), by how wide the frame's own class is there: 0 where it
-    fills less than a quarter of the 5 x 5 positions around, as a pole does, 1 where it fills nearly half, as at a
-    border. A vote would erase what is thin. A class that the vote has nowhere in this cell of stage 1 and those around
-    it is noise, however thin.
-
-    own, vote: (B, C, h, w) class probabilities; confidence: the maximum of own, (B, 1, h, w).
+    Each map is multiplied in the layout that it has. A CPU takes longer to bring them into one than to multiply.
     """
-    # Compilers may round the two sides differently, so equality would not do.
-    best = own >= confidence - 1e-3
-    share = (_mean5(own) * best).sum(1, keepdim=True)
-    nearby = F.max_pool2d(F.max_pool2d(vote, COARSE, ceil_mode=True), 3, 1, 1)
-    known = (to_fine(nearby, (vote.shape[2], vote.shape[3])) * best).amax(1, keepdim=True)
-    return torch.maximum(ramp(share, _THIN), 1 - ramp(known, _UNKNOWN))
+    first, last = layers[0], layers[-1]
+    assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+    assert first.bias is not None and last.bias is not None
+    hidden = first.bias[:, None]
+    for part, weight in zip(maps, first.weight.flatten(1).split([part.shape[1] for part in maps], 1)):
+        hidden = torch.baddbmm(hidden, weight.expand(len(part), -1, -1), part.flatten(2).to(weight.dtype))
+    weight = last.weight.flatten(1).expand(len(hidden), -1, -1)
+    return torch.baddbmm(last.bias[:, None], weight, hidden.relu()).unflatten(2, maps[0].shape[2:])
 
 
 def _is_still(offset: Tensor, size: tuple[int, int]) -> Tensor:

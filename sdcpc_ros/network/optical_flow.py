@@ -12,7 +12,7 @@ from torch import Tensor
 from sdcpc_ros.network.cross_frame import COARSE
 from sdcpc_ros.network.window_attention.tile_geometry import constant
 
-#: Positions in the windows that share one step, and over which the flow is smoothed: `_window_sums`.
+#: Positions in the windows that share one step, and over which the flow is smoothed: `window_sums`.
 _WINDOW = 25
 #: Added to the squared gradients, of a luminance in 0..1: a contrast of two of 255 grey levels is noise.
 _NOISE = (2 / 255) ** 2
@@ -56,17 +56,18 @@ def refine_offset(offset: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
 def refine_flow(flow: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Tensor:
     """A flow, improved by Gauss-Newton steps on the difference of luminance (Lucas and Kanade 1981), each smoothed by
     the texture around. frame, reference: (B, 1, h, w), luminance in 0..1."""
-    gx, gy = _central_difference(frame, 3), _central_difference(frame, 2)
-    xx, xy, yy = _window_sums(torch.cat((gx * gx, gx * gy, gy * gy), 1)).unbind(1)
+    gradient = torch.cat((_central_difference(frame, 3), _central_difference(frame, 2)), 1)
+    gx, gy = gradient.split(1, 1)
+    xx, xy, yy = window_sums(torch.cat((gx * gx, gx * gy, gy * gy), 1)).unbind(1)
     texture = (xx + yy)[:, None] + _NOISE
     xx, yy = xx + _NOISE * _WINDOW, yy + _NOISE * _WINDOW
-    scale, texture_sum = 1 / (xx * yy - xy * xy), _window_sums(texture)
+    # (B, 2, 2, h, w): minus the inverse of the matrix of each window.
+    inverse = torch.stack((-yy, xy, xy, -xx), 1).div((xx * yy - xy * xy)[:, None]).unflatten(1, (2, 2))
+    texture_sum = window_sums(texture)
     for _ in range(steps):
-        difference = warp(reference, flow) - frame
-        x, y = _window_sums(torch.cat((gx * difference, gy * difference), 1)).unbind(1)
-        step = torch.stack(((xy * y - yy * x) * scale, (xy * x - xx * y) * scale), 1)
-        flow = flow + step.clamp(-_MOST_STEP, _MOST_STEP)
-        flow = _window_sums(flow * texture) / texture_sum
+        slope = window_sums(gradient * (warp(reference, flow) - frame))
+        flow = flow + (inverse * slope[:, None]).sum(2).clamp(-_MOST_STEP, _MOST_STEP)
+        flow = window_sums(flow * texture) / texture_sum
     return flow
 
 
@@ -111,7 +112,7 @@ def roughness(flow: Tensor) -> Tensor:
     """(B, 1, h, w): how far a position's flow differs from its left and upper neighbours', in positions, averaged
     over a window. Where it jumps, something is hidden or was matched by chance."""
     dx, dy = (flow.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
-    return _window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW
+    return window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW
 
 
 def misfit(difference: Tensor, frame: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ def _central_difference(maps: Tensor, dim: int) -> Tensor:
     return F.pad(difference, (1, 1) if dim == 3 else (0, 0, 1, 1))
 
 
-def _window_sums(maps: Tensor) -> Tensor:
+def window_sums(maps: Tensor) -> Tensor:
     """Sums over the 5 x 5 positions around each, zero beyond the border: (B, C, h, w)."""
     # Sums of shifted maps, two pairs and one along each axis: 20 times as fast on a CPU as avg_pool2d.
     for dim, padding in ((2, (0, 0, 2, 2)), (3, (2, 2))):
@@ -162,3 +163,12 @@ def _window_sums(maps: Tensor) -> Tensor:
         pairs = padded.narrow(dim, 0, size + 3) + padded.narrow(dim, 1, size + 3)
         maps = pairs.narrow(dim, 0, size) + pairs.narrow(dim, 2, size) + padded.narrow(dim, 4, size)
     return maps
+
+
+def window_counts(maps: Tensor) -> Tensor:
+    """(1, 1, h, w): how many of the 5 x 5 positions around each lie inside the maps (B, C, h, w)."""
+    return constant(_window_counts, maps, *maps.shape[2:], maps.device)
+
+
+def _window_counts(height: int, width: int, device: torch.device) -> Tensor:
+    return window_sums(torch.ones(1, 1, height, width, device=device))
