@@ -15,8 +15,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
-from sdcpc_ros.images.decoding import check_data, check_size, image_format, to_rgb
-from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
+from sdcpc_ros.images.decoding import image_format, to_rgb
+from sdcpc_ros.images.label_pictures import LABEL_ENCODINGS, BadLabels, LabelReader, label_ids
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
@@ -39,8 +39,6 @@ _FURTHER_TYPES = {
 #: Larger images are refused, since a damaged header can claim gigabytes.
 _MAX_PIXELS = 1 << 26
 _COLOUR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
-#: NumPy type of an id, without its byte order.
-_LABEL_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "16SC1": "i2"}
 
 
 @lru_cache(maxsize=1)
@@ -147,27 +145,13 @@ def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray
     try:
         if hasattr(message, "format"):
             return reader.from_file(np.asarray(message.data, np.uint8).tobytes())
-        colours = message.encoding in _COLOUR_ENCODINGS and reader.colours
-        return reader.from_picture(decode_image(message) if colours else _ids(message))
+        if message.encoding in _COLOUR_ENCODINGS and reader.colours:
+            return reader.from_picture(decode_image(message))
+        if message.encoding in LABEL_ENCODINGS:
+            return reader.from_picture(label_ids(message, _MAX_PIXELS))
     except BadLabels as error:
         raise BagError(f"a label image {error}") from error
-
-
-def _ids(message: Any) -> np.ndarray:
-    """The ids (H, W) of a deserialised Image, without the padding of its rows."""
-    if message.encoding not in _LABEL_ENCODINGS:
-        allowed = ", ".join(_LABEL_ENCODINGS)
-        raise BagError(
-            f"labels cannot be read from '{message.encoding}'; {allowed} are allowed, and where the label set is known "
-            f"{', '.join(_COLOUR_ENCODINGS)} in its colours"
-        )
-    id_type = np.dtype(_LABEL_ENCODINGS[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    least_step = width * id_type.itemsize
-    check_size(height, width, _MAX_PIXELS)
-    if step < least_step:
-        raise BagError(f"an image of width {width} in {message.encoding} needs a step of {least_step}, not {step}")
-    check_data(message, needed=height * step)
-    data = np.ascontiguousarray(message.data, np.uint8)
-    ids = np.ndarray((height, width), id_type, data.data, strides=(step, id_type.itemsize))
-    return ids.astype(id_type.newbyteorder("="))
+    raise BagError(
+        f"labels cannot be read from '{message.encoding}'; {', '.join(LABEL_ENCODINGS)} are allowed, and where the "
+        f"label set is known {', '.join(_COLOUR_ENCODINGS)} in its colours"
+    )

@@ -22,8 +22,9 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
-from sdcpc_ros.consumers.feature_mask import FeatureMasker, label_pixels
+from sdcpc_ros.consumers.feature_mask import FeatureMasker
 from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
+from sdcpc_ros.images.label_pictures import label_ids
 from sdcpc_ros.nodes.image_messages import ImageWriter
 
 #: Classes that move, as common label sets spell them.
@@ -80,7 +81,7 @@ class DynamicObjectMask(Node):
             self.get_logger().warning("no LabelInfo has named a class that moves", throttle_duration_sec=5.0)
             return
         try:
-            mask = self._masker(label_pixels(label))
+            mask = self._masker(label_ids(label))
         except ValueError as error:
             self.get_logger().warning(f"mask rejected: {error}", throttle_duration_sec=5.0)
             return

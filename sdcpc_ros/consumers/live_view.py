@@ -19,9 +19,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from sdcpc_ros.consumers.feature_mask import label_pixels
 from sdcpc_ros.consumers.running import subscribe_to_label_info
 from sdcpc_ros.images.decoding import BadImage, to_rgb
+from sdcpc_ros.images.label_pictures import label_ids
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet, label_set_of_ids
 from sdcpc_ros.nodes.topics import CONFIDENCE, DIAGNOSTICS, IMAGE_TYPES, LABEL, LABEL_INFO, message_type
 from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
@@ -93,11 +93,10 @@ class LiveView(Node):
 
     def _show(self, recording: RerunRecording, stamp_ns: int, parts: dict[str, Any]) -> None:
         try:
-            # Larger ids have no class in a recording.
-            labels = np.minimum(label_pixels(parts["label"]), IGNORE).astype(np.uint8)
-            confidence = label_pixels(parts["confidence"])
+            ids, confidence = label_ids(parts["label"]), label_ids(parts["confidence"])
+            labels = np.where((ids < 0) | (ids > IGNORE), IGNORE, ids).astype(np.uint8)  # others have no class
             image = np.ascontiguousarray(to_rgb(parts["image"], _MOST_PIXELS)) if "image" in parts else None
-        except (BadImage, ValueError) as error:
+        except BadImage as error:
             recording.note(self.shown, str(error))
             return
         reset, self._reset = self._reset, None

@@ -124,7 +124,7 @@ def check_size(height: int, width: int, max_pixels: int) -> None:
 
 
 def _raw_format(message: Any, max_pixels: int) -> ImageFormat:
-    height, width, step, name = int(message.height), int(message.width), int(message.step), str(message.encoding)
+    height, width, name = int(message.height), int(message.width), str(message.encoding)
     check_size(height, width, max_pixels)
     encoding = _ENCODINGS.get(name)
     if encoding is None:
@@ -141,13 +141,16 @@ def _raw_format(message: Any, max_pixels: int) -> ImageFormat:
         raise BadImage(
             "odd_size", f"the image is {width} x {height} pixels; {name} needs at least {encoding.least_side} a side"
         )
-    least_step = width * encoding.channels * encoding.sample_bytes
-    if step < least_step:
-        raise BadImage(
-            "wrong_step", f"the step is {step} bytes; a row of {width} pixels in {name} needs at least {least_step}"
-        )
-    check_data(message, needed=encoding.rows(height) * step)
+    check_step(message, width * encoding.channels * encoding.sample_bytes)
+    check_data(message, needed=encoding.rows(height) * int(message.step))
     return ImageFormat(height, width, name)
+
+
+def check_step(message: Any, least: int) -> None:
+    """Raises BadImage when a row of a raw image has fewer than `least` bytes."""
+    if message.step < least:
+        row = f"a row of {message.width} pixels in {message.encoding}"
+        raise BadImage("wrong_step", f"the step is {message.step} bytes; {row} needs at least {least}")
 
 
 def check_data(message: Any, needed: int) -> None:

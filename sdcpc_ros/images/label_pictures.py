@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
 from sdcpc_ros.images.compressed_headers import MAX_PIXELS, decode_picture, read_header
+from sdcpc_ros.images.decoding import BadImage, check_data, check_size, check_step
 from sdcpc_ros.runtime.git_lfs import is_pointer
 
 _VOID = 255
 _GREY, _PALETTE = 0, 3
 _COLOUR_CHUNKS = (b"PLTE", b"tRNS", b"bKGD", b"hIST", b"sBIT")
+#: Encodings of label images in messages -> the NumPy type of an id, without its byte order.
+LABEL_ENCODINGS = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "16SC1": "i2"}
 
 
 class BadLabels(ValueError):
@@ -66,11 +71,11 @@ class LabelReader:
         class_codes = _codes(np.array(self.colours, np.uint8))
         if len(set(class_codes.tolist())) < len(class_codes):
             raise BadLabels("holds colours, but two classes of the label set share one; one class id a pixel is needed")
-        order = np.argsort(class_codes)
+        class_of = np.full(1 << 24, _VOID, np.uint8)
+        class_of[class_codes] = np.arange(len(class_codes))
         codes = _codes(picture)
-        at = np.minimum(np.searchsorted(class_codes[order], codes), len(order) - 1)
-        known = class_codes[order][at] == codes
-        unknown = ~known & (codes != 0)  # black is void, unless a class has it
+        ids = class_of[codes]
+        unknown = (ids == _VOID) & (codes != 0)  # black is void, unless a class has it
         if unknown.any() and not self.unknown_colours_are_void:
             y, x = np.argwhere(unknown)[0]
             red, green, blue = picture[y, x, :3].tolist()
@@ -78,7 +83,7 @@ class LabelReader:
                 f"holds the colour ({red}, {green}, {blue}) (first at x {x}, y {y}), which no class of the label set "
                 f"has; the colours of its {len(self.colours)} classes, and black for void, are allowed"
             )
-        return np.where(known, order[at], _VOID).astype(np.uint8)
+        return ids
 
 
 def decode_label_file(content: bytes) -> np.ndarray:
@@ -108,6 +113,24 @@ def decode_label_file(content: bytes) -> np.ndarray:
     if picture.ndim == 3:
         picture = picture[..., ::-1] if picture.shape[2] == 3 else cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
     return picture
+
+
+def label_ids(message: Any, max_pixels: int = sys.maxsize) -> np.ndarray:
+    """The ids of a label image, an Image in one of LABEL_ENCODINGS with any step: (H, W) uint8, uint16 or int16.
+
+    Raises BadImage.
+    """
+    height, width, step, name = int(message.height), int(message.width), int(message.step), str(message.encoding)
+    if name not in LABEL_ENCODINGS:
+        known = ", ".join(LABEL_ENCODINGS)
+        raise BadImage("unknown_encoding", f"the label image is {name[:40]!r}; these are allowed: {known}")
+    id_type = np.dtype(LABEL_ENCODINGS[name]).newbyteorder(">" if message.is_bigendian else "<")
+    check_size(height, width, max_pixels)
+    check_step(message, width * id_type.itemsize)
+    check_data(message, needed=height * step)
+    data = np.frombuffer(message.data, np.uint8)
+    ids = np.ndarray((height, width), id_type, data, strides=(step, id_type.itemsize))
+    return ids.astype(id_type.newbyteorder("="))
 
 
 def resized_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

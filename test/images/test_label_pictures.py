@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ from palette_png import palette_png
 from sdcpc_ros.datasets.image_files import read_image
 from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.compressed_headers import read_header
-from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, decode_label_file, resized_labels
+from sdcpc_ros.images.decoding import BadImage
+from sdcpc_ros.images.label_pictures import BadLabels, LabelReader, decode_label_file, label_ids, resized_labels
 from sdcpc_ros.labels.label_set import CAMVID_11
 
 IDS = np.array([[0, 1, 2, 3], [10, 9, 255, 0]], np.uint8)
@@ -110,3 +112,43 @@ def test_millions_of_empty_segments_are_not_walked() -> None:
     assert header is not None and not header.complete
     assert read_header(memoryview(b"\xff\xd8" + b"\xff" * 20_000_000)) is None
     assert time.process_time() - started < 1
+
+
+def label_image(encoding: str, rows: bytes, width: int, step: int, big: bool = False) -> SimpleNamespace:
+    height = len(rows) // step
+    return SimpleNamespace(encoding=encoding, height=height, width=width, step=step, data=rows, is_bigendian=int(big))
+
+
+def test_label_images_of_every_encoding_and_step_are_read():
+    ids = np.array([[0, 2, 255], [1, 1, 2]], np.uint8)
+    large = np.array([[0, 255, 65535], [256, 300, 300]], np.uint16)
+    padded = np.concatenate([ids, np.full((2, 2), 9, np.uint8)], axis=1)
+    for image, expected in (
+        (label_image("mono8", ids.tobytes(), 3, 3), ids),
+        (label_image("8UC1", padded.tobytes(), 3, 5), ids),
+        (label_image("16UC1", large.astype("<u2").tobytes(), 3, 6), large),
+        (label_image("16UC1", large.astype(">u2").tobytes(), 3, 6, big=True), large),
+        (label_image("16SC1", large.astype("<u2").tobytes(), 3, 6), large.view(np.int16)),  # 65535 are the bits of -1
+    ):
+        read = label_ids(image)
+        assert np.array_equal(read, expected) and read.dtype == expected.dtype
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (label_image("rgb8", bytes(12), 2, 6), "'rgb8'; these are allowed: mono8, 8UC1, mono16, 16UC1, 16SC1"),
+        (label_image("mono8", bytes(4), 3, 2), "the step is 2 bytes; a row of 3 pixels in mono8 needs at least 3"),
+        (label_image("mono8", bytes(4), 0, 2), "the image is 0 x 2 pixels"),
+    ],
+)
+def test_messages_that_hold_no_ids_are_refused(image, words):
+    with pytest.raises(BadImage, match=words):
+        label_ids(image)
+
+
+def test_label_images_with_too_little_data_are_refused():
+    image = label_image("mono8", bytes(6), 3, 3)
+    image.data = bytes(5)
+    with pytest.raises(BadImage, match="the image holds 5 bytes"):
+        label_ids(image)
