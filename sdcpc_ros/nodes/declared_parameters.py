@@ -19,8 +19,8 @@ from sdcpc_ros.nodes.parameters import (
     NodeParameters,
     ParameterError,
     declarations_for,
+    unknown_parameters,
 )
-from sdcpc_ros.nodes.unknown_parameters import unknown_parameters
 
 
 class DeclaredParameters:

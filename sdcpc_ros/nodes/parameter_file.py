@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_parameter_file(path: str | Path) -> dict[str, dict[str, Any]]:
         words = " ".join(str(error).split())
         raise ParameterFileError(f"the parameter file '{file}' cannot be read as YAML: {words}") from None
     nodes = {"/" + name.strip("/"): values for name, values in _nodes(content)}
-    if not nodes or not isinstance(content, dict):
+    if not nodes:
         raise ParameterFileError(
             f"the parameter file '{file}' has no '{_PARAMETERS_KEY}'; "
             f"needed: a node's name or '/**', below it '{_PARAMETERS_KEY}', below that the parameters"
@@ -43,12 +44,28 @@ def parameters_of(nodes: Mapping[str, Mapping[str, Any]], node_name: str) -> dic
     """The parameters of the node with this full name; later entries of the file override earlier ones."""
     values: dict[str, Any] = {}
     for pattern, parameters in nodes.items():
-        if matches(pattern, node_name):
+        if _matches(pattern, node_name):
             values |= parameters
     return values
 
 
-def matches(pattern: str, node_name: str) -> bool:
+def files_for_others(arguments: Sequence[str], node_name: str) -> Iterator[str]:
+    """Yields a sentence for each `--params-file` that has nothing for the node with this full name."""
+    for option, file in itertools.pairwise(arguments):
+        if option != "--params-file":
+            continue
+        try:
+            patterns = list(read_parameter_file(file))
+        except ParameterFileError:
+            continue  # rcl has reported it
+        if not any(_matches(pattern, node_name) for pattern in patterns):
+            yield (
+                f"the parameter file '{file}' is for {', '.join(patterns[:5])}, not for this node, {node_name}: "
+                f"nothing in it is used. Name it '/**', or '{node_name}'"
+            )
+
+
+def _matches(pattern: str, node_name: str) -> bool:
     """Whether `pattern` matches the node's full name (`*`: one part, `**`: any)."""
     return re.fullmatch(pattern.replace("/*", r"(/\w+)"), node_name) is not None
 

@@ -6,8 +6,9 @@ README's table come from them. No ROS in here: `python -m sdcpc_ros.nodes.parame
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -245,6 +246,29 @@ def declarations_for(camera_names: Sequence[str]) -> dict[str, Declaration]:
     """Every declaration by its full name, for a node with these cameras."""
     of_cameras = {f"{camera}.{name}": d for camera in camera_names for name, d in CAMERA_DECLARATIONS.items()}
     return DECLARATIONS | of_cameras
+
+
+def unknown_parameters(given: Mapping[str, Any], cameras: Sequence[str]) -> Iterator[str]:
+    """Yields a sentence for each parameter that the node does not have, with the nearest known name.
+
+    given: value by full name. Parameters of unknown cameras are ignored if they have their default: the shipped file
+    has the parameters of 'camera' even if the launch argument `cameras` names others.
+    """
+    known = [*declarations_for(cameras), "use_sim_time", "start_type_description_service"]
+    for name, value in given.items():
+        if name in known or name.startswith(("qos_overrides.", "diagnostic_updater.")):
+            continue
+        camera, _, setting = name.rpartition(".")
+        if setting in CAMERA_DECLARATIONS:
+            if value == CAMERA_DECLARATIONS[setting].default:
+                continue
+            nearest = [f"{near}.{setting}" for near in difflib.get_close_matches(camera, cameras, n=1)]
+            otherwise = f": no camera '{camera}' is in cameras ({', '.join(cameras)})"
+        else:
+            nearest, otherwise = difflib.get_close_matches(name, known, n=1), ""
+        text = f"the node has no parameter '{name}'; it is ignored"
+        text += f". Did you mean '{nearest[0]}'?" if nearest else otherwise
+        yield text
 
 
 def markdown_table() -> str:

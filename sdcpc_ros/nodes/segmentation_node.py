@@ -41,8 +41,8 @@ from sdcpc_ros.nodes.diagnostics import BackendReporter, make_status
 from sdcpc_ros.nodes.frame_worker import FrameWorker
 from sdcpc_ros.nodes.managed_node import ManagedNode
 from sdcpc_ros.nodes.model_loading import load_segmenter
+from sdcpc_ros.nodes.parameter_file import files_for_others
 from sdcpc_ros.nodes.stop_signals import StopSignals
-from sdcpc_ros.nodes.unknown_parameters import files_for_others
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc, device_mib, release_freed_memory, resident_mib
 from sdcpc_ros.runtime.wording import count_noun

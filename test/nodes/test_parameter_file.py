@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sdcpc_ros.nodes.parameter_file import ParameterFileError, parameters_of, read_parameter_file
+from sdcpc_ros.nodes.parameter_file import ParameterFileError, files_for_others, parameters_of, read_parameter_file
 
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 FILES = {
     "wildcard": "/**: {ros__parameters: {gap: 1.5, front: {topic: /a, info: /b}}}",
     "full_name": "/robot/eye: {ros__parameters: {gap: 2.0}}",
@@ -77,3 +78,12 @@ def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").write_text(FILES["wildcard"])
     assert read_parameter_file("~/mine.yaml")["/**"]["front.topic"] == "/a"
+
+
+def test_a_file_for_another_node_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "robot.yaml"
+    file.write_text("/segmentation_node: {ros__parameters: {max_gap: 2.0}}")
+    arguments = ["node", "--ros-args", "--params-file", str(file), "--params-file", str(CONFIG / "segment.yaml")]
+    assert not list(files_for_others(arguments, "/segmentation_node"))
+    (sentence,) = files_for_others(arguments, "/robot/segmentation_node")
+    assert sentence.startswith(f"the parameter file '{file}' is for /segmentation_node, not for this node, /robot/seg")

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from sdcpc_ros.nodes.parameters import (
     NodeParameters,
     ParameterError,
     declarations_for,
+    unknown_parameters,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -206,3 +208,30 @@ def test_the_default_model_is_shipped():
     from sdcpc_ros.model_files.checkpoint import resolve_model
 
     assert resolve_model(NodeParameters.from_values(defaults()).model).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("backed", "backend"),
+        ("confidence_treshold", "confidence_threshold"),
+        ("frnt.image_topic", "front.image_topic"),
+        ("front.image_topc", "front.image_topic"),
+        ("use_simtime", "use_sim_time"),
+    ],
+)
+def test_the_nearest_name_is_told(name: str, nearest: str) -> None:
+    (sentence,) = unknown_parameters({name: "something"}, ["front"])
+    assert sentence == f"the node has no parameter '{name}'; it is ignored. Did you mean '{nearest}'?"
+
+
+def test_a_camera_that_is_not_listed_is_named() -> None:
+    (sentence,) = unknown_parameters({"dashboard.transport": "compressed"}, ["eye"])
+    assert sentence.endswith("it is ignored: no camera 'dashboard' is in cameras (eye)")
+
+
+def test_the_shipped_file_warns_of_nothing_whatever_the_cameras_are() -> None:
+    values = yaml.safe_load((REPOSITORY / "config" / "segment.yaml").read_text())["/**"]["ros__parameters"]
+    given = values | {f"camera.{name}": value for name, value in values.pop("camera").items()}
+    given |= {"use_sim_time": True, "qos_overrides./front/image_raw.subscription.depth": 5}
+    assert not list(unknown_parameters(given, ["front", "rear"]))
