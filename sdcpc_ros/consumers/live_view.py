@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -46,7 +47,7 @@ class LiveView(Node):
         self.shown = 0
         self._status = f"{node_name.strip('/')}: {camera}"
         self._parts: dict[int, dict[str, Any]] = {}  # stamp in ns -> "image", "label" and "confidence", as they come
-        self._resets: dict[str, int] | None = None
+        self._resets: Counter[str] | None = None
         self._reset: str | None = None
         self._shape: tuple[int, ...] | None = None
         base = f"{node_name}/{camera}/"
@@ -73,11 +74,10 @@ class LiveView(Node):
                 self.image_topic = values["image topic"]
                 image_type = message_type(IMAGE_TYPES[values.get("transport", "raw")])
                 self.create_subscription(image_type, self.image_topic, self._keeper("image"), _SENSOR_DATA)
-            prefix = "resets: "
-            resets = {key[len(prefix) :]: int(value) for key, value in values.items() if key.startswith(prefix)}
-            causes = [cause for cause, count in resets.items() if count > (self._resets or resets).get(cause, 0)]
-            self._reset = ", ".join(causes) or self._reset
-            self._resets = resets
+            counts = {key: int(value) for key, value in values.items() if key.startswith("resets: ")}
+            resets = Counter({key.removeprefix("resets: "): count for key, count in counts.items()})
+            new = resets - (resets if self._resets is None else self._resets)
+            self._reset, self._resets = ", ".join(new) or self._reset, resets
 
     def _keeper(self, part: str) -> Callable[[Any], None]:
         def keep(message: Any) -> None:
@@ -115,43 +115,30 @@ def view_live(node_name: str, camera: str, file: Path | None, label_set: LabelSe
     """
     node_name = "/" + node_name.strip("/")
     context = Context()
-    # rclpy ends the context on SIGINT and SIGTERM. Python must not raise KeyboardInterrupt in the middle of a frame.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.ALL)
+    stop = threading.Event()  # Python must not raise KeyboardInterrupt in the middle of a frame
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor(context=context)
     try:
         view = LiveView(node_name, camera, label_set, context)
         executor.add_node(view)
         give_up_s = time.monotonic() + _PATIENCE_S
         while not (view.image_topic and view.label_set):
+            if stop.is_set():
+                raise KeyboardInterrupt
             if time.monotonic() > give_up_s:
                 missing = "names no classes beside" if view.image_topic else "reports nothing in /diagnostics for"
                 raise ViewingError(
                     f"{node_name} {missing} {view.label_topic}: is it configured, and its camera called '{camera}'? "
                     "`ros2 topic list` shows NODE/CAMERA/label/image_raw; --node and --camera name them"
                 )
-            _spin_once(executor, context)
-        with (
-            RerunRecording(view.label_set, f"{node_name} {camera}", file) as view.recording,
-            suppress(ExternalShutdownException),  # the file is complete then
-        ):
-            while context.ok():
-                _spin_once(executor, context)
+            executor.spin_once(timeout_sec=0.1)
+        with RerunRecording(view.label_set, f"{node_name} {camera}", file) as view.recording:
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=0.1)
         return view.shown
-    except ExternalShutdownException:
-        raise KeyboardInterrupt from None
     finally:
         executor.shutdown()
         rclpy.try_shutdown(context=context)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _spin_once(executor: SingleThreadedExecutor, context: Context) -> None:
-    """Raises ExternalShutdownException if a signal shuts the context down; rclpy itself raises errors of any type."""
-    try:
-        executor.spin_once(timeout_sec=0.1)
-    except Exception as error:
-        if context.ok():
-            raise
-        raise ExternalShutdownException from error
