@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 from sdcpc_ros import __version__
@@ -110,9 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sdcpc {chosen}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if install_advice(str(error.name)) is None:
+        package = str(error.name).split(".")[0]
+        advice = install_advice(package)
+        if advice is None:
             raise
-        print(f"sdcpc {chosen}: {_missing(error)}", file=sys.stderr)
+        print(f"sdcpc {chosen}: no Python package '{package}'; to get it: {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, _Terminated)
@@ -138,23 +141,19 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
     for name, (summary, description) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=description)
         if name == chosen:
-            try:
-                module = importlib.import_module(f"sdcpc_ros.commands.{name.replace('-', '_')}")
-            except ModuleNotFoundError as error:
-                command.exit(1, f"sdcpc {name}: {_missing(error)}\n")
+            module = importlib.import_module(f"sdcpc_ros.commands.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run, parser=command)
     return parser
 
 
 def _complete() -> None:
-    """Prints the completions for the shell and ends the process, if argcomplete is installed."""
-    try:
-        import argcomplete
-    except ModuleNotFoundError:
-        return
+    """Prints the completions for the shell and ends the process, unless argcomplete or a needed package is missing."""
     words = os.environ.get("COMP_LINE", "").split()
-    argcomplete.autocomplete(build_parser(chosen=words[1] if len(words) > 1 else ""))
+    with suppress(ModuleNotFoundError):
+        import argcomplete
+
+        argcomplete.autocomplete(build_parser(chosen=words[1] if len(words) > 1 else ""))
 
 
 def _reader_has_left() -> bool:
@@ -165,12 +164,6 @@ def _reader_has_left() -> bool:
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
-
-
-def _missing(error: ModuleNotFoundError) -> str:
-    advice = install_advice(str(error.name))
-    package = str(error.name).split(".")[0]
-    return f"no Python package '{package}'" + (f"; to get it: {advice}" if advice else "")
 
 
 def _sentence(error: Exception) -> str:
