@@ -66,10 +66,10 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_ros()
     if arguments.no_graph or not is_importable("rclpy"):
         return
-    from sdcpc_ros.doctor.live_graph import NodeInputs, check_graph
+    from sdcpc_ros.doctor.live_graph import check_graph
 
     node = "/" + arguments.node.strip("/")
     default = f"{node.rpartition('/')[0]}/camera/image_raw" + ("/compressed" if arguments.compressed else "")
     transport = "compressed" if arguments.compressed else "auto"
-    inputs = NodeInputs([(topic, transport) for topic in arguments.image_topic or [default]], arguments.use_sim_time)
-    yield from check_graph(node, inputs, arguments.listen, arguments.patience)
+    topics = [(topic, transport) for topic in arguments.image_topic or [default]]
+    yield from check_graph(node, (topics, arguments.use_sim_time), arguments.listen, arguments.patience)

@@ -7,7 +7,6 @@ Discovery takes seconds on a busy machine, so something counts as missing only a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -26,12 +25,8 @@ _SENSOR_DATA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  #
 _LEVELS = {DiagnosticStatus.OK: OK, DiagnosticStatus.WARN: WARNING, DiagnosticStatus.STALE: WARNING}
 
 
-@dataclass(frozen=True)
-class NodeInputs:
-    """The inputs of a node: image topic and transport of each camera, and whether it uses /clock."""
-
-    topics: list[tuple[str, str]]  # (image topic, transport)
-    use_sim_time: bool
+#: The inputs of a node: (image topic, transport) of each camera, and whether it uses /clock.
+NodeInputs = tuple[list[tuple[str, str]], bool]
 
 
 def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s: float) -> Iterator[Finding]:
@@ -49,13 +44,12 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
         reports = observer.reports(node_name.strip("/"), listen_s) if runs else {}
         yield from graph.check_name()
         yield from graph.check_reports(reports)
-        used = graph.parameters() if runs else inputs
+        topics, use_sim_time = (graph.parameters() or ([], None)) if runs else inputs
         # Reported topics are those after remapping.
         reported = [report.values for report in reports.values() if report.values.get("image topic")]
-        topics = [(values["image topic"], values.get("transport", "raw")) for values in reported]
-        topics = topics or (used.topics if used else [])
-        if used is not None:
-            yield graph.check_clock(used.use_sim_time)
+        topics = [(values["image topic"], values.get("transport", "raw")) for values in reported] or topics
+        if use_sim_time is not None:
+            yield graph.check_clock(use_sim_time)
         elif not topics:
             text = f"{node_name} does not answer get_parameters: its cameras are not checked"
             yield Finding("node", text, WARNING, "see its log; run the doctor again when it answers")
@@ -120,7 +114,7 @@ class _Graph:
             transport = transport or AUTO
             topic = CameraParameters.resolve(camera, topic, transport, "").image_topic
             topics.append((absolute_name(topic, self._name), transport))
-        return NodeInputs(topics, bool(use_sim_time))
+        return topics, bool(use_sim_time)
 
     def check_clock(self, use_sim_time: bool) -> Finding:
         def is_published() -> bool:
