@@ -53,7 +53,7 @@ class MaskChecker(Node):
         self._class_ids: dict[str, int] | None = None
         self._label_infos = self._label_infos_needed = 0
         self._overdue_s: float | None = None
-        self._broken: dict[str, int] = {}
+        self._broken: set[str] = set()
         self._masks = self._pairs = 0
         self._label: Image | None = None
         self._waiting_confidences: dict[tuple[int, int], Image] = {}
@@ -120,7 +120,7 @@ class MaskChecker(Node):
         for sentence in broken:
             if sentence not in self._broken:
                 self.get_logger().error(sentence)
-            self._broken[sentence] = self._broken.get(sentence, 0) + 1
+            self._broken.add(sentence)
 
 
 def _key(image: Image) -> tuple[int, int]:

@@ -110,11 +110,6 @@ class CameraStream:
             self.active_since_s,
             self._last_received_s,
             self.input_age_s,
-            stage_ms={stage: _p50_p95(times) for stage, times in stages.items()},
+            stage_ms={stage: tuple(np.percentile(times, (50, 95)).tolist()) for stage, times in stages.items()},
             batch=(sorted(batches)[len(batches) // 2], max(batches)) if batches else None,
         )
-
-
-def _p50_p95(times: list[float]) -> tuple[float, float]:
-    p50, p95 = np.percentile(times, (50, 95))
-    return float(p50), float(p95)

@@ -26,10 +26,6 @@ class OutputTopic:
     depth: int = 5
     transient_local: bool = False  # late subscribers get the last message
 
-    @property
-    def qos_in_words(self) -> str:
-        return f"reliable, {'transient local, ' if self.transient_local else ''}depth {self.depth}"
-
 
 LABEL = OutputTopic(
     "label/image_raw",
@@ -138,7 +134,8 @@ def markdown_table() -> str:
     ]
     for topic in (*CAMERA_TOPICS, DIAGNOSTICS):
         name = topic.name if topic.name.startswith("/") else f"~/<camera>/{topic.name}"
-        lines.append(f"| `{name}` | {topic.type_name} | {topic.qos_in_words} | {topic.rule} |")
+        qos = f"reliable, {'transient local, ' if topic.transient_local else ''}depth {topic.depth}"
+        lines.append(f"| `{name}` | {topic.type_name} | {qos} | {topic.rule} |")
     return "\n".join(lines)
 
 

@@ -67,21 +67,13 @@ def install_advice(module: str) -> str | None:
         return None
     prefix = Path(__file__).absolute().parents[5:6]
     by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
-    if by_colcon and package == "rerun" and _numpy_version().startswith("1."):
+    if by_colcon and package == "rerun" and metadata.version("numpy").startswith("1."):
         return (
             "python3 -m venv rerun && rerun/bin/pip install 'SOURCE[bags,rerun]', with the path of this package's "
-            f"source. It needs NumPy 2, and ROS's messages are compiled for NumPy {_numpy_version()} here"
+            f"source. It needs NumPy 2, and ROS's messages are compiled for NumPy {metadata.version('numpy')} here"
         )
     wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
     return pip_install(wanted)
-
-
-def _numpy_version() -> str:
-    """Empty without NumPy."""
-    try:
-        return metadata.version("numpy")
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def pip_install(wanted: str) -> str:
