@@ -18,64 +18,22 @@ from sdcpc_ros.runtime.installation import install_advice
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc
 
-#: Subcommand -> its line in `sdcpc --help`, and the description in its own help.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": (
-        "play a bag to the ROS node and show the results",
-        "Play a bag, or the synthetic street, to the ROS node; record, measure and draw its masks.",
-    ),
-    "evaluate": (
-        "score a model on labelled video",
-        "Score a model on labelled video, as a stream and frame by frame with the same weights.",
-    ),
-    "evaluate-bag": (
-        "run bags through the node's segmenter and write reports",
-        "Run every frame of rosbag2 bags, in order, through the node's segmenter; write scores and a report.",
-    ),
-    "make-bag": (
-        "write a folder of images and labels as a bag",
-        "Write a folder of images, with or without label images, as a rosbag2 bag.",
-    ),
-    "compare": (
-        "compare reports of one recording",
-        "Compare reports of `sdcpc evaluate-bag` on one bag with the first report: differences and their intervals.",
-    ),
-    "segment": (
-        "segment a video, images or a bag into a video or label images",
-        "Segment a video, images or a bag, without ROS; write a video with the class colours over it, or label images.",
-    ),
-    "view": (
-        "show images, masks and scores in Rerun",
-        "Show images, masks, confidence, scores and resets of a bag, a video or a running node in Rerun.",
-    ),
-    "train": (
-        "train a model on labelled video",
-        "Train by a recipe, or resume an interrupted run; write OUTPUT/model.safetensors.",
-    ),
-    "import-weights": (
-        "import a public segmenter, or encoder weights for training",
-        "With --segmenter: write a checkpoint of a whole public segmenter, which needs no training. The node makes its "
-        "masks more stable over time. With --encoder: write a checkpoint for training. Its encoder has public weights "
-        "(SegFormer with Hugging Face's names, ResNet with torchvision's or timm's, EfficientNet-Lite with timm's or "
-        "EfficientNet-PyTorch's); its other layers are random.",
-    ),
-    "import-onnx": (
-        "import any segmenter from an ONNX file",
-        "Write one model file from an ONNX segmenter and its labels. onnxruntime runs it, and the node makes its masks "
-        "more stable over time. The command prints the values that it assumes.",
-    ),
-    "doctor": (
-        "find what keeps the ROS node from working",
-        "Check this machine, its ROS and the live graph: one line a check, with the fix. Exit status 1 on a fault.",
-    ),
-    "export": (
-        "write a model for a robot: ONNX, a compiled package, a TensorRT engine",
-        "Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or for one of the "
-        "backends aot, onnxruntime and tensorrt. All are stateless: their inputs are a frame and the memories of "
-        "earlier frames, their outputs are logits and the memory of this frame.",
-    ),
-    "models": ("list the shipped models", "List the shipped models: name, classes, size and file."),
-    "info": ("print a model card", "Print a model's classes, configuration and training record."),
+#: Subcommand -> its line in `sdcpc --help`. The description in its own help is the docstring of its module.
+COMMANDS = {
+    "demo": "play a bag to the ROS node and show the results",
+    "evaluate": "score a model on labelled video",
+    "evaluate-bag": "run bags through the node's segmenter and write reports",
+    "make-bag": "write a folder of images and labels as a bag",
+    "compare": "compare reports of one recording",
+    "segment": "segment a video, images or a bag into a video or label images",
+    "view": "show images, masks and scores in Rerun",
+    "train": "train a model on labelled video",
+    "import-weights": "import a public segmenter, or encoder weights for training",
+    "import-onnx": "import any segmenter from an ONNX file",
+    "doctor": "find what keeps the ROS node from working",
+    "export": "write a model for a robot: ONNX, a compiled package, a TensorRT engine",
+    "models": "list the shipped models",
+    "info": "print a model card",
 }
 
 #: Exit statuses after SIGINT and SIGTERM, as of a shell.
@@ -138,10 +96,11 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (summary, description) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=description)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
         if name == chosen:
             module = importlib.import_module(f"sdcpc_ros.commands.{name.replace('-', '_')}")
+            command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(run=module.run, parser=command)
     return parser

@@ -1,4 +1,4 @@
-"""`sdcpc compare`: evaluations of one recording side by side."""
+"""Compare reports of `sdcpc evaluate-bag` on one bag with the first report: differences and their intervals."""
 
 from __future__ import annotations
 

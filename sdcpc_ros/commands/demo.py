@@ -1,4 +1,4 @@
-"""`sdcpc demo`: play a bag to the ROS node and show the masks and the measurements."""
+"""Play a bag, or the synthetic street, to the ROS node; record, measure and draw its masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sdcpc doctor`: faults of this machine and the ROS graph that affect the node, each with its fix."""
+"""Check this machine, its ROS and the live graph: one line a check, with the fix. Exit status 1 on a fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sdcpc evaluate`: score a model on labelled video."""
+"""Score a model on labelled video, as a stream and frame by frame with the same weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sdcpc evaluate-bag`: run every frame of bags through the node's segmenter and report the scores."""
+"""Run every frame of rosbag2 bags, in order, through the node's segmenter; write scores and a report."""
 
 from __future__ import annotations
 

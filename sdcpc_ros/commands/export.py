@@ -1,4 +1,7 @@
-"""`sdcpc export`: write a model for a robot: ONNX, a compiled package, a TensorRT engine."""
+"""Write a model for one size of the network's input: as ONNX, as an exported PyTorch program, or for one of the
+backends aot, onnxruntime and tensorrt. All are stateless: their inputs are a frame and the memories of earlier
+frames, their outputs are logits and the memory of this frame.
+"""
 
 from __future__ import annotations
 

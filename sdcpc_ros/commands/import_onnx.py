@@ -1,4 +1,6 @@
-"""`sdcpc import-onnx`: one self-contained model file of any ONNX segmenter."""
+"""Write one model file from an ONNX segmenter and its labels. onnxruntime runs it, and the node makes its masks more
+stable over time. The command prints the values that it assumes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`sdcpc import-weights`: a whole public segmenter, or a starting point for training from public encoder weights."""
+"""With --segmenter: write a checkpoint of a whole public segmenter, which needs no training. The node makes its masks
+more stable over time. With --encoder: write a checkpoint for training. Its encoder has public weights (SegFormer
+with Hugging Face's names, ResNet with torchvision's or timm's, EfficientNet-Lite with timm's or
+EfficientNet-PyTorch's); its other layers are random.
+"""
 
 from __future__ import annotations
 

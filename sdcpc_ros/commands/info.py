@@ -1,4 +1,4 @@
-"""`sdcpc info`: print a model card."""
+"""Print a model's classes, configuration and training record."""
 
 from __future__ import annotations
 

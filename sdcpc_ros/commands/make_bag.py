@@ -1,4 +1,4 @@
-"""`sdcpc make-bag`: a folder of images, with or without label images, as a bag."""
+"""Write a folder of images, with or without label images, as a rosbag2 bag."""
 
 from __future__ import annotations
 

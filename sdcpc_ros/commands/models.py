@@ -1,4 +1,4 @@
-"""`sdcpc models`: the models that come with the package."""
+"""List the shipped models: name, classes, size and file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sdcpc segment`: a video, images or a bag in, an overlay video or label images out."""
+"""Segment a video, images or a bag, without ROS; write a video with the class colours over it, or label images."""
 
 from __future__ import annotations
 

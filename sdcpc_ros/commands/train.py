@@ -1,4 +1,4 @@
-"""`sdcpc train`: train by a recipe, or resume an interrupted run."""
+"""Train by a recipe, or resume an interrupted run; write OUTPUT/model.safetensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sdcpc view`: images, masks, confidence and scores in Rerun."""
+"""Show images, masks, confidence, scores and resets of a bag, a video or a running node in Rerun."""
 
 from __future__ import annotations
 
