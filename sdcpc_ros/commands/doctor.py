@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from sdcpc_ros.commands.model_options import add_model_option
-from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+from sdcpc_ros.doctor import FAULT, NOTE, OK, WARNING, Finding
 
 _STYLES = {OK: "green", NOTE: "dim", WARNING: "yellow", FAULT: "bold red"}
 

@@ -23,7 +23,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.feature_mask import FeatureMasker
-from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
+from sdcpc_ros.consumers.running import read_parameter, run_node, subscribe_to_label_info
 from sdcpc_ros.images.label_pictures import label_ids
 from sdcpc_ros.nodes.image_messages import ImageWriter
 
@@ -35,7 +35,7 @@ DYNAMIC_CLASSES = [
 
 
 class DynamicObjectMask(Node):
-    """Raises Refused if the ids of the classes cannot be known, or the masks have none of the classes."""
+    """Raises ValueError if the ids of the classes cannot be known, or the masks have none of the classes."""
 
     def __init__(self) -> None:
         super().__init__("dynamic_object_mask")
@@ -55,12 +55,9 @@ class DynamicObjectMask(Node):
             Image, "feature_mask/image_raw", 5, qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )
         if class_names:
-            try:
-                self._set_classes({name: number for number, name in enumerate(class_names)})
-            except ValueError as error:
-                raise Refused(str(error)) from None
+            self._set_classes({name: number for number, name in enumerate(class_names)})
         elif not subscribe_to_label_info(self, self._on_label_info):
-            raise Refused("without vision_msgs there is no LabelInfo: install it, or set class_names")
+            raise ValueError("without vision_msgs there is no LabelInfo: install it, or set class_names")
         self.create_subscription(Image, "label/image_raw", self._on_label, 5)
 
     def _on_label_info(self, message: Any) -> None:

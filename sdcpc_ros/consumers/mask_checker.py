@@ -31,7 +31,7 @@ from sdcpc_ros.consumers.mask_rules import (
     broken_pair_rules,
     stamp_s,
 )
-from sdcpc_ros.consumers.running import Refused, read_parameter, run_node, subscribe_to_label_info
+from sdcpc_ros.consumers.running import read_parameter, run_node, subscribe_to_label_info
 from sdcpc_ros.runtime.wording import count_noun
 
 #: Seconds that a LabelInfo may arrive after a mask that needs it: topics have no common order.
@@ -40,12 +40,12 @@ _SENSOR_DATA = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)  
 
 
 class MaskChecker(Node):
-    """Checks every mask. Raises Refused without vision_msgs."""
+    """Checks every mask. Raises ValueError without vision_msgs."""
 
     def __init__(self) -> None:
         super().__init__("mask_checker")
         if not subscribe_to_label_info(self, self._on_label_info):
-            raise Refused("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
+            raise ValueError("the Python package vision_msgs is needed: sudo apt install ros-$ROS_DISTRO-vision-msgs")
         self._wanted_masks: int = read_parameter(self, "masks", 0, "End after this many masks; 0: never.", most=10**9)
         self._wanted_names: list[str] = read_parameter(
             self, "class_names", [], "Classes that the costmap looks for by name."

@@ -19,26 +19,24 @@ from sdcpc_ros.nodes.stop_signals import exit_on_stop_signals, interrupt_on_stop
 from sdcpc_ros.nodes.topics import LABEL_INFO, message_type
 
 
-class Refused(ValueError):
-    """A node cannot start; the message tells the reason in a sentence."""
-
-
 def run_node(create: Callable[[], Node], args: Sequence[str] | None) -> int:
-    """Returns the exit status: 0 after a signal, or 1 with a sentence on stderr if `create` fails.
+    """Returns the exit status: 0 after a signal, or 1 with a sentence on stderr if `create` raises a ValueError.
 
     A callback ends the node with another status by `sys.exit`.
     """
     exit_on_stop_signals()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        try:
+            node = create()
+        except (ValueError, ParameterException) as error:  # the latter: of the wrong type, or out of its range
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         executor = SingleThreadedExecutor()
-        executor.add_node(create())
+        executor.add_node(node)
         interrupt_on_stop_signals()
         while True:
             executor.spin_once(timeout_sec=0.2)  # Python raises KeyboardInterrupt in between
-    except (Refused, ParameterException) as error:  # the latter: a parameter of the wrong type, or out of its range
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 0
     finally:

@@ -15,7 +15,7 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 
-from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+from sdcpc_ros.doctor import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.doctor.observer import Observer, Report, open_observer
 from sdcpc_ros.nodes.parameters import CameraParameters
 from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport, message_type

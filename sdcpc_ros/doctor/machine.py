@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sdcpc_ros.doctor.finding import FAULT, NOTE, WARNING, Finding
+from sdcpc_ros.doctor import FAULT, NOTE, WARNING, Finding
 from sdcpc_ros.runtime.installation import install_advice, pip_install
 
 _OLDEST_PYTHON = (3, 10)

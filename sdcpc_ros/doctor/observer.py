@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
@@ -28,9 +28,9 @@ class Report:
 
     level: bytes
     message: str
-    values: dict[str, str] = field(default_factory=dict)
-    received: int = 0
-    seconds: float = 0.0
+    values: dict[str, str]
+    received: int
+    seconds: float
 
 
 @contextmanager

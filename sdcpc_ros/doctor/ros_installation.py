@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+from sdcpc_ros.doctor import FAULT, NOTE, OK, WARNING, Finding
 from sdcpc_ros.runtime.installation import (
     FAST_DDS_PROFILE_VARIABLES,
     SHARED_MEMORY,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from sdcpc_ros.streaming.geometry import scaled_camera_matrix
 def camera_info_fault(info: Any) -> str | None:
     """Why a CameraInfo cannot be published with masks: a number that is not finite, or no size. None if it can."""
     for field in ("d", "k", "r", "p"):
-        if not all(math.isfinite(value) for value in getattr(info, field)):
+        if not np.isfinite(getattr(info, field)).all():
             return f"{field} of the CameraInfo holds a value that is not finite"
     if info.width == 0 or info.height == 0:
         return f"the CameraInfo is for an image of {info.width} x {info.height} pixels"

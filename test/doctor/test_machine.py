@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcpc_ros.doctor import machine
-from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING, Finding
+from sdcpc_ros.doctor import FAULT, NOTE, OK, WARNING, Finding, machine
 
 
 def test_here_everything_is_well(tiny_checkpoint: Path):

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sdcpc_ros.doctor import ros_installation
-from sdcpc_ros.doctor.finding import FAULT, NOTE, OK, WARNING
+from sdcpc_ros.doctor import FAULT, NOTE, OK, WARNING, ros_installation
 from sdcpc_ros.doctor.ros_installation import check_domain, check_messages, check_profile, check_ros
 from sdcpc_ros.runtime.installation import share_folders
 
