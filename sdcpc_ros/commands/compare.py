@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for option in ("json", "html"):
-        path, inputs = getattr(arguments, option), (arguments.baseline, *arguments.reports)
-        check_file_option(arguments.parser, f"--{option}", path, *inputs)
+    paths = [arguments.baseline, *arguments.reports]
+    check_file_option(arguments.parser, "--json", arguments.json, *paths)
+    check_file_option(arguments.parser, "--html", arguments.html, *paths)
 
     from rich.console import Console
 
@@ -46,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     gates = [Gate.parse(text) for text in arguments.fail_if]
     settings = ComparisonSettings(arguments.draws, arguments.level, arguments.block, arguments.seed)
-    paths = [arguments.baseline, *arguments.reports]
     comparisons = compare([str(path) for path in paths], [read_report(path) for path in paths], settings)
     results = check_gates(comparisons, gates)
     console = Console()

@@ -58,11 +58,9 @@ def _check_options(arguments: argparse.Namespace, as_video: bool) -> None:
     error, output = arguments.parser.error, arguments.output
     if as_video:
         check_file_option(arguments.parser, "--output", output)
-    if not as_video and (
-        output.is_file() or output.suffix.lower() in (".avi", ".mkv", ".mov", ".webm", ".png", ".jpg")
-    ):
+    elif output.is_file() or output.suffix.lower() in (".avi", ".mkv", ".mov", ".webm", ".png", ".jpg"):
         error(f"--output: '{output}' is neither a folder nor ends in .mp4")
-    if not as_video and arguments.opacity is not None:
+    elif arguments.opacity is not None:
         error("--opacity goes with a video")
     if output.exists() and Path(arguments.input).exists() and output.samefile(arguments.input):
         error("--output: this is the input")

@@ -16,7 +16,7 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 
 from sdcpc_ros.doctor import FAULT, NOTE, OK, WARNING, Finding
-from sdcpc_ros.doctor.observer import Observer, Report, open_observer
+from sdcpc_ros.doctor.observer import Observer, Report
 from sdcpc_ros.nodes.parameters import CameraParameters
 from sdcpc_ros.nodes.topics import AUTO, CAMERA_TOPICS, IMAGE_TYPES, absolute_name, choose_transport, message_type
 from sdcpc_ros.runtime.wording import count_noun
@@ -34,7 +34,7 @@ def check_graph(node_name: str, inputs: NodeInputs, listen_s: float, patience_s:
 
     Images are received for `listen_s`.
     """
-    with open_observer(patience_s) as observer:
+    with Observer(patience_s) as observer:
         graph = _Graph(observer, node_name, listen_s)
         runs = observer.waits_for(lambda: node_name in observer.node_names())
         if runs:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 #: A call is made twice: an answer may get lost while DDS discovers the endpoints.
@@ -33,27 +32,21 @@ class Report:
     seconds: float
 
 
-@contextmanager
-def open_observer(patience_s: float) -> Iterator[Observer]:
-    context = Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("sdcpc_doctor", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    try:
-        yield Observer(node, executor, patience_s)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.shutdown(context=context)
-
-
-class Observer:
+class Observer(AbstractContextManager["Observer"]):
     """Its patience counts from the start, as discovery finds everything at once: only the first wait may be long."""
 
-    def __init__(self, node: Node, executor: SingleThreadedExecutor, patience_s: float) -> None:
-        self.node, self._executor = node, executor
+    def __init__(self, patience_s: float) -> None:
+        self._context = Context()
+        rclpy.init(context=self._context)
+        self.node = rclpy.create_node("sdcpc_doctor", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
         self._give_up_s = time.monotonic() + patience_s
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
 
     def waits_for(self, condition: Callable[[], Any]) -> bool:
         """Waits until `condition` is true or the patience ends; returns whether it is true then."""

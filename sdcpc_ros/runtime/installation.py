@@ -13,8 +13,15 @@ FAST_DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT
 SHARED_MEMORY = Path("/dev/shm")
 #: What three processes with the segments of our profile need there; containers have 64 MiB by default.
 SHARED_MEMORY_NEEDED_MIB = 192
-#: Top-level module -> its distribution, and the extra of ours that brings it.
-_OPTIONAL = {
+#: Top-level module -> what pip installs for it, and the extra of ours that brings it. What has no extra is always
+#: needed: pip brings it, but colcon and rosdep may not.
+_PACKAGES = {
+    "torch": ("torch, or your board's wheels (JetPack)", None),
+    "safetensors": ("safetensors", None),
+    "cv2": ("'opencv-python-headless>=4.10,<5'", None),
+    "numpy": ("'numpy>=1.26'", None),
+    "yaml": ("PyYAML", None),
+    "rich": ("rich", None),
     "av": ("av", "bags"),
     "jinja2": ("Jinja2", "bags"),
     "rosbags": ("rosbags", "bags"),
@@ -23,15 +30,6 @@ _OPTIONAL = {
     "onnxscript": ("onnxscript", "export"),
     "ray": ("ray", "fleet"),
     "rerun": ("'rerun-sdk>=0.32,<0.35'", "rerun"),
-}
-#: What is always needed, and pip brings, but colcon and rosdep may not.
-_NEEDED = {
-    "torch": "torch, or your board's wheels (JetPack)",
-    "safetensors": "safetensors",
-    "cv2": "'opencv-python-headless>=4.10,<5'",
-    "numpy": "'numpy>=1.26'",
-    "yaml": "PyYAML",
-    "rich": "rich",
 }
 
 
@@ -60,19 +58,18 @@ def install_advice(module: str) -> str | None:
     pip knows `sdcpc_ros` where pip installed it; what colcon installed has no extras that pip could find.
     """
     package = module.split(".")[0]
-    if package in _NEEDED:
-        return pip_install(_NEEDED[package])
-    distribution, extra = _OPTIONAL.get(package, (None, None))
-    if distribution is None:
+    if package not in _PACKAGES:
         return None
+    wanted, extra = _PACKAGES[package]
     prefix = Path(__file__).absolute().parents[5:6]
     by_colcon = prefix and (prefix[0] / "share/ament_index/resource_index/packages/sdcpc_ros").is_file()
-    if by_colcon and package == "rerun" and metadata.version("numpy").startswith("1."):
+    if extra and not by_colcon:
+        return pip_install(f"'sdcpc_ros[{extra}]'")
+    if package == "rerun" and (numpy := metadata.version("numpy")).startswith("1."):
         return (
             "python3 -m venv rerun && rerun/bin/pip install 'SOURCE[bags,rerun]', with the path of this package's "
-            f"source. It needs NumPy 2, and ROS's messages are compiled for NumPy {metadata.version('numpy')} here"
+            f"source. It needs NumPy 2, and ROS's messages are compiled for NumPy {numpy} here"
         )
-    wanted = distribution if by_colcon else f"'sdcpc_ros[{extra}]'"
     return pip_install(wanted)
 
 
