@@ -21,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from sdcpc_ros.consumers.running import subscribe_to_label_info
+from sdcpc_ros.images.compressed_headers import MAX_PIXELS
 from sdcpc_ros.images.decoding import BadImage, to_rgb
 from sdcpc_ros.images.label_pictures import label_ids
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet, label_set_of_ids
@@ -29,7 +30,6 @@ from sdcpc_ros.viewing.recording import RerunRecording, ViewingError
 
 _SENSOR_DATA = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _MOST_WAITING = 30  # incomplete frames; each holds an image
-_MOST_PIXELS = 1 << 26
 _PATIENCE_S = 15.0  # for the node's first report and its LabelInfo: discovery takes seconds on a busy machine
 
 
@@ -95,7 +95,7 @@ class LiveView(Node):
         try:
             ids, confidence = label_ids(parts["label"]), label_ids(parts["confidence"])
             labels = np.where((ids < 0) | (ids > IGNORE), IGNORE, ids).astype(np.uint8)  # others have no class
-            image = np.ascontiguousarray(to_rgb(parts["image"], _MOST_PIXELS)) if "image" in parts else None
+            image = np.ascontiguousarray(to_rgb(parts["image"], MAX_PIXELS)) if "image" in parts else None
         except BadImage as error:
             recording.note(self.shown, str(error))
             return

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 
@@ -37,9 +36,23 @@ class ManagedNode(LifecycleNode):
                 service.callback_group = self.transition_callbacks
                 self.transition_callbacks.add_entity(service)
 
-    async def configure_in_thread(self) -> Any:
-        """Awaits `trigger_configure` in a callback of `transition_callbacks`; returns its TransitionCallbackReturn."""
-        return await _in_thread(self.executor, self.trigger_configure)
+    async def run_in_thread(self, work: Callable[[], Result]) -> Result:
+        """Runs `work` in a thread while the executor continues; returns its result or raises its exception.
+
+        Await it in a callback of `transition_callbacks`.
+        """
+        executor = self.executor
+        outcome: Future = Future(executor=executor)
+
+        def run() -> None:
+            try:
+                outcome.set_result(work())
+            except Exception as error:
+                outcome.set_exception(error)
+            executor.wake()  # otherwise it does not notice that `outcome` is done
+
+        threading.Thread(target=run, name="configure", daemon=True).start()
+        return await outcome
 
     async def _on_change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
@@ -49,24 +62,9 @@ class ManagedNode(LifecycleNode):
         is_slow = (transition.label or transition.id) in ("configure", Transition.TRANSITION_CONFIGURE)
         try:
             if is_slow:
-                return await _in_thread(self.executor, lambda: self._change_state_now(request, response))
+                return await self.run_in_thread(lambda: self._change_state_now(request, response))
             return self._change_state_now(request, response)
         except RuntimeError:  # rclpy's RCLError: the state has no such transition
             self.get_logger().warning(f"no transition '{transition.label or transition.id}' from the current state")
             response.success = False
             return response
-
-
-async def _in_thread(executor: Executor, work: Callable[[], Result]) -> Result:
-    """Runs `work` in a thread while the executor continues; returns its result or raises its exception."""
-    outcome: Future = Future(executor=executor)
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except Exception as error:
-            outcome.set_exception(error)
-        executor.wake()  # otherwise it does not notice that `outcome` is done
-
-    threading.Thread(target=run, name="configure", daemon=True).start()
-    return await outcome

@@ -180,7 +180,7 @@ class SegmentationNode(ManagedNode):
 
     async def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
-        if await self.configure_in_thread() == TransitionCallbackReturn.SUCCESS:
+        if await self.run_in_thread(self.trigger_configure) == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
