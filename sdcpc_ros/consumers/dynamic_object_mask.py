@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before the imports that take long
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -39,15 +40,16 @@ class DynamicObjectMask(Node):
 
     def __init__(self) -> None:
         super().__init__("dynamic_object_mask")
-        self._dynamic: list[str] = read_parameter(
-            self, "dynamic_classes", DYNAMIC_CLASSES, "Names of the classes that move."
+        self._make_masker = partial(
+            FeatureMasker,
+            dynamic=read_parameter(self, "dynamic_classes", DYNAMIC_CLASSES, "Names of the classes that move."),
+            dilation=read_parameter(self, "dilation", 5, "Pixels by which ignored regions grow.", most=200),
+            ignore_unlabelled=read_parameter(
+                self, "ignore_unlabelled", False, "Take no features on unlabelled pixels."
+            ),
         )
         class_names = read_parameter(
             self, "class_names", [], "Names of the classes in the order of their ids. Empty: those of the LabelInfo."
-        )
-        self._dilation: int = read_parameter(self, "dilation", 5, "Pixels by which ignored regions grow.", most=200)
-        self._ignore_unlabelled: bool = read_parameter(
-            self, "ignore_unlabelled", False, "Take no features on unlabelled pixels."
         )
         self._masker: FeatureMasker | None = None
         self._writer = ImageWriter("mono8")
@@ -68,9 +70,7 @@ class DynamicObjectMask(Node):
             self.get_logger().error(f"{error}; set dynamic_classes", throttle_duration_sec=5.0)
 
     def _set_classes(self, class_ids: dict[str, int]) -> None:
-        self._masker = FeatureMasker(
-            class_ids, self._dynamic, dilation=self._dilation, ignore_unlabelled=self._ignore_unlabelled
-        )
+        self._masker = self._make_masker(class_ids)
         self.get_logger().info(f"ignored: {', '.join(self._masker.dynamic)}")
 
     def _on_label(self, label: Image) -> None:

@@ -72,7 +72,7 @@ class CameraStream:
         self._counts: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = {}
         self._batches: deque[int] = deque(maxlen=TIMING_WINDOW)
-        self._warned_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {}  # when a warning of each cause may come again
 
     def count_received(self, now_s: float) -> None:
         self._last_received_s = now_s
@@ -94,10 +94,9 @@ class CameraStream:
     def may_warn(self, cause: str, now_s: float) -> bool:
         """Whether a warning of this cause is due: one in five seconds, so a broken camera does not flood /rosout."""
         with self._lock:
-            last = self._warned_s.get(cause)
-            if last is not None and now_s - last < _WARNING_PERIOD_S:
+            if now_s < self._due_s.get(cause, now_s):
                 return False
-            self._warned_s[cause] = now_s
+            self._due_s[cause] = now_s + _WARNING_PERIOD_S
             return True
 
     def status(self) -> StreamStatus:

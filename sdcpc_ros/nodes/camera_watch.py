@@ -29,14 +29,14 @@ class CameraWatch:
     """Decides when to warn of one camera; its methods are called about once a second."""
 
     def __init__(self) -> None:
-        self._warned_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {}  # when each warning may come again
         self._window: tuple[float, Counter[str]] | None = None  # when it began, and the counts then
 
     def silence_s(self, status: StreamStatus, now_s: float) -> float | None:
         """Seconds without an image, if a warning is due: after five seconds, then once a minute."""
         silent_s = status.silent_s(now_s)
         if silent_s is None or silent_s < SILENCE_S:
-            self._warned_s.pop("silence", None)
+            self._due_s.pop("silence", None)
             return None
         return silent_s if self._is_due("silence", now_s) else None
 
@@ -61,10 +61,9 @@ class CameraWatch:
         )
 
     def _is_due(self, warning: str, now_s: float) -> bool:
-        last_s = self._warned_s.get(warning)
-        if last_s is not None and now_s - last_s < _AGAIN_AFTER_S:
+        if now_s < self._due_s.get(warning, now_s):
             return False
-        self._warned_s[warning] = now_s
+        self._due_s[warning] = now_s + _AGAIN_AFTER_S
         return True
 
 

@@ -44,14 +44,14 @@ class CameraReporter:
         self._last_s: float | None = None
 
     def report(
-        self, status: StreamStatus, connections: Mapping[str, str] | None = None, *, now_s: float, buffer_fill: float
+        self, status: StreamStatus, connections: Mapping[str, str], *, now_s: float, buffer_fill: float
     ) -> DiagnosticStatus:
         """connections: the camera's topics and transport; now_s: steady clock; buffer_fill: 0..1."""
         counts, new = status.counts, status.counts - self._last.counts
         elapsed_s = now_s - self._last_s if self._last_s is not None else 0.0
         level, message = _judge(status, new, now_s)
         values = {
-            **(connections or {}),
+            **connections,
             "received": counts["received"],
             "processed": counts["processed"],
             **_by_cause(counts, "dropped", DROP_CAUSES),

@@ -44,7 +44,7 @@ class Reports:
 
     def __call__(self, status: StreamStatus, after_s: float = 1.0) -> DiagnosticStatus:
         self._now_s += after_s
-        return self._reporter.report(status, now_s=self._now_s, buffer_fill=2 / 3)
+        return self._reporter.report(status, {}, now_s=self._now_s, buffer_fill=2 / 3)
 
 
 @pytest.fixture
