@@ -54,9 +54,9 @@ def labels_of(mask: Image) -> np.ndarray:
     return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
 
 
-@pytest.mark.parametrize("size", [(120, 160), (90, 121)])
-def test_a_mask_has_the_header_and_size_of_its_image(peer, masks, image, street, size):
-    sent = image(street(*size), 12.345678, frame_id="front/optical")
+@pytest.mark.parametrize(("size", "stamp_s"), [((120, 160), 12.345678), ((90, 121), 13.345678)])
+def test_a_mask_has_the_header_and_size_of_its_image(peer, masks, image, street, size, stamp_s):
+    sent = image(street(*size), stamp_s, frame_id="front/optical")
     mask = peer.exchange(FRONT, sent, masks)
     assert mask.header == sent.header
     assert (mask.height, mask.width, mask.step, mask.encoding) == (*size, size[1], "mono8")
