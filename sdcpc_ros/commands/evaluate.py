@@ -60,7 +60,6 @@ def run(arguments: argparse.Namespace) -> None:
     from sdcpc_ros.evaluation.report_file import write_json
     from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_test_table, temporal_tests
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
-    from sdcpc_ros.runtime.progress import ProgressBar
     from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
     path = resolve_model(arguments.model)
@@ -76,11 +75,11 @@ def run(arguments: argparse.Namespace) -> None:
         max_gap_s=math.inf,  # each clip of the data set is a stream
     )
     if tests:
-        results = run_temporal_tests(segmenter, tests, progress=ProgressBar)
+        results = run_temporal_tests(segmenter, tests)
         table = temporal_test_table(results)
         scores = {"dataset": dataset.name, "tests": [result.to_dict() for result in results]}
     else:
-        evaluation = evaluate(segmenter, video, progress=ProgressBar)
+        evaluation = evaluate(segmenter, video)
         table, scores = evaluation_table(evaluation), evaluation.to_dict()
     Console().print(table)
     if arguments.json is not None:

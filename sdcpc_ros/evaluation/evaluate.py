@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
 from sdcpc_ros.evaluation.metrics import MVC_MODES
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import LabelSetError
+from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.runtime.wording import count_noun
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -89,13 +90,11 @@ def evaluate(
     video: LabelledVideo,
     *,
     labels_of: Callable[[np.ndarray], np.ndarray] | None = None,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
     doing: str = "evaluating",
 ) -> Evaluation:
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
-    `labels_of`: gives the labels of a single frame; None: `segmenter.segment_single`. `progress` gets the number of
-    frames and `doing`, and returns a context manager whose value is called after each frame, as ProgressBar.
+    `labels_of`: gives the labels of a single frame; None: `segmenter.segment_single`. `doing`: for the progress bar.
     Raises LabelSetError if the segmenter's classes are not those of the video.
     """
     dataset, frames = video.dataset, sum(map(len, video.clips))
@@ -107,7 +106,7 @@ def evaluate(
     labels_of = labels_of or (lambda image: segmenter.segment_single(image).labels)
     streaming, single_frame = (Scorer(dataset.label_set, MVC_MODES) for _ in range(2))
     streaming_ms, single_frame_ms = list[float](), list[float]()
-    with progress(frames, doing) if progress else nullcontext(lambda: None) as advance:
+    with ProgressBar(frames, doing) as advance:
         for clip in video.clips:
             segmenter.reset(_STREAM)
             for index in clip:

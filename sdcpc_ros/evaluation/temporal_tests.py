@@ -6,7 +6,6 @@ import hashlib
 import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,18 +74,10 @@ def temporal_tests(
     return [TemporalTest(kind, n, title, labelled_video(view), view.rate_hz) for kind, n, title, view in views]
 
 
-def run_temporal_tests(
-    segmenter: StreamingSegmenter,
-    tests: Iterable[TemporalTest],
-    *,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[], None]]] | None = None,
-) -> list[TestResult]:
-    """Scores `segmenter` in each test; `progress` as for `evaluate`, with the test's title. Raises as `evaluate`."""
+def run_temporal_tests(segmenter: StreamingSegmenter, tests: Iterable[TemporalTest]) -> list[TestResult]:
+    """Scores `segmenter` in each test, whose title the progress bar shows. Raises as `evaluate`."""
     labels_of = cached_labels(segmenter.segment_single)
-    return [
-        TestResult(test, evaluate(segmenter, test.video, labels_of=labels_of, progress=progress, doing=test.title))
-        for test in tests
-    ]
+    return [TestResult(test, evaluate(segmenter, test.video, labels_of=labels_of, doing=test.title)) for test in tests]
 
 
 def cached_labels(segment_single: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:

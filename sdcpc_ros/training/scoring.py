@@ -15,7 +15,6 @@ from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint
-from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 from sdcpc_ros.training.recipe import Recipe, RecipeError, ValidationSettings
 from sdcpc_ros.training.sources import training_split
@@ -38,7 +37,7 @@ def validation_video(recipe: Recipe, root: str | os.PathLike[str], label_set: La
 def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
     with _opened(checkpoint, device) as segmenter:
-        return evaluate(segmenter, video, progress=ProgressBar)
+        return evaluate(segmenter, video)
 
 
 def validation_row(evaluation: Evaluation) -> dict[str, str]:
@@ -98,7 +97,7 @@ def score(model: Path, what: Scoring, device: str) -> list[TestResult]:
     device: "cpu", "cuda", or "auto": a GPU if there is one. Raises CheckpointError, DatasetError or OSError.
     """
     with _opened(load_checkpoint(model), device) as segmenter:
-        results = run_temporal_tests(segmenter, what.tests, progress=ProgressBar)
+        results = run_temporal_tests(segmenter, what.tests)
     values: dict[str, Any] = {
         "model": model.stem,
         "device": str(segmenter.device),

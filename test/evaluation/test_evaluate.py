@@ -18,7 +18,6 @@ from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFr
 from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, evaluation_table, labelled_video
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
-from sdcpc_ros.runtime.progress import ProgressBar
 
 TWO = LabelSet("two", ("ground", "thing"), ((0, 0, 0), (255, 0, 0)))
 TRUTH = np.array([[0, 0, 1, IGNORE]], np.uint8)
@@ -123,7 +122,7 @@ def test_streaming_follows_each_clip_from_an_empty_memory() -> None:
     ]
 
 
-def test_progress_advances_once_a_frame() -> None:
+def test_progress_advances_once_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     class Progress:
@@ -136,12 +135,13 @@ def test_progress_advances_once_a_frame() -> None:
         def __exit__(self, *exception: object) -> None:
             seen.append("end")
 
-    evaluate(PerfectStream(), video(clip(2)), progress=Progress, doing="testing")
+    monkeypatch.setattr("sdcpc_ros.evaluation.evaluate.ProgressBar", Progress)
+    evaluate(PerfectStream(), video(clip(2)), doing="testing")
     assert seen == [(2, "testing"), "advance", "advance", "end"]
 
 
 def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    evaluate(PerfectStream(), video(clip(2)), progress=ProgressBar)
+    evaluate(PerfectStream(), video(clip(2)))
     assert capfd.readouterr() == ("", "")
 
 
