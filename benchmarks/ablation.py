@@ -23,7 +23,6 @@ import yaml
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
-from sdcpc_ros.evaluation.evaluate import labelled_video
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, normalization, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
 from sdcpc_ros.runtime.atomic_file import atomic_path
@@ -129,8 +128,8 @@ def run(row: Row, seed: int, options: argparse.Namespace, base: dict[str, Any], 
         start = folder / "start.safetensors"
         starting_weights(load_checkpoint(options.start), recipe, start)
     checkpoint = load_checkpoint(train(folder / "recipe.yaml", options.root, folder, start, options.device))
-    video = labelled_video(open_dataset(recipe.dataset, options.root, options.split))
-    street = labelled_video(SyntheticStreet(seed=STREET_SEED, length=options.street_frames, size=recipe.input_size))
+    video = open_dataset(recipe.dataset, options.root, options.split)
+    street = SyntheticStreet(seed=STREET_SEED, length=options.street_frames, size=recipe.input_size)
     result = {
         "row": row.name,
         "seed": seed,

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from sdcpc_ros.evaluation.evaluate import evaluate, evaluation_table, labelled_video
+    from sdcpc_ros.evaluation.evaluate import evaluate, evaluation_table, labelled_clips
     from sdcpc_ros.evaluation.report_file import write_json
     from sdcpc_ros.evaluation.temporal_tests import run_temporal_tests, temporal_test_table, temporal_tests
     from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
@@ -66,7 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(path)
     dataset = _opened(arguments, checkpoint.label_set)
     which = {name: getattr(arguments, name) for name in ("every", "cuts", "turns", "each_video")}
-    tests, video = temporal_tests(dataset, **which), labelled_video(dataset)
+    tests = temporal_tests(dataset, **which)
+    labelled_clips(dataset)  # raises where nothing is labelled
     segmenter = StreamingSegmenter(
         checkpoint,
         device=arguments.device,
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         table = temporal_test_table(results)
         scores = {"dataset": dataset.name, "tests": [result.to_dict() for result in results]}
     else:
-        evaluation = evaluate(segmenter, video)
+        evaluation = evaluate(segmenter, dataset)
         table, scores = evaluation_table(evaluation), evaluation.to_dict()
     Console().print(table)
     if arguments.json is not None:

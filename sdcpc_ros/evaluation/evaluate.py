@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -34,16 +34,8 @@ _ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class LabelledVideo:
-    """Clips of a data set that are scored together: indices of its frames, of which some have labels."""
-
-    dataset: VideoDataset
-    clips: Sequence[range]
-
-
-def labelled_video(dataset: VideoDataset) -> LabelledVideo:
-    """A data set's runs of frames that have labels, each up to its last labelled frame.
+def labelled_clips(dataset: VideoDataset) -> list[range]:
+    """The frames to score: the data set's runs that have labels, each up to its last labelled frame.
 
     Raises DatasetError if there are no labels.
     """
@@ -51,7 +43,7 @@ def labelled_video(dataset: VideoDataset) -> LabelledVideo:
     clips = [range(run.start, indices[-1] + 1) for run, indices in zip(dataset.runs, labelled) if indices]
     if not clips:
         raise DatasetError(f"{dataset.name} has no labels to judge by")
-    return LabelledVideo(dataset, clips)
+    return clips
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ class Evaluation:
 
 def evaluate(
     segmenter: StreamingSegmenter,
-    video: LabelledVideo,
+    dataset: VideoDataset,
     *,
     labels_of: Callable[[np.ndarray], np.ndarray] | None = None,
     doing: str = "evaluating",
@@ -95,9 +87,10 @@ def evaluate(
     """Scores `segmenter` on every labelled frame of every clip, in order; the stream gets the other frames too.
 
     `labels_of`: gives the labels of a single frame; None: `segmenter.segment_single`. `doing`: for the progress bar.
-    Raises LabelSetError if the segmenter's classes are not those of the video.
+    Raises LabelSetError if the segmenter's classes are not those of the data set, DatasetError if it has no labels.
     """
-    dataset, frames = video.dataset, sum(map(len, video.clips))
+    clips = labelled_clips(dataset)
+    frames = sum(map(len, clips))
     if segmenter.label_set.class_names != dataset.label_set.class_names:
         ours, theirs = (
             f"'{each.name}' ({', '.join(each.class_names)})" for each in (segmenter.label_set, dataset.label_set)
@@ -107,7 +100,7 @@ def evaluate(
     streaming, single_frame = (Scorer(dataset.label_set, MVC_MODES) for _ in range(2))
     streaming_ms, single_frame_ms = list[float](), list[float]()
     with ProgressBar(frames, doing) as advance:
-        for clip in video.clips:
+        for clip in clips:
             segmenter.reset(_STREAM)
             for index in clip:
                 facts, flow = dataset.frames[index], dataset.flow(index) or (None, None)
@@ -126,7 +119,7 @@ def evaluate(
             single_frame.interrupt()
     segmenter.reset(_STREAM)
     both = _scores(streaming, streaming_ms), _scores(single_frame, single_frame_ms)
-    return Evaluation(dataset.name, len(video.clips), frames, single_frame.judged, *both)
+    return Evaluation(dataset.name, len(clips), frames, single_frame.judged, *both)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from sdcpc_ros.datasets.dataset_views import Pan, every_nth_frame, single_videos, spliced
 from sdcpc_ros.datasets.video_dataset import VideoDataset
-from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, labelled_video
+from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate, labelled_clips
 from sdcpc_ros.labels.label_set import thin_classes
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
@@ -27,8 +27,7 @@ class TemporalTest:
     kind: str  #: "every", "cuts", "turns" or "video"
     value: int | float | str  #: every n-th frame, a cut every n frames, share of the width a frame, the video's name
     title: str  #: for a row of a table
-    video: LabelledVideo
-    rate_hz: float | None  #: of the stream, None when no two frames follow each other
+    dataset: VideoDataset  #: the view
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class TestResult:
         values = self.evaluation.to_dict()
         for way in ("streaming", "single_frame"):
             del values[way]["ms_per_frame"]
-        return {"test": self.test.kind, "value": self.test.value, "rate_hz": self.test.rate_hz, **values}
+        return {"test": self.test.kind, "value": self.test.value, "rate_hz": self.test.dataset.rate_hz, **values}
 
 
 def temporal_tests(
@@ -62,22 +61,29 @@ def temporal_tests(
     cut is scored. turns: a window moves sideways by this share of its width a frame. each_video: every video of the
     data set by itself. Raises DatasetError for a value that does not suit the data set, or one without labels.
     """
-    views: list[tuple[str, int | float | str, str, VideoDataset]] = [
-        *(("every", n, "every frame" if n == 1 else f"1 frame in {n}", every_nth_frame(dataset, n)) for n in every),
-        *(("cuts", n, f"cut every {n}", spliced(dataset, n)) for n in cuts),
-        *(("turns", share, f"turn {100 * share:g} %", Pan(dataset, share)) for share in turns),
+    tests = [
+        *(
+            TemporalTest("every", n, "every frame" if n == 1 else f"1 frame in {n}", every_nth_frame(dataset, n))
+            for n in every
+        ),
+        *(TemporalTest("cuts", n, f"cut every {n}", spliced(dataset, n)) for n in cuts),
+        *(TemporalTest("turns", share, f"turn {100 * share:g} %", Pan(dataset, share)) for share in turns),
     ]
     for view in single_videos(dataset) if each_video else ():
         if view.labelled:
             name = dataset.frames[view.indices[0]].video
-            views.append(("video", name, name, view))
-    return [TemporalTest(kind, n, title, labelled_video(view), view.rate_hz) for kind, n, title, view in views]
+            tests.append(TemporalTest("video", name, name, view))
+    for test in tests:
+        labelled_clips(test.dataset)  # raises where nothing is labelled
+    return tests
 
 
 def run_temporal_tests(segmenter: StreamingSegmenter, tests: Iterable[TemporalTest]) -> list[TestResult]:
     """Scores `segmenter` in each test, whose title the progress bar shows. Raises as `evaluate`."""
     labels_of = cached_labels(segmenter.segment_single)
-    return [TestResult(test, evaluate(segmenter, test.video, labels_of=labels_of, doing=test.title)) for test in tests]
+    return [
+        TestResult(test, evaluate(segmenter, test.dataset, labels_of=labels_of, doing=test.title)) for test in tests
+    ]
 
 
 def cached_labels(segment_single: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:

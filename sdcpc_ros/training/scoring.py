@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
-from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, labelled_video
+from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate, labelled_clips
 from sdcpc_ros.evaluation.report_file import write_json
 from sdcpc_ros.evaluation.temporal_tests import TemporalTest, TestResult, run_temporal_tests, temporal_tests
 from sdcpc_ros.labels.label_set import LabelSet
@@ -27,14 +27,14 @@ SCORES = "scores.json"
 TESTS = (*(("every", n) for n in (1, 2, 3, 5, 8, 15)), ("cuts", 5), ("turns", 0.05), ("turns", 0.2))
 
 
-def validation_video(recipe: Recipe, root: str | os.PathLike[str], label_set: LabelSet) -> LabelledVideo | None:
-    """The clips for validation, or None without one. Raises DatasetError, or RecipeError for another label set."""
+def validation_video(recipe: Recipe, root: str | os.PathLike[str], label_set: LabelSet) -> VideoDataset | None:
+    """The data set for validation, or None without one. Raises DatasetError, or RecipeError for another label set."""
     if recipe.validation is None:
         return None
-    return labelled_video(_validation_split(recipe, root, label_set))
+    return _validation_split(recipe, root, label_set)
 
 
-def validate(checkpoint: Checkpoint, video: LabelledVideo, device: str) -> Evaluation:
+def validate(checkpoint: Checkpoint, video: VideoDataset, device: str) -> Evaluation:
     """Scores of a checkpoint, with a progress bar where there is a terminal."""
     with _opened(checkpoint, device) as segmenter:
         return evaluate(segmenter, video)
@@ -52,7 +52,7 @@ def _opened(checkpoint: Checkpoint, device: str) -> closing[StreamingSegmenter]:
 
 
 def _validation_split(recipe: Recipe, root: str | os.PathLike[str], label_set: LabelSet) -> VideoDataset:
-    """By default "val". Raises DatasetError, or RecipeError if it has other classes than `label_set`."""
+    """By default "val". Raises DatasetError, also if it has no labels, or RecipeError if it has other classes."""
     settings = recipe.validation or ValidationSettings
     dataset = open_dataset(recipe.dataset, Path(root), settings.split)
     if dataset.label_set.class_names != label_set.class_names:
@@ -60,6 +60,7 @@ def _validation_split(recipe: Recipe, root: str | os.PathLike[str], label_set: L
             f"recipe: validation: {dataset.name} has the classes of {dataset.label_set.name}, the training those of "
             f"{label_set.name}"
         )
+    labelled_clips(dataset)  # raises where nothing is labelled
     return dataset
 
 
@@ -77,7 +78,6 @@ def scoring(recipe: Recipe, root: str | os.PathLike[str]) -> Scoring:
     No image is read, so it can be called before the training. Raises DatasetError or RecipeError.
     """
     dataset = _validation_split(recipe, root, training_split(recipe, root).label_set)
-    labelled_video(dataset)  # raises where nothing is labelled
     tests: list[TemporalTest] = []
     skipped: list[str] = []
     for kind, value in TESTS:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
-from sdcpc_ros.evaluation.evaluate import Evaluation, LabelledVideo, evaluate, evaluation_table, labelled_video
+from sdcpc_ros.evaluation.evaluate import Evaluation, evaluate, evaluation_table, labelled_clips
 from sdcpc_ros.evaluation.scorer import Scorer
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE, LabelSet, LabelSetError
 
@@ -57,10 +57,6 @@ def clip(frames: int, labelled: bool = True) -> str:
     return (ascii_uppercase if labelled else ascii_lowercase)[:frames]
 
 
-def video(*clips: str) -> LabelledVideo:
-    return labelled_video(Film(*clips))
-
-
 @dataclass
 class Answer:
     labels: np.ndarray
@@ -89,7 +85,7 @@ class PerfectStream:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return evaluate(PerfectStream(), video(clip(16), clip(10)))
+    return evaluate(PerfectStream(), Film(clip(16), clip(10)))
 
 
 def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
@@ -110,7 +106,7 @@ def test_both_ways_are_scored_on_every_frame(evaluation: Evaluation) -> None:
 
 def test_streaming_follows_each_clip_from_an_empty_memory() -> None:
     segmenter = PerfectStream()
-    evaluate(segmenter, video(clip(2), clip(1)))
+    evaluate(segmenter, Film(clip(2), clip(1)))
     stream = segmenter.calls[0][0]
     assert segmenter.calls == [
         (stream, "reset"),
@@ -136,28 +132,28 @@ def test_progress_advances_once_a_frame(monkeypatch: pytest.MonkeyPatch) -> None
             seen.append("end")
 
     monkeypatch.setattr("sdcpc_ros.evaluation.evaluate.ProgressBar", Progress)
-    evaluate(PerfectStream(), video(clip(2)), doing="testing")
+    evaluate(PerfectStream(), Film(clip(2)), doing="testing")
     assert seen == [(2, "testing"), "advance", "advance", "end"]
 
 
 def test_progress_bar_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    evaluate(PerfectStream(), video(clip(2)))
+    evaluate(PerfectStream(), Film(clip(2)))
     assert capfd.readouterr() == ("", "")
 
 
 def test_both_definitions_of_mvc_reach_the_scores() -> None:
     # In clips of 8 frames there is one window, the last, which the reference leaves out.
-    scores = evaluate(PerfectStream(), video(clip(8))).streaming
+    scores = evaluate(PerfectStream(), Film(clip(8))).streaming
     assert scores.mvc8 == 1
     assert math.isnan(scores.mvc8_reference)
-    assert evaluate(PerfectStream(), video(clip(17))).streaming.mvc16_reference == 1
+    assert evaluate(PerfectStream(), Film(clip(17))).streaming.mvc16_reference == 1
 
 
 class TestFramesWithoutLabels:
     def test_the_stream_passes_through_them_and_nothing_is_judged(self) -> None:
         """Cityscapes: the last frame of twenty is labelled."""
         segmenter = PerfectStream()
-        evaluation = evaluate(segmenter, video(clip(19, labelled=False) + "T"))
+        evaluation = evaluate(segmenter, Film(clip(19, labelled=False) + "T"))
         assert (evaluation.frames, evaluation.labelled_frames) == (20, 1)
         assert [call[1] for call in segmenter.calls] == ["reset", *range(20), "reset"]
         assert segmenter.single_calls == [19]
@@ -170,20 +166,20 @@ class TestFramesWithoutLabels:
         frames = clip(20)
         for hole, windows in ((5, [(6, 14)]), (10, [(0, 10), (11, 9)])):
             sparse = frames[:hole] + frames[hole].lower() + frames[hole + 1 :]
-            with_hole = evaluate(PerfectStream(), video(sparse))
-            apart = evaluate(PerfectStream(), video(*(frames[at : at + n] for at, n in windows)))
+            with_hole = evaluate(PerfectStream(), Film(sparse))
+            apart = evaluate(PerfectStream(), Film(*(frames[at : at + n] for at, n in windows)))
             for ours, theirs in ((with_hole.streaming, apart.streaming), (with_hole.single_frame, apart.single_frame)):
                 assert (ours.mvc8, ours.mvc8_reference) == (theirs.mvc8, theirs.mvc8_reference)
             assert math.isnan(with_hole.streaming.mvc16)
 
     def test_the_table_says_how_many_were_judged(self) -> None:
-        table = evaluation_table(evaluate(PerfectStream(), video("abcD")))
+        table = evaluation_table(evaluate(PerfectStream(), Film("abcD")))
         assert table.title == "test video: 4 frames in 1 clip, 1 of them labelled"
 
 
 def test_other_classes_are_refused_with_both_sides_named() -> None:
     with pytest.raises(LabelSetError, match=r"'camvid_11' \(sky, .*\); test video has 'two' \(ground, thing\)"):
-        evaluate(PerfectStream(label_set=CAMVID_11), video(clip(1)))
+        evaluate(PerfectStream(label_set=CAMVID_11), Film(clip(1)))
 
 
 def test_a_scorer_without_frames_or_flow_has_no_scores() -> None:
@@ -198,9 +194,9 @@ def test_json_form_has_null_for_nan(evaluation: Evaluation) -> None:
     values = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert values["video"] == "test video"
     assert values["streaming"]["class_iou"] == {"ground": 1.0, "thing": 1.0}
-    short = evaluate(PerfectStream(), video(clip(1))).to_dict()
+    short = evaluate(PerfectStream(), Film(clip(1))).to_dict()
     assert short["streaming"]["mvc8"] is None
-    only_ground = labelled_video(Film("A", truth=np.zeros((1, 4), np.uint8), with_flow=False))
+    only_ground = Film("A", truth=np.zeros((1, 4), np.uint8), with_flow=False)
     class_iou = evaluate(PerfectStream(), only_ground).to_dict()["streaming"]["class_iou"]
     assert class_iou == {"ground": 0.75, "thing": None}
 
@@ -224,7 +220,7 @@ def test_table_shows_both_ways_side_by_side(evaluation: Evaluation) -> None:
 def test_the_truth_of_a_street_moves_with_its_flow() -> None:
     """But for edges that fall between pixels."""
     street = SyntheticStreet(seed=5, length=3, size=(48, 64))
-    assert (labelled_video(street).clips, street.label_set) == ([range(3)], CAMVID_11)
+    assert (labelled_clips(street), street.label_set) == ([range(3)], CAMVID_11)
     scorer = Scorer(CAMVID_11)
     for index in range(3):
         labels = street.labels(index)
@@ -234,11 +230,11 @@ def test_the_truth_of_a_street_moves_with_its_flow() -> None:
     assert scorer.tc.value() > 0.9
 
 
-class TestLabelledVideo:
+class TestLabelledClips:
     def test_runs_end_with_their_last_labelled_frame(self) -> None:
-        film = video("abCde", "fgh", "Ij", "kLm")
-        assert (film.dataset.name, film.dataset.label_set) == ("test video", TWO)
-        assert film.clips == [range(3), range(8, 9), range(10, 12)]
+        film = Film("abCde", "fgh", "Ij", "kLm")
+        assert (film.name, film.label_set) == ("test video", TWO)
+        assert labelled_clips(film) == [range(3), range(8, 9), range(10, 12)]
         segmenter = PerfectStream()
         evaluation = evaluate(segmenter, film)
         assert (evaluation.clips, evaluation.frames, evaluation.labelled_frames) == (3, 6, 3)
@@ -247,4 +243,4 @@ class TestLabelledVideo:
 
     def test_nothing_to_judge_by(self) -> None:
         with pytest.raises(DatasetError, match="test video has no labels to judge by"):
-            video("abc")
+            labelled_clips(Film("abc"))
