@@ -53,11 +53,9 @@ def fit_into(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return picture
     scale = min(height / picture.shape[0], width / picture.shape[1])
     rows, columns = (max(1, min(side, round(scale * own))) for side, own in zip(size, picture.shape[:2]))
-    page = np.zeros((height, width, 3), np.uint8)
+    fitted = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top, left = (height - rows) // 2, (width - columns) // 2
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    page[top : top + rows, left : left + columns] = cv2.resize(picture, (columns, rows), interpolation=interpolation)
-    return page
+    return cv2.copyMakeBorder(fitted, top, height - rows - top, left, width - columns - left, cv2.BORDER_CONSTANT)
 
 
 def text_width(text: str, height_px: float) -> int:

@@ -96,8 +96,7 @@ def column(report: dict[str, Any], name: str) -> np.ndarray:
 
 def floats(values: Sequence[float | None] | None, count: int) -> np.ndarray:
     """The values as (count,) float64, nan for None; all nan if there are not so many values."""
-    known = values if values is not None and len(values) == count else [None] * count
-    return np.array([np.nan if value is None else value for value in known], np.float64)
+    return np.array(values if values is not None and len(values) == count else [None] * count, np.float64)
 
 
 def frame_times_ms(report: dict[str, Any]) -> np.ndarray:

@@ -17,11 +17,11 @@ from functools import partial
 from typing import Any
 
 import rclpy
-from builtin_interfaces.msg import Time
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 
 from sdcpc_ros.bags.errors import PlaybackError
@@ -186,8 +186,7 @@ class BagPlayer:
         return self._start_offset_ns + int((time.monotonic() - self._started_s) * self._rate * 1e9)
 
     def _publish_clock(self, offset_ns: int) -> None:
-        seconds, nanoseconds = divmod(self._bag.start_ns + offset_ns, 1_000_000_000)
-        self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
+        self._clock.publish(Clock(clock=Time(nanoseconds=self._bag.start_ns + offset_ns).to_msg()))
 
 
 def record(

@@ -164,13 +164,12 @@ def _limits(values: np.ndarray, unit: str) -> tuple[float, float]:
 
 def _path(x: np.ndarray, y: np.ndarray, bottom: np.ndarray | None = None) -> str:
     """An SVG path along y that breaks where y is nan, or the outline of the areas between y and `bottom`."""
-    known = np.flatnonzero(~np.isnan(y))
     path = ""
-    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+    for run in np.ma.clump_unmasked(np.ma.masked_invalid(y)):
         points = [*zip(x[run], y[run])]
         if bottom is not None:
-            points += zip(x[run[::-1]], bottom[run[::-1]])
-        elif len(run) == 1:
+            points += zip(x[run][::-1], bottom[run][::-1])
+        elif len(points) == 1:
             points *= 2  # round line caps show a line to itself as a dot
         path += "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in points) + ("" if bottom is None else "Z")
     return path
