@@ -17,6 +17,7 @@ from sdcpc_ros import __version__
 from sdcpc_ros.runtime.installation import install_advice
 from sdcpc_ros.runtime.openmp import limit_omp_spin
 from sdcpc_ros.runtime.process_memory import configure_malloc
+from sdcpc_ros.runtime.wording import error_sentence
 
 #: Subcommand -> its line in `sdcpc --help`. The description in its own help is the docstring of its module.
 COMMANDS = {
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _reader_has_left():
             return _READER_LEFT
-        print(f"sdcpc {chosen}: {_sentence(error)}", file=sys.stderr)
+        print(f"sdcpc {chosen}: {error_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         package = str(error.name).split(".")[0]
@@ -123,12 +124,6 @@ def _reader_has_left() -> bool:
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'" if error.filename else error.strerror
-    return str(error)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from sdcpc_ros.evaluation.scorer import mean, rounded
 from sdcpc_ros.replay.evaluation_job import Job, run_job
 from sdcpc_ros.runtime.process_memory import configure_malloc
 from sdcpc_ros.runtime.progress import ProgressBar
+from sdcpc_ros.runtime.wording import error_sentence
 
 FLEET_FORMAT = "sdcpc fleet evaluation 1"
 _CONNECT_TIMEOUT_S = 10.0
@@ -190,11 +191,8 @@ def _run_one(job: Job, force: bool, bar: ProgressBar | None = None) -> Outcome:
         if report is not None:
             return Outcome(job, "reused", report=report)
         return Outcome(job, "done", report=run_job(job, bar))
-    except OSError as error:
-        at = f": '{error.filename}'" if error.filename else ""
-        return Outcome(job, "failed", f"{error.strerror}{at}" if error.strerror else str(error))
-    except ValueError as error:
-        return Outcome(job, "failed", str(error) or type(error).__name__)
+    except (OSError, ValueError) as error:
+        return Outcome(job, "failed", error_sentence(error) or type(error).__name__)
 
 
 def _lost(job: Job, reason: str = "") -> Outcome:
