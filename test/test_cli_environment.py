@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sdcpc_ros import cli
-from sdcpc_ros.replay import folder_bag
+from sdcpc_ros.replay import image_bags
 from sdcpc_ros.runtime.openmp import SETTINGS
 
 
@@ -76,7 +76,7 @@ def test_a_signal_leaves_the_earlier_output_and_no_half_of_a_new_one(
     before = (tmp_path / "bag" / "bag.mcap").read_bytes()
     capsys.readouterr()
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setattr(folder_bag, "read_image", lambda *_, **__: os.kill(os.getpid(), number))
+    monkeypatch.setattr(image_bags, "read_image", lambda *_, **__: os.kill(os.getpid(), number))
     assert cli.main([*command, "--rate", "3"]) == status
     assert capsys.readouterr().err.endswith(f"sdcpc make-bag: {'interrupted' if status == 130 else 'terminated'}\n")
     assert (tmp_path / "bag" / "bag.mcap").read_bytes() == before

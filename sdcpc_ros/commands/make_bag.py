@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from sdcpc_ros.labels.label_set import read_label_set
-    from sdcpc_ros.replay.folder_bag import list_frames, write_folder_bag
+    from sdcpc_ros.replay.image_bags import list_frames, write_folder_bag
     from sdcpc_ros.runtime.progress import ProgressBar
     from sdcpc_ros.runtime.wording import count_noun
 

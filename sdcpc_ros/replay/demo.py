@@ -29,10 +29,10 @@ from sdcpc_ros.evaluation.video import VideoWriter
 from sdcpc_ros.labels.label_set import CAMVID_11, LabelSet
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, resolve_model
 from sdcpc_ros.replay.bag_source import BagSettings, BagSource
+from sdcpc_ros.replay.image_bags import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.replay.labelled_bag import write_labelled_bag
 from sdcpc_ros.replay.live_run import LivePlan, LiveRun, live_run, require_ros
 from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.street_bag import StreetBag, is_street_bag, write_street_bag
 from sdcpc_ros.runtime.progress import ProgressBar
 from sdcpc_ros.runtime.wording import count_noun
 

@@ -19,9 +19,9 @@ from sdcpc_ros.bags.messages import IMAGE, RawMessage, standard_types
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.bag_source import BagSettings
-from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC as TRUTH
-from sdcpc_ros.replay.street_bag import IMAGE_TOPIC as CAMERA
-from sdcpc_ros.replay.street_bag import START_NS
+from sdcpc_ros.replay.image_bags import GROUND_TRUTH_TOPIC as TRUTH
+from sdcpc_ros.replay.image_bags import IMAGE_TOPIC as CAMERA
+from sdcpc_ros.replay.image_bags import START_NS
 
 FRAMES = 6
 

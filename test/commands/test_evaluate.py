@@ -15,7 +15,7 @@ from sdcpc_ros import cli
 from sdcpc_ros.labels.label_set import CAMVID_11, CITYSCAPES_19, VSPW_124, LabelSet
 from sdcpc_ros.model_files.checkpoint import Checkpoint, save_checkpoint
 from sdcpc_ros.network import SDCPC, SDCPCConfig
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from sdcpc_ros import cli
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.replay import evaluation_job
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from sdcpc_ros.bags.messages import LABEL_INFO, decode_labels, serialise_image, 
 from sdcpc_ros.bags.reader import BagReader, RawMessage
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 
 _FILE = Path(__file__).parents[1] / "viewing" / "reading.py"
 _SPEC = importlib.util.spec_from_file_location("reading", _FILE)

@@ -21,8 +21,8 @@ from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.bag_source import BagSettings
+from sdcpc_ros.replay.image_bags import GROUND_TRUTH_TOPIC, IMAGE_TOPIC
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame, Unusable
-from sdcpc_ros.replay.street_bag import GROUND_TRUTH_TOPIC, IMAGE_TOPIC
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 FRAMES = 18

@@ -19,8 +19,8 @@ from sdcpc_ros.replay import fleet
 from sdcpc_ros.replay.bag_source import BagSettings
 from sdcpc_ros.replay.evaluation_job import Job
 from sdcpc_ros.replay.fleet import Outcome, fleet_report, output_folders, run_here, run_in_processes, run_on_ray
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 from sdcpc_ros.replay.segmented_frames import ModelChoice
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_page")]
 

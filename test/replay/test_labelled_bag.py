@@ -12,6 +12,7 @@ from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.replay.bag_evaluation import evaluate_bag
 from sdcpc_ros.replay.bag_source import BagSettings, BagSource
+from sdcpc_ros.replay.image_bags import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink, write_labelled_bag
 from sdcpc_ros.replay.live_run import LiveRun
 from sdcpc_ros.replay.node_process import (
@@ -22,7 +23,6 @@ from sdcpc_ros.replay.node_process import (
     NodeTopics,
 )
 from sdcpc_ros.replay.segmented_frames import SegmentedFrame
-from sdcpc_ros.replay.street_bag import FRAME_ID, IMAGE_TOPIC
 from sdcpc_ros.streaming.class_statistics import class_statistics
 
 LABEL = "/node/camera/label/image_raw"

@@ -13,8 +13,8 @@ from sdcpc_ros.model_files import checkpoint
 from sdcpc_ros.model_files.checkpoint import CheckpointError, load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model
 from sdcpc_ros.replay.bag_source import BagSource
+from sdcpc_ros.replay.image_bags import IMAGE_TOPIC
 from sdcpc_ros.replay.segmented_frames import ModelChoice, SegmentedFrame, SourceFrame, Unusable, segment_frames
-from sdcpc_ros.replay.street_bag import IMAGE_TOPIC
 
 PERIOD_NS = 66_666_667
 

@@ -20,7 +20,7 @@ from sdcpc_ros.bags.messages import (
 from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 SIZE = (6, 8)

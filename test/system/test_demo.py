@@ -26,8 +26,8 @@ from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.cli import main
 from sdcpc_ros.evaluation.metrics import ConfusionMatrix
 from sdcpc_ros.model_files.checkpoint import load_checkpoint, save_checkpoint
+from sdcpc_ros.replay.image_bags import CAMERA_INFO_TOPIC, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, StreetBag, write_street_bag
 from sdcpc_ros.replay.node_process import CONFIDENCE_TOPIC, LABEL_TOPIC
-from sdcpc_ros.replay.street_bag import CAMERA_INFO_TOPIC, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, StreetBag, write_street_bag
 
 pytestmark = pytest.mark.usefixtures("ros_domain")
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
 from sdcpc_ros.cli import main
+from sdcpc_ros.replay.image_bags import IMAGE_TOPIC, StreetBag, write_street_bag
 from sdcpc_ros.replay.node_process import LABEL_TOPIC, NodeProcess, node_command, write_parameters
-from sdcpc_ros.replay.street_bag import IMAGE_TOPIC, StreetBag, write_street_bag
 
 pytestmark = pytest.mark.usefixtures("ros_domain")
 

@@ -18,7 +18,7 @@ from sdcpc_ros.evaluation.html_report import write_fleet_page, write_report
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.bag_source import BagSettings
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 pytestmark = pytest.mark.browser

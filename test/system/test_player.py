@@ -27,10 +27,10 @@ from sdcpc_ros.bags.writer import BagWriter
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
 from sdcpc_ros.replay.bag_evaluation import Model, evaluate_bag
 from sdcpc_ros.replay.bag_source import BagSettings
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 from sdcpc_ros.replay.labelled_bag import labelled_bag_sink
 from sdcpc_ros.replay.node_process import CLASS_STATISTICS_TOPIC, CONFIDENCE_TOPIC, LABEL_INFO_TOPIC, LABEL_TOPIC
 from sdcpc_ros.replay.player import BagPlayer, message_class, playable_topics, record, spinning_node
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
 from sdcpc_ros.streaming.segmenter import StreamingSegmenter
 
 pytestmark = pytest.mark.usefixtures("ros_domain")

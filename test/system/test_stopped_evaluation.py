@@ -14,7 +14,7 @@ from sdcpc_ros.bags.messages import RawMessage
 from sdcpc_ros.bags.reader import BagReader
 from sdcpc_ros.cli import main
 from sdcpc_ros.replay import evaluation_job
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 
 FRAMES = 150
 

@@ -13,7 +13,7 @@ pytest.importorskip("rosbags")
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
 from sdcpc_ros.labels.label_set import CAMVID_11
 from sdcpc_ros.model_files.checkpoint import load_checkpoint
-from sdcpc_ros.replay.street_bag import StreetBag, write_street_bag
+from sdcpc_ros.replay.image_bags import StreetBag, write_street_bag
 from sdcpc_ros.training import trainer
 from sdcpc_ros.training.clips import FrameStore
 
