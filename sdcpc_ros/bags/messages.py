@@ -15,6 +15,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.images.compressed_headers import MAX_PIXELS
 from sdcpc_ros.images.decoding import image_format, to_rgb
 from sdcpc_ros.images.label_pictures import LABEL_ENCODINGS, BadLabels, LabelReader, label_ids
 from sdcpc_ros.labels.label_set import LabelSet
@@ -36,8 +37,6 @@ _FURTHER_TYPES = {
     ),
 }
 
-#: Larger images are refused, since a damaged header can claim gigabytes.
-_MAX_PIXELS = 1 << 26
 _COLOUR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
 
 
@@ -127,12 +126,12 @@ def serialise_class_statistics(labels: np.ndarray, confidence: np.ndarray, stamp
 
 def decode_image(message: Any) -> np.ndarray:
     """A deserialised Image or CompressedImage as (H, W, 3) uint8 RGB. Raises BadImage when it cannot be one."""
-    return to_rgb(message, _MAX_PIXELS)
+    return to_rgb(message, MAX_PIXELS)
 
 
 def image_encoding(message: Any) -> str:
     """The encoding of a deserialised Image, "jpeg" or "png" of a CompressedImage. BadImage when it is neither."""
-    return image_format(message, _MAX_PIXELS).encoding
+    return image_format(message, MAX_PIXELS).encoding
 
 
 def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray:
@@ -148,7 +147,7 @@ def decode_labels(message: Any, reader: LabelReader | None = None) -> np.ndarray
         if message.encoding in _COLOUR_ENCODINGS and reader.colours:
             return reader.from_picture(decode_image(message))
         if message.encoding in LABEL_ENCODINGS:
-            return reader.from_picture(label_ids(message, _MAX_PIXELS))
+            return reader.from_picture(label_ids(message, MAX_PIXELS))
     except BadLabels as error:
         raise BagError(f"a label image {error}") from error
     raise BagError(

@@ -44,7 +44,6 @@ _NOT_A_CAMERA = (
     *("ground_truth", "label", "mask", "confidence", "overlay", "depth", "disparity"),
     *("semantic_segmentation", "instance_segmentation"),
 )
-_GROUND_TRUTH = "ground_truth"
 #: Two messages of one stamp are joined if they were recorded no further apart than this.
 _JOIN_WINDOW_NS = 2_000_000_000
 #: Encodings of message definitions in MCAP files that are not of ROS 2; rosbags raises KeyError for them.
@@ -157,7 +156,7 @@ class BagReader(AbstractContextManager["BagReader"]):
     def ground_truth_topic(self, camera: str) -> str | None:
         """The image topic named "ground_truth", preferably in the camera's namespace; None if there is none."""
         candidates = sorted(
-            name for name, topic in self.topics.items() if topic.type == IMAGE and _GROUND_TRUTH in name.split("/")
+            name for name, topic in self.topics.items() if topic.type == IMAGE and "ground_truth" in name.split("/")
         )
         beside = [name for name in candidates if name.startswith(_namespace(camera) + "/")]
         return next(iter(beside or candidates), None)

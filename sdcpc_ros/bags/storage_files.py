@@ -9,7 +9,7 @@ from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
-_STORAGE_SUFFIXES = (".mcap", ".db3")
+STORAGE_SUFFIXES = (".mcap", ".db3")
 
 
 def storage_of(path: Path) -> list[Path]:
@@ -20,7 +20,7 @@ def storage_of(path: Path) -> list[Path]:
     if not path.exists():
         raise BagError(f"there is no bag at '{path}'")
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES)
         _refuse_unreadable([path / "metadata.yaml", *files])
         if not (path / "metadata.yaml").is_file():
             if files and all(file.suffix == ".mcap" for file in files):
@@ -29,7 +29,7 @@ def storage_of(path: Path) -> list[Path]:
             raise BagError(f"'{path}' is no rosbag2 bag: the folder has no metadata.yaml ({hint})")
     elif path.suffix == ".bag":
         raise BagError(f"'{path}' is a ROS 1 bag; `rosbags-convert --src {path.name} --dst ...` makes a rosbag2 of it")
-    elif path.suffix not in _STORAGE_SUFFIXES:
+    elif path.suffix not in STORAGE_SUFFIXES:
         raise BagError(f"'{path}' is no rosbag2 bag: a folder with metadata.yaml, a .mcap or a .db3 file is needed")
     elif path.stat().st_size == 0:
         raise BagError(f"bag '{path}' is an empty file")

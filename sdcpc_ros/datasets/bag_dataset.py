@@ -14,6 +14,7 @@ import numpy as np
 from sdcpc_ros.bags.errors import BagError
 from sdcpc_ros.bags.messages import decode_image, decode_labels
 from sdcpc_ros.bags.reader import BagReader
+from sdcpc_ros.bags.storage_files import STORAGE_SUFFIXES
 from sdcpc_ros.datasets.image_files import found_in
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFrame
 from sdcpc_ros.labels.label_set import IGNORE, LabelSet, LabelSetError, read_label_set
@@ -23,7 +24,6 @@ from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 LABEL_SET_FILE = "label_set.json"
 
 _LAYOUT = "bags are needed: a .mcap or .db3 file, a folder with metadata.yaml, or a folder of such"
-_STORAGE_SUFFIXES = (".mcap", ".db3")
 _OPEN_BAGS = 4  #: at a time, in each process
 _SEEK_NS = 1000  #: BagReader takes seconds as floating point, with an error of some ns
 
@@ -161,7 +161,7 @@ def _max_gap_s(frames: Sequence[VideoFrame]) -> float:
 
 
 def _is_bag(path: Path) -> bool:
-    return (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix in _STORAGE_SUFFIXES)
+    return (path / "metadata.yaml").is_file() or (path.is_file() and path.suffix in STORAGE_SUFFIXES)
 
 
 def _explained(function: Any, *arguments: Any) -> Any:

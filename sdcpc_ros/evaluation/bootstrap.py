@@ -42,10 +42,8 @@ class FrameMetrics:
         means = [Metric(name, title, better=int(name != "confidence")) for name, title in _MEANS.items()]
         classes = [Metric(f"iou.{name}", name.replace("_", " ")) for name in names]
         time = Metric("ms", "Time per frame, mean", "ms", -1)
-        self.metrics = (
-            *(Metric("miou", "Mean IoU"), Metric("weighted_iou", "Weighted IoU")),
-            *(*means, *classes, time),
-        )
+        overall = [Metric("miou", "Mean IoU"), Metric("weighted_iou", "Weighted IoU")]
+        self.metrics = (*overall, *means, *classes, time)
         self._classes = len(names)
         columns = [*(100 * column(report, name) for name in _MEANS), frame_times_ms(report)]
         sums = [part for values in columns for part in (np.nan_to_num(values), ~np.isnan(values))]

@@ -17,6 +17,7 @@ from types import FrameType
 import cv2
 
 from sdcpc_ros.bags.errors import BagError
+from sdcpc_ros.bags.storage_files import STORAGE_SUFFIXES
 from sdcpc_ros.datasets.image_files import IMAGE_SUFFIXES, read_image
 from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import LabelSet
@@ -25,7 +26,7 @@ from sdcpc_ros.runtime.environment import environment
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 
-_BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+_BAG_SUFFIXES = (*STORAGE_SUFFIXES, ".bag")
 #: Allowed frame rates of a player.
 _RATES_HZ = (0.02, 240.0)
 _DEFAULT_RATE_HZ = 30.0
