@@ -2,8 +2,7 @@
 
 from sdcpc_ros.inference.backend import BACKENDS, check_backend, checked_device, create_backend, holding_builds
 from sdcpc_ros.inference.backend_manager import BackendManager, BackendStatus
-from sdcpc_ros.inference.eager import Backend
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.precision import PRECISIONS, checked_precision, precision_name
 from sdcpc_ros.inference.step import Step
 

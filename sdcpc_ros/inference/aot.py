@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, file_name, kept_file, target
 from sdcpc_ros.inference.compile_process import compile_package, write_package
-from sdcpc_ros.inference.eager import Backend
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.inductor import check_compiler
 from sdcpc_ros.inference.step import Step, example_inputs
 

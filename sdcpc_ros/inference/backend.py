@@ -11,8 +11,7 @@ from typing import NamedTuple
 import torch
 
 from sdcpc_ros.inference import aot, inductor, onnxruntime, tensorrt
-from sdcpc_ros.inference.eager import Backend, EagerBackend
-from sdcpc_ros.inference.errors import BackendError, UnknownBackend
+from sdcpc_ros.inference.eager import Backend, BackendError, EagerBackend
 from sdcpc_ros.inference.step import Step
 
 
@@ -38,20 +37,14 @@ _one_at_a_time = threading.Lock()
 BACKENDS = ("auto", *REGISTRY)
 
 
-def takes_batches(name: str) -> bool:
-    """Whether the backend of this name, which is not auto, can be made for more than one frame at a time."""
-    return REGISTRY[name].batches
-
-
 def check_backend(name: str, step: Step) -> None:
-    """Raises BackendError saying exactly what a backend lacks on this machine, or UnknownBackend."""
+    """Raises BackendError saying exactly what a backend lacks on this machine, or that it is unknown."""
     if name not in BACKENDS:
-        raise UnknownBackend(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
-    if name == "auto":
-        return
-    if name != "eager" and not step.model.compiles:
+        raise BackendError(f"no backend '{name}'; one of {', '.join(BACKENDS)} is needed")
+    if name not in ("auto", "eager") and not step.model.compiles:
         raise BackendError(f"backend '{name}' cannot compile an ONNX model; backend eager runs it, by onnxruntime")
-    REGISTRY[name].check(step)
+    if name != "auto":
+        REGISTRY[name].check(step)
 
 
 def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1) -> Backend:
@@ -65,7 +58,7 @@ def create_backend(name: str, step: Step, size: tuple[int, int], batch: int = 1)
         check_backend(name, step)
         if name == "auto":
             name = choose_backend(step, size).backend
-        if batch > 1 and not takes_batches(name):
+        if batch > 1 and not REGISTRY[name].batches:
             raise BackendError(f"backend '{name}' runs one frame at a time, not {batch}")
         if name == "eager":
             return REGISTRY[name].build(step, size, batch)

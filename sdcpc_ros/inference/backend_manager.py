@@ -9,9 +9,8 @@ import time
 import weakref
 from dataclasses import dataclass
 
-from sdcpc_ros.inference.backend import Choice, check_backend, choose_backend, create_backend, takes_batches
-from sdcpc_ros.inference.eager import Backend, EagerBackend
-from sdcpc_ros.inference.errors import BackendError, UnknownBackend
+from sdcpc_ros.inference.backend import BACKENDS, REGISTRY, Choice, check_backend, choose_backend, create_backend
+from sdcpc_ros.inference.eager import Backend, BackendError, EagerBackend
 from sdcpc_ros.inference.step import Step
 
 #: How long the end of the process waits for builds that were told to stop: a C++ compiler finishes its file first.
@@ -58,10 +57,8 @@ class BackendManager:
         self._missing: BackendError | None = None
         try:
             check_backend(name, step)
-        except UnknownBackend:
-            raise  # a misspelt name, which no fallback is meant for
         except BackendError as error:
-            if not fallback:
+            if not fallback or name not in BACKENDS:  # a misspelt name, which no fallback is meant for
                 raise
             self._missing = error
 
@@ -90,7 +87,7 @@ class BackendManager:
         single = self._ready(size, 1)
         if isinstance(single, BackendError) and self._fallback:
             return largest  # eager, for good
-        if not takes_batches(name):
+        if not REGISTRY[name].batches:
             return 1
         if single is None:
             return largest  # eager, meanwhile
@@ -110,7 +107,7 @@ class BackendManager:
             choices, builds = dict(self._choices), dict(self._builds)
         for size, choice in choices.items():
             has_fallen_back = self._fallback and isinstance(self._built(size, 1), BackendError)
-            if not takes_batches(choice.backend) and not has_fallen_back:
+            if not REGISTRY[choice.backend].batches and not has_fallen_back:
                 return f"backend '{choice.backend}' runs one frame at a time"
         of_batches = [(size, batch, build.result) for (size, batch), build in builds.items() if batch > 1]
         for size, batch, result in of_batches:

@@ -21,7 +21,7 @@ import torch
 
 from sdcpc_ros import __version__, network
 from sdcpc_ros.inference import step as step_module
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import BackendError
 from sdcpc_ros.inference.precision import precision_name
 from sdcpc_ros.inference.step import Step
 

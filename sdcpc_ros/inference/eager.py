@@ -19,6 +19,10 @@ _TRACE_DEADLINE_S = 20.0
 _RETRY_S = 0.005
 
 
+class BackendError(ValueError):
+    """A backend or device is unknown, or cannot be had on this machine."""
+
+
 class Backend:
     """Runs one step of B streams, at the size and for the number of frames it was made for, on one device."""
 

@@ -10,7 +10,7 @@ import torch
 
 from sdcpc_ros.inference import aot, onnxruntime, tensorrt
 from sdcpc_ros.inference.cache import FileFormat, only_builder, write_file
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
 
 _Size = tuple[int, int]

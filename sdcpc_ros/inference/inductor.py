@@ -8,8 +8,7 @@ import shutil
 
 import torch
 
-from sdcpc_ros.inference.eager import Backend
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
 
 #: What is compiled in one process, at most: sizes of the network's input times numbers of frames.

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sdcpc_ros import __version__
 from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, file_name, kept_file
-from sdcpc_ros.inference.eager import Backend
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step, example_inputs
 from sdcpc_ros.model_files.onnx_session import OnnxError, check_runtime, new_session
 from sdcpc_ros.runtime.installation import install_advice

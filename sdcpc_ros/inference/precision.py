@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import BackendError
 from sdcpc_ros.network import StreamNetwork
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from sdcpc_ros.inference.cache import FileFormat, file_name, kept_file, target
-from sdcpc_ros.inference.eager import Backend
-from sdcpc_ros.inference.errors import BackendError
+from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
 
 #: Fewer operators than this between two that TensorRT cannot run are left to PyTorch.

@@ -25,7 +25,6 @@ from sdcpc_ros.inference import (
     create_backend,
 )
 from sdcpc_ros.inference.aot import package_name
-from sdcpc_ros.inference.backend import takes_batches
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.step import example_inputs
 from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
@@ -132,7 +131,7 @@ def test_what_a_compiler_raises_becomes_a_sentence(step: Step, monkeypatch):
 
 @pytest.mark.parametrize("name", ["aot", "onnxruntime", "tensorrt"])
 def test_what_is_made_for_one_frame_refuses_a_batch(name, step: Step, monkeypatch):
-    assert not takes_batches(name)
+    assert not backend.REGISTRY[name].batches
     monkeypatch.setitem(backend.REGISTRY, name, backend.REGISTRY[name]._replace(check=lambda step: None))
     with pytest.raises(BackendError, match=f"backend '{name}' runs one frame at a time, not 2"):
         create_backend(name, step, SIZE, 2)
