@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, file_name, kept_file, target
+from sdcpc_ros.inference.cache import FileFormat, check_kept, kept_file
 from sdcpc_ros.inference.compile_process import compile_package, write_package
 from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.inductor import check_compiler
@@ -49,19 +49,6 @@ def check_can_write(step: Step) -> None:
     check_compiler("aot", step.mean.device)
 
 
-def package_name(step: Step, size: tuple[int, int]) -> str:
-    """The file name of the package for this network, size (height, width), processor and PyTorch."""
-    return file_name("aot", "pt2", step, size, target(step.mean.device))
-
-
-def cached_package(step: Step, size: tuple[int, int]) -> Path | None:
-    """The package for this network and size in the cache, or None."""
-    if not any(cache_folder().glob(f"aot-{size[1]}x{size[0]}-*.pt2")):
-        return None  # without reading all weights for the key
-    path = cache_folder() / package_name(step, size)
-    return path if path.is_file() else None
-
-
 def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
     exported = torch.export.export(step, example_inputs(step, size))
     # In a process of its own on a CPU, whose cores and memory the frames need. On a GPU that has not been tried.
@@ -69,7 +56,7 @@ def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str,
 
 
 PACKAGE = FileFormat(
-    ".pt2", check_can_write, _write, package_name, "package", "a machine with this processor, PyTorch and sdcpc_ros"
+    ".pt2", check_can_write, _write, "aot", "package", "a machine with this processor, PyTorch and sdcpc_ros"
 )
 
 

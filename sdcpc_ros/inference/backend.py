@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from sdcpc_ros.inference import aot, inductor, onnxruntime, tensorrt
+from sdcpc_ros.inference.cache import cached_file
 from sdcpc_ros.inference.eager import Backend, BackendError, EagerBackend
 from sdcpc_ros.inference.step import Step
 
@@ -111,7 +112,7 @@ def choose_backend(step: Step, size: tuple[int, int], *, compiles: bool = False)
         if runs_on_gpu(step):
             inductor.check(step)
             return Choice("inductor", "compiled for this GPU")
-        path = aot.cached_package(step, size)
+        path = cached_file(aot.PACKAGE, step, size)
         if path is not None:
             return Choice("aot", f"package '{path.name}' is cached")
         if compiles:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import platform
-import re
 import shutil
 import stat
 import tempfile
@@ -53,23 +52,6 @@ def target(device: torch.device, **versions: str) -> dict[str, str]:
     return {"processor": processor.replace(" ", "_"), "torch": torch.__version__, "sdcpc_ros": __version__, **versions}
 
 
-def file_name(backend: str, suffix: str, step: Step, size: tuple[int, int], made_for: dict[str, str]) -> str:
-    """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`, as far as `made_for` has them.
-
-    The key covers weights, configuration, normalisation, size, precision, the network's code, as it may change while
-    the version stays, and all of `made_for`; the rest of the name is for people.
-    """
-    precision = precision_name(step.dtype)
-    digest = hashlib.sha256()
-    about = backend, step.config.to_dict(), size, precision, digest_of_code(CODE_PLACES), sorted(made_for.items())
-    digest.update(repr(about).encode())
-    for name, tensor in sorted(step.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    where = [prefix + made_for[name] for name, prefix in (("processor", ""), ("torch", "torch")) if name in made_for]
-    return "-".join((backend, f"{size[1]}x{size[0]}", precision, *where, f"{digest.hexdigest()[:16]}.{suffix}"))
-
-
 class FileFormat(NamedTuple):
     """A form of file that a network is written to, for one network size (height, width)."""
 
@@ -77,9 +59,34 @@ class FileFormat(NamedTuple):
     check: Callable[[Step], None]  #: raises BackendError saying what writing lacks here; quick
     #: Given a path and what the file is to say of itself, which some formats cannot.
     write: Callable[[Step, _Size, Path, Mapping[str, str]], None]
-    name: Callable[[Step, _Size], str] | None = None  #: what a backend looks for; None where the user names the file
+    backend: str = ""  #: that looks for such files in the cache folder; empty where the user names the file
     noun: str = "file"
     place: str = ""  #: what kind of machine can write it
+    made_for: Callable[[torch.device], dict[str, str]] = target  #: what files depend on besides the network
+
+
+def file_name(form: FileFormat, step: Step, size: _Size) -> str:
+    """`<backend>-<W>x<H>-<precision>-<processor>-torch<version>-<key>.<suffix>`, as far as `made_for` has them.
+
+    The key covers weights, configuration, normalisation, size, precision, the network's code, as it may change while
+    the version stays, and all of `made_for`; the rest of the name is for people.
+    """
+    precision, made_for = precision_name(step.dtype), sorted(form.made_for(step.mean.device).items())
+    digest = hashlib.sha256()
+    about = form.backend, step.config.to_dict(), size, precision, digest_of_code(CODE_PLACES), made_for
+    digest.update(repr(about).encode())
+    for name, tensor in sorted(step.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return _name(form, step, f"{size[1]}x{size[0]}", digest.hexdigest()[:16])
+
+
+def cached_file(form: FileFormat, step: Step, size: _Size) -> Path | None:
+    """The file of this network and size in the cache folder, or None."""
+    if not any(cache_folder().glob(_name(form, step, f"{size[1]}x{size[0]}", "*"))):
+        return None  # without reading all weights for the key
+    path = cache_folder() / file_name(form, step, size)
+    return path if path.is_file() else None
 
 
 def write_file(form: FileFormat, step: Step, size: _Size, path: Path, metadata: Mapping[str, str]) -> None:
@@ -94,8 +101,7 @@ def kept_file(form: FileFormat, step: Step, size: _Size) -> Path:
 
     Raises BackendError as `write_file`, or if others than the user could have put it there.
     """
-    assert form.name is not None
-    path = cache_folder() / form.name(step, size)
+    path = cache_folder() / file_name(form, step, size)
     if not path.is_file():
         _check_can_write(form, step, path)
         with only_builder(path):
@@ -107,8 +113,7 @@ def kept_file(form: FileFormat, step: Step, size: _Size) -> Path:
 
 def check_kept(form: FileFormat, step: Step) -> None:
     """Raises BackendError if no file of any size is kept for such a network, and none can be written here."""
-    assert form.name is not None
-    pattern = re.sub(r"-[0-9a-f]{16}\.", "-*.", form.name(step, (1, 1))).replace("-1x1-", "-*-")
+    pattern = _name(form, step, "*", "*")
     if not any(cache_folder().glob(pattern)):
         _check_can_write(form, step, cache_folder() / pattern)
 
@@ -117,11 +122,16 @@ def _check_can_write(form: FileFormat, step: Step, path: Path) -> None:
     try:
         form.check(step)
     except BackendError as error:
-        backend = path.name.partition("-")[0]
         raise BackendError(
-            f"backend '{backend}' finds no {form.noun} '{path}', nor can it make one: {error}. Write it with "
-            f"`sdcpc export --format {backend}` on {form.place}, and copy it there"
+            f"backend '{form.backend}' finds no {form.noun} '{path}', nor can it make one: {error}. Write it with "
+            f"`sdcpc export --format {form.backend}` on {form.place}, and copy it there"
         ) from error
+
+
+def _name(form: FileFormat, step: Step, size: str, key: str) -> str:
+    made_for = form.made_for(step.mean.device)
+    where = [prefix + made_for[name] for name, prefix in (("processor", ""), ("torch", "torch")) if name in made_for]
+    return "-".join((form.backend, size, precision_name(step.dtype), *where, key + form.suffix))
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sdcpc_ros.inference import aot, onnxruntime, tensorrt
-from sdcpc_ros.inference.cache import FileFormat, only_builder, write_file
+from sdcpc_ros.inference.cache import FileFormat, file_name, only_builder, write_file
 from sdcpc_ros.inference.eager import BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
 
@@ -23,7 +23,7 @@ def _write_program(step: Step, size: _Size, path: Path, metadata: Mapping[str, s
 #: By name.
 FORMATS = {
     "aot": aot.PACKAGE,
-    "onnx": onnxruntime.MODEL._replace(name=None),
+    "onnx": onnxruntime.MODEL._replace(backend=""),
     "onnxruntime": onnxruntime.MODEL,
     "tensorrt": tensorrt.ENGINE,
     "torch": FileFormat(".pt2", lambda step: None, _write_program),
@@ -40,18 +40,18 @@ def export_step(step: Step, size: _Size, form: str, output: Path, metadata: Mapp
     Raises BackendError when the format cannot be written here, or `output` is no such thing.
     """
     kind = FORMATS[form]
-    if kind.name is None and (output.suffix != kind.suffix or output.is_dir()):
+    if not kind.backend and (output.suffix != kind.suffix or output.is_dir()):
         raise BackendError(
             f"'{output}' is not the name of a file; --format {form} writes one that ends in {kind.suffix}"
         )
-    if kind.name is not None and (output.suffix == kind.suffix or output.is_file()):
+    if kind.backend and (output.suffix == kind.suffix or output.is_file()):
         raise BackendError(
             f"'{output}' is not the name of a folder; --format {form} writes into one, under the name by which "
             f"backend '{form}' finds the file"
         )
     if not step.model.compiles:
         raise BackendError("an imported ONNX model cannot be exported: take the ONNX file that it was made of")
-    path = output if kind.name is None else output / kind.name(step, size)
-    with nullcontext() if kind.name is None else only_builder(path):
+    path = output / file_name(kind, step, size) if kind.backend else output
+    with only_builder(path) if kind.backend else nullcontext():
         write_file(kind, step, size, path, metadata)
     return path

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sdcpc_ros import __version__
-from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, file_name, kept_file
+from sdcpc_ros.inference.cache import FileFormat, cache_folder, check_kept, kept_file
 from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.step import INPUT_NAMES, OUTPUT_NAMES, Step, example_inputs
 from sdcpc_ros.model_files.onnx_session import OnnxError, check_runtime, new_session
@@ -93,14 +93,6 @@ def check_can_write(step: Step) -> None:
             ) from error
 
 
-def model_name(step: Step, size: tuple[int, int]) -> str:
-    """The file name by which backend onnxruntime finds the model for network size (height, width).
-
-    It is the same on every processor and with every PyTorch: the file is as portable as ONNX is.
-    """
-    return file_name("onnxruntime", "onnx", step, size, {"sdcpc_ros": __version__})
-
-
 def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
     # It warns of torchvision, for operators that we do not use.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -119,4 +111,8 @@ def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str,
     program.save(str(path), external_data=False)
 
 
-MODEL = FileFormat(".onnx", check_can_write, _write, model_name, "model", "any machine")
+def _made_for(device: torch.device) -> dict[str, str]:
+    return {"sdcpc_ros": __version__}  # on every processor and with every PyTorch: it is as portable as ONNX is
+
+
+MODEL = FileFormat(".onnx", check_can_write, _write, "onnxruntime", "model", "any machine", _made_for)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sdcpc_ros.inference.cache import FileFormat, file_name, kept_file, target
+from sdcpc_ros.inference.cache import FileFormat, kept_file, target
 from sdcpc_ros.inference.eager import Backend, BackendError
 from sdcpc_ros.inference.step import Step, example_inputs
 
@@ -29,10 +29,8 @@ def check(step: Step) -> None:
     require_torch_tensorrt(step.mean.device)
 
 
-def engine_name(step: Step, size: tuple[int, int]) -> str:
-    """The file name of the engine for this network, size (height, width), GPU and versions."""
-    versions = {package: _version(package) for package in ("torch_tensorrt", "tensorrt")}
-    return file_name("tensorrt", "ep", step, size, target(step.mean.device, **versions))
+def _made_for(device: torch.device) -> dict[str, str]:
+    return target(device, **{package: _version(package) for package in ("torch_tensorrt", "tensorrt")})
 
 
 def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str, str]) -> None:
@@ -47,7 +45,7 @@ def _write(step: Step, size: tuple[int, int], path: Path, metadata: Mapping[str,
     torch_tensorrt.save(engine, str(path), output_format="exported_program", arg_inputs=list(inputs))
 
 
-ENGINE = FileFormat(".ep", check, _write, engine_name, "engine", "a machine with this GPU and these versions")
+ENGINE = FileFormat(".ep", check, _write, "tensorrt", "engine", "a machine with this GPU and these versions", _made_for)
 
 
 def require_torch_tensorrt(device: torch.device) -> Any:

@@ -24,7 +24,8 @@ from sdcpc_ros.inference import (
     checked_device,
     create_backend,
 )
-from sdcpc_ros.inference.aot import package_name
+from sdcpc_ros.inference.aot import PACKAGE
+from sdcpc_ros.inference.cache import file_name
 from sdcpc_ros.inference.eager import EagerBackend
 from sdcpc_ros.inference.step import example_inputs
 from sdcpc_ros.network import SDCPC, FrameMemory, SDCPCConfig
@@ -66,7 +67,7 @@ def test_every_backend_gives_eagers_labels(name, compiled: dict[str, Backend], s
 
 def test_a_package_is_found_again(compiled, step: Step, cache: Path, monkeypatch):
     """By a process that has no compiler, as on a robot."""
-    assert [file.name for file in cache.iterdir()] == [package_name(step, SIZE)]
+    assert [file.name for file in cache.iterdir()] == [file_name(PACKAGE, step, SIZE)]
     monkeypatch.setenv("CXX", "/nowhere/g++")
     check_backend("aot", step)
     create_backend("aot", step, SIZE)
@@ -75,7 +76,7 @@ def test_a_package_is_found_again(compiled, step: Step, cache: Path, monkeypatch
 
 
 def test_a_package_that_anyone_could_have_written_is_not_run(compiled, step: Step, cache: Path, tmp_path, monkeypatch):
-    package = Path(shutil.copy(cache / package_name(step, SIZE), tmp_path))
+    package = Path(shutil.copy(cache / file_name(PACKAGE, step, SIZE), tmp_path))
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
     package.chmod(0o666)
     with pytest.raises(BackendError, match="writable by everyone"):
@@ -84,7 +85,7 @@ def test_a_package_that_anyone_could_have_written_is_not_run(compiled, step: Ste
 
 def test_a_damaged_package_is_named(step: Step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
-    (tmp_path / package_name(step, SIZE)).write_bytes(b"half of it")
+    (tmp_path / file_name(PACKAGE, step, SIZE)).write_bytes(b"half of it")
     with pytest.raises(BackendError, match="backend 'aot' could not be built for 96x64"):
         create_backend("aot", step, SIZE)
 

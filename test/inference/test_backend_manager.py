@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdcpc_ros.inference import Backend, BackendError, BackendManager, Step, backend
-from sdcpc_ros.inference.aot import package_name
+from sdcpc_ros.inference.aot import PACKAGE
 from sdcpc_ros.inference.backend_manager import batch_sizes
+from sdcpc_ros.inference.cache import file_name
 from sdcpc_ros.inference.eager import EagerBackend
 
 SIZE = (64, 96)
@@ -172,8 +173,8 @@ def test_auto_on_a_gpu_without_a_compiler_is_eager_and_says_so(step, workshop, o
 def test_auto_on_a_cpu_compiles_nothing_unless_it_may_in_the_background(step, tmp_path, monkeypatch):
     """Not even where a package of another size or network is cached."""
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
-    (tmp_path / package_name(step, (32, 32))).touch()
-    name = package_name(step, SIZE)
+    (tmp_path / file_name(PACKAGE, step, (32, 32))).touch()
+    name = file_name(PACKAGE, step, SIZE)
     (tmp_path / f"{name[:-20]}0123456789abcdef.pt2").touch()
     threads = threading.enumerate()
     manager = BackendManager("auto", step, background=False, fallback=False)
@@ -203,7 +204,7 @@ def test_auto_on_a_cpu_compiles_a_package_in_the_background(step, video, stream,
     assert "eager, while aot is prepared for 96x64 (auto: compiled for this processor; 0 s" in str(manager.status)
     _wait_for_builds(600)
     assert (manager.status.state, str(manager.status)) == ("ready", "aot (auto: compiled for this processor)")
-    assert [path.name for path in tmp_path.iterdir()] == [package_name(step, SIZE)]  # nothing else is left
+    assert [path.name for path in tmp_path.iterdir()] == [file_name(PACKAGE, step, SIZE)]  # nothing else is left
     expected, got = (stream(backend, step, video)[0] for backend in (eager, manager.backend(SIZE)))
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
 
@@ -215,7 +216,7 @@ def test_auto_on_a_cpu_loads_a_cached_package(step, cache, video, stream):
     _wait_for_builds()
     loaded = manager.backend(SIZE)
     assert isinstance(eager, EagerBackend) and not isinstance(loaded, EagerBackend)
-    assert str(manager.status) == f"aot (auto: package '{package_name(step, SIZE)}' is cached)"
+    assert str(manager.status) == f"aot (auto: package '{file_name(PACKAGE, step, SIZE)}' is cached)"
     assert manager.batching_disabled_reason == "backend 'aot' runs one frame at a time"
     expected, got = (stream(backend, step, video)[0] for backend in (eager, loaded))
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
@@ -223,7 +224,7 @@ def test_auto_on_a_cpu_loads_a_cached_package(step, cache, video, stream):
 
 def test_auto_runs_eagerly_when_the_cached_package_is_broken(step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
-    (tmp_path / package_name(step, SIZE)).write_bytes(b"no package")
+    (tmp_path / file_name(PACKAGE, step, SIZE)).write_bytes(b"no package")
     manager = BackendManager("auto", step, background=False, fallback=False)
     manager.backend(SIZE)
     _wait_for_builds()

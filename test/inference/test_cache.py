@@ -30,7 +30,8 @@ HERE = {"processor": "x86_64-AVX2", "torch": "2.9.0"}
 
 
 def _name(step: Step, size=SIZE, made_for=HERE, backend="aot") -> str:
-    return file_name(backend, "pt2", step, size, made_for)
+    form = FileFormat(".pt2", lambda step: None, lambda *it: None, backend, made_for=lambda device: made_for)
+    return file_name(form, step, size)
 
 
 def test_a_name_says_what_for(step: Step):
@@ -159,17 +160,18 @@ def test_a_second_process_waits_for_the_first_and_takes_its_file(step: Step, tmp
         assert second.is_alive() and not found
         path.write_text("compiled")
 
-    form = FileFormat(".pt2", lambda step: None, write, lambda step, size: "network.pt2")
+    form = FileFormat(".pt2", lambda step: None, write, "aot")
+    path = tmp_path / file_name(form, step, SIZE)
     second = threading.Thread(target=lambda: found.append(kept_file(form, step, SIZE)))
-    assert kept_file(form, step, SIZE) == tmp_path / "network.pt2"
+    assert kept_file(form, step, SIZE) == path
     second.join(30)
-    assert found == [tmp_path / "network.pt2"] and len(written) == 1
+    assert found == [path] and len(written) == 1
 
 
 def test_what_a_killed_process_left_is_removed(step: Step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
     (tmp_path / ".building-x").mkdir()
     (tmp_path / ".building-x" / "program.pt2").write_text("half")
-    form = FileFormat(".pt2", lambda step: None, lambda *it: it[2].write_text("it"), lambda step, size: "network.pt2")
+    form = FileFormat(".pt2", lambda step: None, lambda *it: it[2].write_text("it"), "aot")
     kept_file(form, step, SIZE)
-    assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]
+    assert [path.name for path in tmp_path.iterdir()] == [file_name(form, step, SIZE)]

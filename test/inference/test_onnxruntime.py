@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from sdcpc_ros.inference import Backend, BackendError, Step, check_backend, create_backend
+from sdcpc_ros.inference.cache import file_name
 from sdcpc_ros.inference.eager import EagerBackend
-from sdcpc_ros.inference.onnxruntime import model_name
+from sdcpc_ros.inference.onnxruntime import MODEL
 from sdcpc_ros.model_files.onnx_session import OnnxError, OnnxSession, new_session
 from sdcpc_ros.network import FrameMemory
 
@@ -34,7 +35,7 @@ def half_step(make_network) -> Step:
 def models(step: Step, half_step: Step, onnx_file: Path, tmp_path_factory) -> Path:
     """A cache folder with the model in both precisions: one copied there, one that the backend exports itself."""
     folder = tmp_path_factory.mktemp("models")
-    shutil.copy(onnx_file, folder / model_name(step, SIZE))
+    shutil.copy(onnx_file, folder / file_name(MODEL, step, SIZE))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SDCPC_CACHE", str(folder))
         create_backend("onnxruntime", half_step, SIZE)
@@ -119,15 +120,15 @@ def test_a_robot_without_model_and_exporter_is_told_what_to_do(step, tmp_path, m
 
 
 def test_a_name_is_the_same_on_every_machine(step, half_step, monkeypatch):
-    names = {model_name(step, SIZE), model_name(half_step, SIZE), model_name(step, (64, 64))}
+    names = {file_name(MODEL, step, SIZE), file_name(MODEL, half_step, SIZE), file_name(MODEL, step, (64, 64))}
     assert len(names) == 3 and all(name.startswith("onnxruntime-") for name in names)
     monkeypatch.setattr(torch, "__version__", "2.8.0")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert model_name(step, SIZE) in names
+    assert file_name(MODEL, step, SIZE) in names
 
 
 def test_a_model_that_anyone_could_have_written_is_not_run(step, cache_of_models, tmp_path, monkeypatch):
-    model = Path(shutil.copy(cache_of_models / model_name(step, SIZE), tmp_path))
+    model = Path(shutil.copy(cache_of_models / file_name(MODEL, step, SIZE), tmp_path))
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
     model.chmod(0o666)
     with pytest.raises(BackendError, match="writable by everyone"):
@@ -136,7 +137,7 @@ def test_a_model_that_anyone_could_have_written_is_not_run(step, cache_of_models
 
 def test_a_damaged_model_is_named(step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
-    (tmp_path / model_name(step, SIZE)).write_bytes(b"half of it")
+    (tmp_path / file_name(MODEL, step, SIZE)).write_bytes(b"half of it")
     with pytest.raises(BackendError, match=r"^backend 'onnxruntime': not an ONNX file, or a damaged one$"):
         _backend(step)
 
@@ -148,7 +149,7 @@ def test_bfloat16_is_refused(make_network):
 
 def test_a_half_precision_model_is_typed_throughout(half_step, cache_of_models):
     """So that a runtime needs no flag: float16 where the work is, no Cast undone by the next, and few at all."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(cache_of_models / model_name(half_step, SIZE)))
+    model = onnx.shape_inference.infer_shapes(onnx.load(cache_of_models / file_name(MODEL, half_step, SIZE)))
     half, graph = onnx.TensorProto.FLOAT16, model.graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
     types |= {weight.name: weight.data_type for weight in graph.initializer}

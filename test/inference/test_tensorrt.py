@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sdcpc_ros.inference import BackendError, Step, check_backend, create_backend, tensorrt
+from sdcpc_ros.inference.cache import file_name
 
 pytestmark = pytest.mark.slow
 
@@ -76,13 +77,13 @@ def _with_versions(monkeypatch, **versions: str) -> None:
 
 def test_the_key_covers_gpu_and_versions(gpu, monkeypatch):
     _with_versions(monkeypatch, torch_tensorrt="2.8.0", tensorrt="10.3")
-    name = tensorrt.engine_name(gpu, SIZE)
+    name = file_name(tensorrt.ENGINE, gpu, SIZE)
     assert name.startswith(f"tensorrt-96x64-float32-NVIDIA_Orin-sm87-torch{torch.__version__}-")
-    assert name == tensorrt.engine_name(gpu, SIZE) != tensorrt.engine_name(gpu, (96, 64))
+    assert name == file_name(tensorrt.ENGINE, gpu, SIZE) != file_name(tensorrt.ENGINE, gpu, (96, 64))
     _with_versions(monkeypatch, torch_tensorrt="2.8.0", tensorrt="10.4")
-    newer = tensorrt.engine_name(gpu, SIZE)
+    newer = file_name(tensorrt.ENGINE, gpu, SIZE)
     _with_versions(monkeypatch, torch_tensorrt="2.8.0")
-    assert len({name, newer, tensorrt.engine_name(gpu, SIZE)}) == 3
+    assert len({name, newer, file_name(tensorrt.ENGINE, gpu, SIZE)}) == 3
 
 
 def test_a_cpu_is_refused(step: Step):
@@ -146,7 +147,7 @@ def test_an_engine_is_built_once_and_kept(step: Step, fake, video, stream, tmp_p
     first = create_backend("tensorrt", step, SIZE)
     second = create_backend("tensorrt", step, SIZE)
     assert fake.calls == ["compile", "load", "load"] and fake.typed == [False]
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == [tensorrt.engine_name(step, SIZE)]
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [file_name(tensorrt.ENGINE, step, SIZE)]
     expected, _ = stream(create_backend("eager", step, SIZE), step, video[:2])
     for backend in (first, second):
         torch.testing.assert_close(stream(backend, step, video[:2])[0], expected, atol=1e-4, rtol=0)
@@ -156,7 +157,7 @@ def test_a_step_in_half_precision_keeps_its_types(make_network, fake, tmp_path):
     half = Step(make_network(), (110.0, 115.0, 120.0), (60.0, 61.0, 62.0), dtype=torch.float16)
     create_backend("tensorrt", half, SIZE)
     assert fake.typed == [True]
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == [tensorrt.engine_name(half, SIZE)]
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [file_name(tensorrt.ENGINE, half, SIZE)]
 
 
 def test_a_cache_that_cannot_be_written_is_named_before_minutes_are_spent(step: Step, fake, tmp_path):
