@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sdcpc_ros.inference.folding import fold_batch_norms
 from sdcpc_ros.network import FrameMemory, StreamNetwork
+from sdcpc_ros.network.config import Colour
 
 #: Names of the step's inputs and outputs, in order: those of an exported model.
 INPUT_NAMES = ("image", *(f"reference_{name}" for name in FrameMemory._fields), "age_s")
@@ -29,8 +30,8 @@ class Step(nn.Module):
     def __init__(
         self,
         model: StreamNetwork,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        mean: Colour,
+        std: Colour,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:

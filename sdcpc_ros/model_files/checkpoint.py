@@ -20,10 +20,12 @@ from torch import Tensor
 
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.onnx_session import OnnxSession
-from sdcpc_ros.network import NetworkConfig, SDCPCConfig, StreamNetwork
-from sdcpc_ros.network.architectures import build_network, config_from_dict
-from sdcpc_ros.network.given_logits import GivenLogitsConfig, Runner
+from sdcpc_ros.network import SDCPC, NetworkConfig, SDCPCConfig, StreamNetwork
+from sdcpc_ros.network.architectures import config_from_dict
+from sdcpc_ros.network.config import Colour
+from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig, Runner
 from sdcpc_ros.network.public_keys import describe_mismatch
+from sdcpc_ros.network.segformer import SegFormer
 from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.runtime.installation import share_folders
@@ -35,9 +37,6 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 _METADATA_KEY = "sdcpc"
 #: The one tensor of a checkpoint that holds an ONNX model: the bytes of the file.
 ONNX_TENSOR = "onnx"
-
-
-Colour = tuple[float, float, float]
 
 
 def normalization(encoder: str) -> tuple[Colour, Colour]:
@@ -74,9 +73,13 @@ class Checkpoint:
     def build_model(self) -> StreamNetwork:
         """The network with these weights, in evaluation mode, float32. Raises CheckpointError when they do not fit."""
         if isinstance(self.config, GivenLogitsConfig):
-            return build_network(self.config, self.mean, self.std, self._onnx_runner(self.config)).eval()
+            return GivenLogits(self.config, self.mean, self.std, self._onnx_runner(self.config)).eval()
+        model: SDCPC | SegFormer
         with torch.device("meta"):  # no memory or time for random weights that are replaced at once
-            model = build_network(self.config, self.mean, self.std)
+            if isinstance(self.config, SDCPCConfig):
+                model = SDCPC(self.config)
+            else:
+                model = SegFormer(self.config, self.mean, self.std)
         _check_tensors(self.state_dict, model.state_dict())
         # Copies: two models of one checkpoint must not share tensors.
         weights = {

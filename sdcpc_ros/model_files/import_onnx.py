@@ -19,12 +19,12 @@ from sdcpc_ros.model_files.checkpoint import (
     ONNX_TENSOR,
     Checkpoint,
     CheckpointError,
-    Colour,
     check_input,
     check_output,
     save_checkpoint,
 )
 from sdcpc_ros.model_files.onnx_session import INPUT_TYPES, OnnxError, OnnxSession
+from sdcpc_ros.network.config import Colour
 from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig, as_logits
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 

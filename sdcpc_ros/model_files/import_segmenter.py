@@ -17,12 +17,12 @@ from sdcpc_ros.model_files.checkpoint import (
     IMAGENET_STD,
     Checkpoint,
     CheckpointError,
-    Colour,
     as_colour,
     check_output,
     read_safetensors,
     save_checkpoint,
 )
+from sdcpc_ros.network.config import Colour
 from sdcpc_ros.network.encoders import MIX_TRANSFORMERS
 from sdcpc_ros.network.public_keys import encoder_state
 from sdcpc_ros.network.segformer import DecodeHead, SegFormer, SegFormerConfig

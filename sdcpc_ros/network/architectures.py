@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from sdcpc_ros.network.config import SDCPCConfig
-from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig, Runner
+from sdcpc_ros.network.given_logits import GivenLogitsConfig
 from sdcpc_ros.network.sdcpc import SDCPC
-from sdcpc_ros.network.segformer import SegFormer, SegFormerConfig
-from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
+from sdcpc_ros.network.segformer import SegFormerConfig
+from sdcpc_ros.network.steadied import SteadiedNetwork
 
-NetworkConfig: TypeAlias = SDCPCConfig | SteadiedConfig
+NetworkConfig: TypeAlias = SDCPCConfig | SegFormerConfig | GivenLogitsConfig
 StreamNetwork: TypeAlias = SDCPC | SteadiedNetwork
 
-_CONFIGS: dict[str, type[SDCPCConfig] | type[SteadiedConfig]] = {
+_CONFIGS: dict[str, type[NetworkConfig]] = {
     config.architecture: config for config in (SDCPCConfig, SegFormerConfig, GivenLogitsConfig)
 }
 
@@ -27,13 +27,9 @@ def config_from_dict(architecture: str, values: dict[str, Any]) -> NetworkConfig
 
 def describe(config: NetworkConfig) -> str:
     """What the network is, in a few words."""
-    if isinstance(config, SDCPCConfig):
-        return f"SD-CPC with {config.encoder}"
-    if isinstance(config, SegFormerConfig):
-        return f"SegFormer with {config.encoder}"
     if isinstance(config, GivenLogitsConfig):
         return f"an ONNX model that gives {config.output}"
-    return config.architecture
+    return f"{'SD-CPC' if isinstance(config, SDCPCConfig) else 'SegFormer'} with {config.encoder}"
 
 
 def fixed_size(config: NetworkConfig) -> tuple[int, int] | None:
@@ -45,25 +41,4 @@ def describe_temporal_path(config: NetworkConfig) -> str:
     """How the network uses earlier frames, in a few words."""
     if not config.temporal:
         return "none: every frame by itself"
-    if isinstance(config, SDCPCConfig):
-        return "DSSA with weights"
-    return "DSSA without weights"
-
-
-def build_network(
-    config: NetworkConfig,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    runner: Runner | None = None,
-) -> StreamNetwork:
-    """The network of `config`, randomly initialised. mean, std: that images are normalised with, RGB in 0..255.
-
-    runner: of the model, for GivenLogitsConfig.
-    """
-    if isinstance(config, SDCPCConfig):
-        return SDCPC(config)
-    if isinstance(config, SegFormerConfig):
-        return SegFormer(config, mean, std)
-    if isinstance(config, GivenLogitsConfig) and runner is not None:
-        return GivenLogits(config, mean, std, runner)
-    raise ValueError(f"no network of architecture '{config.architecture}'")
+    return "DSSA with weights" if isinstance(config, SDCPCConfig) else "DSSA without weights"

@@ -1,4 +1,4 @@
-"""The configuration of an SD-CPC network: everything that decides the shapes and meaning of its weights."""
+"""The configuration of a network: everything that decides the shapes and meaning of its weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 _Config = TypeVar("_Config", bound="NetworkFields")
+
+#: RGB, in units of 0..255: a mean or a standard deviation.
+Colour = tuple[float, float, float]
 
 ENCODERS = (
     *("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "resnet18", "resnet50", "resnet101", "resnet_tiny"),
@@ -26,10 +29,34 @@ FREE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class NetworkFields:
-    """What configurations of networks have in common: checks, and the way into a checkpoint and back."""
+    """What configurations of networks have in common: fields, checks, and the way into a checkpoint and back.
+
+    Raises ValueError naming the field and what is allowed.
+    """
 
     #: The network's name in a checkpoint.
     architecture: ClassVar[str]
+
+    #: Number of classes, 1..255.
+    num_classes: int
+    #: Off: every frame is segmented by itself. SD-CPC is built without DSSA then, for ablation only.
+    temporal: bool = True
+    #: How many frames back the references lie. CFFM and MRCFA use 3, 6, 9; the nearest matches best, and a second one
+    #: adds half of the time and no accuracy (ours, docs/design_notes.md).
+    reference_offsets: tuple[int, ...] = (1,)
+    #: Stage 1 of DSSA: reach of the window at stride 16, in cells (inferred: 4, that is +-64 px).
+    coarse_radius: int = 4
+    #: Logits that a class which all trusted references have at a place gains there, where the scene hardly moves
+    #: (ours). More means less flicker, labels that are slower to change, and a loss of thin things.
+    persistence: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require_int("num_classes", 1, 255)
+        self._require_bool("temporal")
+        self._require_increasing("reference_offsets")
+        self._require_int("coarse_radius", 0, 8)
+        is_number = isinstance(self.persistence, int | float) and not isinstance(self.persistence, bool)
+        self._require("persistence", is_number and 0 <= self.persistence <= 8, "a number in 0..8")
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -63,9 +90,8 @@ class NetworkFields:
     def _require_int(self, field: str, least: int, most: int) -> None:
         self._require(field, _is_int(getattr(self, field), least, most), f"an integer in {least}..{most}")
 
-    def _require_persistence(self, value: float) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        self._require("persistence", is_number and 0 <= value <= 8, "a number in 0..8")
+    def _require_bool(self, field: str) -> None:
+        self._require(field, isinstance(getattr(self, field), bool), "true or false")
 
     def _require_increasing(self, field: str) -> None:
         values = getattr(self, field)
@@ -75,15 +101,10 @@ class NetworkFields:
 
 @dataclass(frozen=True)
 class SDCPCConfig(NetworkFields):
-    """Configuration of `SDCPC`. Values marked *inferred* are our reading of Cen et al. (2025); see docs/network.md.
-
-    Raises ValueError naming the field and what is allowed.
-    """
+    """Configuration of `SDCPC`. Values marked *inferred* are our reading of Cen et al. (2025); see docs/network.md."""
 
     architecture: ClassVar[str] = "sdcpc"
 
-    #: Number of classes, 1..255.
-    num_classes: int
     #: One of ENCODERS.
     encoder: str = "mit_b0"
     #: ResNet only: stride of the last level; 8 and 16 dilate the later stages instead of striding them.
@@ -102,23 +123,13 @@ class SDCPCConfig(NetworkFields):
     pool_grids: tuple[int, ...] = (1, 2, 4, 8)
     #: SSEA: attend to the static tokens; without, the fused pyramid is S. Off for ablation only.
     static_aggregation: bool = True
-    #: DSSA: aggregate across frames; without, a single-frame network. Off for ablation only.
-    temporal: bool = True
-    #: DSSA: how many frames back the references lie. CFFM and MRCFA use 3, 6, 9; the nearest matches best, and a second
-    #: one adds half of the time and no accuracy (ours, docs/design_notes.md).
-    reference_offsets: tuple[int, ...] = (1,)
-    #: DSSA stage 1: reach of the window at stride 16, in cells (inferred: 4, that is +-64 px).
-    coarse_radius: int = 4
     #: DSSA stage 2: reach of the window at stride 4 around the matched place, in cells (inferred: 2, that is +-8 px).
     fine_radius: int = 2
     #: DSSA: a frame leaves the classes that it was given with its references, not those of the frame by itself (ours).
     recurrent: bool = True
-    #: DSSA: logits that a class which all trusted references have at a place gains there, where the scene hardly moves
-    #: (ours). More means less flicker, and labels that are slower to change.
-    persistence: float = 0.0
 
     def __post_init__(self) -> None:
-        self._require_int("num_classes", 1, 255)
+        super().__post_init__()
         self._require("encoder", self.encoder in ENCODERS, f"one of {', '.join(ENCODERS)}")
         self._require("output_stride", self.output_stride in OUTPUT_STRIDES, f"one of {OUTPUT_STRIDES}")
         self._require("layer_norm_eps", 0 < self.layer_norm_eps < 1e-2, "a number in (0, 0.01)")
@@ -127,13 +138,10 @@ class SDCPCConfig(NetworkFields):
         # Half of key_dim must leave features after DSSA takes four channels off (`dssa.feature_channels`).
         for field, least in (("embed_dim", 8), ("key_dim", 16)):
             self._require_int(field, least, 1024)
-        for field in ("pool_grids", "reference_offsets"):
-            self._require_increasing(field)
-        for field in ("coarse_radius", "fine_radius"):
-            self._require_int(field, 0, 8)
-        for field in ("static_aggregation", "temporal", "recurrent"):
-            self._require(field, isinstance(getattr(self, field), bool), "true or false")
-        self._require_persistence(self.persistence)
+        self._require_increasing("pool_grids")
+        self._require_int("fine_radius", 0, 8)
+        for field in ("static_aggregation", "recurrent"):
+            self._require_bool(field)
 
 
 def _is_int(value: object, least: int, most: int) -> bool:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sdcpc_ros.network.config import Colour
 from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
 
 LAYOUTS = ("nchw", "nhwc")
@@ -26,7 +27,7 @@ Runner = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GivenLogitsConfig(SteadiedConfig):
-    """How a foreign model takes images and what it gives back. Raises ValueError naming a bad field."""
+    """How a foreign model takes images and what it gives back."""
 
     architecture: ClassVar[str] = "onnx"
 
@@ -68,13 +69,7 @@ class GivenLogits(SteadiedNetwork):
     config: GivenLogitsConfig
     compiles = False
 
-    def __init__(
-        self,
-        config: GivenLogitsConfig,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        runner: Runner,
-    ) -> None:
+    def __init__(self, config: GivenLogitsConfig, mean: Colour, std: Colour, runner: Runner) -> None:
         """mean, std: that images are normalised with, RGB in units of 0..255."""
         super().__init__(config, mean, std)
         self._runner = runner

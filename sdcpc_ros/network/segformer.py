@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdcpc_ros.network.config import Colour
 from sdcpc_ros.network.encoders import MIX_TRANSFORMERS, MixTransformer
 from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
 
@@ -22,7 +23,7 @@ _BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True)
 class SegFormerConfig(SteadiedConfig):
-    """Configuration of `SegFormer`. Raises ValueError naming the field and what is allowed."""
+    """Configuration of `SegFormer`."""
 
     architecture: ClassVar[str] = "segformer"
 
@@ -45,9 +46,7 @@ class SegFormer(SteadiedNetwork):
 
     config: SegFormerConfig
 
-    def __init__(
-        self, config: SegFormerConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
-    ) -> None:
+    def __init__(self, config: SegFormerConfig, mean: Colour, std: Colour) -> None:
         """mean, std: that images are normalised with, RGB in units of 0..255."""
         super().__init__(config, mean, std)
         channels, depths = MIX_TRANSFORMERS[config.encoder]

@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdcpc_ros.network.config import NetworkFields
+from sdcpc_ros.network.config import Colour, NetworkFields
 from sdcpc_ros.network.cross_frame import FrameMemory, at_least_float32, memory_sizes
-from sdcpc_ros.network.image_patches import PATCH_CHANNELS, PatchFeatures
 from sdcpc_ros.network.weightless import (
     COLOURS,
+    PATCH_CHANNELS,
     STRIDE,
     ParameterFreeDSSA,
+    PatchFeatures,
     averaged,
     memory_of,
     relative,
     update_gate,
 )
 
-_Colour = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class SteadiedConfig(NetworkFields):
-    """What decides how a foreign segmenter is made steady. Raises ValueError naming the field and what is allowed."""
+    """What decides how a foreign segmenter is made steady."""
 
-    #: Number of classes, 1..255.
-    num_classes: int
-    #: Off: every frame is segmented by itself.
-    temporal: bool = True
-    #: How many frames back the references lie.
-    reference_offsets: tuple[int, ...] = (1,)
-    #: Reach of the window at stride 16, in cells.
-    coarse_radius: int = 4
-    #: Added to the logit of the vote's best class where it is trusted: steadier, at the cost of thin things.
-    persistence: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._require_int("num_classes", 1, 255)
-        self._require_increasing("reference_offsets")
-        self._require_int("coarse_radius", 0, 8)
-        self._require("temporal", isinstance(self.temporal, bool), "true or false")
-        self._require_persistence(self.persistence)
-
-    @property
-    def recurrent(self) -> bool:
-        """A frame leaves the classes that it was given with its references; see `SDCPCConfig.recurrent`."""
-        return True
+    #: A frame leaves the classes that it was given with its references; see `SDCPCConfig.recurrent`.
+    recurrent: ClassVar[bool] = True
 
 
 class SteadiedFrame(NamedTuple):
@@ -66,7 +45,7 @@ class SteadiedNetwork(nn.Module):
     #: Whether compilers take the network whole.
     compiles = True
 
-    def __init__(self, config: SteadiedConfig, mean: _Colour, std: _Colour) -> None:
+    def __init__(self, config: SteadiedConfig, mean: Colour, std: Colour) -> None:
         """mean, std: that images are normalised with, RGB in units of 0..255."""
         super().__init__()
         self.config = config

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdcpc_ros.network import FrameMemory
-from sdcpc_ros.network.image_patches import PatchFeatures
 from sdcpc_ros.network.steadied import SteadiedConfig, SteadiedNetwork
-from sdcpc_ros.network.weightless import COLOURS
+from sdcpc_ros.network.weightless import COLOURS, PatchFeatures
 
 CLASSES, H, W = 4, 128, 192
 MEAN, STD = (120.0, 115.0, 110.0), (60.0, 55.0, 50.0)
