@@ -8,10 +8,9 @@ import os
 import platform
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +22,12 @@ from sdcpc_ros.inference import step as step_module
 from sdcpc_ros.inference.eager import BackendError
 from sdcpc_ros.inference.precision import precision_name
 from sdcpc_ros.inference.step import Step
+from sdcpc_ros.runtime.atomic_file import atomic_path
 
 #: The environment variable that names the folder.
 VARIABLE = "SDCPC_CACHE"
 #: The code that is compiled.
 CODE_PLACES = (Path(network.__file__).parent, Path(step_module.__file__))
-#: How the names of folders with an unfinished file begin.
-_UNFINISHED = ".building-"
 _POLL_S = 0.5
 
 _Size = tuple[int, int]
@@ -92,8 +90,11 @@ def cached_file(form: FileFormat, step: Step, size: _Size) -> Path | None:
 def write_file(form: FileFormat, step: Step, size: _Size, path: Path, metadata: Mapping[str, str]) -> None:
     """Writes `path`, whole or not at all. Raises BackendError as `form.check`, or if the folder cannot be written."""
     form.check(step)
-    with new_file(path) as temporary, torch.no_grad():
-        form.write(step, size, temporary, metadata)
+    with ExitStack() as stack:
+        with _writable_folder(path):
+            temporary = stack.enter_context(atomic_path(path))
+        with torch.no_grad():
+            form.write(step, size, temporary, metadata)
 
 
 def kept_file(form: FileFormat, step: Step, size: _Size) -> Path:
@@ -144,22 +145,6 @@ def digest_of_code(places: tuple[Path, ...]) -> str:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which becomes `path`, whole, when the block ends well.
-
-    Raises BackendError when the folder cannot be written.
-    """
-    with _writable_folder(path):
-        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=path.parent))
-    temporary = folder / path.name
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
 def _writable_folder(path: Path) -> Iterator[None]:
     """Makes the folder of `path`. Raises BackendError for an OSError there or within the block."""
     try:
@@ -176,25 +161,26 @@ def _writable_folder(path: Path) -> Iterator[None]:
 def only_builder(path: Path) -> Iterator[None]:
     """Waits until no other process builds a file in the folder of `path`: several nodes of a robot start together.
 
-    Removes what processes that were killed have left there. Raises BackendError when the folder cannot be written.
+    Removes what killed processes have left of such files. Raises BackendError when the folder cannot be written.
     """
     with _writable_folder(path):
         descriptor = os.open(path.parent, os.O_RDONLY)
     try:
-        while not _locked(descriptor, path.parent):
+        while not _locked(descriptor, path):
             time.sleep(_POLL_S)
         yield
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int, folder: Path) -> bool:
-    """Tries to lock a folder, and cleans it then. True as well if the file system has no locks."""
+def _locked(descriptor: int, path: Path) -> bool:
+    """Tries to lock the folder of `path`, and cleans it then. True as well if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return not isinstance(error, BlockingIOError)
-    for left in folder.glob(f"{_UNFINISHED}*"):
+    backend = path.name.partition("-")[0]
+    for left in path.parent.glob(f".{backend}-*{path.suffix}.*"):
         shutil.rmtree(left, ignore_errors=True)
     return True
 

@@ -19,8 +19,8 @@ from sdcpc_ros.inference.cache import (
     digest_of_code,
     file_name,
     kept_file,
-    new_file,
     target,
+    write_file,
 )
 
 MEAN, STD = (110.0, 115.0, 120.0), (60.0, 61.0, 62.0)  # as of the fixture `step`
@@ -89,41 +89,54 @@ def test_the_folder_is_the_users_choice(monkeypatch, tmp_path):
     assert cache_folder() == Path.home() / ".cache" / "sdcpc_ros"
 
 
-def test_a_new_file_is_there_whole(tmp_path):
+def _write(step: Step, path: Path, write) -> None:
+    form = FileFormat(".pt2", lambda step: None, lambda step, size, path, metadata: write(path))
+    write_file(form, step, SIZE, path, {})
+
+
+def _write_nothing(path: Path) -> None:
+    raise AssertionError("there is nothing to write to")
+
+
+def test_a_new_file_is_there_whole(step: Step, tmp_path):
     path = tmp_path / "a" / "b" / "network.pt2"
-    with new_file(path) as temporary:
+
+    def write(temporary: Path) -> None:
         temporary.write_text("half")
         assert temporary.name == path.name and not path.exists()
         temporary.write_text("whole")
+
+    _write(step, path, write)
     assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
 
 
-def test_or_not_at_all(tmp_path):
+def test_or_not_at_all(step: Step, tmp_path):
     path = tmp_path / "network.pt2"
     path.write_text("the old one")
-    with pytest.raises(RuntimeError), new_file(path) as temporary:
+
+    def write(temporary: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        _write(step, path, write)
     assert path.read_text() == "the old one" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_named(step: Step, tmp_path, monkeypatch):
     """A file in its place: no permission stops the super-user."""
     (tmp_path / "taken").write_text("")
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path / "taken"))
-    with (
-        pytest.raises(BackendError, match=r"'n.pt2' cannot be kept in '.*taken'.*another folder in SDCPC_CACHE"),
-        new_file(cache_folder() / "n.pt2"),
-    ):
-        raise AssertionError("there is nothing to write to")
+    with pytest.raises(BackendError, match=r"'n.pt2' cannot be kept in '.*taken'.*another folder in SDCPC_CACHE"):
+        _write(step, cache_folder() / "n.pt2", _write_nothing)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="nothing is forbidden to the super-user")
-def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
+def test_a_read_only_folder_is_named(step: Step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
     tmp_path.chmod(0o500)
-    with pytest.raises(BackendError, match="Permission denied"), new_file(tmp_path / "n.pt2"):
-        raise AssertionError("there is nothing to write to")
+    with pytest.raises(BackendError, match="Permission denied"):
+        _write(step, tmp_path / "n.pt2", _write_nothing)
 
 
 @pytest.mark.parametrize(("file_mode", "folder_mode"), [(0o666, 0o755), (0o644, 0o777)])
@@ -170,8 +183,8 @@ def test_a_second_process_waits_for_the_first_and_takes_its_file(step: Step, tmp
 
 def test_what_a_killed_process_left_is_removed(step: Step, tmp_path, monkeypatch):
     monkeypatch.setenv("SDCPC_CACHE", str(tmp_path))
-    (tmp_path / ".building-x").mkdir()
-    (tmp_path / ".building-x" / "program.pt2").write_text("half")
+    (tmp_path / ".aot-32x32.pt2.x").mkdir()
+    (tmp_path / ".aot-32x32.pt2.x" / "aot-32x32.pt2").write_text("half")
     form = FileFormat(".pt2", lambda step: None, lambda *it: it[2].write_text("it"), "aot")
     kept_file(form, step, SIZE)
     assert [path.name for path in tmp_path.iterdir()] == [file_name(form, step, SIZE)]
