@@ -52,7 +52,7 @@ class BackendManager:
         self._background, self._fallback = background or name == "auto", fallback or name == "auto"
         self._eager = EagerBackend(step)
         self._choices: dict[_Size, Choice] = {}
-        self._builds: dict[_Shape, _Build] = {}
+        self._builds: dict[tuple[_Size, int], _Build] = {}  # by network size and number of frames
         self._lock = threading.Lock()
         self._missing: BackendError | None = None
         try:
@@ -172,8 +172,6 @@ class BackendManager:
 
 #: Network size (height, width).
 _Size = tuple[int, int]
-#: Network size, and how many frames.
-_Shape = tuple[_Size, int]
 
 
 class _Build(threading.Thread):

@@ -21,11 +21,10 @@ from torch import Tensor
 from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.model_files.onnx_session import OnnxSession
 from sdcpc_ros.network import SDCPC, NetworkConfig, SDCPCConfig, StreamNetwork
-from sdcpc_ros.network.architectures import config_from_dict
 from sdcpc_ros.network.config import Colour
 from sdcpc_ros.network.given_logits import GivenLogits, GivenLogitsConfig, Runner
 from sdcpc_ros.network.public_keys import describe_mismatch
-from sdcpc_ros.network.segformer import SegFormer
+from sdcpc_ros.network.segformer import SegFormer, SegFormerConfig
 from sdcpc_ros.runtime.atomic_file import atomic_path
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 from sdcpc_ros.runtime.installation import share_folders
@@ -37,6 +36,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 _METADATA_KEY = "sdcpc"
 #: The one tensor of a checkpoint that holds an ONNX model: the bytes of the file.
 ONNX_TENSOR = "onnx"
+_CONFIGS: dict[str, type[NetworkConfig]] = {
+    config.architecture: config for config in (SDCPCConfig, SegFormerConfig, GivenLogitsConfig)
+}
 
 
 def normalization(encoder: str) -> tuple[Colour, Colour]:
@@ -186,7 +188,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 f"has checkpoint format {version!r}; this version of sdcpc_ros reads {FORMAT_VERSION}"
             )
         return Checkpoint(
-            config=config_from_dict(values.get("architecture", SDCPCConfig.architecture), values["network"]),
+            config=_config(values.get("architecture", SDCPCConfig.architecture), values["network"]),
             label_set=LabelSet.from_dict(values["label_set"]),
             mean=as_colour(values["normalization"]["mean"]),
             std=as_colour(values["normalization"]["std"]),
@@ -198,6 +200,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: {error}") from error
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: its sdcpc metadata is damaged ({error!r})") from error
+
+
+def _config(architecture: str, values: dict[str, Any]) -> NetworkConfig:
+    """Raises ValueError naming an unknown architecture or a bad field."""
+    if architecture not in _CONFIGS:
+        raise ValueError(f"network architecture '{architecture}' is unknown; known are {', '.join(_CONFIGS)}")
+    return _CONFIGS[architecture].from_dict(values)
 
 
 def as_colour(values: Any) -> Colour:

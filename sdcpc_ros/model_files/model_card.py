@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from sdcpc_ros.model_files.checkpoint import ONNX_TENSOR, Checkpoint
-from sdcpc_ros.network.architectures import describe, describe_temporal_path
+from sdcpc_ros.network import NetworkConfig, SDCPCConfig
+from sdcpc_ros.network.given_logits import GivenLogitsConfig
 
 
 def model_card(path: Path, checkpoint: Checkpoint) -> str:
@@ -20,7 +21,7 @@ def model_card(path: Path, checkpoint: Checkpoint) -> str:
         "",
         f"- file: {path}, {path.stat().st_size / 1e6:.1f} MB",
         f"- network: {describe(checkpoint.config)}, {_size(checkpoint)}",
-        f"- temporal path: {describe_temporal_path(checkpoint.config)}",
+        f"- temporal path: {_describe_temporal_path(checkpoint.config)}",
         f"- input: {width} x {height} RGB (width x height)",
         f"- normalisation: mean {_numbers(checkpoint.mean)}, std {_numbers(checkpoint.std)}",
         f"- classes: {len(label_set)}, label set {label_set.name}",
@@ -42,6 +43,20 @@ def model_card(path: Path, checkpoint: Checkpoint) -> str:
     if _first_line(licence) != licence:
         lines += ["", "## Licence", str(licence)]
     return "\n".join(lines)
+
+
+def describe(config: NetworkConfig) -> str:
+    """What the network is, in a few words."""
+    if isinstance(config, GivenLogitsConfig):
+        return f"an ONNX model that gives {config.output}"
+    return f"{'SD-CPC' if isinstance(config, SDCPCConfig) else 'SegFormer'} with {config.encoder}"
+
+
+def _describe_temporal_path(config: NetworkConfig) -> str:
+    """How the network uses earlier frames, in a few words."""
+    if not config.temporal:
+        return "none: every frame by itself"
+    return "DSSA with weights" if isinstance(config, SDCPCConfig) else "DSSA without weights"
 
 
 def _size(checkpoint: Checkpoint) -> str:

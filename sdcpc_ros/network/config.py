@@ -19,11 +19,9 @@ OUTPUT_STRIDES = (8, 16, 32)
 #: Fields in earlier checkpoints, with the only value that is still supported.
 _FORMER_FIELDS = {"base_width": 64}
 #: Fields that no weight depends on: they may differ from those that a network was trained with.
-FREE_FIELDS = frozenset(
-    {
-        *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "recurrent", "temporal"),
-        "persistence",
-    }
+FREE_FIELDS = (
+    *("drop_path", "head_dropout", "reference_offsets", "coarse_radius", "fine_radius", "recurrent", "temporal"),
+    "persistence",
 )
 
 

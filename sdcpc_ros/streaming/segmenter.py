@@ -21,7 +21,7 @@ from sdcpc_ros.inference import (
     precision_name,
 )
 from sdcpc_ros.model_files.checkpoint import Checkpoint, load_checkpoint, resolve_model
-from sdcpc_ros.network.architectures import fixed_size
+from sdcpc_ros.network.given_logits import GivenLogitsConfig
 from sdcpc_ros.streaming.continuity import DEFAULT_MAX_GAP_S
 from sdcpc_ros.streaming.geometry import MAX_SIDE, MIN_SIDE, confidence_from_probability, network_size, to_network
 from sdcpc_ros.streaming.runner_cache import RunnerCache
@@ -87,7 +87,8 @@ class StreamingSegmenter:
             raise ValueError(f"input_size is {input_size}; (height, width) of {MIN_SIDE} to {MAX_SIDE} px is needed")
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_checkpoint(resolve_model(str(checkpoint)))
-        only = fixed_size(checkpoint.config)
+        config = checkpoint.config
+        only = config.fixed_size if isinstance(config, GivenLogitsConfig) else None
         if only is not None and input_size not in (None, only):
             raise ValueError(f"input_size is {input_size}; the model takes {only} (height, width) only")
         input_size = only or input_size
@@ -104,7 +105,7 @@ class StreamingSegmenter:
         self._backends = BackendManager(backend, self._step, background=background_build, fallback=fallback)
         if background_build and input_size is not None:
             self._backends.backend(input_size)  # starts the build
-        self._runners = RunnerCache(self._step, checkpoint.config.reference_offsets, groups)
+        self._runners = RunnerCache(self._step, config.reference_offsets, groups)
         self._streams: dict[str, Stream] = {}
         self.max_gap_s = max_gap_s  #: may be changed at any time
         self.failed_batches = 0  #: since the start; their frames then ran one by one
