@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sdcpc_ros.labels.label_set import LabelSet, LabelSetError, label_set_of_names, names_by_id
 from sdcpc_ros.model_files.checkpoint import (
@@ -23,9 +24,9 @@ from sdcpc_ros.model_files.checkpoint import (
     save_checkpoint,
 )
 from sdcpc_ros.network.config import Colour
-from sdcpc_ros.network.encoders import MIX_TRANSFORMERS
+from sdcpc_ros.network.encoders import MIX_TRANSFORMERS, MixTransformer
 from sdcpc_ros.network.public_keys import encoder_state
-from sdcpc_ros.network.segformer import DecodeHead, SegFormer, SegFormerConfig
+from sdcpc_ros.network.segformer import DecodeHead, SegFormerConfig
 
 #: Where the preprocessor does not say.
 _DEFAULT_SIZE = (512, 512)
@@ -65,12 +66,7 @@ def import_segformer(
     described = _read_json(folder / _CONFIG)
     encoder = _encoder(described, folder / _CONFIG)
     tensors, _ = read_safetensors(weights)
-    head = {name.removeprefix(_DECODE_HEAD): t for name, t in tensors.items() if name.startswith(_DECODE_HEAD)}
-    if not head:
-        raise CheckpointError(
-            f"{weights}: has no decode head (no tensor '{_DECODE_HEAD}...'), so it gives no classes; "
-            f"`sdcpc import-weights --encoder {encoder}` takes the encoder as a starting point for training"
-        )
+    head = _decode_head(tensors, weights, encoder)
     classes = head["classifier.weight"].shape[0] if "classifier.weight" in head else 0
     label_set = label_set or _label_set(described, folder)
     if len(label_set) != classes:
@@ -85,12 +81,8 @@ def import_segformer(
     }
     config = SegFormerConfig.from_dict(values)
     mean, std, size, preprocessing = _preprocessing(folder / _PREPROCESSOR)
-    with torch.device("meta"):
-        model = SegFormer(config, mean, std)
     try:
-        encoder_tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DECODE_HEAD)}
-        state = {f"encoder.{name}": tensor for name, tensor in encoder_state(encoder_tensors, model.encoder).items()}
-        state |= {f"decode_head.{name}": tensor for name, tensor in DecodeHead.from_published(head).items()}
+        state = _state(tensors, head, config)
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: as SegFormer with {encoder}: {error}") from error
     checkpoint = Checkpoint(
@@ -110,6 +102,26 @@ def import_segformer(
     checkpoint.build_model()  # raises where a shape does not fit
     save_checkpoint(output, checkpoint)
     return checkpoint
+
+
+def _decode_head(tensors: Mapping[str, Tensor], weights: Path, encoder: str) -> dict[str, Tensor]:
+    """The tensors of the decode head, without their prefix."""
+    head = {name.removeprefix(_DECODE_HEAD): t for name, t in tensors.items() if name.startswith(_DECODE_HEAD)}
+    if not head:
+        raise CheckpointError(
+            f"{weights}: has no decode head (no tensor '{_DECODE_HEAD}...'), so it gives no classes; "
+            f"`sdcpc import-weights --encoder {encoder}` takes the encoder as a starting point for training"
+        )
+    return head
+
+
+def _state(tensors: Mapping[str, Tensor], head: Mapping[str, Tensor], config: SegFormerConfig) -> dict[str, Tensor]:
+    """The state of `SegFormer` from the file's tensors, and those of its decode head."""
+    with torch.device("meta"):
+        encoder = MixTransformer(*MIX_TRANSFORMERS[config.encoder], eps=config.layer_norm_eps, drop_path=0.0)
+    body = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DECODE_HEAD)}
+    state = {f"encoder.{name}": tensor for name, tensor in encoder_state(body, encoder).items()}
+    return state | {f"decode_head.{name}": tensor for name, tensor in DecodeHead.from_published(head).items()}
 
 
 def _locate(source: Path) -> tuple[Path, Path]:
