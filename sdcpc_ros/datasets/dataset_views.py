@@ -14,10 +14,15 @@ from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset, VideoFr
 
 
 class DatasetView(VideoDataset):
-    """Frames of another data set, in an order and under stamps of the view's own."""
+    """Frames of another data set, in an order of the view's own."""
 
-    def __init__(self, source: VideoDataset, name: str, indices: Sequence[int], frames: Sequence[VideoFrame]) -> None:
-        """indices: where in `source` each of `frames` is; a frame's `video` says which run of the view it is in."""
+    def __init__(
+        self, source: VideoDataset, name: str, indices: Sequence[int], frames: Sequence[VideoFrame] | None = None
+    ) -> None:
+        """indices: where in `source` each frame is. frames: in place of the source's, with their runs as `video`;
+        without, stamps stay, and no run of the view has frames of two runs of the source."""
+        if frames is None:  # each run is a video of its own: longer steps must not join or part runs
+            frames = [source.frames[i]._replace(video=f"run {source.run_of(i).start}") for i in indices]
         self.source = source
         self.indices = list(indices)
         super().__init__(name, source.label_set, frames, max_gap_s=math.inf)
@@ -49,9 +54,8 @@ class Pan(DatasetView):
         if not 0 < share <= 1:
             raise DatasetError(f"the turn is {share:g} of the width a frame; more than 0 and at most 1 is allowed")
         self.share = share
-        indices = range(len(source))
         name = f"{source.name}, turned by {100 * share:g} % of the width a frame"
-        super().__init__(source, name, indices, _in_runs(source, indices))
+        super().__init__(source, name, range(len(source)))
 
     def image(self, index: int) -> np.ndarray:
         return self._cut(super().image(index), index)
@@ -85,7 +89,7 @@ def every_nth_frame(source: VideoDataset, n: int) -> VideoDataset:
     for run in source.runs:
         first = next((index for index in run if source.frames[index].labelled), run.start)
         indices += range(run.start + (first - run.start) % n, run.stop, n)
-    return view_of(source, f"{source.name}, one frame in {n}", indices)
+    return DatasetView(source, f"{source.name}, one frame in {n}", indices)
 
 
 def spliced(source: VideoDataset, n: int) -> DatasetView:
@@ -115,17 +119,7 @@ def single_videos(source: VideoDataset) -> list[DatasetView]:
     by_video: dict[str, list[int]] = {}
     for index, frame in enumerate(source.frames):
         by_video.setdefault(frame.video, []).append(index)
-    return [view_of(source, f"{source.name}, {video}", indices) for video, indices in by_video.items()]
-
-
-def view_of(source: VideoDataset, name: str, indices: Sequence[int]) -> DatasetView:
-    """These frames of a data set under their stamps. No run of the view has frames of two runs of the source."""
-    return DatasetView(source, name, indices, _in_runs(source, indices))
-
-
-def _in_runs(source: VideoDataset, indices: Sequence[int]) -> list[VideoFrame]:
-    """These frames of the source, each run as a video of its own: a view's longer steps must not join or part runs."""
-    return [source.frames[index]._replace(video=f"run {source.run_of(index).start}") for index in indices]
+    return [DatasetView(source, f"{source.name}, {video}", indices) for video, indices in by_video.items()]
 
 
 def _check_count(what: str, n: int, most: int, reason: str) -> None:

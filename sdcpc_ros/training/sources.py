@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sdcpc_ros.datasets.dataset_kinds import open_dataset
-from sdcpc_ros.datasets.dataset_views import view_of
+from sdcpc_ros.datasets.dataset_views import DatasetView
 from sdcpc_ros.datasets.synthetic_street import SyntheticStreet
 from sdcpc_ros.datasets.video_dataset import VideoDataset
 from sdcpc_ros.evaluation.report_file import write_json
@@ -59,7 +59,7 @@ def _without(dataset: VideoDataset, videos: Sequence[str]) -> VideoDataset:
             f"recipe: leave_out: {dataset.name} has no video {', '.join(unknown)}; it has {', '.join(there)}"
         )
     kept = [index for index, frame in enumerate(dataset.frames) if frame.video not in videos]
-    return view_of(dataset, f"{dataset.name} without {', '.join(sorted(videos))}", kept)
+    return DatasetView(dataset, f"{dataset.name} without {', '.join(sorted(videos))}", kept)
 
 
 def clip_batches(recipe: Recipe, dataset: VideoDataset, device: torch.device) -> ClipBatches:
