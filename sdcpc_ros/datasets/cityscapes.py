@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_images, read_ids, require_folders
+from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_images, read_ids, require_folder
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
@@ -47,12 +47,13 @@ class Cityscapes(FolderDataset):
         root = Path(root)
         sequences = (root / _SEQUENCES / split).is_dir()
         images_folder = root / (_SEQUENCES if sequences else _STILLS) / split
-        require_folders((images_folder, root / _FINE / split), _LAYOUT)
+        require_folder(images_folder, _LAYOUT)
+        require_folder(root / _FINE / split, _LAYOUT)
         files = {}
         cities = [path for path in images_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         for city in sorted(cities):
             labels_folder = root / _FINE / split / city.name
-            require_folders((labels_folder,), _LAYOUT)
+            require_folder(labels_folder, _LAYOUT)
             found = list_images(labels_folder, (".png",))
             labels = _named(found, _IDS_ENDING) | _named(found, _TRAIN_IDS_ENDING)
             for name, path in _named(list_images(city), _IMAGE_ENDING).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -48,11 +48,10 @@ class FolderDataset(VideoDataset):
         return self.read_labels(path)
 
 
-def require_folders(folders: Iterable[Path], rule: str) -> None:
-    """Raises DatasetError for the first missing folder, with the rule and the content of its parent."""
-    for folder in folders:
-        if not folder.is_dir():
-            raise DatasetError(f"no folder '{folder}'; {rule}; {found_in(folder.parent)}")
+def require_folder(folder: Path, rule: str) -> None:
+    """Raises DatasetError if the folder is missing, with the rule and the content of its parent."""
+    if not folder.is_dir():
+        raise DatasetError(f"no folder '{folder}'; {rule}; {found_in(folder.parent)}")
 
 
 def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -75,13 +74,13 @@ def list_pairs(
     rule: the data set's layout, for errors. may_lack_labels: without the folder of labels no image has any. Raises
     DatasetError for a missing folder, a folder without images, and an image or label image without its partner.
     """
-    require_folders((images_folder,), rule)
+    require_folder(images_folder, rule)
     images = list_images(images_folder)
     if not images:
         raise DatasetError(f"no images in '{images_folder}'; .png, .jpg and .jpeg are read; {found_in(images_folder)}")
     if may_lack_labels and not labels_folder.is_dir():
         return {name: (path, None) for name, path in images.items()}
-    require_folders((labels_folder,), rule)
+    require_folder(labels_folder, rule)
     labels = {}
     for stem, path in list_images(labels_folder, (".png",)).items():
         if not stem.endswith(label_ending):
