@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_pairs, read_ids, read_image
-from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.images.label_pictures import BadLabels, LabelReader
 from sdcpc_ros.labels.label_set import CAMVID_11, IGNORE
 
@@ -79,7 +79,7 @@ class CamVid(FolderDataset):
         files = {}
         for name, pair in pairs.items():
             video, number = _video_and_number(pair[0])
-            files[VideoFrame(video, number / VIDEO_RATE_HZ, name, True)] = pair
+            files[video, number / VIDEO_RATE_HZ, name] = pair
         super().__init__(f"CamVid {split}", CAMVID_11, files)
 
     def read_labels(self, path: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_images, read_ids, require_folder
-from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import CITYSCAPES_19, IGNORE
 
 VIDEO_RATE_HZ = 17.0
@@ -58,8 +58,7 @@ class Cityscapes(FolderDataset):
             labels = _named(found, _IDS_ENDING) | _named(found, _TRAIN_IDS_ENDING)
             for name, path in _named(list_images(city), _IMAGE_ENDING).items():
                 video, _, frame = name.rpartition("_")
-                label = labels.pop(name, None)
-                files[VideoFrame(video, int(frame) / VIDEO_RATE_HZ, name, label is not None)] = path, label
+                files[video, int(frame) / VIDEO_RATE_HZ, name] = path, labels.pop(name, None)
             if labels:
                 name, path = min(labels.items())
                 raise DatasetError(f"'{path}' has no image; '{city / name}{_IMAGE_ENDING}.png' is needed")

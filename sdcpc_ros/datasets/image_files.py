@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -17,6 +16,7 @@ from sdcpc_ros.labels.label_set import LabelSet
 from sdcpc_ros.runtime.git_lfs import pointer_reason
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+FrameKey = tuple[str, float, str]  # a frame's video, stamp in s, and name
 Pair = tuple[Path, Path | None]  # an image, and its label image if it has one
 
 _LISTED = 8
@@ -26,12 +26,14 @@ class FolderDataset(VideoDataset):
     """A VideoDataset of files. A subclass lists them and decodes label images."""
 
     def __init__(
-        self, name: str, label_set: LabelSet, files: Mapping[VideoFrame, Pair], *, max_gap_s: float | None = None
+        self, name: str, label_set: LabelSet, files: dict[FrameKey, Pair], *, max_gap_s: float | None = None
     ) -> None:
         """files: of each frame, in any order, its image and its label image, if it has one."""
         in_order = sorted(files.items())
         self._files = [pair for _, pair in in_order]
-        frames = [f._replace(image_source=f"'{image}'", labels_source=f"'{labels}'") for f, (image, labels) in in_order]
+        frames = [
+            VideoFrame(*key, labels is not None, f"'{image}'", f"'{labels}'") for key, (image, labels) in in_order
+        ]
         super().__init__(name, label_set, frames, max_gap_s=max_gap_s)
 
     @abstractmethod

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sdcpc_ros.datasets.image_files import FolderDataset, found_in, id_table, list_pairs, read_ids
-from sdcpc_ros.datasets.video_dataset import DatasetError, VideoFrame
+from sdcpc_ros.datasets.video_dataset import DatasetError
 from sdcpc_ros.labels.label_set import IGNORE, VSPW_124
 
 VIDEO_RATE_HZ = 15.0
@@ -37,8 +37,7 @@ class VSPW(FolderDataset):
             folder = root / "data" / video
             pairs = list_pairs(folder / "origin", folder / "mask", _LAYOUT, may_lack_labels=split == _WITHOUT_LABELS)
             for position, name in enumerate(sorted(pairs)):
-                labelled = pairs[name][1] is not None
-                files[VideoFrame(video, position / VIDEO_RATE_HZ, name, labelled)] = pairs[name]
+                files[video, position / VIDEO_RATE_HZ, name] = pairs[name]
         super().__init__(f"VSPW {split}", VSPW_124, files)
 
     def read_labels(self, path: Path) -> np.ndarray:
