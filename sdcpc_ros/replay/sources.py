@@ -207,15 +207,19 @@ def _webcam_frames(capture: cv2.VideoCapture, index: str, stop: threading.Event)
 
 @contextmanager
 def _interrupted() -> Iterator[threading.Event]:
-    """The first Ctrl-C in the block sets the event, a second one ends the program."""
+    """The first SIGINT (Ctrl-C) or SIGTERM in the block sets the event, a second one ends the program."""
     stop = threading.Event()
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         stop.set()
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -196,7 +196,7 @@ def _captured(compute: Callable[[], object], stream: torch.cuda.Stream) -> Calla
             compute()
     except RuntimeError as error:
         torch.cuda.synchronize()
-        reason = str(error).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         logging.getLogger(__name__).warning("this backend runs without a CUDA graph: %s", reason)
         return compute
     return graph.replay

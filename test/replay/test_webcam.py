@@ -16,7 +16,9 @@ from sdcpc_ros.replay.sources import open_source
 
 
 class StandIn:
-    """A camera of 30 Hz that sends Ctrl-C at its sixth picture, as somebody who has seen enough."""
+    """A camera of 30 Hz that sends a signal at its sixth picture, as somebody who has seen enough."""
+
+    signal = signal.SIGINT
 
     def __init__(self, index: int) -> None:
         self.pictures, self.released = 0, False
@@ -30,21 +32,24 @@ class StandIn:
     def read(self) -> tuple[bool, np.ndarray]:
         self.pictures += 1
         if self.pictures == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert self.pictures < 1000, "it goes on after Ctrl-C"
+            os.kill(os.getpid(), self.signal)
+        assert self.pictures < 1000, "it goes on after the signal"
         return True, np.full((48, 64, 3), (0, 0, 40 * (self.pictures % 5)), np.uint8)
 
     def release(self) -> None:
         self.released = True
 
 
-def test_ctrl_c_ends_the_pictures_and_the_video_is_whole(tiny_checkpoint, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_pictures_and_the_video_is_whole(number, tiny_checkpoint, monkeypatch, tmp_path, capsys):
+    """Ctrl-C, or a supervisor that stops the command."""
     monkeypatch.setattr(sources.cv2, "VideoCapture", StandIn)
-    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(StandIn, "signal", number)
+    before = signal.getsignal(number)
     output = tmp_path / "overlay.mp4"
     assert cli.main(["segment", "0", "-o", str(output), "--model", str(tiny_checkpoint)]) == 0
     monkeypatch.undo()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert f"wrote {output}: " in capsys.readouterr().out
     with open_source(str(output)) as source:
         assert len(list(source.frames)) >= 5
