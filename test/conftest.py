@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import socket
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +71,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SDCPC_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_build_is_left() -> Iterator[None]:
+    """Fails a test after which a backend is still built in this process: it would hold up later captures and builds."""
+    yield
+    backend = sys.modules.get("sdcpc_ros.inference.backend")
+    give_up_s = time.monotonic() + 5
+    while backend is not None:
+        with backend.holding_builds() as none_runs:
+            if none_runs:
+                return
+        assert time.monotonic() < give_up_s, "this test has left the build of a backend behind"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ CONVERTED = {
     *("max_pool2d_with_indices", "native_layer_norm", "permute", "pow", "relu", "remainder", "scalar_tensor", "select"),
     *("sigmoid", "slice", "split_with_sizes", "squeeze", "sub", "sum", "unsqueeze", "upsample_bilinear2d", "view"),
     *("as_strided", "cos", "flip", "grid_sampler_2d", "linalg_vector_norm", "neg", "reciprocal", "round", "sin"),
-    *("maximum", "sqrt", "tanh", "topk", "where"),
+    *("maximum", "sqrt", "tanh", "topk", "upsample_nearest2d", "where"),
 }
 #: What it leaves to PyTorch: each cuts the engine in two, so there had better be few of them.
 LEFT_TO_PYTORCH = {"unfold"}

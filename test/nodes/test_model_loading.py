@@ -17,7 +17,7 @@ from sdcpc_ros.nodes.parameters import NodeParameters, ParameterError, declarati
 @pytest.fixture
 def parameters(tiny_checkpoint) -> NodeParameters:
     values = {name: declaration.default for name, declaration in declarations_for(["camera"]).items()}
-    return NodeParameters.from_values(values | {"model": str(tiny_checkpoint), "device": "cpu"})
+    return NodeParameters.from_values(values | {"model": str(tiny_checkpoint), "device": "cpu", "backend": "eager"})
 
 
 def test_a_model_is_loaded_as_asked(parameters):
