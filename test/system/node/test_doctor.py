@@ -190,12 +190,11 @@ def test_outputs_of_segmentation_nodes_are_not_offered_as_a_camera(start_node, d
 
 def test_two_nodes_of_one_name_and_a_finalized_node_are_told(start_node, doctor, peer):
     nodes = [start_node(autostart="false") for _ in range(2)]
-    there = peer.node.get_node_names
-    peer.wait_until(lambda: there().count("segmentation_node") == 2, "both nodes")
+    peer.wait_until(lambda: peer.node.get_node_names().count("segmentation_node") == 2, "both nodes")
     told = line(doctor()[1], "2 nodes are called /segmentation_node")
     assert told.startswith("warning") and "end all but one" in told
+    # rmw_fastrtps may list the ended node for ever in a process that knew it, as the peer's: only the doctor is asked.
     assert nodes[0].stop() == 0
-    peer.wait_until(lambda: there().count("segmentation_node") == 1, "the end of one")
     assert peer.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     lines = doctor()[1]
     assert "start it again" in line(lines, "/segmentation_node is finalized")
