@@ -137,7 +137,8 @@ class DSSA(nn.Module):
         """
         normed = self.norm(context)
         keys = self.detail_key(self.detail_norm(detail)) + _upsample(self.context_key(normed), logits)
-        coarse = F.avg_pool2d(self.coarse_key(normed), 2, ceil_mode=True, count_include_pad=False)
+        # Averaged first: the convolution of 1 x 1 then has a quarter of the positions.
+        coarse = self.coarse_key(F.avg_pool2d(normed, 2, ceil_mode=True, count_include_pad=False))
         keys, coarse = (F.normalize(at_least_float32(part), dim=1) for part in (keys, coarse))
         return _join(keys, coarse, logits, luminance)
 
@@ -199,7 +200,7 @@ class DSSA(nn.Module):
         return references[:, :, :0] if found.output is None else found.output, found.argmax_offset
 
     def _flow(self, query: Tensor, references: Tensor, valid: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """The optical flow from the frame to each reference, (B * K, 2, H/4, W/4): the offsets of stage 1, refined; and
+        """The optical flow from the frame to each reference, (2, B * K, H/4, W/4): the offsets of stage 1, refined; and
         how well it fits, (B * K, 1, H/4, W/4) in 0..1."""
         now, then = query[:, None, -1:], references[:, :, -1:]
         then = torch.where(valid[:, :, None, None, None], then, now)  # a missing reference may hold any numbers

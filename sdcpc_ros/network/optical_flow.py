@@ -1,6 +1,7 @@
 """Dense optical flow from a frame to an earlier one, to a fraction of a position; and what lies along it.
 
-A flow is (B, 2, h, w) float32, dx and dy in positions: what is at x in the frame is at x + flow in the other one.
+A flow is (2, B, h, w) float32, dx and dy in positions: what is at x in the frame is at x + flow in the other one. dx
+and dy are planes, not channels, so that a compiler's loops go along the rows of each.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def refine_offset(offset: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
 
     offset: (B, 2, h/4, w/4), dy and dx in cells. frame, reference: (B, 1, h, w), luminance as for `refine_flow`.
     """
-    flow = _median(offset.float().flip(1))
+    flow = _median(offset.float().flip(1).transpose(0, 1))
     halves = [F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False) for maps in (frame, reference)]
     for scale, (now, then), steps in zip((COARSE // 2, 2), (halves, (frame, reference)), _STEPS):
         flow = F.interpolate(scale * flow, now.shape[2:], mode="bilinear", align_corners=False)
@@ -56,17 +57,18 @@ def refine_offset(offset: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
 def refine_flow(flow: Tensor, frame: Tensor, reference: Tensor, steps: int) -> Tensor:
     """A flow, improved by Gauss-Newton steps on the difference of luminance (Lucas and Kanade 1981), each smoothed by
     the texture around. frame, reference: (B, 1, h, w), luminance in 0..1."""
-    gradient = torch.cat((_central_difference(frame, 3), _central_difference(frame, 2)), 1)
-    gx, gy = gradient.split(1, 1)
-    xx, xy, yy = window_sums(torch.cat((gx * gx, gx * gy, gy * gy), 1)).unbind(1)
-    texture = (xx + yy)[:, None] + _NOISE
+    frame = frame[:, 0]
+    gradient = torch.stack((_central_difference(frame, 2), _central_difference(frame, 1)))
+    gx, gy = gradient.unbind(0)
+    xx, xy, yy = window_sums(torch.stack((gx * gx, gx * gy, gy * gy))).unbind(0)
+    texture = xx + yy + _NOISE
     xx, yy = xx + _NOISE * _WINDOW, yy + _NOISE * _WINDOW
-    # (B, 2, 2, h, w): minus the inverse of the matrix of each window.
-    inverse = torch.stack((-yy, xy, xy, -xx), 1).div((xx * yy - xy * xy)[:, None]).unflatten(1, (2, 2))
-    texture_sum = window_sums(texture)
+    # (2, 2, B, h, w): minus the inverse of the matrix of each window.
+    inverse = torch.stack((-yy, xy, xy, -xx)).div(xx * yy - xy * xy).unflatten(0, (2, 2))
+    texture_sum = window_sums(texture[None])
     for _ in range(steps):
-        slope = window_sums(gradient * (warp(reference, flow) - frame))
-        flow = flow + (inverse * slope[:, None]).sum(2).clamp(-_MOST_STEP, _MOST_STEP)
+        slope = window_sums(gradient * (warp(reference, flow)[:, 0] - frame))
+        flow = flow + (inverse * slope).sum(1).clamp(-_MOST_STEP, _MOST_STEP)
         flow = window_sums(flow * texture) / texture_sum
     return flow
 
@@ -77,10 +79,10 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
     height, width = maps.shape[2:]
     if torch.compiler.is_compiling() or not maps.is_cpu or maps.shape[1] < _MANY_CHANNELS or min(height, width) < 2:
         rest, unit = constant(_normalised_positions, flow, height, width, flow.device)
-        grid = torch.addcmul(rest, flow.permute(0, 2, 3, 1), unit)
+        grid = torch.addcmul(rest, flow, unit).permute(1, 2, 3, 0)
         return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     # Sums of four rows each, every position a row.
-    x, y = constant(_positions, flow, height, width, flow.device).add(flow).unbind(1)
+    x, y = constant(_positions, flow, height, width, flow.device).add(flow).unbind(0)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
     right, below = x - left, y - top
@@ -96,7 +98,7 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
 def nearest_index(flow: Tensor) -> Tensor:
     """(B, h, w) int32: the position y * w + x nearest to where the flow points to, kept within the frame."""
     height, width = flow.shape[2:]
-    x, y = constant(_positions, flow, height, width, flow.device).add(flow).round().unbind(1)
+    x, y = constant(_positions, flow, height, width, flow.device).add(flow).round().unbind(0)
     index = y.clamp(0, height - 1).int() * width + x.clamp(0, width - 1).int()
     return index.clamp(0, height * width - 1)  # NaN must not become an address
 
@@ -104,15 +106,15 @@ def nearest_index(flow: Tensor) -> Tensor:
 def inside(flow: Tensor) -> Tensor:
     """(B, 1, h, w) bool: the flow points to a position of the frame, or nearly so, as of a border that rests."""
     height, width = flow.shape[2:]
-    x, y = constant(_positions, flow, height, width, flow.device).add(flow).unbind(1)
+    x, y = constant(_positions, flow, height, width, flow.device).add(flow).unbind(0)
     return ((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5))[:, None]
 
 
 def roughness(flow: Tensor) -> Tensor:
     """(B, 1, h, w): how far a position's flow differs from its left and upper neighbours', in positions, averaged
     over a window. Where it jumps, something is hidden or was matched by chance."""
-    dx, dy = (flow.diff(dim=dim).abs().amax(1, keepdim=True) for dim in (3, 2))
-    return window_sums(F.pad(dx, (1, 0)) + F.pad(dy, (0, 0, 1, 0))) / _WINDOW
+    across, down = (flow.diff(dim=dim).abs().amax(0)[:, None] for dim in (3, 2))
+    return window_sums(F.pad(across, (1, 0)) + F.pad(down, (0, 0, 1, 0))) / _WINDOW
 
 
 def misfit(difference: Tensor, frame: Tensor) -> Tensor:
@@ -136,23 +138,24 @@ def _median(maps: Tensor) -> Tensor:
 
 
 def _positions(height: int, width: int, device: torch.device) -> Tensor:
-    """(1, 2, h, w): x and y of each position."""
+    """(2, 1, h, w): x and y of each position."""
     # On the device from the start: nothing can be copied to it while a CUDA graph is captured.
     y, x = (torch.arange(length, device=device, dtype=torch.float32) for length in (height, width))
-    return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[None]
+    return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[:, None]
 
 
 def _normalised_positions(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(1, h, w, 2) and (2,): each position, and one position, in the coordinates of `grid_sample`, -1..1."""
-    unit = torch.stack([torch.full((), 2 / length, device=device) for length in (width, height)])
-    return (_positions(height, width, device).permute(0, 2, 3, 1) + 0.5) * unit - 1, unit
+    """(2, 1, h, w) and (2, 1, 1, 1): each position, and one position, in the coordinates of `grid_sample`, -1..1."""
+    sides = [torch.full((), 2 / length, device=device) for length in (width, height)]
+    unit = torch.stack(sides)[:, None, None, None]
+    return (_positions(height, width, device) + 0.5) * unit - 1, unit
 
 
 def _central_difference(maps: Tensor, dim: int) -> Tensor:
-    """Half the difference of both neighbours, zero at the border: (B, 1, h, w)."""
+    """Half the difference of both neighbours, zero at the border: (B, h, w)."""
     size = maps.shape[dim]
     difference = (maps.narrow(dim, 2, size - 2) - maps.narrow(dim, 0, size - 2)) / 2
-    return F.pad(difference, (1, 1) if dim == 3 else (0, 0, 1, 1))
+    return F.pad(difference, (1, 1) if dim == 2 else (0, 0, 1, 1))
 
 
 def window_sums(maps: Tensor) -> Tensor:

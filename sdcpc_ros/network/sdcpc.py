@@ -100,6 +100,7 @@ class SDCPC(nn.Module):
 
     def fold_norms(self) -> None:
         """Fold those batch norms, in evaluation mode, that feed several layers; the others are the caller's."""
+        self.ssea.fold_norm()
         self.dssa.fold_norm()
 
     def forward(self, clip: Tensor, age_s: Tensor | None = None, views: int = 1) -> ClipOutput:

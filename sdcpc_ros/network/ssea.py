@@ -6,7 +6,8 @@ the form below is inferred.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,11 @@ from sdcpc_ros.network.config import SDCPCConfig
 class SSEA(nn.Module):
     """Encoder pyramid -> static features S at stride 8.
 
-    Each position attends to a few hundred static tokens: average pools of every pyramid level over several grids.
+    The levels are projected, brought to stride 8, concatenated and mixed. Each position then attends to a few hundred
+    static tokens: average pools of every projected level over several grids.
+
+    Projecting and mixing act on each position alone and are linear up to the norm, so they commute with pooling and
+    interpolation: each level is projected and mixed by itself, where it has the fewest positions, and summed.
     """
 
     def __init__(self, config: SDCPCConfig, channels: Sequence[int]) -> None:
@@ -26,9 +31,11 @@ class SSEA(nn.Module):
         width = config.embed_dim
         self.grids = config.pool_grids
         self.levels = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in channels)
+        #: The mixing convolution, over the concatenated levels, and what follows it.
         self.fuse = nn.Sequential(
             nn.Conv2d(width * len(channels), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
+        self.folded: nn.ModuleList | None = None  #: projecting, mixing and norm as one convolution a level: `fold_norm`
         self.query: nn.Linear | None = None  # left out for ablation
         if not config.static_aggregation:
             return
@@ -46,11 +53,10 @@ class SSEA(nn.Module):
 
     def forward(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """pyramid: four maps, finest first. size: (h, w) of the result, (B, D, h, w)."""
-        levels = [project(features) for project, features in zip(self.levels, pyramid)]
-        x = self.fuse(torch.cat([_resize(level, size) for level in levels], 1))
+        x = self._mixed_levels(pyramid, size)
         if self.query is None:
             return x
-        tokens = self.token_norm(self.static_tokens(levels))  # (B, M, D)
+        tokens = self.token_norm(self.static_tokens(pyramid))  # (B, M, D)
         positions = self.position_norm(x.flatten(2).transpose(1, 2))  # (B, N, D)
         # One head, as an axis of its own: without it PyTorch makes the whole (B, N, M) matrix.
         query, key, value = (z[:, None] for z in (self.query(positions), self.key(tokens), self.value(tokens)))
@@ -58,16 +64,47 @@ class SSEA(nn.Module):
         x = x + self.project(mixed).transpose(1, 2).unflatten(2, size)
         return x + self.feed_forward(x)
 
-    def static_tokens(self, levels: Sequence[Tensor]) -> Tensor:
+    def _mixed_levels(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """(B, D, h, w) of `size`."""
+        if self.folded is not None:
+            parts = [_at_size(level, features, size) for level, features in zip(self.folded, pyramid)]
+            return F.relu(reduce(torch.add, parts))
+        convolution, norm, activation = self.fuse
+        weights = convolution.weight.split(len(convolution.weight), 1)
+        parts = [
+            _at_size(lambda x, project=project, weight=weight: F.conv2d(project(x), weight), features, size)
+            for project, weight, features in zip(self.levels, weights, pyramid)
+        ]
+        return activation(norm(reduce(torch.add, parts)))
+
+    def static_tokens(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """(B, M, D): average pools of every projected level over every grid."""
         tokens = []
-        level_embeddings, scale_embeddings = (
-            embedding.to(levels[0].dtype) for embedding in (self.level_embedding, self.scale_embedding)
-        )
-        for level, level_embedding in zip(levels, level_embeddings):
-            for grid, scale_embedding in zip(self.grids, scale_embeddings):
-                pooled = F.adaptive_avg_pool2d(level, grid)
-                tokens.append(pooled.flatten(2).transpose(1, 2) + level_embedding + scale_embedding)
+        for project, level_embedding, features in zip(self.levels, self.level_embedding, pyramid):
+            pools = [F.adaptive_avg_pool2d(features, grid).flatten(2) for grid in self.grids]
+            pooled = project(torch.cat(pools, 2)[..., None]).flatten(2).transpose(1, 2)
+            scales = [scale.expand(grid * grid, -1) for scale, grid in zip(self.scale_embedding, self.grids)]
+            tokens.append(pooled + (level_embedding + torch.cat(scales)).to(pooled.dtype))
         return torch.cat(tokens, 1)
+
+    @torch.no_grad()
+    def fold_norm(self) -> None:
+        """Make projecting, mixing and its norm, in evaluation mode, one convolution a level: the same function."""
+        if self.folded is not None:
+            return
+        convolution, norm, _ = self.fuse
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        folded = []
+        for index, (project, part) in enumerate(zip(self.levels, convolution.weight.split(len(scale), 1))):
+            mix = scale[:, None] * part.flatten(1)
+            level = nn.Conv2d(project.in_channels, len(scale), 1, device=mix.device)
+            level.weight.copy_((mix @ project.weight.flatten(1))[:, :, None, None])
+            level.bias.copy_(mix @ project.bias)
+            if index == 0:
+                level.bias.add_(norm.bias - norm.running_mean * scale)
+            folded.append(level.eval())
+        self.folded = nn.ModuleList(folded)
+        del self.fuse
 
 
 class ConvFeedForward(nn.Module):
@@ -90,10 +127,12 @@ class ConvFeedForward(nn.Module):
         return self.layers(x)
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """To `size`: averaged on the way down (the finest level would alias), bilinear on the way up."""
-    if tuple(x.shape[2:]) == size:
-        return x
+def _at_size(project: Callable[[Tensor], Tensor], x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A projection of a level, brought to `size`: averaged on the way down (the finest level would alias), bilinear on
+    the way up."""
     if x.shape[2] > size[0]:
-        return F.adaptive_avg_pool2d(x, size)
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+        return project(F.adaptive_avg_pool2d(x, size))
+    projected = project(x)
+    if tuple(x.shape[2:]) == size:
+        return projected
+    return F.interpolate(projected, size, mode="bilinear", align_corners=False)

@@ -87,7 +87,7 @@ class ParameterFreeDSSA(nn.Module):
         found = warp(fine, flow)
         difference = (found[:, :COLOURS].contiguous() - colours).abs().mean(1, keepdim=True)
         trust = (1 - misfit(difference, luminance) / _MISFIT).clamp_min(0) * inside(flow)
-        speed = flow.square().sum(1, keepdim=True).sqrt()
+        speed = flow.square().sum(0)[:, None].sqrt()
         trust = trust * (-roughness(flow) / _ROUGHNESS - speed / _SPEED).exp()
         whole = (1 - ramp(difference.mean((1, 2, 3)), _CUT)).view(age_s.shape)
         whole = whole * (-age_s / _AGE_S).exp() * (age_s >= 0)
@@ -95,7 +95,7 @@ class ParameterFreeDSSA(nn.Module):
         return found.unflatten(0, tuple(age_s.shape)), trust
 
     def _flow(self, patches: Tensor, earlier: Tensor, valid: Tensor, frame: Tensor, reference: Tensor) -> Tensor:
-        """The optical flow from the frame to each reference, (B * K, 2, h, w). patches: (B, G, h/4, w/4); earlier:
+        """The optical flow from the frame to each reference, (2, B * K, h, w). patches: (B, G, h/4, w/4); earlier:
         those of the references, (B, K, G, h/4, w/4). valid: (B, K). frame, reference: (B * K, 1, h, w), luminance in
         0..1."""
         found = attend_each_reference(

@@ -29,7 +29,7 @@ def _scene(seed: int = 0) -> Tensor:
 
 def _seen_from(scene: Tensor, x: float, y: float) -> Tensor:
     """The scene from a place x and y further to the right and down."""
-    shift = torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, H + 16, W + 16)
+    shift = torch.tensor([x, y]).view(2, 1, 1, 1).expand(2, 1, H + 16, W + 16)
     return warp(scene, shift)[..., 8 : 8 + H, 8 : 8 + W]
 
 
@@ -37,14 +37,14 @@ def _seen_from(scene: Tensor, x: float, y: float) -> Tensor:
 def test_a_shift_of_fractions_is_found(x: float, y: float) -> None:
     scene = _scene()
     # What is at p in the frame is at p - (x, y) in a view from further right and down.
-    found = refine_flow(torch.zeros(1, 2, H, W), _seen_from(scene, 0, 0), _seen_from(scene, x, y), 8)
-    error = (found + torch.tensor([x, y]).view(1, 2, 1, 1))[..., 4:-4, 4:-4].abs()
+    found = refine_flow(torch.zeros(2, 1, H, W), _seen_from(scene, 0, 0), _seen_from(scene, x, y), 8)
+    error = (found + torch.tensor([x, y]).view(2, 1, 1, 1))[..., 4:-4, 4:-4].abs()
     assert error.mean() < 0.1
 
 
 def test_a_flat_picture_does_not_move() -> None:
     flat = torch.full((1, 1, H, W), 0.5)
-    flow = torch.full((1, 2, H, W), 1.5)
+    flow = torch.full((2, 1, H, W), 1.5)
     assert torch.allclose(refine_flow(flow, flat, flat, 3), flow, atol=1e-5)
 
 
@@ -55,15 +55,15 @@ def test_offsets_of_cells_become_the_motion_of_positions(x: float, y: float) -> 
     offset = torch.tensor([-y, -x]).div(COARSE).round().view(1, 2, 1, 1).repeat(1, 1, H // COARSE, W // COARSE)
     offset[:, :, 3, 4] = 4
     flow = refine_offset(offset, _seen_from(scene, 0, 0), _seen_from(scene, x, y))
-    assert flow.shape == (1, 2, H, W)
-    assert (flow + torch.tensor([x, y]).view(1, 2, 1, 1))[..., 8:-8, 8:-8].abs().mean() < 0.25
+    assert flow.shape == (2, 1, H, W)
+    assert (flow + torch.tensor([x, y]).view(2, 1, 1, 1))[..., 8:-8, 8:-8].abs().mean() < 0.25
 
 
 def test_the_nearest_position_lies_within_the_frame() -> None:
-    flow = torch.zeros(1, 2, 4, 5)
-    flow[0, :, 1, 1] = torch.tensor([1.4, -0.6])  # to x 2.4, y 0.4
-    flow[0, :, 0, 0] = torch.tensor([-3.0, -0.2])
-    flow[0, :, 3, 4] = torch.tensor([1e30, float("nan")])
+    flow = torch.zeros(2, 1, 4, 5)
+    flow[:, 0, 1, 1] = torch.tensor([1.4, -0.6])  # to x 2.4, y 0.4
+    flow[:, 0, 0, 0] = torch.tensor([-3.0, -0.2])
+    flow[:, 0, 3, 4] = torch.tensor([1e30, float("nan")])
     expected = torch.arange(20).view(4, 5)
     expected[1, 1], expected[0, 0] = 2, 0
     found = nearest_index(flow)[0]
@@ -85,9 +85,9 @@ def test_a_standard_luminance_knows_no_exposure() -> None:
 @pytest.mark.parametrize("channels", [1, 5])
 def test_maps_are_interpolated_as_by_grid_sample(channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    maps, flow = torch.randn(3, channels, 7, 9, generator=generator), 6 * torch.randn(3, 2, 7, 9, generator=generator)
+    maps, flow = torch.randn(3, channels, 7, 9, generator=generator), 6 * torch.randn(2, 3, 7, 9, generator=generator)
     y, x = torch.meshgrid(torch.arange(7), torch.arange(9), indexing="ij")
-    x, y = x + flow[:, 0], y + flow[:, 1]
+    x, y = x + flow[0], y + flow[1]
     grid = torch.stack((x * 2 / 8 - 1, y * 2 / 6 - 1), -1)
     expected = F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
     assert torch.allclose(warp(maps, flow), expected, atol=1e-5)
@@ -103,8 +103,8 @@ class _Warp(torch.nn.Module):
 
 
 def test_flow_is_rough_where_it_jumps() -> None:
-    flow = torch.zeros(1, 2, H, W)
-    flow[:, 0, :, W // 2 :] = 3.0
+    flow = torch.zeros(2, 1, H, W)
+    flow[0, :, :, W // 2 :] = 3.0
     found = roughness(flow)[0, 0, 3:-3]
     assert found[:, W // 2].min() == pytest.approx(3 / 5)
     assert found[:, : W // 2 - 3].max() == 0 == found[:, W // 2 + 3 :].max()

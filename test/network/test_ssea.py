@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdcpc_ros.network import SDCPCConfig
@@ -32,12 +33,36 @@ def test_gives_features_at_stride_8(size, strides):
 
 def test_every_level_and_grid_gives_tokens():
     module = SSEA(SDCPCConfig(11, embed_dim=32, pool_grids=(1, 3)), CHANNELS)
-    levels = [project(features) for project, features in zip(module.levels, _pyramid(64, 96))]
-    tokens = module.static_tokens(levels)
+    pyramid = _pyramid(64, 96)
+    tokens = module.static_tokens(pyramid)
     assert tokens.shape == (2, 4 * (1 + 9), 32)
     # The first token of a level is its mean, plus what says which level and scale it is.
-    expected = levels[2].mean((2, 3)) + module.level_embedding[2, 0] + module.scale_embedding[0, 0]
+    level = module.levels[2](pyramid[2])
+    expected = level.mean((2, 3)) + module.level_embedding[2, 0] + module.scale_embedding[0, 0]
     torch.testing.assert_close(tokens[:, 20], expected, atol=1e-5, rtol=1e-5)
+    scale = module.level_embedding[2, 0] + module.scale_embedding[1, 0]
+    torch.testing.assert_close(
+        tokens[:, 21:30], F.adaptive_avg_pool2d(level, 3).flatten(2).mT + scale, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("strides", [(4, 8, 16, 32), (4, 8, 8, 8)])
+@torch.no_grad()
+def test_levels_are_projected_resized_concatenated_and_mixed(strides):
+    """In whatever order it is computed, before and after the norm is folded."""
+    module = SSEA(SDCPCConfig(11, embed_dim=32, static_aggregation=False), CHANNELS)
+    pyramid, size = _pyramid(72, 120, strides), (9, 15)
+    for _ in range(3):  # statistics of the norm
+        module(pyramid, size)
+    module.eval()
+    levels = [project(features) for project, features in zip(module.levels, pyramid)]
+    resized = [F.adaptive_avg_pool2d(levels[0], size)]
+    resized += [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels[1:]]
+    expected = module.fuse(torch.cat(resized, 1))
+    torch.testing.assert_close(module(pyramid, size), expected, atol=1e-5, rtol=1e-5)
+    module.fold_norm()
+    module.fold_norm()  # a second time there is nothing to fold
+    torch.testing.assert_close(module(pyramid, size), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_context_reaches_across_the_whole_frame():

@@ -35,11 +35,6 @@ FEWEST_TILES = 8
 Strips = Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]
 
 
-def gather_at(maps: Tensor, index: Tensor) -> Tensor:
-    """Of maps (B, C, h, w) the C numbers at each position index (B, h', w') = y * w + x: (B, C, h', w')."""
-    return _select(_as_rows(maps), _index_of_rows(index, maps)).permute(0, 3, 1, 2)
-
-
 def _as_rows(maps: Tensor) -> Tensor:
     """(B, C, h, w) -> (B * h * w, C): a view where the maps lie channels-last."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
@@ -100,8 +95,10 @@ class Unfolded:
     def __init__(self, keys: Tensor, values: Tensor | None, radius: int, gather_index: Tensor | None) -> None:
         """keys, values: (B, ., h, w). gather_index: (B, h, w) or None."""
         maps = [keys] if values is None else [keys, values]
-        if gather_index is not None:
-            maps = [gather_at(part, gather_index) for part in maps]
+        self._rows_of_maps: list[Tensor] | None = None
+        if gather_index is not None:  # then only the index is padded, and tiles fetch their rows by it
+            self._rows_of_maps = [_as_rows(part) for part in maps]
+            maps = [_stored(_index_of_rows(gather_index, keys))[:, None]]
         self._batch, channels, self._height, self._width = keys.shape
         self._rows, self._columns = (-(-length // TILE) for length in (self._height, self._width))
         bottom, right = -self._height % TILE, -self._width % TILE
@@ -137,7 +134,8 @@ class Unfolded:
         rows = slice(first * TILE, last * TILE + 2 * self._radius)
         # (B, r, columns, C, size, size)
         haloes = [part[:, rows].unfold(1, size, TILE).unfold(2, size, TILE) for part in self._padded]
-        return [part.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(0, 2) for part in haloes]
+        found = [part.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(0, 2) for part in haloes]
+        return found if self._rows_of_maps is None else [_select(rows, found[0][..., 0]) for rows in self._rows_of_maps]
 
     def assemble(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """As of `Gathered`."""
@@ -152,8 +150,8 @@ def _maps_of(tiles: Tensor, height: int, width: int) -> Tensor:
 
 
 def _stored(table: Tensor) -> Tensor:
-    """The table itself, in memory: a compiler would otherwise compute its cosines and comparisons again for each logit,
-    which took longer than the products. It does not see through strides."""
+    """The table itself, in memory: a compiler would otherwise compute it again for each logit or number that it is used
+    for, which took longer than the products. It does not see through strides."""
     return table.as_strided(table.shape, table.stride())
 
 
