@@ -6,7 +6,7 @@ the form below is inferred.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 
 import torch
@@ -22,20 +22,19 @@ class SSEA(nn.Module):
     The levels are projected, brought to stride 8, concatenated and mixed. Each position then attends to a few hundred
     static tokens: average pools of every projected level over several grids.
 
-    Projecting and mixing act on each position alone and are linear up to the norm, so they commute with pooling and
-    interpolation: each level is projected and mixed by itself, where it has the fewest positions, and summed.
+    Projecting and mixing are linear and act on each position by itself, so they commute with averaging and
+    interpolation. Each level is projected and mixed in one convolution, where it has the fewest positions, and summed.
     """
 
     def __init__(self, config: SDCPCConfig, channels: Sequence[int]) -> None:
         super().__init__()
         width = config.embed_dim
-        self.grids = config.pool_grids
+        self.width, self.grids = width, config.pool_grids
         self.levels = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in channels)
-        #: The mixing convolution, over the concatenated levels, and what follows it.
         self.fuse = nn.Sequential(
             nn.Conv2d(width * len(channels), width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
-        self.folded: nn.ModuleList | None = None  #: projecting, mixing and norm as one convolution a level: `fold_norm`
+        self.folded: nn.ParameterList | None = None  #: weight and bias of each level's convolution: `fold_norm`
         self.query: nn.Linear | None = None  # left out for ablation
         if not config.static_aggregation:
             return
@@ -65,17 +64,18 @@ class SSEA(nn.Module):
         return x + self.feed_forward(x)
 
     def _mixed_levels(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(B, D, h, w) of `size`."""
-        if self.folded is not None:
-            parts = [_at_size(level, features, size) for level, features in zip(self.folded, pyramid)]
-            return F.relu(reduce(torch.add, parts))
-        convolution, norm, activation = self.fuse
-        weights = convolution.weight.split(len(convolution.weight), 1)
-        parts = [
-            _at_size(lambda x, project=project, weight=weight: F.conv2d(project(x), weight), features, size)
-            for project, weight, features in zip(self.levels, weights, pyramid)
-        ]
+        """The fused pyramid, (B, D, h, w) of `size`."""
+        convolutions = self._convolutions() if self.folded is None else zip(self.folded[::2], self.folded[1::2])
+        parts = [_at_size(level, size, *convolution) for level, convolution in zip(pyramid, convolutions)]
+        _, norm, activation = self.fuse
         return activation(norm(reduce(torch.add, parts)))
+
+    def _convolutions(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each level weight (D, C, 1, 1) and bias (D,) of the convolution that projects it and mixes it in."""
+        mixes = self.fuse.get_parameter("0.weight").flatten(1).split(self.width, 1)
+        for index, mix in enumerate(mixes):
+            weight, bias = (self.levels.get_parameter(f"{index}.{name}") for name in ("weight", "bias"))
+            yield (mix @ weight.flatten(1))[:, :, None, None], mix @ bias
 
     def static_tokens(self, pyramid: Sequence[Tensor]) -> Tensor:
         """(B, M, D): average pools of every projected level over every grid."""
@@ -89,22 +89,16 @@ class SSEA(nn.Module):
 
     @torch.no_grad()
     def fold_norm(self) -> None:
-        """Make projecting, mixing and its norm, in evaluation mode, one convolution a level: the same function."""
-        if self.folded is not None:
+        """Make the norm, in evaluation mode, part of the convolutions before it, and keep these: the same function."""
+        norm = self.fuse[1]
+        if not isinstance(norm, nn.BatchNorm2d):
             return
-        convolution, norm, _ = self.fuse
+        assert not norm.training and norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        folded = []
-        for index, (project, part) in enumerate(zip(self.levels, convolution.weight.split(len(scale), 1))):
-            mix = scale[:, None] * part.flatten(1)
-            level = nn.Conv2d(project.in_channels, len(scale), 1, device=mix.device)
-            level.weight.copy_((mix @ project.weight.flatten(1))[:, :, None, None])
-            level.bias.copy_(mix @ project.bias)
-            if index == 0:
-                level.bias.add_(norm.bias - norm.running_mean * scale)
-            folded.append(level.eval())
-        self.folded = nn.ModuleList(folded)
-        del self.fuse
+        folded = [(weight * scale.view(-1, 1, 1, 1), bias * scale) for weight, bias in self._convolutions()]
+        folded[0][1].add_(norm.bias - norm.running_mean * scale)
+        self.folded = nn.ParameterList(part for pair in folded for part in pair)
+        self.fuse[0], self.fuse[1] = nn.Identity(), nn.Identity()
 
 
 class ConvFeedForward(nn.Module):
@@ -127,12 +121,10 @@ class ConvFeedForward(nn.Module):
         return self.layers(x)
 
 
-def _at_size(project: Callable[[Tensor], Tensor], x: Tensor, size: tuple[int, int]) -> Tensor:
-    """A projection of a level, brought to `size`: averaged on the way down (the finest level would alias), bilinear on
-    the way up."""
-    if x.shape[2] > size[0]:
-        return project(F.adaptive_avg_pool2d(x, size))
-    projected = project(x)
-    if tuple(x.shape[2:]) == size:
-        return projected
-    return F.interpolate(projected, size, mode="bilinear", align_corners=False)
+def _at_size(level: Tensor, size: tuple[int, int], weight: Tensor, bias: Tensor) -> Tensor:
+    """A level through a convolution of 1 x 1, at `size`: averaged on the way down (the finest level would alias),
+    bilinear on the way up."""
+    if level.shape[2] > size[0]:
+        return F.conv2d(F.adaptive_avg_pool2d(level, size), weight, bias)
+    mixed = F.conv2d(level, weight, bias)
+    return mixed if mixed.shape[2:] == size else F.interpolate(mixed, size, mode="bilinear", align_corners=False)
