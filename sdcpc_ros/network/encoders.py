@@ -157,8 +157,9 @@ class _MixFeedForward(nn.Module):
 
 
 def _to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h*w, C) -> (B, C, h, w), a view that is channels-last in memory."""
-    return tokens.transpose(1, 2).unflatten(2, size)
+    """(B, h*w, C) -> (B, C, h, w), a view that is channels-last in memory. `reshape` gives a batch of one the stride by
+    which PyTorch recognises this order; otherwise pooling and convolutions copy."""
+    return tokens.reshape(-1, *size, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def _to_tokens(x: Tensor) -> Tensor:
