@@ -86,16 +86,22 @@ def test_it_is_the_same_without_gradients(monkeypatch, height, width, radius):
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("through_the_operator", [False, True])
+@pytest.fixture(params=["gathered", "unfolded", "operator"])
+def form(request, monkeypatch):
+    """Both layouts of the portable form, and the operator."""
+    if request.param == "unfolded":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    if request.param == "operator":
+        monkeypatch.setattr(fused_op, "takes", lambda *_: True)
+
+
 @pytest.mark.parametrize("scale", [None, 0.3])
-def test_further_terms_equal_their_definition(monkeypatch, through_the_operator, scale):
-    """The relative position bias, and gather indices as maps that were gathered before: by both implementations."""
+def test_further_terms_equal_their_definition(form, scale):
+    """The relative position bias, and gather indices as maps that were gathered before."""
     radius, weight = 2, torch.tensor(0.7, dtype=torch.float64)
     query, keys, values = _inputs(9, 3, 5, 3, 9, 6)
     valid = torch.tensor([True, False, True])
     index = torch.randint(0, 9 * 6, (3, 9, 6), generator=torch.Generator().manual_seed(0))
-    if through_the_operator:
-        monkeypatch.setattr(fused_op, "takes", lambda *_: True)
     found = window_attention(
         query, keys, values, radius=radius, valid=valid, scale=scale, position_weight=weight, gather_index=index
     )
@@ -114,6 +120,18 @@ def test_further_terms_equal_their_definition(monkeypatch, through_the_operator,
         expected[b, :, y, x] = torch.stack(logits).softmax(0) @ torch.stack(seen)
     torch.testing.assert_close(found.output, expected)
     assert not found.argmax_offset[1].any()
+
+
+@pytest.mark.parametrize("with_index", [False, True])
+def test_a_map_that_is_not_valid_spoils_no_other(form, with_index):
+    """Whatever finite numbers it holds, also where their products are not finite."""
+    query, keys, values = (part.half() for part in _inputs(6, 2, 5, 3, 9, 6))
+    index = torch.randint(0, 9 * 6, (2, 9, 6), generator=torch.Generator().manual_seed(0)) if with_index else None
+    arguments = {"radius": 2, "valid": torch.tensor([False, True]), "gather_index": index}
+    expected = window_attention(query, keys, values, **arguments).output[1]
+    keys[0], values[0] = 6e4, 6e4
+    found = window_attention(query, keys, values, **arguments).output
+    assert torch.equal(found[1], expected)
 
 
 @pytest.mark.parametrize("through_the_operator", [False, True])

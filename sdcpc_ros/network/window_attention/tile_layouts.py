@@ -90,20 +90,21 @@ class Gathered:
 
 class Unfolded:
     """As `Gathered`, out of padded copies by strides alone, which a compiler turns into one loop without index
-    arithmetic."""
+    arithmetic. With `gather_index` only that is padded, and tiles fetch their rows of keys and values by it."""
 
     def __init__(self, keys: Tensor, values: Tensor | None, radius: int, gather_index: Tensor | None) -> None:
         """keys, values: (B, ., h, w). gather_index: (B, h, w) or None."""
-        maps = [keys] if values is None else [keys, values]
-        self._rows_of_maps: list[Tensor] | None = None
-        if gather_index is not None:  # then only the index is padded, and tiles fetch their rows by it
-            self._rows_of_maps = [_as_rows(part) for part in maps]
-            maps = [_stored(_index_of_rows(gather_index, keys))[:, None]]
         self._batch, channels, self._height, self._width = keys.shape
         self._rows, self._columns = (-(-length // TILE) for length in (self._height, self._width))
         bottom, right = -self._height % TILE, -self._width % TILE
         edges = (0, 0, radius, right + radius, radius, bottom + radius)
-        self._padded = [F.pad(part.permute(0, 2, 3, 1), edges) for part in maps]
+        maps = [keys] if values is None else [keys, values]
+        self._sources: list[Tensor] | None = None
+        if gather_index is None:
+            self._padded = [F.pad(part.permute(0, 2, 3, 1), edges) for part in maps]
+        else:  # padded before maps are counted: beyond the frame is a position of the same map
+            self._sources = [_as_rows(part) for part in maps]
+            self._padded = [_stored(_index_of_rows(F.pad(gather_index, edges[2:]), keys))[..., None]]
         self._radius = radius
         numbers = (TILE + 2 * radius) ** 2 * channels  # of a tile's keys
         self._step = self._columns * max(1, _STRIP_NUMBERS_COMPILED // (self._batch * self._columns * numbers))
@@ -135,7 +136,7 @@ class Unfolded:
         # (B, r, columns, C, size, size)
         haloes = [part[:, rows].unfold(1, size, TILE).unfold(2, size, TILE) for part in self._padded]
         found = [part.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(0, 2) for part in haloes]
-        return found if self._rows_of_maps is None else [_select(rows, found[0][..., 0]) for rows in self._rows_of_maps]
+        return found if self._sources is None else [_select(rows, found[0][..., 0]) for rows in self._sources]
 
     def assemble(self, strips: Iterable[Sequence[Tensor]]) -> list[Tensor]:
         """As of `Gathered`."""
