@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from sdcpc_ros.datasets.video_dataset import DatasetError, VideoDataset
@@ -102,9 +103,14 @@ def evaluate(
     with ProgressBar(frames, doing) as advance:
         for clip in clips:
             segmenter.reset(_STREAM)
+            size: tuple[int, ...] = ()
             for index in clip:
                 facts, flow = dataset.frames[index], dataset.flow(index) or (None, None)
                 image, truth = dataset[index] if facts.labelled else (dataset.image(index), None)
+                if size and image.shape != size:  # a new stream, as for the segmenter
+                    streaming.interrupt()
+                    single_frame.interrupt()
+                size = image.shape
                 with _timed(streaming_ms):
                     labels = segmenter.segment(image, facts.stamp_s, stream=_STREAM).labels
                 streaming.update(labels, truth, flow=flow[0], flow_valid=flow[1])
@@ -148,7 +154,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     """Both ways of using the weights side by side: the scores that sum up, then IoU by class; shares in percent."""
     judged, frames = evaluation.labelled_frames, count_noun(evaluation.frames, "frame")
     labelled = "" if judged == evaluation.frames else f", {judged} of them labelled"
-    table = Table(title=f"{evaluation.video}: {frames} in {count_noun(evaluation.clips, 'clip')}{labelled}")
+    table = Table(title=f"{escape(evaluation.video)}: {frames} in {count_noun(evaluation.clips, 'clip')}{labelled}")
     table.add_column("")
     table.add_column("streaming", justify="right")
     table.add_column("single frame", justify="right")
@@ -159,7 +165,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             table.add_row(name, *map(_number, values))
     table.add_section()
     for name in evaluation.streaming.class_iou:
-        table.add_row(f"IoU % {name}", *(_number(100 * scores.class_iou[name]) for scores in both))
+        table.add_row(f"IoU % {escape(name)}", *(_number(100 * scores.class_iou[name]) for scores in both))
     return table
 
 

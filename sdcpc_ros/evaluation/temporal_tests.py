@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from sdcpc_ros.datasets.dataset_views import Pan, every_nth_frame, single_videos, spliced
@@ -107,7 +108,7 @@ def temporal_test_table(results: Sequence[TestResult]) -> Table:
     thin = thin_classes(list(results[0].evaluation.streaming.class_iou))
     table.add_column("test", no_wrap=True)
     for name in ("judged", "mIoU", "mVC8", "mVC16", *thin):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(escape(name), justify="right", no_wrap=True)
     for result in results:
         both = (result.evaluation.streaming, result.evaluation.single_frame)
         values = [[getattr(scores, name) for scores in both] for name in ("miou", "mvc8", "mvc16")]

@@ -70,7 +70,7 @@ class ClassPrototypes(nn.Module):
         but the image and the step: not on the rank that sees it, nor on its place in the batch.
         """
         num_classes = self.prototypes.shape[0]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
         order = torch.randperm(labels[0].numel(), generator=generator).to(labels.device)
         shuffled = labels.flatten(1)[:, order]  # (B, h*w)
         correct = logits.flatten(2).argmax(1)[:, order] == shuffled

@@ -231,6 +231,8 @@ class Recipe(Settings):
 
     def network_config(self, num_classes: int) -> SDCPCConfig:
         """Raises RecipeError naming the field of `network` and the allowed values."""
+        if "num_classes" in self.network:
+            raise RecipeError("recipe: network: num_classes follows from the data set; leave it out")
         try:
             return SDCPCConfig.from_dict({"num_classes": num_classes, **self.network})
         except ValueError as error:

@@ -118,7 +118,8 @@ def cut_log(path: Path, step: int) -> None:
     if not path.exists():
         return
     header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
-    kept = [line for line in lines if (number := line.split(b",")[0].strip()).isdigit() and int(number) <= step]
+    whole = [line for line in lines if line.endswith(b"\n")]  # a full disk may have cut the last one
+    kept = [line for line in whole if (number := line.split(b",")[0].strip()).isdigit() and int(number) <= step]
     if not kept:
         path.unlink()  # its header may have been cut short
     elif len(kept) < len(lines):

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
@@ -118,6 +118,27 @@ def test_streaming_follows_each_clip_from_an_empty_memory() -> None:
     ]
 
 
+def test_images_of_another_size_begin_a_new_stream() -> None:
+    """As when a camera changes its resolution, and where a cut joins two videos."""
+
+    class Resized(Film):
+        def image(self, index: int) -> np.ndarray:
+            return super().image(index).repeat(1 + index // 8, 1)
+
+        def labels(self, index: int) -> np.ndarray:
+            return super().labels(index).repeat(1 + index // 8, 1)
+
+    class Stream(PerfectStream):
+        def segment(self, image: np.ndarray, stamp_s: float = 0.0, *, stream: str = "camera") -> Answer:
+            return Answer(np.array([[0, 0, 1, 0]], np.uint8).repeat(image.shape[1] // 4, 1))
+
+        segment_single = segment
+
+    scored = evaluate(Stream(), Resized(clip(16), with_flow=False))
+    assert (scored.streaming.miou, scored.streaming.mvc8, scored.single_frame.mvc8) == (1, 1, 1)
+    assert math.isnan(scored.streaming.mvc16)  # no sixteen frames of one size
+
+
 def test_progress_advances_once_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -215,6 +236,14 @@ def test_table_shows_both_ways_side_by_side(evaluation: Evaluation) -> None:
     assert rows["mIoU %"] == ["100.00", "65.00"]
     assert rows["mVC8 % (clean)"] == ["100.00", "66.67"]
     assert rows["IoU % thing"] == ["100.00", "50.00"]
+
+
+def test_names_with_brackets_are_printed_as_they_are(evaluation: Evaluation) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    shares = {"[void]": 0.5, "pole [/old]": 0.5}
+    scores = replace(evaluation.streaming, class_iou=shares)
+    console.print(evaluation_table(replace(evaluation, video="drive[wet]", streaming=scores, single_frame=scores)))
+    assert all(f"{name}" in console.file.getvalue() for name in ("drive[wet]:", "IoU % [void]", "IoU % pole [/old]"))
 
 
 def test_the_truth_of_a_street_moves_with_its_flow() -> None:

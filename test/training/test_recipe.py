@@ -128,6 +128,7 @@ def _phase(**changes):
         ({"momentum": 0.9}, "unknown momentum"),
         ({"network": {"encoder": "vgg16"}}, "network: .*encoder is 'vgg16'"),
         ({"network": {"depth": 3}}, "network: .*unknown field depth"),
+        ({"network": {"num_classes": 5}}, "num_classes follows from the data set"),
         ({"network": []}, "network"),
     ],
 )

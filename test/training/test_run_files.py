@@ -18,7 +18,7 @@ def test_lines_come_under_their_columns(tmp_path):
     assert (tmp_path / "log.csv").read_text().split() == ["step,loss,rate", "2,0.5,1e-3", "4,0.4,9e-4"]
 
 
-@pytest.mark.parametrize("cut_short", ["", "6", "6,0.", "step,x\n"])
+@pytest.mark.parametrize("cut_short", ["", "6", "6,0.", "3", "4,0.", "step,x\n"])
 def test_what_came_after_a_step_is_forgotten(tmp_path, cut_short):
     path = tmp_path / "log.csv"
     for step in (2, 4, 5):
